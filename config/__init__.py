@@ -1,0 +1,1 @@
+"""The configuration files of the command line, read by hydra as ``pkg://crystalgfn.config``."""
