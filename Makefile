@@ -1,0 +1,47 @@
+# make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, place their atoms
+# make test   install with the development tools, lint, test
+#
+# TORCH_INDEX chooses where PyTorch comes from. On Linux its default wheels bring CUDA along; without a GPU say
+#   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
+OUT ?= runs/demo
+
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+TORCH := $(shell grep '^torch==' constraints.txt)
+
+.PHONY: demo test lint clean
+.DELETE_ON_ERROR:
+
+$(VENV)/torch.stamp: constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "crystalgfn needs Python 3.11 or newer, but $(PYTHON) is " + sys.version.split()[0] + ": name another one with make PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install -q -c constraints.txt setuptools
+	$(PIP) install -q $(TORCH) $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
+	touch $@
+
+$(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e .
+	touch $@
+
+$(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e ".[dev,wandb]"
+	touch $@ $(VENV)/run.stamp
+
+demo: $(VENV)/run.stamp
+	rm -rf $(OUT)
+	$(BIN)/crystalgfn-train trainer=demo out=$(OUT)
+	$(BIN)/crystalgfn-sample sampler=$(OUT)/sampler n=200 out=$(OUT)
+
+lint: $(VENV)/dev.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+test: lint
+	$(BIN)/python -m pytest
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache $(VENV)
