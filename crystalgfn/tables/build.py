@@ -7,8 +7,9 @@ from pathlib import Path
 
 from crystalgfn.tables.build_elements import build_elements
 from crystalgfn.tables.build_groups import build_groups
+from crystalgfn.tables.build_realisable import build_realisable
 
-BUILDERS = {"elements": build_elements, "groups": build_groups}
+BUILDERS = {"elements": build_elements, "groups": build_groups, "realisable": build_realisable}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -1,0 +1,1 @@
+"""Draws crystals with probability proportional to a reward."""

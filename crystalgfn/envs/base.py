@@ -1,0 +1,144 @@
+"""What an environment is: states that grow move by move, with masks that leave only moves that can be finished.
+
+An environment knows nothing of policies or rewards. It says in which order the moves come (`turns`), what may be done
+(`options`), what a policy sees (`observe`), and what a move does (`apply`). Trajectories in both directions are walked
+by one function, `crystalgfn.gfn.rollout.walk`.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+import torch
+
+from crystalgfn.typing import FeatureIndex, FeatureWeight, Mask, Pieces, RowIndex
+
+State = TypeVar("State")
+Objects = TypeVar("Objects")
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """A choice among actions.
+
+    Attributes:
+        mask: bool [rows, actions], True where the action may be taken.
+        counts: int64 [rows, slots] for the choice of (count, element): actions are slots x elements.
+        log_prior: log weights [rows, actions] that a policy starts from, or None.
+    """
+
+    mask: Mask
+    counts: torch.Tensor | None = None
+    log_prior: torch.Tensor | None = None
+
+    def select(self, keep: torch.Tensor) -> Discrete:
+        """The options of some of the rows."""
+        return Discrete(
+            self.mask[keep],
+            None if self.counts is None else self.counts[keep],
+            None if self.log_prior is None else self.log_prior[keep],
+        )
+
+
+@dataclass(frozen=True)
+class Continuous:
+    """A draw of a number from a union of disjoint intervals.
+
+    Attributes:
+        pieces: float64 [rows, pieces, 2], ends of the intervals; the second below the first: no interval.
+    """
+
+    pieces: Pieces
+
+    def select(self, keep: torch.Tensor) -> Continuous:
+        """The options of some of the rows."""
+        return Continuous(self.pieces[keep])
+
+
+Options = Discrete | Continuous
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What a policy sees: a sparse vector, as weights at indices of the environment's vocabulary."""
+
+    index: FeatureIndex
+    weight: FeatureWeight
+
+    def select(self, keep: torch.Tensor) -> Observation:
+        """Some of the rows."""
+        return Observation(self.index[keep], self.weight[keep])
+
+
+@dataclass(frozen=True)
+class Head:
+    """One kind of decision that a policy has to make.
+
+    Attributes:
+        name: what is decided.
+        size: number of actions; 0 for a continuous draw.
+        centre, width: typical values of a continuous draw.
+        elements: atomic numbers of the columns, for the choice of (count, element).
+    """
+
+    name: str
+    size: int
+    centre: float = 0.0
+    width: float = 1.0
+    elements: tuple[int, ...] = ()
+
+
+class Environment(ABC, Generic[State, Objects]):
+    """States, moves and masks; see the module's description.
+
+    Attributes:
+        heads: the decisions, by name.
+        vocabulary: number of different features that `observe` may name.
+        device: where the states live.
+    """
+
+    heads: dict[str, Head]
+    vocabulary: int
+    device: torch.device
+
+    @abstractmethod
+    def initial(self, n: int) -> State:
+        """``n`` trajectories before their first move."""
+
+    @abstractmethod
+    def turns(self, state: State) -> Iterator[tuple[str, RowIndex]]:
+        """The moves to come: (name of the head, rows that make it), until all trajectories are finished.
+
+        ``state`` is updated in place by `apply` between two turns.
+        """
+
+    @abstractmethod
+    def options(self, state: State, head: str, rows: RowIndex) -> Options:
+        """What the rows may do; never nothing."""
+
+    @abstractmethod
+    def observe(self, state: State, head: str, rows: RowIndex) -> Observation:
+        """What a policy sees of the rows."""
+
+    @abstractmethod
+    def apply(self, state: State, head: str, rows: RowIndex, action: torch.Tensor) -> None:
+        """Make a move in place."""
+
+    @abstractmethod
+    def objects(self, state: State) -> Objects:
+        """What finished trajectories have built."""
+
+    @abstractmethod
+    def replay(self, objects: Objects) -> Any:
+        """What `forced` needs to lead trajectories to given objects."""
+
+    @abstractmethod
+    def forced(self, plan: Any, state: State, head: str, rows: RowIndex) -> torch.Tensor:
+        """The action that leads to the planned objects; for paths that merge, one drawn from P_B's path."""
+
+    def log_backward(self, state: State) -> torch.Tensor:
+        """log P_B of the walked trajectories given their ends, [B]; 0 where every object has one path."""
+        raise NotImplementedError

@@ -1,0 +1,162 @@
+"""Moves that choose the composition: the pattern of counts, then the elements that take them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crystalgfn.domain.compositions import WORD, initial_charge
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.base import Discrete, Head
+from crystalgfn.tables import elements
+from crystalgfn.typing import Compositions, RowIndex
+
+if TYPE_CHECKING:
+    from crystalgfn.envs.crystal import CrystalState
+
+
+def turn_names(k_max: int) -> list[str]:
+    """count0 ... count(K-1), element0 ... element(K-1)."""
+    return [f"count{i}" for i in range(k_max)] + [f"element{i}" for i in range(k_max)]
+
+
+def position(name: str) -> int:
+    """Which count or element a move chooses, from 0."""
+    return int(name.lstrip("countelm"))
+
+
+class CompositionMoves:
+    """Look-up masks for counts and (count, element) pairs; nothing loops over the batch."""
+
+    def __init__(self, space: CrystalSpace, device: torch.device) -> None:
+        tables = space.tables
+        table = tables.composition
+
+        def put(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        self.k_max = space.n_elements[1]
+        self.names = frozenset(turn_names(self.k_max))
+        self.child, self.low, self.high = put(table.pattern_child), put(table.pattern_low), put(table.pattern_high)
+        self.below, self.leftover = put(tables.below), put(table.leftover)
+        self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
+        self.first, self.finish, self.after = put(table.first), put(table.finish), put(table.after)
+        self.add_plain, self.add_split, self.family = put(table.add_plain), put(table.add_split), put(table.family)
+        self.metal = put(table.metal)
+        self.half_width = table.half_width
+        self.initial_charge = put(initial_charge(table.half_width, space.alloys))
+        self.zs = put(np.array(space.element_numbers, dtype=np.int64))
+        self.masses = put(elements.MASS[np.array(space.element_numbers) - 1])
+        self.n_elements, self.n_slots = len(self.zs), self.slot_count.shape[1]
+        column = np.full(119, -1)
+        column[np.array(space.element_numbers)] = np.arange(self.n_elements)
+        self.column_of = put(column)
+        self.bit = torch.arange(WORD, device=device)
+        counts = self.child.shape[1]
+        self.heads = (
+            *(Head(f"count{i}", counts) for i in range(self.k_max)),
+            *(Head(f"element{i}", self.n_slots * self.n_elements, elements=space.element_numbers)
+              for i in range(self.k_max)),
+        )  # fmt: skip
+
+    def options(self, state: CrystalState, head: str, rows: RowIndex) -> Discrete:
+        """Counts [rows, C + 1], or pairs [rows, slots * elements]."""
+        if head.startswith("count"):
+            completions = self._completions(state, rows)
+            return Discrete(completions > 0)
+        left = state.left[rows]
+        i = position(head)
+        if i == 0:
+            may = self.first[state.node[rows]]
+        else:
+            finish = self.finish[left]  # [rows, S, E, 2, words]
+            may = (finish & state.charge[rows][:, None, None]).ne(0).any(-1).any(-1)
+            may &= self.after[state.element[rows, i - 1] + 1][:, None, :]
+        return Discrete(may.flatten(1), self.slot_count[left])
+
+    def _completions(self, state: CrystalState, rows: RowIndex) -> torch.Tensor:
+        """How many patterns that the group admits begin with each count, [rows, C + 1]."""
+        child = self.child[state.node[rows]]
+        k = state.n_elements[rows][:, None].expand_as(child)
+        group = state.group[rows][:, None]
+        safe = child.clamp_min(0)
+        number = self.below[group, self.high[safe, k]] - self.below[group, self.low[safe, k]]
+        return torch.where(child >= 0, number, 0)
+
+    def apply(self, state: CrystalState, head: str, rows: RowIndex, action: torch.Tensor) -> None:
+        """Write a count, or hand a count to an element and add its charges."""
+        i = position(head)
+        if head.startswith("count"):
+            node = self.child[state.node[rows], action]
+            state.counts[rows, i] = action
+            last = state.n_elements[rows] == i + 1
+            pattern = self.low[node.clamp_min(0), state.n_elements[rows]]
+            state.node[rows] = torch.where(last, pattern, node)  # at the end the number of the pattern itself
+            state.left[rows] = torch.where(last, self.leftover[pattern.clamp_max(len(self.leftover) - 1)], -1)
+            return
+        slot, column = action // self.n_elements, action % self.n_elements
+        left = state.left[rows]
+        count = self.slot_count[left, slot]
+        state.element[rows, i], state.amount[rows, i] = column, count
+        state.mass[rows] += self.masses[column] * count
+        state.left[rows] = self.slot_next[left, slot]
+        more = (state.n_elements[rows] > i + 1).nonzero().flatten()
+        state.charge[rows[more]] = self._charged(state.charge[rows[more]], column[more], count[more])
+
+    def _charged(self, charge: torch.Tensor, column: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+        """The packed charge states [rows, 2, words] after one more element."""
+        family = self.family[column]
+        plain = self.add_plain[family, count]  # [rows, W, words]
+        split = self.add_split[family, count]
+        whole, mixed = charge[:, 0, None], charge[:, 1, None]
+        # the bit behind the last charge of `mixed` means "metals only": no row of plain or split has it
+        new_whole = (whole & plain).ne(0).any(-1)
+        new_mixed = (mixed & plain).ne(0).any(-1) | (whole & split).ne(0).any(-1)
+        width = 2 * self.half_width + 1
+        metals = (charge[:, 1, width // WORD] >> (width % WORD)) & 1
+        metals = metals.bool() & self.metal[column]
+        return torch.stack([self._pack(new_whole, torch.zeros_like(metals)), self._pack(new_mixed, metals)], 1)
+
+    def _pack(self, bits: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
+        n_words = self.initial_charge.shape[-1]
+        padding = torch.zeros(len(bits), n_words * WORD - bits.shape[1] - 1, dtype=torch.bool, device=bits.device)
+        padded = torch.cat([bits, last[:, None], padding], 1).view(len(bits), n_words, WORD)
+        return (padded.long() << self.bit).sum(-1)
+
+    def compositions(self, state: CrystalState) -> Compositions:
+        """Atoms per element, int64 [B, 118]."""
+        out = torch.zeros(len(state.n_elements), 119, dtype=torch.int64, device=state.n_elements.device)
+        z = torch.where(state.element >= 0, self.zs[state.element.clamp_min(0)], 0)
+        out.scatter_(1, z, state.amount)
+        return out[:, 1:]
+
+    def read(self, plan: CrystalState, crystals: Crystals) -> None:
+        """The counts and elements of given crystals, in the order in which they are drawn."""
+        composition = crystals.composition
+        counts = composition.sort(1, descending=True).values[:, : self.k_max]
+        plan.counts = counts
+        here = composition[:, self.zs - 1] > 0  # in the order of the draws
+        rank = torch.where(here, torch.arange(self.n_elements, device=here.device), self.n_elements)
+        order = rank.sort(1).values[:, : self.k_max]
+        if order.shape[1] < self.k_max:
+            padding = torch.full((len(order), self.k_max - order.shape[1]), self.n_elements, device=order.device)
+            order = torch.cat([order, padding], 1)
+        plan.element = torch.where(order < self.n_elements, order, -1)
+        amount = composition.gather(1, self.zs[order.clamp_max(self.n_elements - 1)] - 1)
+        plan.amount = torch.where(plan.element >= 0, amount, 0)
+        foreign = composition.sum(1) != plan.amount.sum(1)  # elements that the space does not have
+        plan.element[foreign] = -1
+
+    def forced(self, plan: CrystalState, state: CrystalState, head: str, rows: RowIndex) -> torch.Tensor:
+        """The planned count or pair; -1 where the space has none."""
+        i = position(head)
+        if head.startswith("count"):
+            count = plan.counts[rows, i]
+            return torch.where(count < self.child.shape[1], count, -1)
+        column = plan.element[rows, i]
+        same = self.slot_count[state.left[rows]] == plan.amount[rows, i, None]
+        slot = same.long().argmax(1)
+        return torch.where(same.any(1) & (column >= 0), slot * self.n_elements + column, -1)

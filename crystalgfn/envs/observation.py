@@ -1,0 +1,135 @@
+"""What a policy sees of a partial crystal: one sparse vector, the same for every space.
+
+The vocabulary does not depend on the space, so that a trained policy can be used in a narrowed one.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crystalgfn.domain.compositions import WORD
+from crystalgfn.domain.lattice import cosine_of
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.base import Observation
+from crystalgfn.envs.lattice import LatticeMoves
+from crystalgfn.tables import elements
+from crystalgfn.typing import RowIndex
+
+if TYPE_CHECKING:
+    from crystalgfn.envs.crystal import CrystalState
+
+MAX_COUNT = 80
+MAX_ELEMENTS = 10
+STAGES = ("n_elements", "system", "symmetry", "group", "count", "element", *LatticeMoves.names)
+SCALARS = ("n_atoms", "ln_n_atoms", "charge_low", "charge_high", "alpha", "beta", "gamma", "u", "v", "u2", "v2", "radii")
+
+
+def _layout() -> tuple[dict[str, int], int]:
+    sizes = {
+        "nothing": 1,
+        "stage": len(STAGES),
+        "position": MAX_ELEMENTS,
+        "n_elements": MAX_ELEMENTS + 1,
+        "system": 8,
+        "symmetry": 5,
+        "group": 230,
+        "count": MAX_COUNT + 1,
+        "left": MAX_COUNT + 1,
+        "element": 119,
+        "fraction": 119,
+        "last": 119,
+        "scalar": len(SCALARS),
+    }
+    offsets, total = {}, 0
+    for name, size in sizes.items():
+        offsets[name] = total
+        total += size
+    return offsets, total
+
+
+OFFSET, VOCABULARY = _layout()
+
+
+class CrystalObservation:
+    """Turns partial crystals into sparse features."""
+
+    size = VOCABULARY
+
+    def __init__(self, space: CrystalSpace, device: torch.device) -> None:
+        table = space.tables.composition
+        self.slot_count = torch.from_numpy(table.slot_count).to(device)
+        zs = np.array(space.element_numbers, dtype=np.int64)
+        self.zs = torch.from_numpy(zs).to(device)
+        self.volumes = torch.from_numpy(4 / 3 * np.pi * elements.RADIUS[zs - 1] ** 3).to(device)
+        self.half_width = table.half_width
+        self.bit = torch.arange(WORD, device=device)
+        self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
+
+    def __call__(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
+        """The features of the rows before the move ``head``."""
+        n, device = len(rows), rows.device
+        name = head.rstrip("0123456789")
+        position = int(head[len(name) :] or 0)
+        index: list[torch.Tensor] = []
+        weight: list[torch.Tensor] = []
+
+        def add(kind: str, value: torch.Tensor, amount: torch.Tensor | None = None) -> None:
+            """Features ``kind``/``value``; negative values are absent."""
+            value = value.view(n, -1)
+            index.append(torch.where(value >= 0, value + OFFSET[kind], 0))
+            present = (value >= 0).to(torch.float32)
+            weight.append(present if amount is None else present * amount.view(n, -1).to(torch.float32))
+
+        add("stage", torch.full((n,), STAGES.index(name), device=device))
+        add("position", torch.full((n,), position, device=device))
+        if name != "n_elements":
+            add("n_elements", state.n_elements[rows])
+            add("system", state.system[rows])
+            add("symmetry", state.symmetry[rows])
+            add("group", state.group[rows])
+        if name == "count" or name not in STAGES[:4]:
+            counts = state.counts[rows]
+            add("count", torch.where(counts > 0, counts.clamp_max(MAX_COUNT), -1))
+            scalars = torch.zeros(n, len(SCALARS), dtype=torch.float64, device=device)
+            atoms = counts.sum(1).double()
+            scalars[:, 0] = atoms / 20
+            scalars[:, 1] = atoms.clamp_min(1).log()
+            if name != "count":
+                self._composition(state, name, position, rows, atoms, scalars, add)
+            index.append(self.scalar_index.expand(n, -1))
+            weight.append(scalars.to(torch.float32))
+        return Observation(torch.cat(index, 1), torch.cat(weight, 1))
+
+    def _composition(self, state, name, position, rows, atoms, scalars, add) -> None:  # noqa: ANN001
+        element, amount = state.element[rows], state.amount[rows]
+        z = torch.where(element >= 0, self.zs[element.clamp_min(0)], -1)
+        fraction = amount / atoms[:, None]
+        add("element", z)
+        add("fraction", z, fraction)
+        volume = torch.where(element >= 0, self.volumes[element.clamp_min(0)], 0.0)
+        scalars[:, 11] = (fraction * volume).sum(1).clamp_min(1).log()
+        if name == "element":
+            left = self.slot_count[state.left[rows]]
+            add("left", torch.where(left > 0, left.clamp_max(MAX_COUNT), -1))
+            if position > 0:
+                add("last", z[:, position - 1])
+                scalars[:, 2:4] = self._charges(state.charge[rows])
+            return
+        angles = state.angles[rows]
+        scalars[:, 4:7] = 2 * cosine_of(angles)
+        u, v = state.u[rows], state.v[rows]
+        scalars[:, 7:11] = torch.stack([u, v, u * u, v * v], 1)
+
+    def _charges(self, charge: torch.Tensor) -> torch.Tensor:
+        """Lowest and highest charge reached so far, in units of 10, [rows, 2]."""
+        words = charge[:, 0] | charge[:, 1]
+        width = 2 * self.half_width + 1
+        bits = ((words[..., None] >> self.bit) & 1).flatten(1)[:, :width].bool()
+        value = torch.arange(-self.half_width, self.half_width + 1, device=charge.device, dtype=torch.float64)
+        any_ = bits.any(1, keepdim=True)
+        low = torch.where(bits, value, torch.inf).amin(1, keepdim=True)
+        high = torch.where(bits, value, -torch.inf).amax(1, keepdim=True)
+        return torch.where(any_, torch.cat([low, high], 1), 0.0) / 10

@@ -1,0 +1,66 @@
+"""Moves that choose the number of elements, the crystal-lattice system, the point symmetry and the space group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.base import Head
+from crystalgfn.tables import groups
+from crystalgfn.typing import Mask, RowIndex
+
+if TYPE_CHECKING:
+    from crystalgfn.envs.crystal import CrystalState
+
+NAMES = ("n_elements", "system", "symmetry", "group")
+
+
+class GroupMoves:
+    """Look-up masks from the number of count patterns that each group admits."""
+
+    def __init__(self, space: CrystalSpace, device: torch.device) -> None:
+        table = space.tables
+        k_max = space.n_elements[1]
+        n_elements = table.composition.n_elements
+        admits = np.stack([table.allowed[:, n_elements == k].any(1) for k in range(k_max + 1)])  # [K + 1, 230]
+        member = np.zeros((8, 5, 230), dtype=bool)
+        member[groups.CRYSTAL_LATTICE_SYSTEM, groups.POINT_SYMMETRY, np.arange(230)] = True
+        group = admits[:, None, None, :] & member  # [K + 1, 8, 5, 230]
+        self.group = torch.from_numpy(group).to(device)
+        self.symmetry = self.group.any(3)
+        self.system = self.symmetry.any(2)
+        self.n_elements = self.system.any(1)
+        self.system_of = torch.tensor(np.asarray(groups.CRYSTAL_LATTICE_SYSTEM), device=device).long()
+        self.symmetry_of = torch.tensor(np.asarray(groups.POINT_SYMMETRY), device=device).long()
+        self.heads = (Head("n_elements", k_max + 1), Head("system", 8), Head("symmetry", 5), Head("group", 230))
+
+    def mask(self, state: CrystalState, head: str, rows: RowIndex) -> Mask:
+        """What the rows may choose, bool [rows, actions]."""
+        k = state.n_elements[rows]
+        if head == "n_elements":
+            return self.n_elements.expand(len(rows), -1)
+        if head == "system":
+            return self.system[k]
+        if head == "symmetry":
+            return self.symmetry[k, state.system[rows]]
+        return self.group[k, state.system[rows], state.symmetry[rows]]
+
+    def apply(self, state: CrystalState, head: str, rows: RowIndex, action: torch.Tensor) -> None:
+        """Write the choice."""
+        getattr(state, head)[rows] = action
+
+    def read(self, plan: CrystalState, crystals: Crystals) -> None:
+        """The choices that lead to given crystals."""
+        index = crystals.space_group - 1
+        plan.group = index
+        plan.system, plan.symmetry = self.system_of[index], self.symmetry_of[index]
+        size = self.n_elements.shape[0]
+        plan.n_elements = torch.where(plan.n_elements < size, plan.n_elements, -1)
+
+    def forced(self, plan: CrystalState, head: str, rows: RowIndex) -> torch.Tensor:
+        """The planned choice."""
+        return getattr(plan, head)[rows]

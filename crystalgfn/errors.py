@@ -1,0 +1,43 @@
+"""The errors that a user can act on: each names the value, the rule and the remedy."""
+
+from __future__ import annotations
+
+
+class CrystalGFNError(Exception):
+    """Base of all errors that the package raises on purpose."""
+
+
+class InvalidSpace(CrystalGFNError, ValueError):
+    """A constraint that means nothing: an unknown element, limits the wrong way round."""
+
+
+class EmptySpace(InvalidSpace):
+    """Constraints that leave no crystal at all."""
+
+
+class InvalidCrystal(CrystalGFNError, ValueError):
+    """Tensors or structures that are not crystals."""
+
+
+class RewardError(CrystalGFNError, ValueError):
+    """A reward or property that breaks its contract."""
+
+
+class CheckpointError(CrystalGFNError):
+    """A checkpoint or weights file that is missing, truncated or of another kind."""
+
+
+class DataError(CrystalGFNError, ValueError):
+    """A data file that cannot be used."""
+
+
+class TrainingError(CrystalGFNError):
+    """Training that cannot go on."""
+
+
+class PlacementError(CrystalGFNError, ValueError):
+    """Atoms that cannot be placed as asked."""
+
+
+class NotAvailable(CrystalGFNError):
+    """Something that this version of the package does not have."""

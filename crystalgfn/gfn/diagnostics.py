@@ -1,0 +1,68 @@
+"""What says that a sampler works: effective sample size, log Z, correlation; from exact log q."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+
+from crystalgfn.typing import Floats
+
+
+def relative_ess(log_weight: Floats) -> torch.Tensor:
+    """ESS / N = (sum w)² / (N sum w²) of ln weights [B]."""
+    return torch.exp(2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)) / len(log_weight)
+
+
+def log_mean_exp(log_weight: Floats) -> torch.Tensor:
+    """ln of the mean of weights given as ln, [B] -> scalar."""
+    return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """How near a sampler's distribution is to its target, from its own samples.
+
+    Attributes:
+        n: samples.
+        ess: effective sample size over n, of w = target / q, 0 to 1.
+        log_z: ln of the mean weight; with strata and a perfect sampler 0.
+        correlation: Pearson's, of ln q and ln target.
+        log_weight_std: standard deviation of ln w.
+        strata: the same for each number of elements that occurs, {k: Diagnostics}.
+    """
+
+    n: int
+    ess: float
+    log_z: float
+    correlation: float
+    log_weight_std: float
+    strata: dict[int, Diagnostics]
+
+    def __str__(self) -> str:
+        line = (
+            f"ESS {self.ess:.3f}, ln Z {self.log_z:.3f}, corr(ln q, ln R) {self.correlation:.4f}, "
+            f"std(ln w) {self.log_weight_std:.3f} ({self.n} samples)"
+        )
+        return line + "".join(f"\n  {k} elements: ESS {d.ess:.3f} ({d.n})" for k, d in sorted(self.strata.items()))
+
+
+def diagnose(log_q: Floats, log_target: Floats, stratum: torch.Tensor | None = None) -> Diagnostics:
+    """Diagnostics of samples with their ln q and ln target (up to a constant), [B] each."""
+    log_weight = log_target - log_q
+    strata = {}
+    if stratum is not None:
+        for k in stratum.unique().tolist():
+            here = stratum == k
+            strata[k] = diagnose(log_q[here], log_target[here])
+    spread = len(log_q) > 1 and float(log_q.std()) > 0 and float(log_target.std()) > 0
+    correlation = float(torch.corrcoef(torch.stack([log_q, log_target]))[0, 1]) if spread else float("nan")
+    return Diagnostics(
+        n=len(log_q),
+        ess=float(relative_ess(log_weight)),
+        log_z=float(log_mean_exp(log_weight)),
+        correlation=correlation,
+        log_weight_std=float(log_weight.std()) if len(log_q) > 1 else 0.0,
+        strata=strata,
+    )

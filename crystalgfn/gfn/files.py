@@ -1,0 +1,52 @@
+"""Files that are whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from crystalgfn.errors import CheckpointError
+
+
+def write_aside(path: Path, write: Callable[[Path], None]) -> None:
+    """Let ``write`` make a file beside ``path``, then rename it; on failure ``path`` stays as it was.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full.
+    """
+    aside = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        os.replace(aside, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+    except RuntimeError as error:  # torch.save wraps a full disk in a RuntimeError
+        raise CheckpointError(f"cannot write {path}: {error}; free space or choose another folder") from error
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, state: dict) -> None:
+    """A nested dictionary of tensors and plain values."""
+    write_aside(path, lambda aside: torch.save(state, aside))
+
+
+def load_tensors(path: Path, kind: str) -> dict:
+    """What `save_tensors` wrote, without pickle.
+
+    Raises:
+        CheckpointError: missing, truncated, or another kind of file than ``kind``.
+    """
+    if not path.exists():
+        raise CheckpointError(f"there is no checkpoint {path}; start without resume, or give the folder of a run")
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception as error:
+        raise CheckpointError(f"checkpoint {path} is truncated or not a checkpoint; remove it and start anew") from error
+    if not isinstance(state, dict) or state.get("kind") != kind:
+        raise CheckpointError(f"{path} is not a {kind} checkpoint of crystalgfn; give the folder of a run")
+    return state

@@ -1,0 +1,174 @@
+"""One walk for both directions: a policy chooses the moves, or given objects force them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from crystalgfn.envs.base import Continuous, Discrete, Environment, Observation, Options
+from crystalgfn.policy.network import PolicyNetwork
+from crystalgfn.typing import Booleans
+
+Choose = Callable[[str, torch.Tensor, Observation, Options], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Turn:
+    """The decisions of one head: rows [n] of the batch, what they saw, could do and did."""
+
+    head: str
+    rows: torch.Tensor
+    observation: Observation
+    options: Options
+    action: torch.Tensor
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Finished trajectories.
+
+    Attributes:
+        objects: what they built.
+        turns: all decisions with more than one option, for scoring; no log-probability is stored.
+        valid: False where a forced move was not among the options, bool [B].
+        log_backward: ln P_B of the trajectories given their ends, float64 [B].
+        state: the last states.
+    """
+
+    objects: Any
+    turns: list[Turn]
+    valid: Booleans
+    log_backward: torch.Tensor
+    state: Any
+
+    @property
+    def n(self) -> int:
+        """Trajectories."""
+        return len(self.valid)
+
+
+@torch.no_grad()
+def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record: bool = True) -> Walk:
+    """Walk ``n`` trajectories from the first move to the last.
+
+    Args:
+        env: the environment.
+        n: number of trajectories.
+        choose: (head, rows, observation, options) -> actions [rows].
+        forced: the actions may be impossible (given objects outside the space); such rows go on somewhere, invalid.
+        record: keep the turns.
+
+    Returns:
+        The walk; each move with a single option is made without asking and not recorded.
+    """
+    state = env.initial(n)
+    valid = torch.ones(n, dtype=torch.bool, device=env.device)
+    turns: list[Turn] = []
+    for head, rows in env.turns(state):
+        if not len(rows):
+            continue
+        options = env.options(state, head, rows)
+        if isinstance(options, Discrete):
+            only = options.mask.long().argmax(1)
+            free = options.mask.sum(1) > 1
+            action = only.clone()
+            asked = rows if forced else rows[free]
+            if len(asked):
+                if forced:
+                    wanted = choose(head, rows, None, options)
+                    inside = wanted.clamp(0, options.mask.shape[1] - 1)
+                    possible = (wanted == inside) & options.mask.gather(1, inside[:, None]).squeeze(1)
+                    valid[rows[~possible]] = False
+                    action = torch.where(possible, inside, only)
+                if record or not forced:
+                    observation = env.observe(state, head, rows[free])
+                    if not forced:
+                        action[free] = choose(head, rows[free], observation, options.select(free))
+                    if record and bool(free.any()):
+                        turns.append(Turn(head, rows[free], observation, options.select(free), action[free]))
+        else:
+            observation = env.observe(state, head, rows) if record or not forced else None
+            action = choose(head, rows, observation, options)
+            if forced:
+                action, missed = _into(action, options)
+                valid[rows[missed]] = False
+            if record:
+                turns.append(Turn(head, rows, observation, options, action))
+        env.apply(state, head, rows, action)
+    return Walk(env.objects(state), turns, valid, env.log_backward(state), state)
+
+
+def _into(value: torch.Tensor, options: Continuous) -> tuple[torch.Tensor, torch.Tensor]:
+    """Given values moved to the nearest point of the open set, and which were too far from it."""
+    from crystalgfn.policy.distributions import SLACK
+
+    ends = options.pieces
+    value = value.to(ends.dtype)
+    clipped = torch.minimum(torch.maximum(torch.nan_to_num(value)[:, None], ends[..., 0]), ends[..., 1])
+    distance = torch.where(ends[..., 1] > ends[..., 0], (clipped - value[:, None]).abs(), torch.inf)
+    nearest = clipped.gather(1, torch.nan_to_num(distance, nan=torch.inf).argmin(1, keepdim=True)).squeeze(1)
+    return nearest, ~((nearest - value).abs() <= SLACK)
+
+
+def policy_choice(
+    env: Environment,
+    network: PolicyNetwork,
+    epsilon: float = 0.0,
+    strata: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> Choose:
+    """Choices drawn from a policy; ``strata`` are ln weights [K + 1] of the first move, instead of the network's."""
+
+    def choose(head: str, rows: torch.Tensor, observation: Observation, options: Options) -> torch.Tensor:
+        del rows
+        if strata is not None and head == "n_elements":
+            from crystalgfn.policy.distributions import MaskedCategorical
+
+            fixed = strata[: options.mask.shape[1]].expand(len(options.mask), -1)
+            return MaskedCategorical.of(fixed, options.mask).sample(0.0, generator)
+        distribution = network.distribution(env.heads[head], network.trunk(observation), options)
+        return distribution.sample(epsilon, generator)
+
+    return choose
+
+
+def sample_walk(
+    env: Environment,
+    network: PolicyNetwork,
+    n: int,
+    epsilon: float = 0.0,
+    strata: torch.Tensor | None = None,
+    generator: torch.Generator | None = None,
+    record: bool = True,
+) -> Walk:
+    """``n`` trajectories of a policy."""
+    return walk(env, n, policy_choice(env, network, epsilon, strata, generator), record=record)
+
+
+def replay_walk(env: Environment, objects: Any, n: int) -> Walk:
+    """The trajectories that lead to given objects."""
+    plan = env.replay(objects)
+    holder: dict[str, Any] = {}
+
+    def choose(head: str, rows: torch.Tensor, observation: Observation, options: Options) -> torch.Tensor:
+        del observation, options
+        return env.forced(plan, holder["state"], head, rows)
+
+    return walk(_Watched(env, holder), n, choose, forced=True)
+
+
+class _Watched:
+    """An environment that hands its state to a forced choice."""
+
+    def __init__(self, env: Environment, holder: dict[str, Any]) -> None:
+        self._env, self._holder = env, holder
+
+    def initial(self, n: int) -> Any:
+        state = self._holder["state"] = self._env.initial(n)
+        return state
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._env, name)

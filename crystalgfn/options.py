@@ -1,0 +1,243 @@
+"""The command line's configuration: hydra's files, short names for common options, help, and errors in one sentence."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from crystalgfn.errors import CrystalGFNError
+
+#: Short names of what is set most often in training, beside every argument of CrystalSpace.
+SHORTS = {
+    "steps": "trainer.steps",
+    "seconds": "trainer.seconds",
+    "batch_size": "trainer.batch_size",
+    "learning_rate": "trainer.learning_rate",
+    "device": "trainer.device",
+    "progress": "trainer.progress",
+    "beta": "reward.beta",
+}
+GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment")
+KINDS = {bool: bool, int: int, float: int | float}
+#: What null stands in for, where null is the default.
+NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float}
+CONFIG = "config.yaml"
+
+_OPTION = re.compile(r"^(?P<name>[a-z][a-z_]*): (?P<value>.*?)(?: +# (?P<comment>.*))?$")
+
+
+class OptionError(CrystalGFNError, ValueError):
+    """A command line that cannot be understood."""
+
+
+def read(name: str, arguments: Sequence[str]) -> DictConfig | None:
+    """The configuration of ``train`` or ``sample`` as the command line has it; None where it only asked for help.
+
+    Raises:
+        OptionError: an unknown option, group or choice, a value of the wrong kind, or text that hydra cannot read.
+    """
+    parser = argparse.ArgumentParser(prog=f"crystalgfn-{name}", add_help=False, allow_abbrev=False)
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--cfg", action="store_true")
+    parser.add_argument("--config-dir")
+    parser.error = _refuse  # its own would print the usage beside the sentence
+    flags, overrides = parser.parse_known_args(arguments)
+    if flags.help:
+        print(help_text(name))
+        return None
+    config = compose_config(name, overrides, flags.config_dir)
+    if flags.cfg:
+        print(OmegaConf.to_yaml(config), end="")
+        return None
+    return config
+
+
+def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
+    """``config/<name>.yaml`` under overrides, long or short; a resumed run's own configuration where it is resumed."""
+    parsed = [_parse(text, name) for text in overrides]
+    saved = _resumed(parsed)
+    if saved is not None:
+        return saved
+    lines = [_full(override, name) for override in parsed] + _one_limit(parsed)
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise OptionError(f"--config-dir: there is no folder {str(config_dir)!r}.")
+        lines.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_module("crystalgfn.config", version_base="1.3"):
+            plain, config = compose(name, _groups(parsed, lines)), compose(name, lines)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise OptionError(_explain(error, name)) from error
+    for override, line in zip(parsed, lines, strict=False):
+        key = line.split("=", 1)[0].lstrip("+~")
+        if not override.is_delete():
+            _same_kind(override.key_or_group, key, OmegaConf.select(plain, key), OmegaConf.select(config, key))
+    return config
+
+
+def space_arguments(space: DictConfig | None) -> dict[str, Any]:
+    """The keyword arguments for CrystalSpace.
+
+    YAML 1.1 reads the symbol of nobelium as the boolean false; here it is a symbol again.
+    """
+    arguments = {} if space is None else OmegaConf.to_container(space, resolve=True)
+    arguments.pop("_target_", None)
+    for name in ("elements", "required_elements", "excluded_elements"):
+        if isinstance(arguments.get(name), list):
+            arguments[name] = ["No" if item is False else item for item in arguments[name]]
+    states = arguments.get("oxidation_states")
+    if isinstance(states, dict):
+        arguments["oxidation_states"] = {"No" if key is False else key: value for key, value in states.items()}
+    return arguments
+
+
+def help_text(name: str) -> str:
+    """What ``--help`` prints, with names, defaults and comments read from the configuration files themselves."""
+    folder = files("crystalgfn.config")
+    own = list(_options(f"{name}.yaml"))
+    shorts = [f"  {short:<16} {full}" for short, full in SHORTS.items()]
+    names = {g: sorted(p.name for p in (folder / g).iterdir() if p.name.endswith(".yaml")) for g in GROUPS}
+    choices = [f"  {group:<11} {', '.join(name.removesuffix('.yaml') for name in names[group])}" for group in GROUPS]
+    text = (folder / f"help_{name}.txt").read_text(encoding="utf-8")
+    for placeholder, lines in {
+        "$SPACE": _lines(_options("space/default.yaml"), with_values=name == "train"),
+        "$SHORTS": shorts,
+        "$TOP": _lines(own),
+        "$GROUPS": choices,
+    }.items():
+        text = text.replace(placeholder, "\n".join(lines) + "\n")
+    return text.rstrip()
+
+
+def space_names() -> list[str]:
+    """The arguments of CrystalSpace, from the file that lists them all."""
+    return [name for name, _, _ in _options("space/default.yaml")]
+
+
+def sentence(error: BaseException) -> str:
+    """An error's message in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def _refuse(message: str) -> None:
+    raise OptionError(f"{message}.")
+
+
+def _options(path: str) -> Iterator[tuple[str, str, str]]:
+    """Name, default and comment of each option in a configuration file."""
+    for line in files("crystalgfn.config").joinpath(path).read_text(encoding="utf-8").splitlines():
+        match = _OPTION.match(line)
+        if match and match["name"] != "defaults":
+            yield match["name"], match["value"], match["comment"] or ""
+
+
+def _lines(options: Iterator[tuple[str, str, str]] | list, with_values: bool = True) -> list[str]:
+    heads = [(f"{name}={value}" if with_values else name, comment) for name, value, comment in options]
+    width = min(44, max(len(head) for head, _ in heads))
+    return [f"  {head:<{width}}  {comment}".rstrip() for head, comment in heads]
+
+
+def _parse(text: str, name: str) -> Override:
+    if text.startswith("-"):
+        raise OptionError(f"There is no option {text!r}: options are written name=value; see crystalgfn-{name} --help.")
+    try:
+        return OverridesParser.create().parse_override(text)
+    except HydraException as error:
+        raise OptionError(
+            f"{text!r} cannot be read: options are written name=value, lists as [a,b] without spaces "
+            f"(or in quotes), {{key: value}} in quotes; see crystalgfn-{name} --help."
+        ) from error
+
+
+def _full(override: Override, name: str) -> str:
+    """The override under its full name."""
+    key, line = override.key_or_group, override.input_line
+    if key in space_names():
+        # Sampling narrows by what is given only, so there the space starts out with nothing in it.
+        return ("++" if name == "sample" else "") + f"space.{line.lstrip('+')}"
+    if name == "train" and key in SHORTS:
+        return line.replace(key, SHORTS[key], 1)
+    return line
+
+
+def _one_limit(parsed: Sequence[Override]) -> list[str]:
+    """Training ends after steps or seconds: naming one of them takes the other back."""
+    named = {SHORTS.get(override.key_or_group, override.key_or_group) for override in parsed}
+    steps, seconds = "trainer.steps" in named, "trainer.seconds" in named
+    return ["trainer.steps=null"] * (seconds and not steps) + ["trainer.seconds=null"] * (steps and not seconds)
+
+
+def _groups(parsed: Sequence[Override], lines: Sequence[str]) -> list[str]:
+    """The lines that choose whole groups: what the other values are then compared with."""
+    chosen = [line for override, line in zip(parsed, lines, strict=False) if override.key_or_group in GROUPS]
+    return chosen + [line for line in lines if line.startswith("hydra.searchpath=")]
+
+
+def _same_kind(name: str, key: str, default: Any, value: Any) -> None:
+    """A number stays a number, a switch stays a switch; null is left to what receives it."""
+    kind = NULLABLE.get(key, type(default))
+    if kind not in KINDS or (value is None and key in NULLABLE):
+        return
+    # A switch is a whole number to Python.
+    good = isinstance(value, bool) if kind is bool else isinstance(value, KINDS[kind]) and not isinstance(value, bool)
+    if not good:
+        value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
+        words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
+        raise OptionError(f"{name} must be {words}, not {'null' if value is None else repr(value)}.")
+
+
+def _resumed(parsed: Sequence[Override]) -> DictConfig | None:
+    """The configuration of the run that is resumed, under the new values; None where none is."""
+    given = {override.key_or_group: override.value() for override in parsed}
+    if given.get("resume") is not True:
+        return None
+    out = given.get("out")
+    if out is None:
+        raise OptionError("resume=true needs the folder of the run to go on with: out=<folder>.")
+    path = Path(str(out)) / CONFIG
+    if not path.is_file():
+        raise OptionError(f"There is no run to resume in {str(out)!r}: {path} does not exist.")
+    config = OmegaConf.load(path)
+    for override in parsed:
+        key = SHORTS.get(override.key_or_group, override.key_or_group)
+        if key in GROUPS or key in space_names() or not (key in config or key.startswith("trainer.")):
+            raise OptionError(
+                f"{override.key_or_group} cannot be changed in a run that is resumed; "
+                "start another one with another out=<folder>."
+            )
+        _same_kind(override.key_or_group, key, OmegaConf.select(config, key), override.value())
+        OmegaConf.update(config, key, override.value())
+    for line in _one_limit(parsed):
+        OmegaConf.update(config, line.split("=")[0], None)
+    return config
+
+
+def _explain(error: Exception, name: str) -> str:
+    """Hydra's paragraph as a sentence."""
+    message = str(error)
+    unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
+    if unknown:
+        known = [*space_names(), *SHORTS, *GROUPS, *(option for option, _, _ in _options(f"{name}.yaml"))]
+        near = difflib.get_close_matches(unknown[1].removeprefix("space."), known, n=1)
+        hint = f"did you mean {near[0]}? All" if near else "all"
+        return f"There is no option {unknown[1]!r}; {hint} are listed by crystalgfn-{name} --help."
+    missing = re.search(r"Could not find '([^'/]+)/([^']+)'", message)
+    if missing:
+        available = [line.strip() for line in message.splitlines() if line.startswith("\t")]
+        offered = [choice for choice in available if "/" not in choice and ":" not in choice]
+        return f"There is no {missing[1]} {missing[2]!r}; there are {', '.join(offered) or 'none'}."
+    return sentence(error)

@@ -1,0 +1,169 @@
+"""The policy network: a shared residual trunk over sparse features, and one small head for each kind of decision."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import nn
+
+from crystalgfn.envs.base import Continuous, Discrete, Environment, Head, Observation, Options
+from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
+
+Distribution = MaskedCategorical | TruncatedMixture
+
+
+@dataclass(frozen=True)
+class PolicyConfig:
+    """Size of the network.
+
+    Attributes:
+        width: units of the trunk.
+        blocks: residual blocks (two layers each).
+        components: logistic densities in each continuous head.
+        rank: inner size of the scores between counts and elements.
+    """
+
+    width: int = 256
+    blocks: int = 2
+    components: int = 8
+    rank: int = 64
+
+    def __post_init__(self) -> None:
+        for name, value in asdict(self).items():
+            if not isinstance(value, int) or value < (0 if name == "blocks" else 1):
+                raise ValueError(f"policy {name}={value!r}: give a whole number of at least {int(name != 'blocks')}")
+
+
+class ResidualBlock(nn.Module):
+    """x + W2 silu(W1 norm(x)), starting as the identity."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.inner = nn.Linear(width, width)
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)
+        nn.init.zeros_(self.outer.bias)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """[rows, width] -> [rows, width]."""
+        return x + self.outer(nn.functional.silu(self.inner(self.norm(x))))
+
+
+class PolicyNetwork(nn.Module):
+    """Distributions of all moves of an environment.
+
+    Heads that differ only in a trailing number (count0, count1, ...) share their weights. The network starts with
+    uniform choices. It does not depend on the space's tables: a head's logits are cut to the columns that the
+    environment asks for, so a trained network serves every narrowed space.
+
+    Args:
+        config: the size.
+        vocabulary: features of the environment.
+        heads: largest size of each kind of head, and its typical values if continuous: {kind: Head}.
+    """
+
+    def __init__(self, config: PolicyConfig, vocabulary: int, heads: dict[str, Head]) -> None:
+        super().__init__()
+        self.config = config
+        self.embedding = nn.EmbeddingBag(vocabulary, config.width, mode="sum")
+        nn.init.normal_(self.embedding.weight, std=0.3)
+        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
+        self.norm = nn.LayerNorm(config.width)
+        self.heads = nn.ModuleDict({kind: _head(config, head) for kind, head in heads.items()})
+
+    @staticmethod
+    def for_environment(config: PolicyConfig, env: Environment) -> PolicyNetwork:
+        """A network with the heads of an environment."""
+        kinds: dict[str, Head] = {}
+        for name, head in env.heads.items():
+            kinds[kind_of(name)] = head
+        return PolicyNetwork(config, env.vocabulary, kinds)
+
+    def trunk(self, observation: Observation) -> torch.Tensor:
+        """Hidden vectors [rows, width]."""
+        weight = observation.weight.to(self.embedding.weight.dtype)
+        x = self.embedding(observation.index, per_sample_weights=weight)
+        return self.norm(self.blocks(x))
+
+    def distribution(self, head: Head, hidden: torch.Tensor, options: Options) -> Distribution:
+        """What the network would do with hidden vectors [rows, width] under the options."""
+        module = self.heads[kind_of(head.name)]
+        if isinstance(options, Continuous):
+            return module(hidden, options)
+        return MaskedCategorical.of(module(hidden, head, options), options.mask)
+
+
+def kind_of(name: str) -> str:
+    """The name of a head without its trailing number."""
+    return name.rstrip("0123456789")
+
+
+def _head(config: PolicyConfig, head: Head) -> nn.Module:
+    if head.size == 0:
+        return MixtureHead(config, head)
+    return PairHead(config) if head.elements else ChoiceHead(config, head.size)
+
+
+class ChoiceHead(nn.Module):
+    """Logits of a plain choice."""
+
+    def __init__(self, config: PolicyConfig, size: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(config.width, size)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: torch.Tensor, head: Head, options: Discrete) -> torch.Tensor:
+        """[rows, width] -> logits [rows, actions]."""
+        n = options.mask.shape[1]
+        return nn.functional.linear(hidden, self.linear.weight[:n], self.linear.bias[:n])
+
+
+class PairHead(nn.Module):
+    """Logits of (count, element) pairs: a bilinear score gated by the count."""
+
+    def __init__(self, config: PolicyConfig, counts: int = 81) -> None:
+        super().__init__()
+        self.query = nn.Linear(config.width, config.rank)
+        self.gate = nn.Embedding(counts, config.rank)
+        self.count_bias = nn.Embedding(counts, 1)
+        self.element = nn.Parameter(torch.randn(118, config.rank) * config.rank**-0.5)
+        self.bias = nn.Parameter(torch.zeros(118))
+        nn.init.zeros_(self.query.weight)
+        nn.init.zeros_(self.query.bias)
+        nn.init.normal_(self.gate.weight, std=0.5)
+        nn.init.zeros_(self.count_bias.weight)
+
+    def forward(self, hidden: torch.Tensor, head: Head, options: Discrete) -> torch.Tensor:
+        """[rows, width] -> logits [rows, slots * elements]."""
+        column = torch.tensor(head.elements, device=hidden.device) - 1
+        counts = options.counts.clamp_max(80)
+        query = self.query(hidden)[:, None] * (1 + self.gate(counts))
+        logits = query @ self.element[column].T + self.bias[column] + self.count_bias(counts)
+        return logits.flatten(1)
+
+
+class MixtureHead(nn.Module):
+    """Parameters of a truncated mixture; starts uniform with the components spread over the typical values."""
+
+    def __init__(self, config: PolicyConfig, head: Head) -> None:
+        super().__init__()
+        n = self.n = config.components
+        self.centre, self.width = head.centre, head.width
+        self.linear = nn.Linear(config.width, 3 * n + 1)
+        nn.init.zeros_(self.linear.weight)
+        with torch.no_grad():
+            bias = self.linear.bias
+            bias.zero_()
+            bias[n + 1 : 2 * n + 1] = torch.linspace(-1.5, 1.5, n)
+            bias[2 * n + 1 :] = -0.7
+
+    def forward(self, hidden: torch.Tensor, options: Continuous) -> TruncatedMixture:
+        """[rows, width] -> a distribution on the open set."""
+        n = self.n
+        out = self.linear(hidden)
+        location = self.centre + self.width * out[:, n + 1 : 2 * n + 1]
+        log_scale = out[:, 2 * n + 1 :].clamp(-7.0, 3.0) + torch.log(torch.tensor(self.width, dtype=out.dtype)).item()
+        return TruncatedMixture(torch.log_softmax(out[:, : n + 1], 1), location, log_scale, options.pieces)

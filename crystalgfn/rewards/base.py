@@ -1,0 +1,218 @@
+"""What a reward and a property are, and the checks that hold a user's own to it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.typing import Floats
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Anything callable that maps crystals to log R, natural logarithm, float ``[B]``, finite, on their device."""
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        ...
+
+
+@runtime_checkable
+class Property(Protocol):
+    """A quantity of crystals in ``unit``, with a standard error for what is predicted rather than known.
+
+    Accepts every crystal, all 118 elements included; what it has never seen shows in ``spread``.
+    """
+
+    name: str
+    unit: str
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """The mean value of each crystal."""
+        ...
+
+    def spread(self, crystals: Crystals) -> Floats:
+        """The standard error of each value, at least 0."""
+        ...
+
+    def bound(self, crystals: Crystals, k: float) -> Floats:
+        """``mean + k * spread``: for k > 0 the pessimistic value of what should be small, for k < 0 of what should be large."""  # noqa: E501
+        ...
+
+
+def describe(thing: Any) -> dict[str, Any]:
+    """The ``_target_`` dictionary from which hydra rebuilds a reward or property.
+
+    Raises:
+        RewardError: it has no ``config()``, as a user's own function has not.
+    """
+    config = getattr(thing, "config", None)
+    if not callable(config):
+        raise RewardError(
+            f"{_name(thing)} cannot be described in a configuration: it has no config() method. "
+            "Give it one that returns a dictionary with _target_ and its arguments, or pass the reward again on loading."
+        )
+    return config()
+
+
+def moved(thing: Any, device: torch.device | str) -> Any:
+    """``thing.to(device)`` where it has such a method, else ``thing``: a plain function holds no tensors to move."""
+    to = getattr(thing, "to", None)
+    return to(device) if callable(to) else thing
+
+
+def evaluate(reward: Callable[[Crystals], Any], crystals: Crystals) -> Floats:
+    """Log R of ``crystals``, float ``[B]`` and checked: what training calls.
+
+    Raises:
+        RewardError: no tensor, wrong shape, integer values, another device, or NaN or infinity, whose first crystal
+            is named.
+    """
+    with torch.no_grad():
+        values = reward(crystals)
+    broken = _wrong_form(values, crystals)
+    if broken:
+        raise RewardError(f"The reward {_name(reward)} {broken}.")
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        raise RewardError(f"The reward {_name(reward)} {_not_finite(values, crystals)}.")
+    return values
+
+
+def check_reward(reward: Callable[[Crystals], Any], crystals: Crystals | None = None) -> None:
+    """Hold a reward to its contract on ``crystals`` (default: seven well-known ones, one to five elements).
+
+    The contract: log R of shape ``[B]`` with a floating dtype, finite, on the device of the crystals, the same for a
+    crystal alone as in a batch, the same when called again, and the crystals are left as they were.
+
+    Raises:
+        RewardError: one sentence for each clause that is broken.
+    """
+    if not callable(reward):
+        raise RewardError(f"A reward is called with crystals and returns log R; {_name(reward)} cannot be called.")
+    crystals = example_crystals() if crystals is None else crystals
+    if len(crystals) == 0:
+        raise RewardError("check_reward needs at least one crystal; it was given none.")
+    given = _copy(crystals)
+    with torch.no_grad():
+        values = reward(given)
+    broken = []
+    if not _same(given, crystals):
+        broken.append("changes the crystals that it is given; it must work on copies (tensor.clone())")
+    form = _wrong_form(values, crystals)
+    if form:
+        broken.append(form)
+    elif not bool(torch.isfinite(values).all()):
+        broken.append(_not_finite(values, crystals))
+    else:
+        broken += _unsteady(reward, crystals, values)
+    if broken:
+        raise RewardError("\n".join(f"The reward {_name(reward)} {sentence}." for sentence in broken))
+
+
+def example_crystals() -> Crystals:
+    """Seven crystals on which rewards are tried: Fe, NaCl, TiO2 rutile, alpha quartz, LiFeO2, YBa2Cu3O7, Na2ZnSiO4-like."""
+    rows = [
+        (229, {26: 1}, (2.83, 2.83, 2.83, 90, 90, 90)),
+        (225, {11: 1, 17: 1}, (5.59, 5.59, 5.59, 90, 90, 90)),
+        (136, {22: 2, 8: 4}, (4.60, 4.60, 2.96, 90, 90, 90)),
+        (154, {14: 3, 8: 6}, (4.92, 4.92, 5.41, 90, 90, 120)),
+        (166, {3: 1, 26: 1, 8: 2}, (2.95, 2.95, 14.6, 90, 90, 120)),
+        (47, {39: 1, 56: 2, 29: 3, 8: 7}, (3.82, 3.89, 11.68, 90, 90, 90)),
+        (7, {11: 4, 30: 2, 14: 2, 8: 8}, (7.02, 5.44, 5.25, 90, 90.2, 90)),
+    ]
+    composition = torch.zeros(len(rows), 118, dtype=torch.int64)
+    for i, (_, counts, _) in enumerate(rows):
+        for z, n in counts.items():
+            composition[i, z - 1] = n
+    return Crystals(
+        torch.tensor([group for group, _, _ in rows]),
+        composition,
+        torch.tensor([lattice for _, _, lattice in rows], dtype=torch.float64),
+    )
+
+
+def _name(thing: Any) -> str:
+    """How errors call a reward: a function by its name, an object by its class."""
+    return getattr(thing, "__qualname__", None) or type(thing).__name__
+
+
+def _wrong_form(values: Any, crystals: Crystals) -> str:
+    """What is wrong with shape, dtype or device, or an empty string."""
+    if not isinstance(values, torch.Tensor):
+        return f"returns {type(values).__name__}; it must return a tensor, log R of each crystal"
+    if values.shape != (len(crystals),):
+        shape, wanted = list(values.shape), [len(crystals)]
+        return f"returns shape {shape} for {len(crystals)} crystals; it must return one log R a crystal, shape {wanted}"
+    if not values.is_floating_point():
+        return f"returns {values.dtype}; log R must be floating point, such as values.double()"
+    device = crystals.space_group.device
+    if values.device != device:
+        return f"returns values on {values.device} for crystals on {device}; compute on the device of the crystals"
+    return ""
+
+
+def _not_finite(values: torch.Tensor, crystals: Crystals) -> str:
+    """The sentence about the first value that is NaN or infinite."""
+    bad = (~torch.isfinite(values)).nonzero().flatten()
+    first = int(bad[0])
+    value = float(values[first])
+    remedy = (
+        "wrap it in crystalgfn.rewards.floor(reward, log_r_min) if zero rewards are meant"
+        if value == float("-inf")
+        else "log R must be finite for every crystal of the space"
+    )
+    return (
+        f"gives log R = {value} for {label(crystals, first)} ({len(bad)} of {len(values)} crystals of this batch); "
+        + remedy
+    )
+
+
+def label(crystals: Crystals, index: int) -> str:
+    """One crystal in words: formula, space group, lattice."""
+    one = crystals[index]
+    a, b, c, alpha, beta, gamma = (float(x) for x in one.lattice[0])
+    return (
+        f"{one.formulas()[0]}, space group {int(one.space_group[0])}, "
+        f"a b c = {a:.4g} {b:.4g} {c:.4g} Å, alpha beta gamma = {alpha:.4g} {beta:.4g} {gamma:.4g}°"
+    )
+
+
+def _unsteady(reward: Callable[[Crystals], Any], crystals: Crystals, values: torch.Tensor) -> list[str]:
+    """Sentences about a value that changes with its batch or from one call to the next."""
+    with torch.no_grad():
+        again = reward(_copy(crystals))
+        singles = [reward(_copy(crystals[i])) for i in range(len(crystals))]
+    if not isinstance(again, torch.Tensor) or again.shape != values.shape or not _close(again, values):
+        return ["gives other values when it is called again with the same crystals; it must not draw random numbers"]
+    for i, single in enumerate(singles):
+        if not isinstance(single, torch.Tensor) or single.shape != (1,):
+            shape = list(single.shape) if isinstance(single, torch.Tensor) else type(single).__name__
+            return [f"returns {shape} for a batch of one crystal; it must return shape [1]"]
+        if not _close(single, values[i : i + 1]):
+            return [
+                f"gives log R = {float(single[0]):.6g} for {label(crystals, i)} alone and {float(values[i]):.6g} in a "
+                "batch; log R of a crystal must not depend on the others"
+            ]
+    return []
+
+
+def _close(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Equal up to the rounding of float32."""
+    return bool(torch.allclose(one.double(), other.double(), rtol=1e-4, atol=1e-4))
+
+
+def _copy(crystals: Crystals) -> Crystals:
+    """The same crystals in tensors of their own."""
+    return Crystals(*(getattr(crystals, field.name).clone() for field in dataclasses.fields(crystals)))
+
+
+def _same(one: Crystals, other: Crystals) -> bool:
+    """Whether all tensors are equal, bit by bit."""
+    fields = (field.name for field in dataclasses.fields(one))
+    return all(torch.equal(getattr(one, name), getattr(other, name)) for name in fields)

@@ -1,0 +1,259 @@
+"""From properties to rewards, and from rewards to rewards; everything in log space.
+
+The classes are frozen; the lower-case functions build them, and are what code and configurations name:
+``cg.rewards.boltzmann(prop, beta=8)`` and ``_target_: crystalgfn.rewards.boltzmann`` are the same thing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.rewards.base import Property, Reward, describe, moved
+from crystalgfn.typing import Floats
+
+DIRECTIONS = ("minimise", "maximise")
+
+
+@dataclass(frozen=True, eq=False)
+class Boltzmann:
+    """``log R = -beta * (mean + k * spread)``, or ``+beta * (mean - k * spread)`` to maximise.
+
+    Attributes:
+        prop: the property.
+        beta: inverse temperature in 1 / unit of the property, > 0.
+        k: how many standard errors of pessimism, >= 0; what the property does not know well is taken to be worse.
+        direction: "minimise" or "maximise" the property.
+    """
+
+    prop: Property
+    beta: float
+    k: float = 1.0
+    direction: str = "minimise"
+
+    def __post_init__(self) -> None:
+        _check_property("boltzmann", self.prop)
+        if self.direction not in DIRECTIONS:
+            raise RewardError(f"boltzmann: direction must be 'minimise' or 'maximise', not {self.direction!r}.")
+        _check_number("boltzmann", "beta", self.beta, positive=True, hint="; direction='maximise' wants large values")
+        _check_number("boltzmann", "k", self.k)
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        if self.direction == "minimise":
+            return -self.beta * self.prop.bound(crystals, self.k)
+        return self.beta * self.prop.bound(crystals, -self.k)
+
+    def with_beta(self, beta: float) -> Boltzmann:
+        """The same reward at another inverse temperature."""
+        return replace(self, beta=beta)
+
+    def to(self, device: torch.device | str) -> Boltzmann:
+        """The same reward on ``device``."""
+        return replace(self, prop=moved(self.prop, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.boltzmann",
+            "prop": describe(self.prop),
+            "beta": self.beta,
+            "k": self.k,
+            "direction": self.direction,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """``log R = -(|x - value| + k * spread)² / (2 width²)``: a Gaussian around a wanted value, pessimistic in what is unsure.
+
+    Attributes:
+        prop: the property x.
+        value: the wanted value, in the property's unit.
+        width: standard deviation of the Gaussian, in the same unit, > 0.
+        k: how many standard errors the value is taken to be further off, >= 0.
+    """  # noqa: E501
+
+    prop: Property
+    value: float
+    width: float
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_property("target", self.prop)
+        if not math.isfinite(self.value):
+            raise RewardError(f"target: value must be finite, not {self.value}.")
+        _check_number("target", "width", self.width, positive=True)
+        _check_number("target", "k", self.k)
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        # The farther end of [mean - k spread, mean + k spread] from the wanted value.
+        low, high = self.prop.bound(crystals, -self.k), self.prop.bound(crystals, self.k)
+        distance = torch.maximum((low - self.value).abs(), (high - self.value).abs())
+        return -0.5 * (distance / self.width) ** 2
+
+    def to(self, device: torch.device | str) -> Target:
+        """The same reward on ``device``."""
+        return replace(self, prop=moved(self.prop, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.target",
+            "prop": describe(self.prop),
+            "value": self.value,
+            "width": self.width,
+            "k": self.k,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """``log R = Σ weight_i * log R_i``: a product of powers, so that a larger weight makes its reward count more.
+
+    Attributes:
+        rewards: at least one reward.
+        weights: as many finite numbers >= 0, not all of them 0.
+    """
+
+    rewards: tuple[Reward, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not self.rewards:
+            raise RewardError("weighted: at least one reward is needed, and none was given.")
+        for reward in self.rewards:
+            _check_callable("weighted", reward)
+        if len(self.weights) != len(self.rewards):
+            raise RewardError(
+                f"weighted: one weight a reward is needed; there are {len(self.rewards)} rewards and "
+                f"{len(self.weights)} weights."
+            )
+        for weight in self.weights:
+            _check_number("weighted", "every weight", weight)
+        if not any(self.weights):
+            raise RewardError("weighted: all weights are 0, so every crystal would have the same reward.")
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        # A weight of 0 leaves its reward out: 0 times -inf would be NaN.
+        parts = [w * reward(crystals) for reward, w in zip(self.rewards, self.weights, strict=True) if w > 0]
+        return torch.stack(parts).sum(0)
+
+    def to(self, device: torch.device | str) -> Weighted:
+        """The same reward on ``device``."""
+        return replace(self, rewards=tuple(moved(reward, device) for reward in self.rewards))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.weighted",
+            "rewards": [describe(reward) for reward in self.rewards],
+            "weights": list(self.weights),
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Floor:
+    """``log R = max(log R, log_r_min)``: no crystal below a smallest reward, zero rewards (-inf) included. NaN stays NaN.
+
+    Attributes:
+        reward: the reward.
+        log_r_min: the smallest log R, finite.
+    """
+
+    reward: Reward
+    log_r_min: float
+
+    def __post_init__(self) -> None:
+        _check_callable("floor", self.reward)
+        if not math.isfinite(self.log_r_min):
+            raise RewardError(f"floor: log_r_min must be finite, not {self.log_r_min}.")
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        return self.reward(crystals).clamp(min=self.log_r_min)
+
+    def to(self, device: torch.device | str) -> Floor:
+        """The same reward on ``device``."""
+        return replace(self, reward=moved(self.reward, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.floor",
+            "reward": describe(self.reward),
+            "log_r_min": self.log_r_min,
+        }
+
+
+def boltzmann(prop: Property, beta: float, k: float = 1.0, direction: str = "minimise") -> Boltzmann:
+    """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`."""
+    return Boltzmann(prop, beta, k, direction)
+
+
+def target(prop: Property, value: float, width: float, k: float = 1.0) -> Target:
+    """A Gaussian of ``width`` around ``value``; see :class:`Target`."""
+    return Target(prop, value, width, k)
+
+
+def weighted(
+    rewards: Mapping[Callable, float] | Sequence[Callable], weights: Sequence[float] | None = None
+) -> Weighted:
+    """The product of the rewards, each to the power of its weight: ``{reward: weight}``, or rewards and weights.
+
+    Raises:
+        RewardError: no reward, not one weight a reward, a negative weight, all weights 0.
+    """
+    if isinstance(rewards, Mapping):
+        if weights is not None:
+            raise RewardError("weighted: give {reward: weight} or rewards and weights, not both.")
+        rewards, weights = list(rewards), list(rewards.values())
+    if weights is None:
+        raise RewardError("weighted: weights are missing; for equal weights use product(...).")
+    return Weighted(tuple(rewards), tuple(weights))
+
+
+def product(*rewards: Callable, factors: Sequence[Callable] = ()) -> Weighted:
+    """The product of rewards: ``product(one, other)``, or ``factors: [...]`` in a configuration."""
+    rewards = (*rewards, *factors)
+    if not rewards:
+        raise RewardError("product: at least one reward is needed, and none was given.")
+    return Weighted(rewards, (1.0,) * len(rewards))
+
+
+def floor(reward: Callable, log_r_min: float) -> Floor:
+    """``max(log R, log_r_min)``; see :class:`Floor`."""
+    return Floor(reward, log_r_min)
+
+
+def _check_property(where: str, prop: Any) -> None:
+    if not isinstance(prop, Property):
+        raise RewardError(
+            f"{where}: {type(prop).__name__} is not a property (it needs name, unit, spread and bound); "
+            "wrap a function of crystals in crystalgfn.rewards.function(fn, name, unit)."
+        )
+
+
+def _check_callable(where: str, reward: Any) -> None:
+    if not callable(reward):
+        raise RewardError(f"{where}: a reward must be callable with crystals; {reward!r} is not.")
+    if isinstance(reward, Property):
+        raise RewardError(
+            f"{where}: {reward.name} is a property in {reward.unit}, not a reward; "
+            "make one of it with boltzmann(prop, beta) or target(prop, value, width)."
+        )
+
+
+def _check_number(where: str, name: str, value: Any, positive: bool = False, hint: str = "") -> None:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    if not number or value < 0 or (positive and value == 0):
+        rule = "greater than 0" if positive else "at least 0"
+        raise RewardError(f"{where}: {name} must be a finite number {rule}, not {value!r}{hint}.")

@@ -1,0 +1,21 @@
+"""Names for the shapes that the package passes around (torchtyping).
+
+Axes: ``batch`` crystals or trajectories, ``rows`` the part of a batch that moves, ``actions`` what may be chosen,
+``pieces`` disjoint intervals of one continuous draw, ``fields`` sparse features of an observation.
+"""
+
+from __future__ import annotations
+
+import torch
+from torchtyping import TensorType, is_float
+
+Integers = TensorType["batch", torch.int64]
+Floats = TensorType["batch", is_float]
+Booleans = TensorType["batch", torch.bool]
+Compositions = TensorType["batch", 118, torch.int64]
+Lattices = TensorType["batch", 6, is_float]
+RowIndex = TensorType["rows", torch.int64]
+Mask = TensorType["rows", "actions", torch.bool]
+Pieces = TensorType["rows", "pieces", 2]
+FeatureIndex = TensorType["rows", "fields", torch.int64]
+FeatureWeight = TensorType["rows", "fields"]
