@@ -1,1 +1,49 @@
 """Draws crystals with probability proportional to a reward."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from crystalgfn import rewards
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
+from crystalgfn.gfn.diagnostics import Diagnostics
+from crystalgfn.gfn.training import Trainer
+from crystalgfn.learn import train
+from crystalgfn.policy.network import PolicyConfig
+from crystalgfn.rewards import Property, Reward, check_reward, load_proxy
+from crystalgfn.sampler import Sampler
+
+__version__ = "0.1.0"
+
+_STRUCTURES = ("build_structures", "build_from_wyckoff")  # pymatgen is imported when they are first asked for
+
+
+def __getattr__(name: str) -> Any:
+    if name in _STRUCTURES:
+        from crystalgfn.structures import placement
+
+        return getattr(placement, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+__all__ = [
+    "CrystalGFNError",
+    "CrystalSpace",
+    "Crystals",
+    "Diagnostics",
+    "EmptySpace",
+    "InvalidSpace",
+    "PolicyConfig",
+    "Property",
+    "Reward",
+    "Sampler",
+    "Trainer",
+    "build_from_wyckoff",
+    "build_structures",
+    "check_reward",
+    "load_proxy",
+    "rewards",
+    "train",
+]

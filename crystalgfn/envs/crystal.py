@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import log
 
 import torch
 
@@ -18,7 +19,7 @@ from crystalgfn.envs.space_group import GroupMoves
 from crystalgfn.typing import Floats, RowIndex
 
 #: ln of the Jacobian from (u, v, ln V) to the free ln-lengths, for every kind of lattice.
-LOG_JACOBIAN = torch.log(torch.tensor(3.0, dtype=torch.float64)).item()
+LOG_JACOBIAN = log(3.0)
 
 
 @dataclass
@@ -135,5 +136,6 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
         return self.lattice.forced(plan, state, head, rows)
 
     def log_backward(self, state: CrystalState) -> Floats:
-        """0: each crystal has one path."""
-        return torch.zeros(len(state.n_elements), dtype=torch.float64, device=self.device)
+        """The one path to a crystal has P_B = 1; what remains is the Jacobian, so that ln P_F - ln P_B is ln q under
+        the reference measure (ln-lengths), not under the drawn ratios and volumes."""
+        return torch.full((len(state.n_elements),), -LOG_JACOBIAN, dtype=torch.float64, device=self.device)
