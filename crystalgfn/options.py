@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -33,7 +34,7 @@ SHORTS = {
 GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment")
 KINDS = {bool: bool, int: int, float: int | float}
 #: What null stands in for, where null is the default.
-NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float}
+NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float, "objective.huber": float}
 CONFIG = "config.yaml"
 
 _OPTION = re.compile(r"^(?P<name>[a-z][a-z_]*): (?P<value>.*?)(?: +# (?P<comment>.*))?$")
@@ -128,9 +129,32 @@ def space_names() -> list[str]:
     return [name for name, _, _ in _options("space/default.yaml")]
 
 
-def sentence(error: BaseException) -> str:
+def build(config: DictConfig, what: str) -> Any:
+    """The object that a part of the configuration names by its ``_target_``.
+
+    Raises:
+        OptionError: its class cannot be found, or refuses its arguments.
+    """
+    if "_target_" not in config:
+        raise OptionError(f"{what}: the configuration has no _target_, the dotted path of a class or function.")
+    try:
+        return instantiate(config, _convert_="all")
+    except InstantiationException as error:
+        cause = root(error)
+        raise cause if isinstance(cause, CrystalGFNError) else OptionError(f"{what}: {sentence(cause)}.") from error
+
+
+def root(error: InstantiationException) -> BaseException:
+    """What went wrong inside the class that hydra called."""
+    cause: BaseException = error
+    while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    return cause
+
+
+def sentence(error: BaseException | str) -> str:
     """An error's message in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def _refuse(message: str) -> None:

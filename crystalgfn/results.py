@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,35 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.files import aside
+from crystalgfn.gfn.files import write_aside
 from crystalgfn.rewards import Property
+from crystalgfn.rewards.base import moved
 from crystalgfn.sampler import Sampler
+from crystalgfn.typing import Floats
+
+
+class Configured:
+    """A reward that has no ``config()`` of its own, with the configuration that it was built from.
+
+    Args:
+        reward: crystals -> log R.
+        configuration: the ``_target_`` and arguments that build it again.
+    """
+
+    def __init__(self, reward: Callable[[Crystals], torch.Tensor], configuration: dict[str, Any]) -> None:
+        self.reward, self._configuration = reward, configuration
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        return self.reward(crystals)
+
+    def to(self, device: torch.device | str) -> Configured:
+        """The same reward on ``device``."""
+        return Configured(moved(self.reward, device), self._configuration)
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return self._configuration
 
 
 def properties(reward: Any) -> list[Property]:
@@ -31,7 +58,6 @@ def table(
     sampler: Sampler,
     crystals: Crystals,
     space: CrystalSpace | None = None,
-    beta: float | None = None,
     errors: Sequence[str | None] | None = None,
     names: Sequence[str | None] | None = None,
 ) -> pd.DataFrame:
@@ -41,7 +67,6 @@ def table(
         sampler: what drew the crystals.
         crystals: [B].
         space: the constraint under which they were drawn.
-        beta: the inverse temperature under which they were drawn.
         errors: why the atoms of a crystal could not be placed, [B].
         names: names of structure files, [B].
 
@@ -55,9 +80,9 @@ def table(
             if prop.name not in frame:
                 frame[prop.name] = prop(crystals).cpu().numpy()
                 frame[f"{prop.name}_spread"] = prop.spread(crystals).cpu().numpy()
-        frame["log_q"] = sampler.log_prob(crystals, space=space, beta=beta).cpu().numpy()
+        frame["log_q"] = sampler.log_prob(crystals, space=space).cpu().numpy()
         if sampler.reward is not None:
-            frame["log_r"] = sampler.log_reward(crystals, beta=beta).cpu().numpy()
+            frame["log_r"] = sampler.log_reward(crystals).cpu().numpy()
     frame["file"] = pd.Series(list(names) if names is not None else [None] * len(crystals), dtype="str")
     frame["error"] = pd.Series(list(errors) if errors is not None else [None] * len(crystals), dtype="str")
     return frame
@@ -67,9 +92,21 @@ def write_table(frame: pd.DataFrame, folder: str | Path) -> None:
     """``table.parquet``, and ``table.csv`` for people.
 
     Raises:
-        OSError: they cannot be written.
+        CheckpointError: they cannot be written.
     """
-    with aside(Path(folder) / "table.parquet") as path:
-        frame.to_parquet(path, index=False)
-    with aside(Path(folder) / "table.csv") as path:
-        frame.to_csv(path, index=False, float_format="%.6g")
+    folder = Path(folder)
+    write_aside(folder / "table.parquet", lambda path: frame.to_parquet(path, index=False))
+    write_aside(folder / "table.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
+
+
+def make_folder(path: str | Path) -> Path:
+    """The folder, made where it is missing.
+
+    Raises:
+        OSError: it cannot be made, or nothing can be written there.
+    """
+    path = Path(path)
+    path.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=path):  # better found out before the work than after it
+        pass
+    return path

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.files import aside
+from crystalgfn.gfn.files import write_aside
 from crystalgfn.tables import elements, groups
 
 DRAWN, OTHER = "#1f5a94", "#b8b8b8"
@@ -48,7 +48,7 @@ def picture(
 
     Raises:
         ValueError: no crystals, or not one value a crystal.
-        OSError: the file cannot be written.
+        CheckpointError: the file cannot be written.
     """
     if len(crystals) == 0:
         raise ValueError("a picture needs at least one crystal.")
@@ -71,8 +71,7 @@ def picture(
     left, right = bottom.subplots(1, 2, width_ratios=(1.5, 1))
     _elements(left, crystals)
     _best(right, drawn, label, largest_first)
-    with aside(path) as beside:
-        figure.savefig(beside, dpi=110)
+    write_aside(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
 
 
 def curves(metrics: str | Path, path: str | Path) -> None:
@@ -80,7 +79,7 @@ def curves(metrics: str | Path, path: str | Path) -> None:
 
     Raises:
         ValueError: a log without steps.
-        OSError: the file cannot be written.
+        CheckpointError: the file cannot be written.
     """
     log = pd.read_csv(metrics)
     columns = [name for name in log.columns if name != "step" and pd.api.types.is_numeric_dtype(log[name])]
@@ -102,8 +101,7 @@ def curves(metrics: str | Path, path: str | Path) -> None:
         ax.grid(alpha=0.2)
     for ax in list(figure.axes)[len(columns) :]:
         ax.set_axis_off()
-    with aside(path) as beside:
-        figure.savefig(beside, dpi=100)
+    write_aside(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=100))
 
 
 def _frame(crystals: Crystals, values: Sequence[float] | np.ndarray | None) -> pd.DataFrame:

@@ -1,0 +1,193 @@
+"""The commands ``crystalgfn-train`` and ``crystalgfn-sample``: build objects from the configuration and call them.
+
+Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C in 130.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, OmegaConf
+
+from crystalgfn import options
+from crystalgfn.errors import CrystalGFNError
+from crystalgfn.options import OptionError, build, root, sentence
+
+
+def train(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-train``: the exit code."""
+    return _run("train", _train, arguments)
+
+
+def sample(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-sample``: the exit code."""
+    return _run("sample", _sample, arguments)
+
+
+def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] | None) -> int:
+    os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that place atoms
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # a user's own modules, as with python -m
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        warnings.filterwarnings("default", module="crystalgfn")
+        warnings.showwarning = lambda message, *_: print(f"warning: {sentence(message)}", file=sys.stderr)
+        try:
+            config = options.read(name, sys.argv[1:] if arguments is None else arguments)
+            if config is not None:
+                job(config)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return 130
+        except (CrystalGFNError, InstantiationException) as error:
+            cause = root(error) if isinstance(error, InstantiationException) else error
+            print(f"error: {sentence(cause)}.", file=sys.stderr)
+            return 2
+        except OSError as error:
+            where = f" {error.filename}" if error.filename else ""
+            print(
+                f"error: cannot use{where}: {error.strerror or error}; choose another file or folder.", file=sys.stderr
+            )
+            return 2
+    return 0
+
+
+def _device(name: str) -> str:
+    import torch
+
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise OptionError(f"device={name} cannot be used here: {sentence(error).split('. ')[0]}.") from error
+    return name
+
+
+def _train(config: DictConfig) -> None:
+    import crystalgfn as cg
+    from crystalgfn import results, visualise
+    from crystalgfn.gfn.files import write_aside
+    from crystalgfn.gfn.training import CHECKPOINT
+    from crystalgfn.proxies import data
+
+    _device(config.trainer.device)
+    space = cg.CrystalSpace(**options.space_arguments(config.space))
+    reward = build(config.reward, "reward")
+    if not hasattr(reward, "config"):
+        reward = results.Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
+    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
+    real = None if config.real is None else data.read(config.real).crystals
+    out = Path(config.out)
+    if not config.resume and (out / options.CONFIG).exists():
+        raise OptionError(
+            f"{out} already holds a run; go on with it by resume=true out={out}, or choose another out=<folder>."
+        )
+    results.make_folder(out)
+    logger = build(config.logger, "logger")
+    if not config.resume:
+        write_aside(out / options.CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
+    try:
+        sampler = cg.train(
+            space,
+            reward,
+            objective=objective,
+            policy=policy,
+            trainer=trainer,
+            strata=tuple(strata) if isinstance(strata, list) else strata,
+            seed=config.seed,
+            out=out,
+            resume=config.resume,
+            logger=logger,
+            real=real,
+        )
+    except KeyboardInterrupt:
+        if (out / CHECKPOINT).exists():
+            print(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}", file=sys.stderr)
+        raise
+    finally:
+        logger.close()
+    print(f"The sampler is in {out / 'sampler'}")
+    if config.diagnostics:
+        print(sampler.diagnostics(config.diagnostics, seed=config.seed))
+    metrics = out / "metrics.csv"
+    if metrics.exists():
+        visualise.curves(metrics, out / "curves.png")
+        print(f"How training went: {out / 'curves.png'}")
+    print(f"Draw crystals from it: crystalgfn-sample sampler={out / 'sampler'} n=100")
+
+
+def _sample(config: DictConfig) -> None:
+    import crystalgfn as cg
+    from crystalgfn import results
+
+    if config.n < 1:
+        raise OptionError(f"n must be at least 1, not {config.n}.")
+    out = Path(config.out)
+    if (out / "table.parquet").exists():
+        raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
+    sampler = cg.Sampler.load(config.sampler, device=_device(config.device))
+    constraints = options.space_arguments(config.get("space"))
+    space = sampler.space.narrowed(**constraints) if constraints else None
+    results.make_folder(out)
+    crystals = sampler.sample(config.n, space=space, resample=config.resample, seed=config.seed)
+    if config.diagnostics and sampler.reward is not None:
+        found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed)
+        print(f"{config.sampler} in this space: {str(found).splitlines()[0]}")
+    placed = _place(crystals.to("cpu"), config, out) if config.structures else ([], [])
+    frame = results.table(sampler, crystals, space, *placed)
+    results.write_table(frame, out)
+    if config.picture:
+        _draw(sampler, crystals, space, config, out)
+    _summary(frame, config, out)
+
+
+def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
+    """Structure files; for each crystal why it has none, and its file's name."""
+    import crystalgfn as cg
+    from crystalgfn.structures.files import write_structures
+
+    built = cg.build_structures(
+        crystals, n_candidates=config.n_candidates, refiner=None, seed=config.seed, n_jobs=config.n_jobs
+    )
+    names = write_structures(built, out / "structures", formats=list(config.formats))
+    return [one.error for one in built], names
+
+
+def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:
+    """The picture, beside what an untrained sampler of the same space draws."""
+    import crystalgfn as cg
+    from crystalgfn import results, visualise
+
+    space = sampler.space if space is None else space
+    untrained = cg.Sampler.untrained(space, seed=config.seed).to(config.device).sample(1000, seed=config.seed)
+    props = results.properties(sampler.reward)
+    prop = props[0] if props else cg.rewards.Density()
+    visualise.picture(
+        crystals,
+        out / "picture.png",
+        values=prop(crystals).cpu().numpy(),
+        reference=untrained,
+        reference_values=prop(untrained).cpu().numpy(),
+        label=f"{prop.name.replace('_', ' ')}, {prop.unit}",
+        title=f"{len(crystals)} crystals drawn from {config.sampler}",
+        largest_first=getattr(sampler.reward, "direction", "minimise") == "maximise",
+    )
+
+
+def _summary(frame: Any, config: DictConfig, out: Path) -> None:
+    """What came out, in a few lines."""
+    distinct = frame[["formula", "space_group"]].drop_duplicates()
+    print(f"{len(frame)} crystals, {len(distinct)} different pairs of formula and space group: {out / 'table.csv'}")
+    if config.structures:
+        print(f"{frame['file'].notna().sum()} of them with atoms: {out / 'structures'}")
+        for reason, count in Counter(frame["error"].dropna()).most_common(5):
+            print(f"  {count} without: {reason}")
+    if config.picture:
+        print(f"A picture of them: {out / 'picture.png'}")
