@@ -166,7 +166,8 @@ def _options(path: str) -> Iterator[tuple[str, str, str]]:
     for line in files("crystalgfn.config").joinpath(path).read_text(encoding="utf-8").splitlines():
         match = _OPTION.match(line)
         if match and match["name"] != "defaults":
-            yield match["name"], match["value"], match["comment"] or ""
+            # The date and time, which hydra fills in.
+            yield match["name"], re.sub(r"\$\{now:.*\}", "<now>", match["value"]), match["comment"] or ""
 
 
 def _lines(options: Iterator[tuple[str, str, str]] | list, with_values: bool = True) -> list[str]:

@@ -1,0 +1,157 @@
+"""Every configuration composes, every object in it can be built, and its defaults are the classes' own."""
+
+import dataclasses
+from importlib.resources import files
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+FOLDER = files("crystalgfn.config")
+
+
+def choices(group: str) -> list[str]:
+    return sorted(p.name.removesuffix(".yaml") for p in (FOLDER / group).iterdir() if p.name.endswith(".yaml"))
+
+
+def compose(name: str, *overrides: str):
+    from crystalgfn.options import compose_config
+
+    return compose_config(name, overrides)
+
+
+def test_groups_are_those_that_the_command_line_knows():
+    from crystalgfn.options import GROUPS
+
+    assert {p.name for p in FOLDER.iterdir() if p.is_dir() and not p.name.startswith("__")} == set(GROUPS)
+
+
+@pytest.mark.parametrize("group", ["objective", "policy", "trainer"])
+def test_settings_can_be_built(group):
+    for choice in choices(group):
+        config = compose("train", f"{group}={choice}")[group]
+        thing = instantiate(config, _convert_="all")
+        given = {name: value for name, value in config.items() if name != "_target_"}
+        assert set(given) == {field.name for field in dataclasses.fields(thing)}, f"{group}/{choice} names every setting"
+        assert {name: getattr(thing, name) for name in given} == given
+
+
+def test_defaults_are_those_of_the_classes():
+    from crystalgfn import PolicyConfig, Trainer
+    from crystalgfn.domain.space import CrystalSpace
+    from crystalgfn.options import space_arguments
+
+    config = compose("train")
+    assert instantiate(config.trainer) == Trainer()
+    assert instantiate(config.policy) == PolicyConfig()
+    given = space_arguments(config.space)
+    assert set(given) == {field.name for field in dataclasses.fields(CrystalSpace)}
+    assert CrystalSpace(**given) == CrystalSpace()
+
+
+@pytest.mark.parametrize("choice", choices("reward"))
+def test_rewards_can_be_built(choice):
+    from crystalgfn import check_reward
+    from crystalgfn.errors import NotAvailable
+    from crystalgfn.options import build
+
+    config = compose("train", f"reward={choice}").reward
+    if choice == "band_gap":  # wired before its proxy is there
+        with pytest.raises(NotAvailable, match="band_gap"):
+            build(config, "reward")
+        config.prop = {"_target_": "crystalgfn.rewards.load_proxy", "name": "formation_energy"}
+    check_reward(build(config, "reward"))
+
+
+def test_loggers_can_be_built(tmp_path, monkeypatch):
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    for choice in choices("logger"):
+        overrides = [f"logger={choice}", f"out={tmp_path}"] + ["logger.mode=disabled"] * (choice == "wandb")
+        logger = instantiate(compose("train", *overrides).logger)
+        logger.log(1, {"loss": 2.0})
+        logger.close()
+    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "1,2.0"]
+
+
+def test_the_published_space():
+    from crystalgfn import CrystalSpace
+    from crystalgfn.options import space_arguments
+
+    given = space_arguments(compose("train", "space=published").space)
+    assert len(set(given["elements"])) == 22
+    assert len(set(given["space_groups"])) == 113
+    assert (given["atoms_per_element"], given["n_atoms"]) == ([1, 16], [1, 80])
+    # The whole space takes long to build; its elements and groups are what the file adds.
+    space = CrystalSpace(**given | {"n_atoms": [1, 4], "atoms_per_element": [1, 4]})
+    assert "N" in space.elements
+    assert len(space.space_groups) == 113
+
+
+@pytest.mark.parametrize("choice", choices("experiment"))
+def test_experiments_lay_over_the_defaults(choice):
+    config = compose("train", f"experiment={choice}", "n_atoms=[1,12]", "steps=7")
+    reward = compose("train", f"reward={choice.removeprefix('published_')}").reward
+    assert config.reward == reward
+    assert len(config.space.elements) == 22
+    assert config.space.n_atoms == [1, 12]
+    assert config.trainer.steps == 7
+
+
+def test_symbols_that_yaml_takes_for_booleans():
+    from crystalgfn.options import space_arguments
+
+    for name in ("train", "sample"):
+        given = space_arguments(compose(name, "elements=[N,Y,No,In,Na]").get("space"))
+        assert given["elements"] == ["N", "Y", "No", "In", "Na"]
+    config = OmegaConf.create("{elements: [N, Y, No, O], oxidation_states: {No: [2], O: [-2]}}")
+    assert space_arguments(config) == {"elements": ["N", "Y", "No", "O"], "oxidation_states": {"No": [2], "O": [-2]}}
+
+
+def test_short_names():
+    config = compose("train", "elements=[Li]", "seconds=5", "beta=2.5", "batch_size=10")
+    assert config.space.elements == ["Li"]
+    assert (config.trainer.steps, config.trainer.seconds, config.trainer.batch_size) == (None, 5, 10)
+    assert config.reward.beta == 2.5
+    assert compose("train", "trainer=demo", "steps=5").trainer.seconds is None
+    assert compose("train", "trainer=demo").trainer.seconds == 120
+
+
+def test_sampling_narrows_by_what_is_given_only():
+    from crystalgfn.options import space_arguments
+
+    assert space_arguments(compose("sample").get("space")) == {}
+    config = compose("sample", "crystal_systems=[cubic]", "n_atoms=[1,20]", "n=7")
+    assert space_arguments(config.space) == {"crystal_systems": ["cubic"], "n_atoms": [1, 20]}
+    assert config.n == 7
+    assert len(space_arguments(compose("sample", "space=published", "n_atoms=4").space)["elements"]) == 22
+
+
+def test_a_folder_of_ones_own(tmp_path):
+    from crystalgfn.options import compose_config
+
+    (tmp_path / "reward").mkdir()
+    (tmp_path / "reward" / "mine.yaml").write_text("_target_: mine.Reward\nstrength: 2.0\n")
+    config = compose_config("train", ["reward=mine", "reward.strength=3"], config_dir=tmp_path)
+    assert config.reward == {"_target_": "mine.Reward", "strength": 3}
+
+
+@pytest.mark.parametrize("name", ["train", "sample"])
+def test_help_names_every_option(name, capsys):
+    from crystalgfn.options import GROUPS, read, space_names
+
+    assert read(name, ["--help"]) is None
+    said = capsys.readouterr().out
+    words = {word.split("=")[0] for word in said.split()}
+    assert set(space_names()) <= words
+    assert {key for key in compose(name) if key not in GROUPS} <= words
+    if name == "train":
+        assert all(choice in said for group in GROUPS for choice in choices(group))
+    assert "$" not in said
+    assert max(map(len, said.splitlines())) <= 140
+
+
+def test_cfg_prints_what_would_run(capsys):
+    from crystalgfn.options import read
+
+    assert read("train", ["--cfg", "elements=[Li,O]"]) is None
+    assert OmegaConf.create(capsys.readouterr().out).space.elements == ["Li", "O"]
