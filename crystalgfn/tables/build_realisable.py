@@ -15,7 +15,7 @@ import numpy as np
 
 from crystalgfn.tables import groups
 from crystalgfn.tables.exactness import is_exact
-from crystalgfn.tables.letters import Letters, LetterPacking, letter_packing
+from crystalgfn.tables.letters import LetterPacking, Letters, letter_packing
 from crystalgfn.tables.realisable import MAX_ATOMS, STATUSES, fit_patterns, patterns
 
 RANDOM_TRIES = 60

@@ -1,8 +1,9 @@
 """Whether orbits on given Wyckoff positions have exactly their group at generic coordinates, and not a supergroup.
 
-The operations of one primitive cell at random coordinates, in a lattice with the metric of the lattice system and nothing
-more, are counted against the order of the point group. An inexact assignment is inexact at every draw; an exact one is
-exact at almost every draw, so a few draws settle it. (spglib counts the same, which a test shows, but takes up to 20 ms.)
+The operations of one primitive cell at random coordinates, in a lattice with the metric of the lattice system and
+nothing more, are counted against the order of the point group. An inexact assignment is inexact at every draw; an exact
+one is exact at almost every draw, so a few draws settle it. spglib counts the same (a test shows it), but takes up to
+20 ms.
 """
 
 from __future__ import annotations
@@ -121,6 +122,4 @@ def is_exact(space_group: int, letters: tuple[tuple[str, ...], ...]) -> bool:
     """
     rng = np.random.default_rng(12345)
     rotations, order = holohedry(space_group), int(groups.POINT_GROUP_ORDER[space_group - 1])
-    return any(
-        count_operations(rotations, *generic_points(space_group, letters, rng)) == order for _ in range(DRAWS)
-    )
+    return any(count_operations(rotations, *generic_points(space_group, letters, rng)) == order for _ in range(DRAWS))

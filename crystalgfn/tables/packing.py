@@ -1,4 +1,4 @@
-"""Exact packing of counts on Wyckoff positions: which counts of atoms a group's positions can hold, and in how many ways.
+"""Exact packing: which counts of atoms the Wyckoff positions of a group can hold.
 
 Counts are atoms per primitive cell. A position without a free parameter holds one orbit of one element; a position with
 one holds any number of orbits. In primitive counts the 230 groups have 112 different signatures (fixed multiplicities

@@ -1,8 +1,9 @@
 """Which counts of atoms the 230 groups can realise: exactly this group and no supergroup at generic coordinates.
 
-A pattern is the sorted counts of a composition: non-increasing, zero-padded. Up to ``MAX_ATOMS`` atoms and ``MAX_PARTS``
-elements the shipped table answers exactly (``python -m crystalgfn.tables.build realisable`` makes it in minutes). Above
-that only the exact Wyckoff fit holds: a crystal that fits may still be one whose every placement has a supergroup.
+A pattern is the sorted counts of a composition: non-increasing, zero-padded. Up to ``MAX_ATOMS`` atoms and
+``MAX_PARTS`` elements the shipped table answers exactly (``python -m crystalgfn.tables.build realisable`` makes it in
+half a minute). Above that only the exact Wyckoff fit holds: a crystal that fits may still be one whose every placement
+has a supergroup.
 """
 
 from __future__ import annotations
@@ -18,13 +19,20 @@ DATA = Path(__file__).parent / "data"
 MAX_ATOMS = 20
 MAX_PARTS = 5
 STATUSES: tuple[str, ...] = ("does not fit", "realisable", "proven not", "exhausted", "not found")
-"""Meaning of the values of ``status()``. Proven not: even with every position in use that the counts allow, each orbit a
-species of its own, the group is a larger one. Exhausted: every assignment was tried. Not found: only some were."""
+"""Meaning of the values of ``status()``. Proven not: even with every position in use that the counts allow, each orbit
+a species of its own, the group is a larger one. Exhausted: every assignment was tried. Not found: only some were."""
+
+NEEDS_MORE_ATOMS: dict[int, int] = {203: 227, 207: 221, 209: 225, 219: 215, 222: 229, 226: 221, 228: 224}
+"""Groups that nothing with at most 20 atoms realises -> a larger group that all such structures have.
+
+Even all positions that hold at most 20 atoms, each orbit a species of its own, have it (219, 226, 228: in a smaller
+cell). Only orbits of 24 or 48 atoms break it (203 g, 207 k, 209 j, 219 h, 222 i, 226 i and j, 228 g and h).
+"""
 
 
 @cache
 def patterns(max_atoms: int = MAX_ATOMS, max_parts: int = MAX_PARTS) -> np.ndarray:
-    """All patterns [P, max_parts] of 1 to ``max_atoms`` atoms in at most ``max_parts`` counts, in lexicographic order."""
+    """All patterns [P, max_parts] of 1 to ``max_atoms`` atoms in at most ``max_parts`` counts, sorted."""
     rows: list[tuple[int, ...]] = []
 
     def extend(prefix: tuple[int, ...], left: int) -> None:
