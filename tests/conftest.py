@@ -1,12 +1,15 @@
-"""What every test shares: seeds, one thread, the real data where they are, and torchtyping on current torch.
+"""What every test shares: seeds, one thread, the real data where they are, and shape checks on current torch.
 
 ``crystalgfn`` must not be imported at the top of this file: typeguard's import hook checks only what is imported later.
 """
 
+import functools
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import typeguard
 
 if not hasattr(torch.Tensor, "names"):
     # torchtyping 0.1.5 reads the names of named tensors, which torch removed. A tensor without names has None for each.
@@ -15,6 +18,38 @@ if not hasattr(torch.Tensor, "names"):
 torch.set_num_threads(1)
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+
+
+class _AnythingMeta(type):
+    def __instancecheck__(cls, instance: object) -> bool:
+        return True
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return cls
+
+
+class Anything(metaclass=_AnythingMeta):
+    """Stands in for a name that is imported for type checkers only: every object is an instance of it."""
+
+
+def pytest_sessionstart() -> None:
+    """Let typeguard pass over names under ``if TYPE_CHECKING``; it checks the other arguments as before."""
+    resolve = typeguard.get_type_hints  # torchtyping's, from here on
+
+    @functools.wraps(resolve)
+    def tolerant(function: Any, localns: dict[str, Any] | None = None) -> dict[str, Any]:
+        names = dict(localns or {})
+        while True:
+            try:
+                return resolve(function, localns=names)
+            except NameError as error:
+                if error.name in names:
+                    raise
+                names[error.name] = Anything
+
+    typeguard.get_type_hints = tolerant
 
 
 @pytest.fixture(autouse=True)

@@ -36,3 +36,13 @@ def test_the_package_itself_is_checked():
     from crystalgfn import errors
 
     assert type(errors.__spec__.loader).__name__ == "TypeguardLoader"
+
+
+def test_names_for_type_checkers_only_do_not_stop_the_checks():
+    @typechecked
+    def both(space: "NotImportedHere", scale: TensorType["batch"], frame: "not_here.Frame") -> None:  # noqa: F821
+        """The second argument is still checked."""
+
+    both(object(), torch.zeros(2), None)
+    with pytest.raises(TypeError, match="batch"):
+        both(object(), torch.zeros(2, 2), None)
