@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = {"crystalgfn": "crystalgfn", "config": "crystalgfn.config", "proxies": "crystalgfn.proxies"}
 
-#: From the bottom up; a module belongs to the longest name here that it starts with, and imports its own layer or lower.
+#: From the bottom up; a module belongs to the longest name here that it starts with, and imports that layer or lower.
 LAYERS = (
     ("crystalgfn.errors", "crystalgfn.typing", "crystalgfn.config"),
     ("crystalgfn.tables",),

@@ -84,14 +84,16 @@ def charge_vector(charges: Sequence[int], half_width: int) -> np.ndarray:
     return vector
 
 
-def addition_matrix(charges: Sequence[int], half_width: int) -> np.ndarray:
-    """Matrix [W, W] with row q and column q + charge for every charge: set @ matrix = the sums."""
-    width = 2 * half_width + 1
-    matrix = np.zeros((width, width), dtype=np.float32)
+def add_charges(sets: np.ndarray, charges: Sequence[int]) -> np.ndarray:
+    """Sets of charges, boolean [..., W] centred on 0, with each of ``charges`` added; sums beyond the ends are dropped."""
+    out = np.zeros_like(sets)
+    width = sets.shape[-1]
     for charge in charges:
-        if abs(charge) < width:
-            matrix += np.eye(width, k=charge, dtype=np.float32)
-    return matrix
+        if charge >= 0:
+            out[..., charge:] |= sets[..., : max(width - charge, 0)]
+        else:
+            out[..., :charge] |= sets[..., -charge:]
+    return out
 
 
 @lru_cache(maxsize=4096)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from crystalgfn.domain.charge import ChargeRule, addition_matrix, charge_vector
+from crystalgfn.domain.charge import ChargeRule, add_charges, charge_vector
 
 WORD = 63  # bits of an int64 that are used, so that no value is negative
 
@@ -147,10 +147,11 @@ def build(rules: CompositionRules) -> CompositionTables:
     family = np.array([families.setdefault(_family_key(rules, z), len(families)) for z in rules.zs], dtype=np.int64)
     c_max = int(padded.max(initial=1))
     representative = [rules.zs[list(family).index(f)] for f in range(len(families))]
+    unit = np.eye(2 * half_width + 1, dtype=bool)
     add_plain, add_split = (
         np.stack(
             [
-                np.stack([pack(_behind(addition_matrix(kind(z, c), half_width).T > 0)) for c in range(c_max + 1)])
+                np.stack([pack(_behind(add_charges(unit, kind(z, c)).T)) for c in range(c_max + 1)])
                 for z in representative
             ]
         )
@@ -278,19 +279,18 @@ def _charges(
             if not len(rows):
                 continue
             rest = slot_next[rows, slots]
-            plain = addition_matrix(rules.charge.plain(rules.zs[e], c), half)
-            split = addition_matrix(rules.charge.split(rules.zs[e], c), half)
+            plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
             unique, inverse = np.unique(rest, return_inverse=True)
-            before = whole[unique].astype(np.float32)
-            one = before @ plain > 0
-            two = (mixed[unique].astype(np.float32) @ plain + before @ split) > 0
+            before = whole[unique]
+            one = add_charges(before, plain)
+            two = add_charges(mixed[unique], plain) | add_charges(before, split)
             metal = metals[unique] & rules.metal[e]
             one, two, metal = one[inverse], two[inverse], metal[inverse]
             small = rows < n_small
             r, s = rows[small], slots[small]
-            np.logical_or.at(new_whole, r, one[small])
-            np.logical_or.at(new_mixed, r, two[small])
-            np.logical_or.at(new_metals, r, metal[small])
+            new_whole[r] |= one[small]  # a multiset has one slot a count: rows are unique
+            new_mixed[r] |= two[small]
+            new_metals[r] |= metal[small]
             any_ = (one | two)[small]
             finish[r, s, e, 0] = pack(_behind(any_[:, ::-1]))
             finish[r, s, e, 1] = pack(_behind(one[small][:, ::-1], metal[small]))

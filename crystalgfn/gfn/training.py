@@ -146,7 +146,7 @@ class TrainingRun:
         decay = 0.5 * (1 + math.cos(math.pi * progress))
         rates = (self.trainer.learning_rate, self.trainer.log_z_learning_rate)
         for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * max(decay, 1e-3)
+            group["lr"] = rate * max(decay, 1e-6)
         batches = self._walks(self.trainer.epsilon * (1 - progress))
         ratios, strata, log_rewards = [], [], []
         for walked in batches:
