@@ -29,6 +29,7 @@ class Configured:
 
     def __init__(self, reward: Callable[[Crystals], torch.Tensor], configuration: dict[str, Any]) -> None:
         self.reward, self._configuration = reward, configuration
+        self.__qualname__ = getattr(reward, "__qualname__", type(reward).__name__)  # what errors call it
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""

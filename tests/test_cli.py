@@ -162,7 +162,7 @@ def test_scripts_and_help():
     [
         (["elements=[Li,Xx]"], ["Xx", "not an element"]),
         (["elements=[He]"], ["He", "oxidation state"]),
-        (["elements=null", "space_groups=[230]", "n_atoms=[1,4]"], ["space_groups", "no crystal"]),
+        (["elements=null", "space_groups=[230]", "n_atoms=[1,4]"], ["n_atoms=[1, 4]", "no crystal"]),
         (["elements=null", "formula=LiF2"], ["LiF2", "no crystal"]),
         (["n_atoms=[10,2]"], ["n_atoms", "below"]),
         (["lengths=[20.0,10.0]"], ["lengths", "below"]),
