@@ -154,7 +154,12 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
     from crystalgfn.structures.files import write_structures
 
     built = cg.build_structures(
-        crystals, n_candidates=config.n_candidates, refiner=None, seed=config.seed, n_jobs=config.n_jobs
+        crystals,
+        n_candidates=config.n_candidates,
+        refiner=None,
+        seed=config.seed,
+        n_jobs=config.n_jobs,
+        progress=config.progress,
     )
     names = write_structures(built, out / "structures", formats=list(config.formats))
     return [one.error for one in built], names
