@@ -41,7 +41,7 @@ class Property(Protocol):
         ...
 
     def bound(self, crystals: Crystals, k: float) -> Floats:
-        """``mean + k * spread``: for k > 0 the pessimistic value of what should be small, for k < 0 of what should be large."""  # noqa: E501
+        """``mean + k * spread``, pessimistic with k > 0 for what should be small, k < 0 for what should be large."""
         ...
 
 
@@ -55,7 +55,7 @@ def describe(thing: Any) -> dict[str, Any]:
     if not callable(config):
         raise RewardError(
             f"{_name(thing)} cannot be described in a configuration: it has no config() method. "
-            "Give it one that returns a dictionary with _target_ and its arguments, or pass the reward again on loading."
+            "Give it one that returns a dictionary with _target_ and its arguments, or pass the reward on loading."
         )
     return config()
 
@@ -116,7 +116,7 @@ def check_reward(reward: Callable[[Crystals], Any], crystals: Crystals | None = 
 
 
 def example_crystals() -> Crystals:
-    """Seven crystals on which rewards are tried: Fe, NaCl, TiO2 rutile, alpha quartz, LiFeO2, YBa2Cu3O7, Na2ZnSiO4-like."""
+    """Seven crystals on which rewards are tried: Fe, NaCl, rutile, quartz, LiFeO2, YBa2Cu3O7 and Na2ZnSiO4."""
     rows = [
         (229, {26: 1}, (2.83, 2.83, 2.83, 90, 90, 90)),
         (225, {11: 1, 17: 1}, (5.59, 5.59, 5.59, 90, 90, 90)),

@@ -145,4 +145,3 @@ def load_proxy(name: str | Path) -> EnsembleProxy:
     if not Path(name).is_dir():
         raise RewardError(f"There is no proxy {str(name)!r}: it is neither one of {', '.join(PROXIES)} nor a folder.")
     return EnsembleProxy.load(Path(name), source=str(name))
-

@@ -71,14 +71,14 @@ class Boltzmann:
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """``log R = -(|x - value| + k * spread)² / (2 width²)``: a Gaussian around a wanted value, pessimistic in what is unsure.
+    """``log R = -(|x - value| + k * spread)² / (2 width²)``: a Gaussian around a wanted value, with pessimism.
 
     Attributes:
         prop: the property x.
         value: the wanted value, in the property's unit.
         width: standard deviation of the Gaussian, in the same unit, > 0.
         k: how many standard errors the value is taken to be further off, >= 0.
-    """  # noqa: E501
+    """
 
     prop: Property
     value: float
@@ -162,7 +162,7 @@ class Weighted:
 
 @dataclass(frozen=True, eq=False)
 class Floor:
-    """``log R = max(log R, log_r_min)``: no crystal below a smallest reward, zero rewards (-inf) included. NaN stays NaN.
+    """``log R = max(log R, log_r_min)``: no crystal below a smallest reward, zero rewards (-inf) included; NaN stays.
 
     Attributes:
         reward: the reward.

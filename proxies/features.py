@@ -1,0 +1,116 @@
+"""What a proxy sees of a crystal: numbers from group, composition and lattice, for whole batches at once."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torchtyping import TensorType
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.lattice import cosine_of
+from crystalgfn.tables import elements, groups
+
+
+class Features(nn.Module):
+    """Crystals -> float32 features ``[B, n]``, for all 118 elements and 230 groups.
+
+    Composition: element fractions; mean, standard deviation, smallest and largest of electronegativity, radius, row,
+    group, ln mass; differences between pairs; how evenly the elements share the atoms; numbers of elements and atoms.
+    Lattice: ln volume per atom; ln packing fraction with spheres of the tabulated radii; ln lengths, absolute, over the
+    cube root of the volume, and sorted; cosines of the angles. Group: lattice system, point symmetry, order of the
+    point group, centring, Wyckoff positions. (Which group it is reaches the network as an embedding, apart from this.)
+
+    The tables are buffers, saved with the weights: a later change of a table leaves a fitted proxy as it was.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("element_table", torch.from_numpy(element_table()))
+        self.register_buffer("sphere_volume", torch.from_numpy(sphere_volumes()))
+        self.register_buffer("group_table", torch.from_numpy(group_table()))
+        self.size = self(Crystals(torch.ones(1).long(), torch.eye(118)[:1].long(), torch.full((1, 6), 90.0))).shape[1]
+
+    def forward(self, crystals: Crystals) -> TensorType["batch", "features"]:
+        """The features of each crystal."""
+        counts = crystals.composition.float()
+        n_atoms = counts.sum(1, keepdim=True)
+        fractions = counts / n_atoms
+        return torch.cat(
+            [
+                fractions,
+                self._element_statistics(fractions),
+                _stoichiometry(fractions, n_atoms),
+                self._lattice(crystals, fractions),
+                self.group_table[crystals.space_group - 1],
+                (n_atoms * crystals.centring[:, None]).log(),
+            ],
+            1,
+        )
+
+    def _element_statistics(self, fractions: torch.Tensor) -> torch.Tensor:
+        table = self.element_table  # [118, p]
+        mean = fractions @ table
+        std = (fractions @ table.square() - mean.square()).clamp_min(0).sqrt()
+        absent = (fractions == 0)[:, :, None] * 1e6
+        low, high = (table + absent).amin(1), (table - absent).amax(1)
+        # Mean absolute difference of electronegativity and of radius over pairs of atoms.
+        pairs = [
+            ((fractions @ (column[:, None] - column).abs()) * fractions).sum(1, keepdim=True) for column in table.T[:2]
+        ]
+        return torch.cat([mean, std, low, high, *pairs], 1)
+
+    def _lattice(self, crystals: Crystals, fractions: torch.Tensor) -> torch.Tensor:
+        lattice = crystals.lattice.float()
+        volume = crystals.volume_per_atom.float()[:, None].clamp_min(1e-3)
+        ln_volume, ln_lengths = volume.log(), lattice[:, :3].log()
+        packing = (fractions @ self.sphere_volume)[:, None].log() - ln_volume
+        shape = ln_lengths - ln_lengths.mean(1, keepdim=True)
+        shortest_first = shape.sort(1).values
+        return torch.cat([ln_volume, packing, ln_lengths, shape, shortest_first, cosine_of(lattice[:, 3:])], 1)
+
+
+def _stoichiometry(fractions: torch.Tensor, n_atoms: torch.Tensor) -> torch.Tensor:
+    present = (fractions > 0).sum(1, keepdim=True).float()
+    norms = [fractions.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
+    largest = fractions.topk(5, dim=1).values
+    return torch.cat([present, n_atoms.log(), 1 / n_atoms, *norms, largest], 1)
+
+
+def element_table() -> np.ndarray:
+    """Electronegativity, radius (Å), row, group, ln mass of each element, float32 [118, 5]; medians where unknown."""
+    columns = [
+        elements.ELECTRONEGATIVITY,
+        elements.RADIUS,
+        elements.ROW,
+        elements.GROUP,
+        np.log(np.asarray(elements.MASS, dtype=np.float64)),
+    ]
+    table = np.stack([np.asarray(column, dtype=np.float64) for column in columns], 1)
+    return np.where(np.isfinite(table), table, np.nanmedian(table, axis=0)).astype(np.float32)
+
+
+def sphere_volumes() -> np.ndarray:
+    """Volume of an atom's sphere, Å3, float32 [118]."""
+    return (4 / 3 * np.pi * element_table()[:, 1] ** 3).astype(np.float32)
+
+
+def group_table() -> np.ndarray:
+    """What all groups have, float32 [230, 21]: lattice system (8), point symmetry (5), and eight numbers of their kind.
+
+    The eight: ln order of the point group; ln centring; ln smallest primitive multiplicity of a position without and of
+    one with free parameters (order of the point group where there is none); numbers of positions without, with one, two
+    and three free parameters.
+    """
+    rows = []
+    for i in range(230):
+        positions = groups.WYCKOFF[i]
+        order = int(groups.POINT_GROUP_ORDER[i])
+        fixed = [p.primitive_multiplicity for p in positions if p.n_free == 0]
+        free = [p.primitive_multiplicity for p in positions if p.n_free > 0]
+        kinds = [sum(p.n_free == n for p in positions) for n in range(4)]
+        system = np.eye(8)[int(groups.CRYSTAL_LATTICE_SYSTEM[i])]
+        symmetry = np.eye(5)[int(groups.POINT_SYMMETRY[i])]
+        sizes = np.log([order, int(groups.CENTRING[i]), min(fixed, default=order), min(free, default=order)])
+        rows.append(np.concatenate([system, symmetry, sizes, kinds]))
+    return np.array(rows, dtype=np.float32)

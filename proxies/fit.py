@@ -1,0 +1,268 @@
+"""Fitting a proxy on real crystals, with strained copies of them where the property is an energy."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+import crystalgfn
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
+from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.strain import CEILING, strained
+from crystalgfn.typing import Floats
+
+CHECKPOINT = "fit.pt"
+METRICS = "metrics.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a proxy is fitted.
+
+    Attributes:
+        property: a key of ``crystalgfn.proxies.data.COLUMNS``.
+        seed: of the split, the initial weights and the order of the rows.
+        epochs: passes over the training rows.
+        batch: rows a step.
+        lr: largest learning rate (AdamW; warm-up for one epoch, then a cosine to 0).
+        weight_decay: of AdamW.
+        members: networks in the ensemble.
+        width: units a hidden layer.
+        depth: hidden layers.
+        holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
+        left_out: share of the formulas that each member does not see.
+        strained: weight of the strained copies against the real rows; 0 for none. For energies only.
+    """
+
+    property: str = "formation_energy"
+    seed: int = 0
+    epochs: int = 60
+    batch: int = 512
+    lr: float = 2e-3
+    weight_decay: float = 0.01
+    members: int = 5
+    width: int = 192
+    depth: int = 2
+    holdout: float = 0.04
+    left_out: float = 0.1
+    strained: float = 0.3
+
+
+def fit(
+    train_path: str | Path,
+    val_path: str | Path,
+    out: str | Path,
+    cache: str | Path | None = None,
+    progress: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    """Fit a proxy and write ``weights.safetensors`` and ``metrics.json`` into ``out``.
+
+    No row that shares (reduced formula, space group) with the validation file is fitted on, and that file chooses
+    nothing: it is evaluated once, at the end. Progress is kept in ``out/fit.pt`` after every epoch, from which the same
+    call goes on after an interruption.
+
+    Args:
+        train_path: Parquet file of crystals to fit on.
+        val_path: Parquet file of crystals to report on.
+        out: folder of the proxy.
+        cache: see :func:`crystalgfn.proxies.data.read`.
+        progress: whether to show a progress bar.
+        **settings: see :class:`Settings`.
+
+    Returns:
+        What is written to ``metrics.json``.
+
+    Raises:
+        DataError: data that cannot be used.
+        CheckpointError: ``out/fit.pt`` is of another run.
+    """
+    settings = Settings(**settings)
+    if settings.property != "formation_energy":
+        settings = replace(settings, strained=0.0)
+    val = read(val_path, settings.property, cache)
+    known = read(train_path, settings.property, cache)
+    rows = exclude(known, val)
+    if len(rows) < 100:
+        raise DataError(f"{train_path} has {len(rows)} rows that are not in {val_path}; a proxy needs at least 100")
+    proxy, seconds = fit_proxy(rows, settings, out, progress)
+    proxy.save(out)
+    errors = (proxy(val.crystals) - val.labels).abs()
+    spread = proxy.spread(val.crystals)
+    metrics = {
+        "property": proxy.name,
+        "unit": proxy.unit,
+        "val_mae": float(errors.mean()),
+        "val_rmse": float(errors.square().mean().sqrt()),
+        "val_median_error": float(errors.median()),
+        "val_within_spread": float((errors <= spread).double().mean()),
+        "val_median_spread": float(spread.median()),
+        "train_mae": float((proxy(rows.crystals) - rows.labels).abs().mean()),
+        "rows_train": len(rows),
+        "rows_left_out_as_in_val": len(known) - len(rows),
+        "rows_val": len(val),
+        "seconds": round(seconds, 1),
+        "settings": asdict(settings),
+        "command": " ".join(["python", *(Path(a).name for a in sys.argv)]) if sys.argv[0] else "fit(...)",
+        "versions": {
+            "crystalgfn": crystalgfn.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    if settings.strained:
+        metrics["volume_scan"] = volume_scan(proxy, val.crystals[:: max(1, len(val) // 300)][:300])
+    _write(Path(out) / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    (Path(out) / CHECKPOINT).unlink(missing_ok=True)
+    return metrics
+
+
+def fit_proxy(rows: Rows, settings: Settings, out: str | Path, progress: bool = True) -> tuple[EnsembleProxy, float]:
+    """Fit on ``rows``, holding a part of their formulas back; returns the proxy and the seconds that it took."""
+    train, held = split(rows, settings.holdout, settings.seed)
+    torch.manual_seed(settings.seed)
+    proxy = EnsembleProxy(
+        settings.property, COLUMNS[settings.property][1], settings.members, settings.width, settings.depth
+    )
+    _standardise(proxy, train, settings)
+    seen = bags(train, settings.members, settings.left_out, settings.seed)
+    steps = -(-len(train) // settings.batch)
+    total = settings.epochs * steps
+    optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, total))
+    state = {"epoch": 0, "best": float("inf"), "best_state": None, "seconds": 0.0}
+    checkpoint = Path(out) / CHECKPOINT
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    if checkpoint.is_file():
+        state = _resume(checkpoint, settings, proxy, optimiser, schedule)
+    bar = tqdm(range(state["epoch"], settings.epochs), disable=not progress, desc=settings.property, unit="epoch")
+    for epoch in bar:
+        start = time.monotonic()
+        # Seeded by the epoch, so that a resumed fit sees the same batches as an uninterrupted one.
+        generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
+        for chosen in torch.randperm(len(train), generator=generator).split(settings.batch):
+            loss = _loss(proxy, train, chosen, seen, settings, generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            optimiser.step()
+            schedule.step()
+        held_error = float((proxy(held.crystals) - held.labels).abs().mean())
+        if held_error < state["best"]:
+            state["best"] = held_error
+            state["best_state"] = {k: v.detach().clone() for k, v in proxy.state_dict().items()}
+        state["epoch"] = epoch + 1
+        state["seconds"] += time.monotonic() - start
+        bar.set_postfix(held_out=f"{held_error:.4f}", best=f"{state['best']:.4f}")
+        _save_progress(checkpoint, state, settings, proxy, optimiser, schedule)
+    proxy.load_state_dict(state["best_state"])
+    proxy.eval().requires_grad_(False)
+    ratio = (proxy(held.crystals) - held.labels).abs() / proxy.spread(held.crystals).clamp_min(1e-6)
+    proxy.spread_factor.fill_(float(ratio.quantile(0.68)))
+    return proxy, state["seconds"]
+
+
+def volume_scan(proxy: EnsembleProxy, crystals: Crystals, low: float = 0.7, high: float = 1.5) -> dict[str, Any]:
+    """Where the bound (mean + spread) of each crystal is lowest as its cell is scaled; factor 1 is the real volume."""
+    factors = torch.linspace(low, high, 81, dtype=torch.float64)
+    scans = []
+    for factor in factors:
+        lattice = torch.cat([crystals.lattice[:, :3] * factor ** (1 / 3), crystals.lattice[:, 3:]], 1)
+        scans.append(proxy.bound(Crystals(crystals.space_group, crystals.composition, lattice), 1.0))
+    best = factors[torch.stack(scans).argmin(0)]
+    return {
+        "crystals": len(crystals),
+        "factors": [low, high],
+        "within_5_percent": float(((best - 1).abs() <= 0.05).double().mean()),
+        "within_10_percent": float(((best - 1).abs() <= 0.10).double().mean()),
+        "median": float(best.median()),
+        "at_an_end": float(((best == factors[0]) | (best == factors[-1])).double().mean()),
+    }
+
+
+def _loss(
+    proxy: EnsembleProxy,
+    train: Rows,
+    chosen: torch.Tensor,
+    seen: torch.Tensor,
+    settings: Settings,
+    generator: torch.Generator,
+) -> torch.Tensor:
+    """Mean absolute error of every member on the rows that it may see, and the same for strained copies."""
+    crystals, labels = train.crystals[chosen], train.labels[chosen]
+    weight = seen[:, chosen].float()
+    weight = weight / weight.sum(1, keepdim=True)
+    loss = (weight * _errors(proxy, crystals, labels)).sum()
+    if settings.strained:
+        copies, cost = strained(crystals, generator)
+        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost)).sum()
+    return loss
+
+
+def _errors(proxy: EnsembleProxy, crystals: Crystals, labels: Floats) -> torch.Tensor:
+    target = ((labels - proxy.label_mean) / proxy.label_std).float()
+    with torch.no_grad():
+        features = proxy.features(crystals)
+    return torch.nn.functional.smooth_l1_loss(
+        proxy.network(features, crystals.space_group),
+        target.expand(proxy.shape["members"], -1),
+        beta=0.02,
+        reduction="none",
+    )
+
+
+def _standardise(proxy: EnsembleProxy, rows: Rows, settings: Settings) -> None:
+    """Set shifts and scales of features and labels, and the range to which means are held."""
+    with torch.no_grad():
+        features = proxy.features(rows.crystals)
+    proxy.shift.copy_(features.mean(0))
+    # Fractions of rare elements are not blown up to unit variance; constant features are left as they are.
+    deviation = features.std(0)
+    deviation[:118] = deviation[:118].clamp_min(0.05)
+    proxy.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), torch.zeros(())))
+    proxy.label_mean.fill_(float(rows.labels.mean()))
+    proxy.label_std.fill_(float(rows.labels.std()))
+    proxy.low.fill_(float(rows.labels.min()))
+    proxy.high.fill_(float(rows.labels.max()) + (CEILING if settings.strained else 0.0))
+
+
+def _rate(step: int, warm_up: int, total: int) -> float:
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - warm_up) / max(1, total - warm_up)))))
+
+
+def _save_progress(path: Path, state: dict, settings: Settings, proxy: Any, optimiser: Any, schedule: Any) -> None:
+    aside = path.with_name(path.name + ".part")
+    parts = {"proxy": proxy.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
+    torch.save({"settings": asdict(settings), **state, **parts}, aside)
+    os.replace(aside, path)
+
+
+def _resume(path: Path, settings: Settings, proxy: Any, optimiser: Any, schedule: Any) -> dict[str, Any]:
+    try:
+        saved = torch.load(path, weights_only=True)
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it to start the fit again") from error
+    if saved.pop("settings") != asdict(settings):
+        raise CheckpointError(f"{path} is of a fit with other settings; delete it or choose another folder")
+    proxy.load_state_dict(saved.pop("proxy"))
+    optimiser.load_state_dict(saved.pop("optimiser"))
+    schedule.load_state_dict(saved.pop("schedule"))
+    return saved
+
+
+def _write(path: Path, content: bytes) -> None:
+    aside = path.with_name(path.name + ".part")
+    aside.write_bytes(content)
+    os.replace(aside, path)

@@ -1,0 +1,102 @@
+"""Strained copies of real crystals, labelled by a documented prior for what a strain costs.
+
+Databases hold crystals at equilibrium only, so nothing in them says that a cell 40 % too large or sheared by 15 % costs
+energy. The prior does, roughly:
+
+* volume: second-order Birch-Murnaghan (third order with B' = 4), E = 9/8 B V0 ((V0/V)^(2/3) - 1)²;
+* shape at that volume: G V0 e':e' with the traceless part e' of the logarithmic strain and G = B / 2;
+* bulk modulus: B = 144 eV Å3 / V0², V0 the volume per atom, and B V0 held to 1.5-20 eV. It is a rule of thumb (the
+  trend of B V0 over diamond, MgO, Cu, Si, NaCl, CsCl, K), good to about a factor of two, and uses no data of the
+  crystal;
+* the sum levels off at 2 eV/atom, beyond which a crystal is bad enough.
+
+These labels are a prior, not data: they place a minimum near every real cell and say little about its curvature.
+"""
+
+from __future__ import annotations
+
+from math import log
+
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.lattice import (
+    CUBIC,
+    HEXAGONAL,
+    KIND,
+    MONOCLINIC,
+    TETRAGONAL,
+    TRICLINIC,
+    cosine_of,
+    volume_factor,
+)
+from crystalgfn.typing import Floats, Lattices
+
+VOLUME_RANGE = (0.6, 1.6)
+MODULUS = 144.0  # eV Å3
+STIFFNESS_RANGE = (1.5, 20.0)  # B V0, eV
+SHEAR_RATIO = 0.5
+CEILING = 2.0  # eV/atom
+MAX_SHAPE = 0.12  # standard deviation of the logarithmic shape strain, at most
+
+
+def metric(lattice: Lattices) -> torch.Tensor:
+    """Metric tensors of cells, Å2, [B, 6] -> [B, 3, 3]."""
+    a, b, c = lattice[:, :3].unbind(1)
+    p, q, r = cosine_of(lattice[:, 3:]).unbind(1)
+    rows = [a * a, a * b * r, a * c * q, a * b * r, b * b, b * c * p, a * c * q, b * c * p, c * c]
+    return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+
+def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) -> Floats:
+    """The prior's energy of straining cells, eV/atom, [B].
+
+    Args:
+        before: equilibrium cells [B, 6].
+        after: strained cells [B, 6], same axes.
+        volume_per_atom: of the equilibrium cells, Å3 [B].
+    """
+    factor = torch.linalg.cholesky(metric(before))
+    left = torch.linalg.solve_triangular(factor, metric(after), upper=False)
+    relative = torch.linalg.solve_triangular(factor, left.mT, upper=False)
+    strain = 0.5 * torch.linalg.eigvalsh((relative + relative.mT) / 2).clamp_min(1e-9).log()  # principal log strains
+    change = strain.sum(1)  # ln V/V0
+    shape = (strain - change[:, None] / 3).square().sum(1)
+    stiffness = (MODULUS / volume_per_atom).clamp(*STIFFNESS_RANGE)
+    energy = stiffness * (9 / 8 * torch.expm1(-2 / 3 * change).square() + SHEAR_RATIO * shape)
+    return CEILING * -torch.expm1(-energy / CEILING)
+
+
+def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, Floats]:
+    """A strained copy of each crystal, and the prior's energy of the strain in eV/atom.
+
+    The volume changes by a factor log-uniform in 0.6-1.6; lengths and free angles by a few per cent, at most by about
+    a quarter; what the group fixes stays fixed.
+    """
+    n, lattice = len(crystals), crystals.lattice
+    kind = torch.as_tensor(KIND)[crystals.space_group - 1]
+
+    def normal() -> torch.Tensor:
+        return torch.randn(n, 3, generator=generator, dtype=lattice.dtype)
+
+    size = MAX_SHAPE * torch.rand(n, 1, generator=generator, dtype=lattice.dtype).square()
+    stretch, turn = normal() * size, normal() * torch.rad2deg(size)
+    uniaxial = (kind == TETRAGONAL) | (kind == HEXAGONAL)
+    stretch[uniaxial, 1] = stretch[uniaxial, 0]
+    stretch[kind == CUBIC] = 0
+    free = torch.zeros_like(turn, dtype=torch.bool)
+    free[kind == TRICLINIC] = True
+    free[kind == MONOCLINIC, 1] = True
+    angles = torch.where(free, lattice[:, 3:] + turn, lattice[:, 3:])
+    # A shear that would flatten the cell is not made.
+    flat = volume_factor(cosine_of(angles)) < 0.5 * volume_factor(cosine_of(lattice[:, 3:]))
+    angles = torch.where(flat[:, None], lattice[:, 3:], angles)
+    low, high = (log(x) for x in VOLUME_RANGE)
+    change = low + (high - low) * torch.rand(n, generator=generator, dtype=lattice.dtype)
+    lengths = lattice[:, :3] * stretch.exp()
+    after = torch.cat([lengths, angles], 1)
+    wanted = Crystals(crystals.space_group, crystals.composition, after)
+    scale = (change.exp() * crystals.volume / wanted.volume).pow(1 / 3)
+    after = torch.cat([lengths * scale[:, None], angles], 1)
+    energy = strain_energy(lattice, after, crystals.volume_per_atom)
+    return Crystals(crystals.space_group, crystals.composition, after), energy
