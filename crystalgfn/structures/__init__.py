@@ -1,0 +1,1 @@
+"""From space group, composition and lattice to atoms."""

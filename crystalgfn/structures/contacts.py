@@ -1,0 +1,132 @@
+"""Distances between the atoms of many trial structures at once, and steps that push close atoms apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+
+from crystalgfn.structures.orbits import cell_matrix
+from crystalgfn.tables import elements
+from crystalgfn.tables.exactness import primitive_basis, primitive_orbits
+
+CHUNK = 1_500_000
+"""Distances held in memory at once."""
+_IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
+
+
+def reduced_basis(cell: np.ndarray) -> np.ndarray:
+    """A Minkowski-reduced basis of the lattice spanned by the rows of ``cell`` [3, 3].
+
+    In such a basis the nearest image of a point wrapped to [-1/2, 1/2] lies among the 27 nearest cells.
+    """
+    basis = np.array(cell, dtype=np.float64)
+    while True:
+        basis = basis[np.argsort((basis**2).sum(axis=1), kind="stable")]
+        before = (basis**2).sum()
+        basis[1] -= np.rint(basis[1] @ basis[0] / (basis[0] @ basis[0])) * basis[0]
+        plane = basis[:2]
+        near = np.rint(np.linalg.solve(plane @ plane.T, plane @ basis[2]))
+        choices = [basis[2] - (near + d) @ plane for d in itertools.product((-1, 0, 1), repeat=2)]
+        basis[2] = min(choices, key=lambda v: v @ v)
+        if (basis**2).sum() > before * (1 - 1e-9):
+            return basis
+
+
+class Contacts:
+    """Trial structures of one assignment of letters in one cell, as free parameters [M, O, 3] of its O orbits.
+
+    Works on one primitive cell and, because of the symmetry, on the surroundings of one atom of each orbit only.
+    """
+
+    def __init__(
+        self, space_group: int, lattice: Sequence[float], letters: Sequence[str], species: Sequence[int]
+    ) -> None:
+        """One letter and one atomic number for each orbit; the cell as a, b, c, alpha, beta, gamma."""
+        primitive = primitive_basis(space_group) @ cell_matrix(lattice)
+        self.cell = reduced_basis(primitive)
+        change = np.rint(primitive @ np.linalg.inv(self.cell)).T  # primitive coordinates -> reduced ones
+        operations = [change @ primitive_orbits(space_group)[letter] for letter in letters]
+        sizes = [len(o) for o in operations]
+        self.first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int64)
+        self.orbit = np.repeat(np.arange(len(letters)), sizes)
+        stacked = np.concatenate(operations)
+        self.linear, self.shift = stacked[:, :, :3], stacked[:, :, 3]
+        self.species = np.asarray(species)[self.orbit]
+        radius = elements.RADIUS[self.species - 1]
+        self.touching = radius[self.first][:, None] + radius[None]  # [O, N] sums of radii
+        self.images = _IMAGES @ self.cell
+        jacobian = self.cell.T @ self.linear[self.first]
+        self._to_parameters = np.linalg.pinv(jacobian, rcond=1e-9)
+        self.free = bool(np.abs(jacobian).max() > 1e-9)
+
+    def points(self, parameters: np.ndarray) -> np.ndarray:
+        """Coordinates [M, N, 3] of all atoms in the reduced primitive cell."""
+        return np.einsum("nij,mnj->mni", self.linear, parameters[:, self.orbit]) + self.shift
+
+    def _squares(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors [M, O, N, 3] from an atom of each orbit to all atoms; squared distances [M, O, N, 27] to images."""
+        points = self.points(parameters)
+        gaps = points[:, None] - points[:, self.first][:, :, None]
+        vectors = (gaps - np.rint(gaps)) @ self.cell
+        squares = (
+            (vectors**2).sum(axis=-1)[..., None]
+            + 2 * vectors @ self.images.T
+            + (self.images**2).sum(axis=1)
+        )  # fmt: skip
+        own = np.arange(len(self.first))
+        squares[:, own, self.first, 0] = np.inf  # an atom and itself
+        return vectors, np.maximum(squares, 0.0)
+
+    def _chunks(self, n: int) -> list[slice]:
+        step = max(1, CHUNK // (len(self.first) * len(self.orbit) * len(_IMAGES)))
+        return [slice(i, i + step) for i in range(0, n, step)]
+
+    def nearest(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """For each structure the smallest ratio of a distance to the sum of radii, and the smallest distance in Å, [M].
+
+        All pairs count, and each atom with its own images.
+        """
+        ratios, shortest = np.empty(len(parameters)), np.empty(len(parameters))
+        for part in self._chunks(len(parameters)):
+            distances = np.sqrt(self._squares(parameters[part])[1].min(axis=-1))
+            ratios[part] = (distances / self.touching).min(axis=(1, 2))
+            shortest[part] = distances.min(axis=(1, 2))
+        return ratios, shortest
+
+    def spread(self, parameters: np.ndarray, steps: int, reach: float = 1.05) -> np.ndarray:
+        """Parameters after ``steps`` of pushing atoms apart that are closer than ``reach`` times the sum of radii."""
+        parameters = parameters.copy()
+        for part in self._chunks(len(parameters)):
+            current = parameters[part]
+            for step in range(steps):
+                vectors, squares = self._squares(current)
+                distances = np.sqrt(squares)
+                overlap = np.maximum(reach * self.touching[..., None] - distances, 0.0) / np.maximum(distances, 1e-3)
+                overlap[np.isinf(distances)] = 0.0
+                if not overlap.any():
+                    break
+                push = -(overlap.sum(axis=-1)[..., None] * vectors + overlap @ self.images).sum(axis=2)
+                length = np.linalg.norm(push, axis=-1, keepdims=True)
+                largest = 0.6 * (1 - step / steps) + 0.05  # Å; long steps first
+                push *= 0.4 * np.minimum(1.0, largest / np.maximum(0.4 * length, 1e-12))
+                current = current + np.einsum("oij,moj->moi", self._to_parameters, push)
+            parameters[part] = current
+        return parameters
+
+    def fingerprint(self, parameters: np.ndarray, neighbours: int = 6) -> np.ndarray:
+        """Mean distances in Å [S, S, neighbours] from each element's atoms to the nearest atoms of each element.
+
+        Equal for structures that differ by an isometry, whatever their letters and origin.
+        """
+        distances = np.sqrt(self._squares(parameters[None])[1][0])
+        kinds = np.unique(self.species)
+        sizes = np.bincount(self.orbit)
+        result = np.zeros((len(kinds), len(kinds), neighbours))
+        for j, kind in enumerate(kinds):
+            near = np.sort(distances[:, self.species == kind].reshape(len(self.first), -1), axis=1)[:, :neighbours]
+            for i, other in enumerate(kinds):
+                rows = np.flatnonzero(self.species[self.first] == other)
+                result[i, j] = np.average(near[rows], axis=0, weights=sizes[rows])
+        return result
