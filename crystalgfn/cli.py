@@ -20,6 +20,9 @@ from crystalgfn import options
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.options import OptionError, build, root, sentence
 
+#: Where the structure files of each format go.
+FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
+
 
 def train(arguments: Sequence[str] | None = None) -> int:
     """``crystalgfn-train``: the exit code."""
@@ -149,10 +152,12 @@ def _sample(config: DictConfig) -> None:
 
 
 def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
-    """Structure files; for each crystal why it has none, and its file's name."""
+    """Structure files; for each crystal why it has none, and its file in the first format."""
     import crystalgfn as cg
     from crystalgfn.structures.files import write_structures
 
+    formats = list(config.formats)
+    write_structures([], out, formats=formats)  # refuses unknown formats before the work
     built = cg.build_structures(
         crystals,
         n_candidates=config.n_candidates,
@@ -161,8 +166,8 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
         n_jobs=config.n_jobs,
         progress=config.progress,
     )
-    names = write_structures(built, out / "structures", formats=list(config.formats))
-    return [one.error for one in built], names
+    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
+    return [one.error for one in built], [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
 
 
 def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:
@@ -191,7 +196,8 @@ def _summary(frame: Any, config: DictConfig, out: Path) -> None:
     distinct = frame[["formula", "space_group"]].drop_duplicates()
     print(f"{len(frame)} crystals, {len(distinct)} different pairs of formula and space group: {out / 'table.csv'}")
     if config.structures:
-        print(f"{frame['file'].notna().sum()} of them with atoms: {out / 'structures'}")
+        folders = ", ".join(str(out / FOLDERS[form]) for form in config.formats)
+        print(f"{frame['file'].notna().sum()} of them with atoms: {folders}")
         for reason, count in Counter(frame["error"].dropna()).most_common(5):
             print(f"  {count} without: {reason}")
     if config.picture:
