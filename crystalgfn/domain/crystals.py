@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from crystalgfn.domain.lattice import canonical_lattice, cell_volume
+from crystalgfn.domain.units import DENSITY_UNIT
 from crystalgfn.errors import InvalidCrystal
 from crystalgfn.tables import elements, groups
 from crystalgfn.typing import Compositions, Floats, Integers, Lattices
@@ -19,8 +20,6 @@ from crystalgfn.typing import Compositions, Floats, Integers, Lattices
 if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
-
-AVOGADRO_DENSITY = 1.66053906660  # u / Å3 to g / cm3
 
 
 @dataclass(frozen=True)
@@ -124,7 +123,7 @@ class Crystals:
     @property
     def density(self) -> Floats:
         """g/cm3, [B]."""
-        return AVOGADRO_DENSITY * self.mass * self.centring / self.volume
+        return DENSITY_UNIT * self.mass * self.centring / self.volume
 
     def formulas(self) -> list[str]:
         """Reduced formulas, elements by electronegativity as chemists write them."""

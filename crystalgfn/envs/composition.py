@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain.compositions import WORD, initial_charge
+from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.mass import MassLookahead
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.base import Discrete, Head
 from crystalgfn.tables import elements
@@ -44,17 +45,16 @@ class CompositionMoves:
         self.below, self.leftover = put(tables.below), put(table.leftover)
         self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
         self.first, self.finish, self.after = put(table.first), put(table.finish), put(table.after)
-        self.add_plain, self.add_split, self.family = put(table.add_plain), put(table.add_split), put(table.family)
-        self.metal = put(table.metal)
-        self.half_width = table.half_width
-        self.initial_charge = put(initial_charge(table.half_width, space.alloys))
+        self.sets = ChargeSets(table, space.alloys, device)
+        self.initial_charge = self.sets.initial
+        self.mass = None if space.density is None else MassLookahead(space.composition_rules, table, device)
+        self.mass_range = None if tables.mass_range is None else put(tables.mass_range)
         self.zs = put(np.array(space.element_numbers, dtype=np.int64))
         self.masses = put(elements.MASS[np.array(space.element_numbers) - 1])
         self.n_elements, self.n_slots = len(self.zs), self.slot_count.shape[1]
         column = np.full(119, -1)
         column[np.array(space.element_numbers)] = np.arange(self.n_elements)
         self.column_of = put(column)
-        self.bit = torch.arange(WORD, device=device)
         counts = self.child.shape[1]
         self.heads = (
             *(Head(f"count{i}", counts) for i in range(self.k_max)),
@@ -69,13 +69,23 @@ class CompositionMoves:
             return Discrete(completions > 0)
         left = state.left[rows]
         i = position(head)
-        if i == 0:
+        if self.mass is not None:
+            may = self._heavy_options(state, rows, i)
+        elif i == 0:
             may = self.first[state.node[rows]]
         else:
             finish = self.finish[left]  # [rows, S, E, 2, words]
             may = (finish & state.charge[rows][:, None, None]).ne(0).any(-1).any(-1)
             may &= self.after[state.element[rows, i - 1] + 1][:, None, :]
         return Discrete(may.flatten(1), self.slot_count[left])
+
+    def _heavy_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
+        """Pairs from which the density can be met too, [rows, S, E]."""
+        atoms = state.counts[rows].sum(1)
+        low, high = (self.mass_range[state.group[rows], atoms] - state.mass[rows, None]).unbind(1)
+        if i == 0:
+            return self.mass.first_options(state.node[rows], low, high)
+        return self.mass.next_options(state.charge[rows], state.element[rows, i - 1], state.left[rows], low, high)
 
     def _completions(self, state: CrystalState, rows: RowIndex) -> torch.Tensor:
         """How many patterns that the group admits begin with each count, [rows, C + 1]."""
@@ -104,27 +114,7 @@ class CompositionMoves:
         state.mass[rows] += self.masses[column] * count
         state.left[rows] = self.slot_next[left, slot]
         more = (state.n_elements[rows] > i + 1).nonzero().flatten()
-        state.charge[rows[more]] = self._charged(state.charge[rows[more]], column[more], count[more])
-
-    def _charged(self, charge: torch.Tensor, column: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
-        """The packed charge states [rows, 2, words] after one more element."""
-        family = self.family[column]
-        plain = self.add_plain[family, count]  # [rows, W, words]
-        split = self.add_split[family, count]
-        whole, mixed = charge[:, 0, None], charge[:, 1, None]
-        # the bit behind the last charge of `mixed` means "metals only": no row of plain or split has it
-        new_whole = (whole & plain).ne(0).any(-1)
-        new_mixed = (mixed & plain).ne(0).any(-1) | (whole & split).ne(0).any(-1)
-        width = 2 * self.half_width + 1
-        metals = (charge[:, 1, width // WORD] >> (width % WORD)) & 1
-        metals = metals.bool() & self.metal[column]
-        return torch.stack([self._pack(new_whole, torch.zeros_like(metals)), self._pack(new_mixed, metals)], 1)
-
-    def _pack(self, bits: torch.Tensor, last: torch.Tensor) -> torch.Tensor:
-        n_words = self.initial_charge.shape[-1]
-        padding = torch.zeros(len(bits), n_words * WORD - bits.shape[1] - 1, dtype=torch.bool, device=bits.device)
-        padded = torch.cat([bits, last[:, None], padding], 1).view(len(bits), n_words, WORD)
-        return (padded.long() << self.bit).sum(-1)
+        state.charge[rows[more]] = self.sets.after(state.charge[rows[more]], column[more], count[more])
 
     def compositions(self, state: CrystalState) -> Compositions:
         """Atoms per element, int64 [B, 118]."""

@@ -19,9 +19,10 @@ import numpy as np
 import torch
 
 from crystalgfn.domain import lattice as domain
-from crystalgfn.domain.crystals import AVOGADRO_DENSITY, Crystals
+from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import TRICLINIC, cosine_of, in_domain, volume_factor
 from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.domain.units import DENSITY_UNIT
 from crystalgfn.envs.base import Continuous, Head
 from crystalgfn.tables import groups
 from crystalgfn.typing import Lattices, RowIndex
@@ -129,7 +130,7 @@ class LatticeMoves:
         atoms = self._atoms(state, rows)
         low, high = atoms * self.volume_limits[0], atoms * self.volume_limits[1]
         if self.density is not None:
-            mass = AVOGADRO_DENSITY * state.mass[rows] * self.centring[state.group[rows]]
+            mass = DENSITY_UNIT * state.mass[rows] * self.centring[state.group[rows]]
             low = torch.maximum(low, mass / self.density[1])
             if self.density[0] > 0:
                 high = torch.minimum(high, mass / self.density[0])

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain.compositions import WORD
+from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.lattice import cosine_of
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.base import Observation
@@ -64,8 +64,7 @@ class CrystalObservation:
         zs = np.array(space.element_numbers, dtype=np.int64)
         self.zs = torch.from_numpy(zs).to(device)
         self.volumes = torch.from_numpy(4 / 3 * np.pi * elements.RADIUS[zs - 1] ** 3).to(device)
-        self.half_width = table.half_width
-        self.bit = torch.arange(WORD, device=device)
+        self.sets = ChargeSets(table, space.alloys, device)
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 
     def __call__(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
@@ -125,10 +124,9 @@ class CrystalObservation:
 
     def _charges(self, charge: torch.Tensor) -> torch.Tensor:
         """Lowest and highest charge reached so far, in units of 10, [rows, 2]."""
-        words = charge[:, 0] | charge[:, 1]
-        width = 2 * self.half_width + 1
-        bits = ((words[..., None] >> self.bit) & 1).flatten(1)[:, :width].bool()
-        value = torch.arange(-self.half_width, self.half_width + 1, device=charge.device, dtype=torch.float64)
+        bits = self.sets.unpack(charge[:, 0] | charge[:, 1])[:, :-1]
+        half = self.sets.half_width
+        value = torch.arange(-half, half + 1, device=charge.device, dtype=torch.float64)
         any_ = bits.any(1, keepdim=True)
         low = torch.where(bits, value, torch.inf).amin(1, keepdim=True)
         high = torch.where(bits, value, -torch.inf).amax(1, keepdim=True)

@@ -83,11 +83,11 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
                     possible = (wanted == inside) & options.mask.gather(1, inside[:, None]).squeeze(1)
                     valid[rows[~possible]] = False
                     action = torch.where(possible, inside, only)
-                if record or not forced:
+                if bool(free.any()) and (record or not forced):
                     observation = env.observe(state, head, rows[free])
                     if not forced:
                         action[free] = choose(head, rows[free], observation, options.select(free))
-                    if record and bool(free.any()):
+                    if record:
                         turns.append(Turn(head, rows[free], observation, options.select(free), action[free]))
         else:
             observation = env.observe(state, head, rows) if record or not forced else None
