@@ -82,7 +82,9 @@ def curves(metrics: str | Path, path: str | Path) -> None:
         CheckpointError: the file cannot be written.
     """
     log = pd.read_csv(metrics)
-    columns = [name for name in log.columns if name != "step" and pd.api.types.is_numeric_dtype(log[name])]
+    columns = [
+        name for name in log.columns if name not in ("step", "seconds") and pd.api.types.is_numeric_dtype(log[name])
+    ]
     if not columns or not len(log):
         raise ValueError(f"{metrics} holds no steps to draw.")
     rows = -(-len(columns) // 3)
@@ -94,6 +96,8 @@ def curves(metrics: str | Path, path: str | Path) -> None:
         known = log[["step", name]].dropna()
         ax.plot(known["step"], known[name], color=OTHER, lw=0.7)
         ax.plot(known["step"], known[name].rolling(window, min_periods=1).mean(), color=DRAWN, lw=1.6)
+        if len(known) < 3:
+            ax.plot(known["step"], known[name], "o", color=DRAWN)
         if name.endswith("loss") and (known[name] > 0).all():
             ax.set_yscale("log")
         ax.set_title(name, fontsize=10)
@@ -158,7 +162,7 @@ def _bars(ax: Axes, drawn: pd.Series, other: pd.Series | None, names: Sequence[s
         marks = other.value_counts(normalize=True).reindex(names, fill_value=0)
         ax.scatter(marks, names, marker="|", s=260, color="#666666", lw=2.2, zorder=3)
     ax.invert_yaxis()
-    ax.set_xlabel("share of crystals" + (f"  ( | {reference_label})" if other is not None else ""))
+    ax.set_xlabel("share" + (f"  ( | {reference_label})" if other is not None else ""))
     ax.set_title(str(drawn.name), fontsize=11)
 
 
