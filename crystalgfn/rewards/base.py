@@ -66,7 +66,7 @@ def moved(thing: Any, device: torch.device | str) -> Any:
     return to(device) if callable(to) else thing
 
 
-def evaluate(reward: Callable[[Crystals], Any], crystals: Crystals) -> Floats:
+def evaluate(reward: Any, crystals: Crystals) -> Floats:
     """Log R of ``crystals``, float ``[B]`` and checked: what training calls.
 
     Raises:
@@ -84,7 +84,7 @@ def evaluate(reward: Callable[[Crystals], Any], crystals: Crystals) -> Floats:
     return values
 
 
-def check_reward(reward: Callable[[Crystals], Any], crystals: Crystals | None = None) -> None:
+def check_reward(reward: Any, crystals: Crystals | None = None) -> None:
     """Hold a reward to its contract on ``crystals`` (default: seven well-known ones, one to five elements).
 
     The contract: log R of shape ``[B]`` with a floating dtype, finite, on the device of the crystals, the same for a

@@ -7,7 +7,7 @@ The classes are frozen; the lower-case functions build them, and are what code a
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,7 +128,7 @@ class Weighted:
 
     def __post_init__(self) -> None:
         if not self.rewards:
-            raise RewardError("weighted: at least one reward is needed, and none was given.")
+            raise RewardError("at least one reward is needed, and none was given.")
         for reward in self.rewards:
             _check_callable("weighted", reward)
         if len(self.weights) != len(self.rewards):
@@ -155,6 +155,7 @@ class Weighted:
         """What hydra rebuilds it from."""
         return {
             "_target_": "crystalgfn.rewards.weighted",
+            "_convert_": "all",  # else hydra would take the rewards in the list for configurations
             "rewards": [describe(reward) for reward in self.rewards],
             "weights": list(self.weights),
         }
@@ -194,42 +195,57 @@ class Floor:
         }
 
 
-def boltzmann(prop: Property, beta: float, k: float = 1.0, direction: str = "minimise") -> Boltzmann:
+def boltzmann(prop: Any, beta: float, k: float = 1.0, direction: str = "minimise") -> Boltzmann:
     """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`."""
     return Boltzmann(prop, beta, k, direction)
 
 
-def target(prop: Property, value: float, width: float, k: float = 1.0) -> Target:
+def target(prop: Any, value: float, width: float, k: float = 1.0) -> Target:
     """A Gaussian of ``width`` around ``value``; see :class:`Target`."""
     return Target(prop, value, width, k)
 
 
 def weighted(
-    rewards: Mapping[Callable, float] | Sequence[Callable], weights: Sequence[float] | None = None
+    rewards: Mapping[Any, float] | Sequence[Any] = (),
+    weights: Mapping[str, float] | Sequence[float] | None = None,
+    **named: Any,
 ) -> Weighted:
-    """The product of the rewards, each to the power of its weight: ``{reward: weight}``, or rewards and weights.
+    """The product of the rewards, each to the power of its weight.
+
+    ``weighted({reward: weight, ...})``, ``weighted([reward, ...], [weight, ...])``, or, in configurations, each reward
+    under a name of its own: ``weighted(weights={"energy": 1, "gap": 0.5}, energy=reward, gap=reward)``. (A list of
+    rewards in a configuration needs ``_convert_: all`` beside its ``_target_``.)
 
     Raises:
         RewardError: no reward, not one weight a reward, a negative weight, all weights 0.
     """
     if isinstance(rewards, Mapping):
-        if weights is not None:
+        if weights is not None or named:
             raise RewardError("weighted: give {reward: weight} or rewards and weights, not both.")
         rewards, weights = list(rewards), list(rewards.values())
     if weights is None:
         raise RewardError("weighted: weights are missing; for equal weights use product(...).")
-    return Weighted(tuple(rewards), tuple(weights))
+    if isinstance(weights, Mapping):
+        if rewards or set(weights) != set(named):
+            raise RewardError(
+                f"weighted: the names of the weights ({', '.join(weights)}) and of the rewards "
+                f"({', '.join(named) or 'none'}) must be the same."
+            )
+        return Weighted(tuple(named.values()), tuple(weights[name] for name in named))
+    return Weighted((*rewards, *named.values()), tuple(weights))
 
 
-def product(*rewards: Callable, factors: Sequence[Callable] = ()) -> Weighted:
-    """The product of rewards: ``product(one, other)``, or ``factors: [...]`` in a configuration."""
-    rewards = (*rewards, *factors)
-    if not rewards:
-        raise RewardError("product: at least one reward is needed, and none was given.")
+def product(*rewards: Any, **named: Any) -> Weighted:
+    """The product of rewards: ``product(one, other)``, or in configurations each under a name of its own.
+
+    Raises:
+        RewardError: no reward.
+    """
+    rewards = (*rewards, *named.values())
     return Weighted(rewards, (1.0,) * len(rewards))
 
 
-def floor(reward: Callable, log_r_min: float) -> Floor:
+def floor(reward: Any, log_r_min: float) -> Floor:
     """``max(log R, log_r_min)``; see :class:`Floor`."""
     return Floor(reward, log_r_min)
 
