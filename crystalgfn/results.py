@@ -16,7 +16,6 @@ from crystalgfn.gfn.files import write_aside
 from crystalgfn.rewards import Property
 from crystalgfn.rewards.base import moved
 from crystalgfn.sampler import Sampler
-from crystalgfn.typing import Floats
 
 
 class Configured:
@@ -31,8 +30,8 @@ class Configured:
         self.reward, self._configuration = reward, configuration
         self.__qualname__ = getattr(reward, "__qualname__", type(reward).__name__)  # what errors call it
 
-    def __call__(self, crystals: Crystals) -> Floats:
-        """Log R of each crystal."""
+    def __call__(self, crystals: Crystals) -> torch.Tensor:
+        """Log R of each crystal, as the reward gives it; `crystalgfn.rewards.evaluate` checks it."""
         return self.reward(crystals)
 
     def to(self, device: torch.device | str) -> Configured:
