@@ -36,29 +36,20 @@ class Features(nn.Module):
         counts = crystals.composition.float()
         n_atoms = counts.sum(1, keepdim=True)
         fractions = counts / n_atoms
+        # Shares of the elements that are there, largest first, and which they are: all that statistics need.
+        largest = max(5, int((counts > 0).sum(1).max())) if len(counts) else 5
+        shares, which = fractions.topk(largest, dim=1)
         return torch.cat(
             [
                 fractions,
-                self._element_statistics(fractions),
-                _stoichiometry(fractions, n_atoms),
+                _element_statistics(shares, self.element_table[which]),
+                _stoichiometry(shares, n_atoms),
                 self._lattice(crystals, fractions),
                 self.group_table[crystals.space_group - 1],
                 (n_atoms * crystals.centring[:, None]).log(),
             ],
             1,
         )
-
-    def _element_statistics(self, fractions: torch.Tensor) -> torch.Tensor:
-        table = self.element_table  # [118, p]
-        mean = fractions @ table
-        std = (fractions @ table.square() - mean.square()).clamp_min(0).sqrt()
-        absent = (fractions == 0)[:, :, None] * 1e6
-        low, high = (table + absent).amin(1), (table - absent).amax(1)
-        # Mean absolute difference of electronegativity and of radius over pairs of atoms.
-        pairs = [
-            ((fractions @ (column[:, None] - column).abs()) * fractions).sum(1, keepdim=True) for column in table.T[:2]
-        ]
-        return torch.cat([mean, std, low, high, *pairs], 1)
 
     def _lattice(self, crystals: Crystals, fractions: torch.Tensor) -> torch.Tensor:
         lattice = crystals.lattice.float()
@@ -70,11 +61,21 @@ class Features(nn.Module):
         return torch.cat([ln_volume, packing, ln_lengths, shape, shortest_first, cosine_of(lattice[:, 3:])], 1)
 
 
-def _stoichiometry(fractions: torch.Tensor, n_atoms: torch.Tensor) -> torch.Tensor:
-    present = (fractions > 0).sum(1, keepdim=True).float()
-    norms = [fractions.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
-    largest = fractions.topk(5, dim=1).values
-    return torch.cat([present, n_atoms.log(), 1 / n_atoms, *norms, largest], 1)
+def _element_statistics(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Mean, deviation, smallest, largest of values [B, k, p], and mean differences over pairs of the first two p."""
+    mean = (shares[:, :, None] * values).sum(1)
+    std = (shares[:, :, None] * (values - mean[:, None]).square()).sum(1).sqrt()
+    absent = (shares == 0)[:, :, None] * 1e6
+    low, high = (values + absent).amin(1), (values - absent).amax(1)
+    apart = (values[:, :, None, :2] - values[:, None, :, :2]).abs()
+    pairs = (apart * (shares[:, :, None] * shares[:, None, :])[..., None]).sum((1, 2))
+    return torch.cat([mean, std, low, high, pairs], 1)
+
+
+def _stoichiometry(shares: torch.Tensor, n_atoms: torch.Tensor) -> torch.Tensor:
+    present = (shares > 0).sum(1, keepdim=True).float()
+    norms = [shares.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
+    return torch.cat([present, n_atoms.log(), 1 / n_atoms, *norms, shares[:, :5]], 1)
 
 
 def element_table() -> np.ndarray:

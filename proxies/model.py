@@ -90,8 +90,9 @@ class EnsembleProxy(nn.Module):
 
     def _moments(self, crystals: Crystals) -> tuple[torch.Tensor, torch.Tensor]:
         members = self.members(crystals).to(crystals.lattice.dtype)
-        mean = members.mean(0).clamp(self.low.item(), self.high.item())
-        return mean, members.std(0) * self.spread_factor
+        mean = members.mean(0)
+        spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor
+        return mean.clamp(self.low.to(mean), self.high.to(mean)), spread
 
     def forward(self, crystals: Crystals) -> Floats:
         """The mean prediction of each crystal, held to the range of the labels."""

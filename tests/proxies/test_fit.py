@@ -1,0 +1,151 @@
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from pymatgen.core import Composition
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.proxies import fit as module
+from crystalgfn.proxies.data import Rows
+from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, volume_scan
+from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
+from crystalgfn.rewards import load_proxy
+from crystalgfn.tables.elements import ELECTRONEGATIVITY, SYMBOLS
+
+SMALL = {"epochs": 4, "batch": 32, "members": 2, "width": 16, "holdout": 0.1}
+
+
+def salts(n: int) -> pd.DataFrame:
+    """Tetragonal AB crystals whose label follows from the electronegativities: something to learn."""
+    torch.manual_seed(0)
+    rows = []
+    for i in range(n):
+        one, other = (int(z) for z in torch.randperm(60)[:2])
+        rows.append(
+            {
+                "formula": f"{SYMBOLS[one]}{SYMBOLS[other]}",
+                "n_atoms": 2,
+                "spacegroup": 123,
+                "a": 3.5 + (i % 7) / 10,
+                "b": 3.5 + (i % 7) / 10,
+                "c": 4.5,
+                "alpha": 90.0,
+                "beta": 90.0,
+                "gamma": 90.0,
+                "formation_energy_per_atom": -float(abs(ELECTRONEGATIVITY[one] - ELECTRONEGATIVITY[other])),
+                "band_gap": float(i % 3),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> dict[str, Path]:
+    table = salts(500)
+    # of the validation file ten crystals also stand in the training file
+    table.iloc[:410].to_parquet(tmp_path / "train.parquet")
+    table.iloc[400:].to_parquet(tmp_path / "val.parquet")
+    return {
+        "train_path": tmp_path / "train.parquet",
+        "val_path": tmp_path / "val.parquet",
+        "cache": tmp_path / "cache",
+    }
+
+
+def test_a_fit_learns_and_writes_what_it_measured(paths: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "proxy"
+    metrics = fit(**paths, out=out, progress=False, **{**SMALL, "epochs": 60, "width": 64, "lr": 5e-3})
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert sorted(path.name for path in out.iterdir()) == ["metrics.json", WEIGHTS]
+    assert 10 <= metrics["rows_left_out_as_in_val"] < 60
+    assert metrics["rows_train"] + metrics["rows_left_out_as_in_val"] == 410
+    labels = pd.read_parquet(paths["val_path"]).formation_energy_per_atom
+    guess = float((labels - labels.median()).abs().mean())
+    assert metrics["val_mae"] < 0.5 * guess
+    proxy = load_proxy(out)
+    assert proxy.name == "formation_energy" and proxy.unit == "eV/atom"
+    assert float(proxy.high) == pytest.approx(module.CEILING, abs=0.2)  # labels end near 0
+    assert 0.4 < metrics["val_within_spread"] < 0.95
+
+
+def test_no_row_of_the_validation_file_is_fitted_on(
+    paths: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    def spy(rows: Rows, *rest):
+        given.append(rows)
+        return fit_proxy(rows, *rest)
+
+    monkeypatch.setattr(module, "fit_proxy", spy)
+    fit(**paths, out=tmp_path / "proxy", progress=False, **SMALL)
+    val = {reduced(formula) for formula in pd.read_parquet(paths["val_path"]).formula}
+    fitted = {reduced(formula) for formula in given[0].crystals.formulas()}
+    train = {reduced(formula) for formula in pd.read_parquet(paths["train_path"]).formula}
+    assert train & val and not fitted & val
+    assert fitted == train - val  # all of them are in one group
+
+
+def reduced(formula: str) -> frozenset:
+    return frozenset(Composition(formula).reduced_composition.as_dict().items())
+
+
+@pytest.fixture
+def rows(paths: dict[str, Path]) -> Rows:
+    return module.read(paths["train_path"], cache=paths["cache"])
+
+
+def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(
+    rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(**SMALL)
+    whole, _ = fit_proxy(rows, settings, tmp_path / "whole", progress=False)
+    keep = module._save_progress
+
+    def interrupted(path: Path, state: dict, *rest) -> None:
+        keep(path, state, *rest)
+        if state["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_save_progress", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit_proxy(rows, settings, tmp_path / "parts", progress=False)
+    monkeypatch.setattr(module, "_save_progress", keep)
+    torch.manual_seed(123)  # what has been drawn in between must not matter
+    parts, _ = fit_proxy(rows, settings, tmp_path / "parts", progress=False)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(parts.state_dict()[name], value), name
+
+
+def test_progress_of_other_settings_or_damaged_is_refused(rows: Rows, tmp_path: Path) -> None:
+    fit_proxy(rows, Settings(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
+    with pytest.raises(CheckpointError, match="other settings"):
+        fit_proxy(rows, Settings(**{**SMALL, "epochs": 1, "seed": 1}), tmp_path, progress=False)
+    (tmp_path / CHECKPOINT).write_bytes(b"cut off")
+    with pytest.raises(CheckpointError, match="damaged"):
+        fit_proxy(rows, Settings(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
+
+
+def test_a_property_that_is_no_energy_is_fitted_without_strain(paths: dict[str, Path], tmp_path: Path) -> None:
+    metrics = fit(**paths, out=tmp_path / "gap", property="band_gap", progress=False, **{**SMALL, "epochs": 1})
+    assert metrics["settings"]["strained"] == 0.0 and "volume_scan" not in metrics
+    assert float(load_proxy(tmp_path / "gap").high) == 2.0
+
+
+def test_too_few_rows_are_refused(paths: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="a proxy needs at least 100"):
+        fit(paths["val_path"], paths["val_path"], tmp_path / "proxy", paths["cache"], progress=False, **SMALL)
+
+
+def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = rows.crystals[:20]
+
+    def bound(self: EnsembleProxy, crystals: Crystals, k: float) -> torch.Tensor:
+        return (crystals.volume_per_atom / real.volume_per_atom - 1.04).square()
+
+    monkeypatch.setattr(EnsembleProxy, "bound", bound)
+    scan = volume_scan(EnsembleProxy("x", "y", members=2, width=4), real)
+    assert scan["within_5_percent"] == 1.0 and scan["median"] == pytest.approx(1.04) and scan["at_an_end"] == 0.0
