@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import sys
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -114,7 +113,7 @@ def fit(
         "rows_val": len(val),
         "seconds": round(seconds, 1),
         "settings": asdict(settings),
-        "command": " ".join(["python", *(Path(a).name for a in sys.argv)]) if sys.argv[0] else "fit(...)",
+        "command": _command(train_path, val_path, out, settings),
         "versions": {
             "crystalgfn": crystalgfn.__version__,
             "torch": torch.__version__,
@@ -188,6 +187,13 @@ def volume_scan(proxy: EnsembleProxy, crystals: Crystals, low: float = 0.7, high
         "median": float(best.median()),
         "at_an_end": float(((best == factors[0]) | (best == factors[-1])).double().mean()),
     }
+
+
+def _command(train_path: str | Path, val_path: str | Path, out: str | Path, settings: Settings) -> str:
+    """The call that repeats this fit, with the last two parts of each path."""
+    paths = [repr("/".join(Path(path).parts[-2:])) for path in (train_path, val_path, out)]
+    changed = [f"{k}={v!r}" for k, v in asdict(settings).items() if v != getattr(Settings, k)]
+    return f"crystalgfn.proxies.fit.fit({', '.join(paths + changed)})"
 
 
 def _loss(

@@ -13,9 +13,12 @@ from crystalgfn.proxies.data import Rows
 from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, volume_scan
 from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import load_proxy
-from crystalgfn.tables.elements import ELECTRONEGATIVITY, SYMBOLS
+from crystalgfn.tables.elements import ELECTRONEGATIVITY, NOBLE_GAS, SYMBOLS
 
 SMALL = {"epochs": 4, "batch": 32, "members": 2, "width": 16, "holdout": 0.1}
+
+
+CHOSEN = [z for z in range(60) if not NOBLE_GAS[z]]
 
 
 def salts(n: int) -> pd.DataFrame:
@@ -23,7 +26,7 @@ def salts(n: int) -> pd.DataFrame:
     torch.manual_seed(0)
     rows = []
     for i in range(n):
-        one, other = (int(z) for z in torch.randperm(60)[:2])
+        one, other = (CHOSEN[z] for z in torch.randperm(len(CHOSEN))[:2])
         rows.append(
             {
                 "formula": f"{SYMBOLS[one]}{SYMBOLS[other]}",
@@ -57,7 +60,7 @@ def paths(tmp_path: Path) -> dict[str, Path]:
 
 def test_a_fit_learns_and_writes_what_it_measured(paths: dict[str, Path], tmp_path: Path) -> None:
     out = tmp_path / "proxy"
-    metrics = fit(**paths, out=out, progress=False, **{**SMALL, "epochs": 60, "width": 64, "lr": 5e-3})
+    metrics = fit(**paths, out=out, progress=False, **{**SMALL, "epochs": 30, "width": 64, "lr": 5e-3})
     assert json.loads((out / "metrics.json").read_text()) == metrics
     assert sorted(path.name for path in out.iterdir()) == ["metrics.json", WEIGHTS]
     assert 10 <= metrics["rows_left_out_as_in_val"] < 60

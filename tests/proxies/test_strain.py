@@ -73,7 +73,7 @@ def test_a_pure_shear_costs_twice_its_modulus() -> None:
 
 
 def test_a_turned_description_costs_nothing() -> None:
-    """The metric alone matters: a cell and the same cell with other axes in the same lattice differ, rotation does not."""
+    """A cell rotated in space is the same cell."""
     one = torch.tensor([[4.0, 5, 6, 80, 95, 100]]).double()
     matrix = Lattice.from_parameters(*one[0].tolist()).matrix
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
