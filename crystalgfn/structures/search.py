@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from collections import Counter
@@ -29,8 +30,8 @@ ROUNDS, ASSIGNMENTS, DRAWS = 4, 6, 32
 """Rounds at most; in each so many assignments, with so many random parameters for each."""
 SPREAD_ASSIGNMENTS, SPREAD_DRAWS, STEPS = 3, 4, 25
 """Of the best assignments, the best draws of each go through so many steps of pushing close atoms apart."""
-CHECKS = 6
-"""Placements checked by spglib in a round, besides those that are kept."""
+CHECKS = 3
+"""Placements of one assignment and stage checked by spglib in a round, besides those that are kept."""
 GOOD_RATIO = 0.75
 """Distance over the sum of radii above which no further round is made."""
 DISTINCT = 0.1
@@ -80,17 +81,22 @@ class Task:
 
 @dataclass(frozen=True)
 class Trial:
-    """One placement with its smallest distance over the sum of radii, and its smallest distance in Å."""
+    """One placement with its smallest distance over the sum of radii, and its smallest distance in Å.
+
+    ``stage`` is 0 for random parameters, 1 after they were pushed apart, 2 half way.
+    """
 
     ratio: float
     shortest: float
     contacts: Contacts
     parameters: np.ndarray
     assignment: Assignment
+    stage: int
 
 
 def symmetry(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> Any | None:
     """spglib's dataset of (lattice rows, fractional coordinates, numbers), None where it gives up."""
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
     import spglib
 
     with warnings.catch_warnings():
@@ -119,16 +125,14 @@ class Search:
         """
         wanted = self.task.n_candidates
         kept: dict[float, list[Trial]] = {LOOSE_SYMPREC: [], SYMPREC: []}
-        for _ in range(ROUNDS):
-            trials = self._trials()
-            tested = 0
-            for trial in sorted(trials, key=lambda t: -t.ratio):
+        for number in range(ROUNDS):
+            trials = self._trials(DRAWS if number == 0 or any(kept.values()) else 4 * DRAWS)
+            for trial in self._in_turn(trials):
                 late = time.monotonic() > self.stop and any(kept.values())
-                if tested == CHECKS + wanted or late or self._enough(kept, trial):
+                if late or self._enough(kept, trial):
                     break
                 if any(self._same(trial, other) for other in kept[LOOSE_SYMPREC] + kept[SYMPREC]):
                     continue
-                tested += 1
                 kept_at = self._check(trial)
                 if kept_at is not None:
                     kept[kept_at].append(trial)
@@ -141,13 +145,26 @@ class Search:
             raise PlacementError(self._reason())
         return [self._orbits(trial) for trial in best[:wanted]]
 
+    def _in_turn(self, trials: list[Trial]) -> list[Trial]:
+        """Those to check, best first: a few of each assignment and stage, as one that fails seldom fails alone."""
+        apart = [trial for trial in sorted(trials, key=lambda t: -t.ratio) if trial.shortest >= SHORTEST]
+        self.refusals[f"atoms are closer than {SHORTEST} Å"] += len(trials) - len(apart)
+        taken: Counter[tuple[int, int]] = Counter()
+        chosen = []
+        for trial in apart:
+            source = (id(trial.contacts), trial.stage)
+            if taken[source] < CHECKS + self.task.n_candidates:
+                taken[source] += 1
+                chosen.append(trial)
+        return chosen
+
     def _enough(self, kept: dict[float, list[Trial]], trial: Trial) -> bool:
         """Whether a further trial cannot better what is kept."""
         ratios = sorted((t.ratio for t in kept[LOOSE_SYMPREC]), reverse=True)
         return len(ratios) >= self.task.n_candidates and ratios[self.task.n_candidates - 1] >= trial.ratio
 
-    def _trials(self) -> list[Trial]:
-        """One round of placements, not yet checked."""
+    def _trials(self, draws: int) -> list[Trial]:
+        """One round of placements with so many draws an assignment, not yet checked."""
         task = self.task
         assignments = [self.given] if self.given else sample_assignments(
             task.space_group, task.counts, ASSIGNMENTS, self.rng
@@ -157,7 +174,7 @@ class Search:
             letters = [letter for element in assignment.values() for letter in element]
             species = [elements.NUMBER[symbol] for symbol, element in assignment.items() for _ in element]
             contacts = Contacts(task.space_group, task.lattice, letters, species)
-            parameters = self.rng.random((DRAWS if contacts.free else 1, len(letters), 3))
+            parameters = self.rng.random((draws if contacts.free else 1, len(letters), 3))
             ratios, shortest = contacts.nearest(parameters)
             drawn.append((float(ratios.max()), contacts, parameters, ratios, shortest, assignment))
             if time.monotonic() > self.stop:
@@ -175,8 +192,10 @@ class Search:
                 # on the way lie placements that are less crowded than the start and less symmetric than the end
                 for moved in (apart, (apart + parameters[top]) / 2):
                     sets.append((moved, *contacts.nearest(moved)))
-            for group in sets:
-                trials += [Trial(float(r), float(d), contacts, p, assignment) for p, r, d in zip(*group, strict=True)]
+            for stage, group in enumerate(sets):
+                trials += [
+                    Trial(float(r), float(d), contacts, p, assignment, stage) for p, r, d in zip(*group, strict=True)
+                ]
         return trials
 
     def _orbits(self, trial: Trial) -> OrbitStructure:
@@ -189,9 +208,6 @@ class Search:
 
     def _check(self, trial: Trial) -> float | None:
         """The tolerance at which the placement keeps its group, the loose one if it can; None where it fails."""
-        if trial.shortest < SHORTEST:
-            self.refusals[f"atoms are closer than {SHORTEST} Å"] += 1
-            return None
         points, species = self._orbits(trial).sites()
         cell = (cell_matrix(self.task.lattice), points, species)
         for symprec, answer in ((SYMPREC, None), (LOOSE_SYMPREC, SYMPREC)):
@@ -215,5 +231,5 @@ class Search:
         return bool(np.abs(gaps).max() < DISTINCT)
 
     def _reason(self) -> str:
-        reasons = "; ".join(f"{reason} ({n} of them)" for reason, n in self.refusals.most_common(2))
+        reasons = "; ".join(f"{reason} ({n} of them)" for reason, n in self.refusals.most_common(2) if n)
         return f"none of the {self.refusals.total()} placements tried in {self.task.name} passed: {reasons}"

@@ -64,3 +64,11 @@ def random_crystals():
             volume = rng.uniform(12, 25) * sum(counts) * groups.CENTRING[number - 1]
             rows.append((number, dict(zip(chosen.tolist(), counts, strict=True)), cell_of(number, volume, rng)))
     return crystals_of(*rows)
+
+
+@pytest.fixture(scope="session")
+def built(random_crystals):
+    """The structures of ``random_crystals``."""
+    from crystalgfn.structures.placement import build_structures
+
+    return build_structures(random_crystals, seed=1)

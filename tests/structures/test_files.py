@@ -11,15 +11,12 @@ from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.files import asymmetric_unit, write_structures
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures
 
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING"),  # spglib on its own default
-    pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF"),  # pymatgen says so of every 1/3
-]
+pytestmark = pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF")  # pymatgen says so of every 1/3
 
 
 @pytest.fixture(scope="module")
-def results(random_crystals):
-    return build_structures(random_crystals[::3], seed=2)
+def results(built):
+    return built[::3]
 
 
 def test_every_file_reads_back(results, tmp_path):

@@ -15,8 +15,6 @@ from crystalgfn.errors import NotAvailable, PlacementError
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures
 from crystalgfn.tables import groups
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING")  # spglib on its own default
-
 ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
 PEROVSKITE = (221, {"Sr": 1, "Ti": 1, "O": 3}, (3.905, 3.905, 3.905, 90.0, 90.0, 90.0))
 
@@ -36,22 +34,24 @@ def check(structure, crystal):
     assert structure.get_neighbor_list(6.0)[3].min() >= 0.5
 
 
-def test_random_crystals_of_every_group(random_crystals):
-    assert len(random_crystals) == 223
-    results = build_structures(random_crystals, seed=1)
-    failed = [r for r in results if r.structure is None]
+def test_random_crystals_of_every_group(random_crystals, built):
+    assert len(random_crystals) == len(built) == 223
+    failed = [r for r in built if r.structure is None]
     assert len(failed) <= 4, [r.error for r in failed]  # some fixed positions lie too close in some cells
-    for crystal, result in zip(random_crystals, results, strict=True):
+    for crystal, result in zip(random_crystals, built, strict=True):
         assert (result.error is None) == (result.structure is not None) == (len(result.candidates) == 1)
         if result.structure is not None:
             check(result.structure, crystal)
             assert set(result.wyckoff) == {e.symbol for e in result.structure.composition}
         else:
             assert "placements tried" in result.error
-    back = Crystals.from_structures([r.structure for r in results if r.structure is not None])
-    asked = Crystals.cat([r.crystal for r in results if r.structure is not None])
+
+
+def test_structures_read_back_as_the_crystals_asked_for(built):
+    back = Crystals.from_structures([r.structure for r in built if r.structure is not None])
+    asked = Crystals.cat([r.crystal for r in built if r.structure is not None])
     same = (back.space_group == asked.space_group) & (back.composition == asked.composition).all(1)
-    assert same.double().mean() >= 0.97  # also at symprec 0.1
+    assert same.double().mean() >= 0.97  # at symprec 0.1, where close to symmetric is symmetric
 
 
 def test_rock_salt_and_perovskite(make_crystals):
@@ -95,7 +95,7 @@ def test_seed_decides(random_crystals):
 
 
 def test_processes_give_the_same(random_crystals):
-    some = random_crystals[:40]
+    some = random_crystals[190:]
     alone = build_structures(some, time_limit=60)
     together = build_structures(some, n_jobs=2, time_limit=60)
     assert [r.structure for r in alone] == [r.structure for r in together]

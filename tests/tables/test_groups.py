@@ -9,8 +9,6 @@ from pyxtal.symmetry import Group
 
 from crystalgfn.tables import groups
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING")  # spglib 2.7 on its own default
-
 NUMBERS = range(1, 231)
 ORIGIN_CHOICE_TWO = (
     48, 50, 59, 68, 70, 85, 86, 88, 125, 126, 129, 130, 133, 134, 137, 138, 141, 142, 201, 203, 222, 224, 227, 228,

@@ -18,8 +18,6 @@ from crystalgfn.tables.realisable import (
     status,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING")  # spglib on its own default
-
 
 def generic_cell(space_group, rng):
     """Rows of a random primitive cell with the metric of the lattice system and nothing more."""
