@@ -185,7 +185,7 @@ def _formula(row: np.ndarray) -> str:
     return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in counts)
 
 
-def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np.integer, np.ndarray, np.ndarray]:
     import spglib
 
     if not structure.is_ordered:

@@ -82,6 +82,7 @@ class Head:
         size: number of actions; 0 for a continuous draw.
         centre, width: typical values of a continuous draw.
         elements: atomic numbers of the columns, for the choice of (count, element).
+        slack: how far outside its set a given value of a continuous draw may lie and still count as on its edge.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Head:
     centre: float = 0.0
     width: float = 1.0
     elements: tuple[int, ...] = ()
+    slack: float = 0.0
 
 
 class Environment(ABC, Generic[State, Objects]):

@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     from crystalgfn.envs.crystal import CrystalState
 
 ANGLE_UNIT = 60.0  # degrees: the unit of angles in the reference measure
+# what `CrystalSpace.contains` tolerates, in the units of the draws: 0.01 degrees; 0.1 % on each of two lengths
+ANGLE_SLACK = 0.011 / ANGLE_UNIT
+LENGTH_SLACK = 3e-3
 SMALLEST = 1e-12  # width that a draw keeps when rounding closes its interval
 BISECTIONS = 60
 Function = Callable[[torch.Tensor], torch.Tensor]
@@ -58,7 +61,8 @@ class LatticeMoves:
         self.order[self.kind == TRICLINIC] = 0.0
         self.masses_known = space.density is not None
         typical = dict(gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(2.9, 0.5))
-        self.heads = tuple(Head(name, 0, *typical[name]) for name in self.names)
+        slack = {name: ANGLE_SLACK if name in ANGLES else LENGTH_SLACK for name in self.names}
+        self.heads = tuple(Head(name, 0, *typical[name], slack=slack[name]) for name in self.names)
 
     def start(self, state: CrystalState, rows: RowIndex) -> None:
         """Write the fixed angles of the group."""

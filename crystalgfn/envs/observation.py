@@ -77,10 +77,10 @@ class CrystalObservation:
 
         def add(kind: str, value: torch.Tensor, amount: torch.Tensor | None = None) -> None:
             """Features ``kind``/``value``; negative values are absent."""
-            value = value.view(n, -1)
+            value = value[:, None] if value.ndim == 1 else value
             index.append(torch.where(value >= 0, value + OFFSET[kind], 0))
             present = (value >= 0).to(torch.float32)
-            weight.append(present if amount is None else present * amount.view(n, -1).to(torch.float32))
+            weight.append(present if amount is None else present * amount.to(torch.float32))
 
         add("stage", torch.full((n,), STAGES.index(name), device=device))
         add("position", torch.full((n,), position, device=device))

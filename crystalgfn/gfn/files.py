@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -27,7 +28,8 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     except RuntimeError as error:  # torch.save wraps a full disk in a RuntimeError
         raise CheckpointError(f"cannot write {path}: {error}; free space or choose another folder") from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
 
 
 def save_tensors(path: Path, state: dict) -> None:

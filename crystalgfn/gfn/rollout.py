@@ -9,10 +9,12 @@ from typing import Any
 import torch
 
 from crystalgfn.envs.base import Continuous, Discrete, Environment, Observation, Options
+from crystalgfn.policy.distributions import MaskedCategorical
 from crystalgfn.policy.network import PolicyNetwork
 from crystalgfn.typing import Booleans
 
-Choose = Callable[[str, torch.Tensor, Observation, Options], torch.Tensor]
+#: (state, head, rows, observation or None where nothing is recorded, options) -> actions [rows]
+Choose = Callable[[Any, str, torch.Tensor, Observation | None, Options], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
     Args:
         env: the environment.
         n: number of trajectories.
-        choose: (head, rows, observation, options) -> actions [rows].
+        choose: what to do; see `Choose`.
         forced: the actions may be impossible (given objects outside the space); such rows go on somewhere, invalid.
         record: keep the turns.
 
@@ -78,7 +80,7 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
             asked = rows if forced else rows[free]
             if len(asked):
                 if forced:
-                    wanted = choose(head, rows, None, options)
+                    wanted = choose(state, head, rows, None, options)
                     inside = wanted.clamp(0, options.mask.shape[1] - 1)
                     possible = (wanted == inside) & options.mask.gather(1, inside[:, None]).squeeze(1)
                     valid[rows[~possible]] = False
@@ -86,14 +88,14 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
                 if bool(free.any()) and (record or not forced):
                     observation = env.observe(state, head, rows[free])
                     if not forced:
-                        action[free] = choose(head, rows[free], observation, options.select(free))
+                        action[free] = choose(state, head, rows[free], observation, options.select(free))
                     if record:
                         turns.append(Turn(head, rows[free], observation, options.select(free), action[free]))
         else:
             observation = env.observe(state, head, rows) if record or not forced else None
-            action = choose(head, rows, observation, options)
+            action = choose(state, head, rows, observation, options)
             if forced:
-                action, missed = _into(action, options)
+                action, missed = _into(action, options, env.heads[head].slack)
                 valid[rows[missed]] = False
             if record:
                 turns.append(Turn(head, rows, observation, options, action))
@@ -101,16 +103,14 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
     return Walk(env.objects(state), turns, valid, env.log_backward(state), state)
 
 
-def _into(value: torch.Tensor, options: Continuous) -> tuple[torch.Tensor, torch.Tensor]:
+def _into(value: torch.Tensor, options: Continuous, slack: float) -> tuple[torch.Tensor, torch.Tensor]:
     """Given values moved to the nearest point of the open set, and which were too far from it."""
-    from crystalgfn.policy.distributions import SLACK
-
     ends = options.pieces
     value = value.to(ends.dtype)
     clipped = torch.minimum(torch.maximum(torch.nan_to_num(value)[:, None], ends[..., 0]), ends[..., 1])
     distance = torch.where(ends[..., 1] > ends[..., 0], (clipped - value[:, None]).abs(), torch.inf)
     nearest = clipped.gather(1, torch.nan_to_num(distance, nan=torch.inf).argmin(1, keepdim=True)).squeeze(1)
-    return nearest, ~((nearest - value).abs() <= SLACK)
+    return nearest, ~((nearest - value).abs() <= slack)
 
 
 def policy_choice(
@@ -122,11 +122,10 @@ def policy_choice(
 ) -> Choose:
     """Choices drawn from a policy; ``strata`` are ln weights [K + 1] of the first move, instead of the network's."""
 
-    def choose(head: str, rows: torch.Tensor, observation: Observation, options: Options) -> torch.Tensor:
-        del rows
+    def choose(
+        state: Any, head: str, rows: torch.Tensor, observation: Observation | None, options: Options
+    ) -> torch.Tensor:
         if strata is not None and head == "n_elements":
-            from crystalgfn.policy.distributions import MaskedCategorical
-
             fixed = strata[: options.mask.shape[1]].expand(len(options.mask), -1)
             return MaskedCategorical.of(fixed, options.mask).sample(0.0, generator)
         distribution = network.distribution(env.heads[head], network.trunk(observation), options)
@@ -151,24 +150,10 @@ def sample_walk(
 def replay_walk(env: Environment, objects: Any, n: int) -> Walk:
     """The trajectories that lead to given objects."""
     plan = env.replay(objects)
-    holder: dict[str, Any] = {}
 
-    def choose(head: str, rows: torch.Tensor, observation: Observation, options: Options) -> torch.Tensor:
-        del observation, options
-        return env.forced(plan, holder["state"], head, rows)
+    def choose(
+        state: Any, head: str, rows: torch.Tensor, observation: Observation | None, options: Options
+    ) -> torch.Tensor:
+        return env.forced(plan, state, head, rows)
 
-    return walk(_Watched(env, holder), n, choose, forced=True)
-
-
-class _Watched:
-    """An environment that hands its state to a forced choice."""
-
-    def __init__(self, env: Environment, holder: dict[str, Any]) -> None:
-        self._env, self._holder = env, holder
-
-    def initial(self, n: int) -> Any:
-        state = self._holder["state"] = self._env.initial(n)
-        return state
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._env, name)
+    return walk(env, n, choose, forced=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-SLACK = 3e-3  # how far outside its set a given value may lie (tolerances of `CrystalSpace.contains`)
+SLACK = 1e-9  # rounding at the ends of an interval
 
 
 @dataclass(frozen=True)
