@@ -55,7 +55,9 @@ def train(
     trainer = trainer or Trainer()
     device = torch.device(trainer.device)
     if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidSpace("device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)")
+        raise InvalidSpace(
+            "device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)"
+        )
     if strata is not None and not isinstance(strata, str):
         strata = tuple(float(w) for w in strata)
     elif isinstance(strata, str):

@@ -153,8 +153,8 @@ class Sampler:
         self.resampling = Resampling(len(candidates), ess, distinct)
         if ess < LOW_ESS or distinct < 0.5:
             warnings.warn(
-                f"resampling kept {distinct:.0%} distinct crystals (ESS/N {ess:.3f}): the sampler is far from its target "
-                "in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
+                f"resampling kept {distinct:.0%} distinct crystals (ESS/N {ess:.3f}): the sampler is far from its "
+                "target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
                 ResamplingWarning,
                 stacklevel=2,
             )
@@ -225,9 +225,7 @@ class Sampler:
             raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
         narrowed = self.narrow(space)
         env = self._environment(narrowed)
-        trainer = Trainer(
-            seconds=seconds, learning_rate=5e-4, epsilon=0.02, progress=progress, device=str(self.device)
-        )
+        trainer = Trainer(seconds=seconds, learning_rate=5e-4, epsilon=0.02, progress=progress, device=str(self.device))
         run = TrainingRun(
             env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), TrajectoryBalance(huber=5.0), trainer,
             lambda c: c.n_elements, None if self.log_omega is None else self.log_omega.to(self.device), seed,
@@ -336,6 +334,3 @@ def strata_weights(space: CrystalSpace, omega: tuple[float, ...]) -> torch.Tenso
 def shipped_strata() -> tuple[float, ...]:
     """The marginal of 1 to 5 elements in the shipped samplers (about that of real crystals)."""
     return (0.02, 0.23, 0.40, 0.25, 0.10)
-
-
-

@@ -17,10 +17,7 @@ def charges(symbol: str, count: int) -> tuple[frozenset[int], frozenset[int]]:
     states = sorted({s for s in Element(symbol).icsd_oxidation_states if s})
     one = frozenset(s * count for s in states)
     two = frozenset(
-        m * s + (count - m) * t
-        for s, t in itertools.pairwise(states)
-        if s * t > 0
-        for m in range(1, count)
+        m * s + (count - m) * t for s, t in itertools.pairwise(states) if s * t > 0 for m in range(1, count)
     )
     return one, two
 
@@ -33,7 +30,8 @@ def neutral(counts: dict[str, int]) -> bool:
     if 0 in sums([charges(*item)[0] for item in items]):
         return True
     return any(
-        0 in sums([charges(*item)[1 if i == split else 0] for i, item in enumerate(items)]) for split in range(len(items))
+        0 in sums([charges(*item)[1 if i == split else 0] for i, item in enumerate(items)])
+        for split in range(len(items))
     )
 
 

@@ -77,7 +77,9 @@ class CellLimits:
 
 
 def _cos(angle: float) -> float:
-    return 0.0 if angle == 90.0 else -0.5 if angle == 120.0 else 0.5 if angle == 60.0 else float(np.cos(np.radians(angle)))
+    return (
+        0.0 if angle == 90.0 else -0.5 if angle == 120.0 else 0.5 if angle == 60.0 else float(np.cos(np.radians(angle)))
+    )
 
 
 def _stretch(k: float) -> float:

@@ -85,7 +85,7 @@ def charge_vector(charges: Sequence[int], half_width: int) -> np.ndarray:
 
 
 def add_charges(sets: np.ndarray, charges: Sequence[int]) -> np.ndarray:
-    """Sets of charges, boolean [..., W] centred on 0, with each of ``charges`` added; sums beyond the ends are dropped."""
+    """Sets of charges, boolean [..., W] centred on 0, with each of ``charges`` added (beyond the ends: dropped)."""
     out = np.zeros_like(sets)
     width = sets.shape[-1]
     for charge in charges:

@@ -132,7 +132,9 @@ def build(rules: CompositionRules) -> CompositionTables:
 
     # multisets: those that remain after at least one move have a table of charges, whole patterns only `first`
     sets = _Multisets()
-    frontier = {(tag, *row[:i], *row[i + 1 :]) for row, tag in zip(patterns, tags, strict=True) for i in range(len(row))}
+    frontier = {
+        (tag, *row[:i], *row[i + 1 :]) for row, tag in zip(patterns, tags, strict=True) for i in range(len(row))
+    }
     while frontier:
         for key in sorted(frontier):
             sets.add(key)

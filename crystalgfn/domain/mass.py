@@ -48,7 +48,11 @@ class MassLookahead:
 
         self.sets = ChargeSets(table, rules.charge.alloys, device)
         self.finish, self.after, self.first = put(table.finish), put(table.after), put(table.first)
-        self.slot_count, self.slot_next, self.leftover = put(table.slot_count), put(table.slot_next), put(table.leftover)
+        self.slot_count, self.slot_next, self.leftover = (
+            put(table.slot_count),
+            put(table.slot_next),
+            put(table.leftover),
+        )
         self.masses = put(elements.MASS[np.array(rules.zs) - 1].astype(np.float64))
         self.lightest = put(_extremes(rules, table, 1.0))
         self.heaviest = put(-_extremes(rules, table, -1.0))
@@ -139,7 +143,7 @@ class MassLookahead:
 
 
 def _extremes(rules: CompositionRules, table: CompositionTables, sign: float) -> np.ndarray:
-    """Smallest sign * mass of the completions, [E + 1, M, 2, W + 1], laid out as the sets of charges that they balance."""
+    """Smallest sign * mass of the completions, [E + 1, M, 2, W + 1], laid out as the charges they balance."""
     half, n_small, n_el = table.half_width, len(table.finish), len(rules.zs)
     width = 2 * half + 1
     count, following = table.slot_count[:n_small], table.slot_next[:n_small]

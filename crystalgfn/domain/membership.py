@@ -64,7 +64,9 @@ def _composition(space: CrystalSpace, crystals: Crystals) -> list[Check]:
     rule = space.charge_rule
     table = counts.cpu().numpy()
     unique, inverse = np.unique(table, axis=0, return_inverse=True)
-    neutral = np.array([rule.neutral({int(z) + 1: int(row[z]) for z in np.flatnonzero(row)}) for row in unique] or [True])
+    neutral = np.array(
+        [rule.neutral({int(z) + 1: int(row[z]) for z in np.flatnonzero(row)}) for row in unique] or [True]
+    )
     neutral_rows = torch.from_numpy(neutral[inverse.reshape(-1)] if len(table) else np.zeros(0, bool)).to(counts.device)
     name = space.oxidation_states if isinstance(space.oxidation_states, str) else "the given"
     out.append(
@@ -84,7 +86,8 @@ def _group(space: CrystalSpace, crystals: Crystals) -> list[Check]:
     def place(i: int) -> str:
         row = crystals.composition[i]
         counts = "+".join(str(int(c)) for c in row[row > 0].sort(descending=True).values)
-        return f"{counts} atoms cannot be laid on Wyckoff positions of {groups.SYMBOL[int(index[i])]} with exactly that group"
+        symbol = groups.SYMBOL[int(index[i])]
+        return f"{counts} atoms cannot be laid on Wyckoff positions of {symbol} with exactly that group"
 
     return [
         (lambda i: f"space group {int(number[i])} is not in the space", allowed),
@@ -108,8 +111,10 @@ def _cell(space: CrystalSpace, crystals: Crystals) -> list[Check]:
 
     out = [
         (
-            lambda i: f"the cell {[round(float(x), 4) for x in lattice[i]]} is not the reduced conventional cell of "
-            f"{groups.SYMBOL[int(number[i]) - 1]}",
+            lambda i: (
+                f"the cell {[round(float(x), 4) for x in lattice[i]]} is not the reduced conventional cell of "
+                f"{groups.SYMBOL[int(number[i]) - 1]}"
+            ),
             in_domain(number, lattice, LENGTH_TOLERANCE, ANGLE_TOLERANCE),
         ),
         between("lengths", lengths, LENGTH_TOLERANCE, 0.0),

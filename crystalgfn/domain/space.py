@@ -246,8 +246,8 @@ class CrystalSpace:
                 has = [n for n, t in element_tables.OXIDATION_STATES.items() if t[element_tables.NUMBER[symbol] - 1]]
                 remedy = f"tables that have it: {', '.join(has)}" if has else "no table has it"
                 raise EmptySpace(
-                    f"{symbol} has no non-zero oxidation state in oxidation_states={self.oxidation_states!r}; {remedy}; "
-                    "or give your own table, or oxidation_states=null for no charge rule"
+                    f"{symbol} has no non-zero oxidation state in oxidation_states={self.oxidation_states!r}; {remedy}"
+                    "; or give your own table, or oxidation_states=null for no charge rule"
                 )
         numbers = self.element_numbers
         for symbol in self.required_elements:
@@ -419,7 +419,9 @@ def _states(value: Any) -> Any:
         if symbol not in element_tables.NUMBER:
             raise InvalidSpace(f"oxidation_states: {symbol!r} is not an element")
         if not states or any(not isinstance(s, (int, np.integer)) or s == 0 or abs(s) > 8 for s in states):
-            raise InvalidSpace(f"oxidation_states of {symbol}: {list(states)} must be whole numbers from -8 to 8, not 0")
+            raise InvalidSpace(
+                f"oxidation_states of {symbol}: {list(states)} must be whole numbers from -8 to 8, not 0"
+            )
     return tuple(sorted((symbol, tuple(sorted({int(s) for s in states}))) for symbol, states in table.items()))
 
 

@@ -136,6 +136,8 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
         return self.lattice.forced(plan, state, head, rows)
 
     def log_backward(self, state: CrystalState) -> Floats:
-        """The one path to a crystal has P_B = 1; what remains is the Jacobian, so that ln P_F - ln P_B is ln q under
-        the reference measure (ln-lengths), not under the drawn ratios and volumes."""
+        """The Jacobian of the lattice draws: the one path to a crystal has P_B = 1.
+
+        So ln P_F - ln P_B is ln q under the reference measure (ln-lengths), not under the drawn ratios and volumes.
+        """
         return torch.full((len(state.n_elements),), -LOG_JACOBIAN, dtype=torch.float64, device=self.device)

@@ -2,7 +2,7 @@ r"""Moves that choose the lattice: angles, then axis ratios, then the volume; ea
 
 Let p, q, r be the absolute cosines of alpha, beta, gamma, w = V / (abc), u = ln(a/b), v = ln(b/c), t = u + v and
 sigma = ln(abc). With limits l0 <= a, b, c <= l1 and V0 <= V <= V1, a cell exists at given u, v iff every one of
-e = (2u + v, v - u, -u - 2v) is in [-A, B], with A = ln V1 - ln w - 3 ln l0 and B = 3 ln l1 - ln V0 + ln w, and |u|, |v|,
+e = (2u + v, v - u, -u - 2v) is in [-A, B], with A = ln V1 - ln w - 3 ln l0, B = 3 ln l1 - ln V0 + ln w, and |u|, |v|,
 |t| <= ln(l1/l0). With the bounds of the fundamental domain on u, v and t that is a polygon, projected on u by
 Fourier-Motzkin elimination. Equal axes leave most room, so angles only have to leave a cell with the axes as equal as
 the domain allows: conditions on w alone (and, beyond beta = 120, on the ratio that beta enforces). They are monotone
@@ -60,7 +60,9 @@ class LatticeMoves:
         self.order = put(domain.ORDER_BOUNDS)
         self.order[self.kind == TRICLINIC] = 0.0
         self.masses_known = space.density is not None
-        typical = dict(gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(2.9, 0.5))
+        typical = dict(
+            gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(2.9, 0.5)
+        )
         slack = {name: ANGLE_SLACK if name in ANGLES else LENGTH_SLACK for name in self.names}
         self.heads = tuple(Head(name, 0, *typical[name], slack=slack[name]) for name in self.names)
 
@@ -107,7 +109,9 @@ class LatticeMoves:
 
     def lattices(self, state: CrystalState) -> Lattices:
         """a, b, c, alpha, beta, gamma of finished crystals, float64 [B, 6]."""
-        sigma = state.log_volume + torch.log(self._atoms(state, slice(None))) - torch.log(self._factor(state, slice(None)))
+        sigma = (
+            state.log_volume + torch.log(self._atoms(state, slice(None))) - torch.log(self._factor(state, slice(None)))
+        )
         u, v = state.u, state.v
         lengths = torch.stack([sigma + 2 * u + v, sigma - u + v, sigma - u - 2 * v], 1) / 3
         return torch.cat([lengths.exp(), state.angles], 1)
@@ -318,8 +322,10 @@ def open_set(
 
     Args:
         edges: first and last end and the break points between them (in any order, outside values are cut), each [rows].
-        smallest, largest: functions of [rows] tensors.
-        ceiling, floor: [rows].
+        smallest: function of a [rows] tensor.
+        ceiling: [rows].
+        largest: function of a [rows] tensor.
+        floor: [rows].
 
     Returns:
         One interval for each pair of neighbouring edges, [rows, len(edges) - 1, 2]; empty ones have first > second.

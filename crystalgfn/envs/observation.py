@@ -24,7 +24,20 @@ if TYPE_CHECKING:
 MAX_COUNT = 80
 MAX_ELEMENTS = 10
 STAGES = ("n_elements", "system", "symmetry", "group", "count", "element", *LatticeMoves.names)
-SCALARS = ("n_atoms", "ln_n_atoms", "charge_low", "charge_high", "alpha", "beta", "gamma", "u", "v", "u2", "v2", "radii")
+SCALARS = (
+    "n_atoms",
+    "ln_n_atoms",
+    "charge_low",
+    "charge_high",
+    "alpha",
+    "beta",
+    "gamma",
+    "u",
+    "v",
+    "u2",
+    "v2",
+    "radii",
+)
 
 
 def _layout() -> tuple[dict[str, int], int]:

@@ -24,7 +24,9 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
         write(aside)
         os.replace(aside, path)
     except OSError as error:
-        raise CheckpointError(f"cannot write {path}: {error.strerror or error}; free space or choose another folder") from error
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
     except RuntimeError as error:  # torch.save wraps a full disk in a RuntimeError
         raise CheckpointError(f"cannot write {path}: {error}; free space or choose another folder") from error
     finally:
@@ -48,7 +50,9 @@ def load_tensors(path: Path, kind: str) -> dict:
     try:
         state = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise CheckpointError(f"checkpoint {path} is truncated or not a checkpoint; remove it and start anew") from error
+        raise CheckpointError(
+            f"checkpoint {path} is truncated or not a checkpoint; remove it and start anew"
+        ) from error
     if not isinstance(state, dict) or state.get("kind") != kind:
         raise CheckpointError(f"{path} is not a {kind} checkpoint of crystalgfn; give the folder of a run")
     return state

@@ -164,8 +164,8 @@ class TrainingRun:
         if not bool(torch.isfinite(loss)):
             bad = int((~torch.isfinite(delta)).nonzero()[0])
             raise TrainingError(
-                f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); lower the "
-                "learning rate, or bound the reward with rewards.floor"
+                f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); lower "
+                "the learning rate, or bound the reward with rewards.floor"
             )
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -186,9 +186,7 @@ class TrainingRun:
         n = self.trainer.batch_size
         n_real = round(n * self.trainer.real_fraction) if self.real is not None else 0
         n_replay = round(n * self.trainer.replay_fraction) if len(self.replay) else 0
-        walked = [
-            sample_walk(self.env, self.network, n - n_real - n_replay, epsilon, self.log_omega, self.generator)
-        ]
+        walked = [sample_walk(self.env, self.network, n - n_real - n_replay, epsilon, self.log_omega, self.generator)]
         if n_replay:
             walked.append(replay_walk(self.env, self.replay.sample(n_replay, self.generator), n_replay))
         if n_real:
@@ -287,8 +285,8 @@ class TrainingRun:
             self.generator.set_state(state["generator"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
-                f"checkpoint {self.folder / CHECKPOINT} is of another space, policy or version; resume with the settings "
-                f"of that run, or start in another folder"
+                f"checkpoint {self.folder / CHECKPOINT} is of another space, policy or version; resume with the "
+                "settings of that run, or start in another folder"
             ) from error
         self.replay.load_state_dict(state["replay"])
         self.step, self.elapsed = state["step"], state["elapsed"]

@@ -55,7 +55,12 @@ def test_narrowed_is_the_intersection():
     assert narrow.n_atoms == (4, 16)
     assert narrow.lengths == (3.0, 10.0)
     assert narrow.required_elements == ("O",)
-    for impossible in ({"elements": ["Na"]}, {"n_atoms": (17, 20)}, {"lengths": (20, 40)}, {"elements": ["Li"], "required_elements": ["O"]}):
+    for impossible in (
+        {"elements": ["Na"]},
+        {"n_atoms": (17, 20)},
+        {"lengths": (20, 40)},
+        {"elements": ["Li"], "required_elements": ["O"]},
+    ):
         with pytest.raises(EmptySpace):
             space.narrowed(**impossible)
     with pytest.raises(InvalidSpace, match="unknown constraint"):
@@ -126,9 +131,7 @@ def mp20_val(folder, n):
     table = table.sample(n, random_state=0) if n else table
     structures = [
         Structure(
-            Lattice.from_parameters(
-                row.prim_a, row.prim_b, row.prim_c, row.prim_alpha, row.prim_beta, row.prim_gamma
-            ),
+            Lattice.from_parameters(row.prim_a, row.prim_b, row.prim_c, row.prim_alpha, row.prim_beta, row.prim_gamma),
             [int(z) for z in row.Z],
             np.array(row.frac).reshape(-1, 3),
         )

@@ -13,7 +13,7 @@ from crystalgfn.domain.space_tables import realisable_patterns
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.gfn.rollout import replay_walk, sample_walk
 from crystalgfn.gfn.scoring import log_forward
-from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampler import Sampler
 from crystalgfn.tables import elements
 
@@ -114,7 +114,9 @@ def test_replay_rebuilds_the_crystals():
 
 def test_log_prob_is_minus_infinity_outside():
     space = CrystalSpace(elements=["Li", "Mn", "O"], n_atoms=(1, 10), lengths=(3, 12))
-    crystals = Sampler.untrained(CrystalSpace(elements=["Li", "Mn", "O", "F"], n_atoms=(1, 12)), policy=SMALL).sample(800)
+    crystals = Sampler.untrained(CrystalSpace(elements=["Li", "Mn", "O", "F"], n_atoms=(1, 12)), policy=SMALL).sample(
+        800
+    )
     inside = space.contains(crystals)
     log_q = Sampler.untrained(space, policy=SMALL).log_prob(crystals)
     assert 0 < inside.sum() < 800
@@ -167,9 +169,7 @@ def test_the_probabilities_of_an_enumerable_space_sum_to_one():
         total[turn.rows] += distribution.log_prob(turn.action)
     assert abs(float(total.detach().exp().sum()) - 1) < 1e-6
     drawn = {(int(c.space_group[0]), c.formulas()[0], int(c.n_atoms[0])) for c in sampler.sample(3000)}
-    listed = {
-        (int(c.space_group[0]), c.formulas()[0], int(c.n_atoms[0])) for c in crystals
-    }
+    listed = {(int(c.space_group[0]), c.formulas()[0], int(c.n_atoms[0])) for c in crystals}
     assert drawn <= listed
 
 

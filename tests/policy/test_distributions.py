@@ -27,7 +27,12 @@ def test_the_density_integrates_to_one(pieces):
         x = torch.linspace(low, high, 20_001, dtype=torch.float64)
         x = (x[1:] + x[:-1]) / 2
         d = mixture(pieces)
-        many = TruncatedMixture(*(getattr(d, n).expand(len(x), *getattr(d, n).shape[1:]) for n in ("log_weight", "location", "log_scale", "pieces")))
+        many = TruncatedMixture(
+            *(
+                getattr(d, n).expand(len(x), *getattr(d, n).shape[1:])
+                for n in ("log_weight", "location", "log_scale", "pieces")
+            )
+        )
         total += float(many.log_prob(x).exp().mean() * (high - low))
     assert abs(total - 1) < 1e-5
 
@@ -36,7 +41,12 @@ def test_the_density_integrates_to_one(pieces):
 def test_samples_follow_the_density(pieces):
     d = mixture(pieces)
     n = 100_000
-    many = TruncatedMixture(*(getattr(d, name).expand(n, *getattr(d, name).shape[1:]) for name in ("log_weight", "location", "log_scale", "pieces")))
+    many = TruncatedMixture(
+        *(
+            getattr(d, name).expand(n, *getattr(d, name).shape[1:])
+            for name in ("log_weight", "location", "log_scale", "pieces")
+        )
+    )
     x = many.sample(generator=torch.Generator().manual_seed(0))
     low, high = x.min(), x.max()
     edges = torch.linspace(float(low), float(high) + 1e-9, 21, dtype=torch.float64)
@@ -46,7 +56,12 @@ def test_samples_follow_the_density(pieces):
     inside = torch.zeros_like(fine, dtype=torch.bool)
     for a, b in pieces:
         inside |= (fine >= a) & (fine <= b)
-    grid = TruncatedMixture(*(getattr(d, name).expand(int(inside.sum()), *getattr(d, name).shape[1:]) for name in ("log_weight", "location", "log_scale", "pieces")))
+    grid = TruncatedMixture(
+        *(
+            getattr(d, name).expand(int(inside.sum()), *getattr(d, name).shape[1:])
+            for name in ("log_weight", "location", "log_scale", "pieces")
+        )
+    )
     density = torch.zeros_like(fine)
     density[inside] = grid.log_prob(fine[inside]).exp()
     expected = density.view(20, -1).mean(1) * (edges[1] - edges[0])
