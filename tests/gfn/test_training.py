@@ -1,0 +1,173 @@
+"""Training: right on known targets, resumable to the bit, clear when something breaks."""
+
+import pytest
+import torch
+
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.envs.grid import HyperGrid
+from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.gfn.logging import CsvLogger
+from crystalgfn.gfn.objectives import TrajectoryBalance, VarGrad
+from crystalgfn.gfn.training import CHECKPOINT, Trainer, TrainingRun
+from crystalgfn.learn import train
+from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+
+SMALL = PolicyConfig(width=32, blocks=1, components=3)
+SPACE = {"elements": ["Na", "Cl"], "space_groups": [2, 62, 166, 225], "n_atoms": (1, 8)}
+
+
+class Soft:
+    """ln R: a Gaussian in ln(volume per atom), and fewer atoms are better."""
+
+    def __call__(self, crystals):
+        return -0.5 * ((crystals.volume_per_atom.log() - 2.9) / 0.3) ** 2 - 0.2 * crystals.n_atoms
+
+
+def grid_run(env, objective, steps, batch_size=16, width=128):
+    torch.manual_seed(0)
+    network = PolicyNetwork.for_environment(PolicyConfig(width=width, blocks=1), env)
+    trainer = Trainer(
+        steps=steps, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0, gradient_clip=10.0, progress=False
+    )
+    run = TrainingRun(env, network, env.log_reward, objective, trainer)
+    run.fit()
+    target = env.log_reward(env.cells()).exp()
+    error = (env.stop_probabilities(network) - target / target.sum()).abs().sum()
+    return float(error), float(run.log_z.detach()[0] - target.sum().log())
+
+
+@pytest.mark.parametrize("objective", [TrajectoryBalance(), VarGrad(), TrajectoryBalance(huber=1.0)])
+def test_the_hypergrid_is_learned(objective):
+    error, log_z = grid_run(HyperGrid(2, 8), objective, steps=400)
+    assert error < 0.05
+    assert abs(log_z) < 0.02
+
+
+@pytest.mark.slow
+def test_hypergrid_figures():
+    """L1 by exact flow pushing: 8² after 32,000 trajectories, 8⁴ after 100,000."""
+    small = grid_run(HyperGrid(2, 8), TrajectoryBalance(), 2000, 16, 256)
+    large = grid_run(HyperGrid(4, 8), TrajectoryBalance(), 2000, 50, 256)
+    print("8²:", small, "8⁴:", large)
+    assert small[0] < 5e-4
+    assert large[0] < 0.035
+    assert abs(small[1]) < 0.01
+    assert abs(large[1]) < 0.01
+
+
+def test_flow_pushing_conserves_probability_and_agrees_with_counts():
+    env = HyperGrid(2, 4)
+    torch.manual_seed(1)
+    network = PolicyNetwork.for_environment(SMALL, env)
+    with torch.no_grad():
+        network.heads["move"].linear.weight.normal_()
+    exact = env.stop_probabilities(network)
+    assert abs(float(exact.sum()) - 1) < 1e-9
+    from crystalgfn.gfn.rollout import sample_walk
+
+    drawn = sample_walk(env, network, 40_000, generator=torch.Generator().manual_seed(0)).objects
+    counts = torch.bincount(drawn[:, 0] * 4 + drawn[:, 1], minlength=16) / 40_000
+    assert float((counts - exact).abs().sum()) < 0.03
+
+
+def crystal_run(folder, steps, **options):
+    space = CrystalSpace(**SPACE)
+    env = CrystalEnvironment(space)
+    torch.manual_seed(0)
+    network = PolicyNetwork.for_environment(SMALL, env)
+    trainer = Trainer(steps=steps, batch_size=64, progress=False, replay_fraction=0.2, **options)
+    omega = torch.log(torch.tensor([0.0, 0.3, 0.7, 0, 0, 0], dtype=torch.float64))
+    return TrainingRun(env, network, Soft(), TrajectoryBalance(), trainer, lambda c: c.n_elements, omega, 7, folder)
+
+
+def test_a_resumed_run_is_the_very_run(tmp_path):
+    whole = crystal_run(None, 12)
+    losses = [whole.take_step()["loss"] for _ in range(12)]
+    first = crystal_run(tmp_path, 12)
+    again = [first.take_step()["loss"] for _ in range(5)]
+    first.save()
+    second = crystal_run(tmp_path, 12)
+    second.load()
+    again += [second.take_step()["loss"] for _ in range(7)]
+    assert again == losses
+    for a, b in zip(whole.network.parameters(), second.network.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_interruption_keeps_a_checkpoint(tmp_path):
+    run = crystal_run(tmp_path, 1000)
+    take_step, calls = run.take_step, []
+
+    def interrupted():
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        calls.append(take_step())
+        return calls[-1]
+
+    run.take_step = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        run.fit()
+    resumed = crystal_run(tmp_path, 1000)
+    resumed.load()
+    assert resumed.step == 3
+    assert [p.name for p in tmp_path.iterdir()] == [CHECKPOINT]
+
+
+def test_bad_checkpoints_are_named(tmp_path):
+    run = crystal_run(tmp_path, 10)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        run.load()
+    run.save()
+    path = tmp_path / CHECKPOINT
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CheckpointError, match="truncated"):
+        run.load()
+    torch.save({"kind": "something"}, path)
+    with pytest.raises(CheckpointError, match="not a training checkpoint"):
+        run.load()
+    path.write_bytes(content)
+    other = PolicyNetwork.for_environment(PolicyConfig(width=16, blocks=1), run.env)
+    run.network = other
+    with pytest.raises(CheckpointError, match="another space, policy or version"):
+        run.load()
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    with pytest.raises(CheckpointError, match="cannot write"):
+        train(
+            CrystalSpace(**SPACE), Soft(), trainer=Trainer(steps=1, batch_size=8, progress=False), out=blocked / "run"
+        )
+
+
+@pytest.mark.parametrize(
+    ("reward", "words"),
+    [
+        (lambda c: torch.full((len(c),), torch.nan), "nan"),
+        (lambda c: torch.zeros(len(c), 1), "shape"),
+        (lambda c: torch.zeros(len(c), dtype=torch.int64), "floating"),
+        (lambda c: [0.0] * len(c), "tensor"),
+        (lambda c: torch.zeros(len(c), device="meta"), "meta"),
+    ],
+)
+def test_broken_rewards_are_named(reward, words):
+    with pytest.raises(RewardError, match=words):
+        train(CrystalSpace(**SPACE), reward, policy=SMALL, trainer=Trainer(steps=1, batch_size=16, progress=False))
+
+
+def test_real_crystals_are_trained_on(tmp_path):
+    space = CrystalSpace(**SPACE)
+    from crystalgfn.sampler import Sampler
+
+    real = Sampler.untrained(space, seed=3, policy=SMALL).sample(50)
+    trainer = Trainer(steps=10, batch_size=64, real_fraction=0.5, progress=False, log_every=1)
+    sampler = train(
+        space, Soft(), policy=SMALL, trainer=trainer, real=real, out=tmp_path, logger=CsvLogger(tmp_path / "log.csv")
+    )
+    assert torch.isfinite(sampler.log_prob(real)).all()
+    lines = (tmp_path / "log.csv").read_text().splitlines()
+    assert len(lines) == 11
+    assert lines[0].startswith("step,loss")

@@ -1,0 +1,167 @@
+"""Samplers: constraints obeyed, files, resampling, adaptation, exactness after training."""
+
+import json
+
+import pytest
+import torch
+
+import crystalgfn as cg
+from crystalgfn.errors import CheckpointError, EmptySpace, RewardError
+from crystalgfn.gfn.diagnostics import diagnose
+from crystalgfn.policy.network import PolicyConfig
+from crystalgfn.sampler import ResamplingWarning, Sampler
+
+SMALL = PolicyConfig(width=64, blocks=1, components=4)
+SPACE = {"elements": ["Na", "Cl", "O"], "space_groups": [2, 62, 166, 221, 225], "n_atoms": (1, 8)}
+
+
+class Soft:
+    """ln R: a Gaussian in ln(volume per atom), and fewer atoms are better."""
+
+    def __call__(self, crystals):
+        return -0.5 * ((crystals.volume_per_atom.log() - 2.9) / 0.3) ** 2 - 0.2 * crystals.n_atoms
+
+
+@pytest.fixture(scope="module")
+def trained():
+    trainer = cg.Trainer(steps=250, batch_size=256, progress=False)
+    return cg.train(cg.CrystalSpace(**SPACE), Soft(), policy=SMALL, trainer=trainer, strata=(0.2, 0.5, 0.3, 0, 0))
+
+
+CONSTRAINTS = {
+    "A": {"elements": ["Fe", "O"], "atoms_per_element": (1, 10)},
+    "B": {"elements": ["Li", "Mn", "O"], "required_elements": ["Li", "Mn", "O"]},
+    "C": {"crystal_systems": ["cubic"]},
+    "D": {"lengths": (10, 20), "angles": (75, 135)},
+    "E": {"formula": "LiFePO4"},
+    "F": {"space_groups": [14]},
+}
+
+
+@pytest.mark.parametrize("name", CONSTRAINTS)
+def test_one_sampler_obeys_every_constraint(name):
+    sampler = Sampler.untrained(policy=SMALL)
+    crystals = sampler.sample(300, space=CONSTRAINTS[name])
+    assert cg.CrystalSpace(**CONSTRAINTS[name]).contains(crystals).all()
+    assert torch.isfinite(sampler.log_prob(crystals, space=CONSTRAINTS[name])).all()
+    with pytest.raises(EmptySpace):
+        sampler.sample(1, space={"elements": ["He"]})
+
+
+def test_a_space_object_narrows_as_its_constraints_do():
+    sampler = Sampler.untrained(policy=SMALL)
+    one = sampler.sample(50, space=cg.CrystalSpace(**CONSTRAINTS["B"]), seed=4)
+    two = sampler.sample(50, space=CONSTRAINTS["B"], seed=4)
+    assert torch.equal(one.composition, two.composition)
+    assert torch.equal(one.lattice, two.lattice)
+
+
+def test_strata_have_their_marginal(trained):
+    counts = torch.bincount(trained.sample(5000).n_elements, minlength=4)[1:4] / 5000
+    torch.testing.assert_close(counts, torch.tensor([0.2, 0.5, 0.3]), atol=0.03, rtol=0)
+
+
+def test_training_brought_it_near_its_target(trained):
+    before = Sampler.untrained(trained.space, policy=SMALL, omega=trained.omega)
+    crystals = before.sample(2000)
+    untrained = diagnose(before.log_prob(crystals), trained.log_reward(crystals))
+    assert trained.diagnostics(2000).ess > 2 * untrained.ess
+    assert trained.diagnostics(2000).ess > 0.3
+
+
+def test_seeds_repeat(trained):
+    assert torch.equal(trained.sample(64, seed=5).lattice, trained.sample(64, seed=5).lattice)
+    assert not torch.equal(trained.sample(64, seed=5).lattice, trained.sample(64, seed=6).lattice)
+
+
+def test_save_and_load_is_the_same_sampler(trained, tmp_path):
+    trained.save(tmp_path)
+    loaded = Sampler.load(tmp_path, reward=Soft())
+    crystals = trained.sample(100)
+    assert torch.equal(loaded.sample(100).lattice, crystals.lattice)
+    assert torch.equal(loaded.log_prob(crystals), trained.log_prob(crystals))
+    assert torch.equal(loaded.log_reward(crystals), trained.log_reward(crystals))
+    assert loaded.space == trained.space
+    assert Sampler.load(tmp_path).reward is None
+    with pytest.raises(RewardError, match="no reward"):
+        Sampler.load(tmp_path).log_reward(crystals)
+
+
+def test_bad_sampler_files_are_named(trained, tmp_path):
+    with pytest.raises(CheckpointError, match="there is no sampler"):
+        Sampler.load(tmp_path / "missing")
+    trained.save(tmp_path)
+    weights = tmp_path / "weights.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:1000])
+    with pytest.raises(CheckpointError, match="truncated"):
+        Sampler.load(tmp_path)
+    weights.write_bytes(content)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "kind": "other"}))
+    with pytest.raises(CheckpointError, match="holds a other"):
+        Sampler.load(tmp_path)
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(CheckpointError, match="not the config"):
+        Sampler.load(tmp_path)
+
+
+@pytest.mark.filterwarnings("ignore::crystalgfn.sampler.ResamplingWarning")
+def test_resampling_moves_towards_the_target(trained):
+    plain = trained.sample(2000, space={"space_groups": [2, 62]}, seed=1)
+    kept = trained.sample(2000, space={"space_groups": [2, 62]}, seed=1, resample=True)
+    assert trained.resampling.candidates == 16_000
+    assert 0 < trained.resampling.ess <= 1
+    assert float(trained.log_reward(kept).mean()) > float(trained.log_reward(plain).mean()) - 0.05
+
+
+def test_poor_resampling_warns():
+    class Spike:
+        def __call__(self, crystals):
+            return -300 * (crystals.volume_per_atom.log() - 1.7) ** 2
+
+    sampler = Sampler.untrained(cg.CrystalSpace(**SPACE), policy=SMALL)
+    sampler.reward = Spike()
+    with pytest.warns(ResamplingWarning, match="adapt"):
+        sampler.sample(200, resample=True)
+
+
+def test_adapt_raises_the_ess(trained):
+    space = {"space_groups": [2], "n_atoms": (6, 8)}
+    adapted = trained.adapt(space, seconds=6)
+    assert adapted.space == trained.narrow(space)
+    assert adapted.diagnostics(1500).ess > trained.diagnostics(1500, space=space).ess
+
+
+@pytest.mark.slow
+def test_two_minutes_on_a_small_space_reach_the_target():
+    """Total variation over (group, composition), the lattice integrated out on both sides, is at most 0.01.
+
+    The target's marginal is integrated by importance sampling from an untrained sampler, 500,000 crystals a side.
+    """
+    space = cg.CrystalSpace(elements=["Na", "Cl", "O"], space_groups=[2, 166, 225], n_atoms=(1, 6))
+    reward = Soft()
+    sampler = cg.train(space, reward, trainer=cg.Trainer(seconds=120, batch_size=512, progress=False))
+    proposal = Sampler.untrained(space)
+    keys, weights = [], []
+    for seed in range(10):
+        crystals = proposal.sample(50_000, seed=seed)
+        weights.append((reward(crystals) - proposal.log_prob(crystals)).exp())
+        keys.append(torch.cat([crystals.space_group[:, None], crystals.composition], 1))
+    target = marginal(torch.cat(keys), torch.cat(weights))
+    keys, weights = [], []
+    for seed in range(10):
+        crystals = sampler.sample(50_000, seed=seed)
+        keys.append(torch.cat([crystals.space_group[:, None], crystals.composition], 1))
+        weights.append(torch.ones(len(crystals), dtype=torch.float64))
+    drawn = marginal(torch.cat(keys), torch.cat(weights))
+    variation = sum(abs(target.get(k, 0.0) - drawn.get(k, 0.0)) for k in set(target) | set(drawn)) / 2
+    print("total variation", variation, "ESS", sampler.diagnostics(5000).ess)
+    assert variation < 0.02
+
+
+def marginal(keys, weights):
+    """Normalised weight of each (group, composition)."""
+    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    total = torch.zeros(len(unique), dtype=torch.float64).index_add(0, inverse, weights)
+    return {tuple(k): w for k, w in zip(unique.tolist(), (total / total.sum()).tolist(), strict=True)}
