@@ -59,7 +59,9 @@ class Rows:
         return Rows(self.crystals[positions], labels, [self.keys[i] for i in positions])
 
 
-def read(path: str | Path, property: str = "formation_energy", cache: str | Path | None = None) -> Rows:
+def read(
+    path: str | Path, property: str = "formation_energy", cache: str | Path | None = None, progress: bool = True
+) -> Rows:
     """Labelled crystals of one Parquet file (columns as in MP-20; see the README of the data).
 
     Rows with positions are standardised from them (``Crystals.from_structures``, symprec 0.1). Rows without are read
@@ -72,6 +74,7 @@ def read(path: str | Path, property: str = "formation_energy", cache: str | Path
         property: a key of ``COLUMNS``.
         cache: folder for the standardised crystals (default ``$XDG_CACHE_HOME/crystalgfn``); the name of a cached file
             holds a hash of the data and of the code that made it.
+        progress: whether to show a progress bar; standardising takes about 7 ms a row, once.
 
     Raises:
         DataError: no such file, no such column, or no row with a label.
@@ -89,7 +92,7 @@ def read(path: str | Path, property: str = "formation_energy", cache: str | Path
     missing = {"formula", "spacegroup", "n_atoms", *CELL, column} - set(table.columns)
     if missing:
         raise DataError(f"{path} has no column {', '.join(sorted(missing))}")
-    crystals, positions = _crystals(table, path, Path(cache) if cache else _cache_folder())
+    crystals, positions = _crystals(table, path, Path(cache) if cache else _cache_folder(), progress)
     labels = torch.as_tensor(table[column].to_numpy(dtype=np.float64)[positions])
     known = torch.isfinite(labels).numpy()
     if not known.any():
@@ -137,7 +140,7 @@ def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
 
 
-def _crystals(table: pd.DataFrame, path: Path, folder: Path) -> tuple[Crystals, np.ndarray]:
+def _crystals(table: pd.DataFrame, path: Path, folder: Path, progress: bool) -> tuple[Crystals, np.ndarray]:
     """The crystals of a table and the row that each comes from, from the cache where it has them."""
     digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
     for module in (crystals_module, lattice_module):
@@ -148,7 +151,7 @@ def _crystals(table: pd.DataFrame, path: Path, folder: Path) -> tuple[Crystals, 
         with np.load(cached) as file:
             parts = [torch.from_numpy(file[name]) for name in ("space_group", "composition", "lattice")]
             return Crystals(parts[0].long(), parts[1].long(), parts[2]), file["positions"]
-    crystals, positions = _standardise(table, path.name)
+    crystals, positions = _standardise(table, path.name, progress)
     folder.mkdir(parents=True, exist_ok=True)
     aside = cached.with_suffix(f".{os.getpid()}.part")
     with open(aside, "wb") as file:
@@ -163,12 +166,13 @@ def _crystals(table: pd.DataFrame, path: Path, folder: Path) -> tuple[Crystals, 
     return crystals, positions
 
 
-def _standardise(table: pd.DataFrame, name: str) -> tuple[Crystals, np.ndarray]:
+def _standardise(table: pd.DataFrame, name: str, progress: bool) -> tuple[Crystals, np.ndarray]:
     from pymatgen.core import Composition, Lattice, Structure
 
     prefix = next((p for p in ("prim_", "cell_") if p + "a" in table and "Z" in table and "frac" in table), None)
     kept, positions = [], []
-    for i, row in enumerate(tqdm(table.to_dict("records"), desc=f"standardising {name}", mininterval=1, leave=False)):
+    bar = tqdm(table.to_dict("records"), desc=f"standardising {name}", disable=not progress, mininterval=1, leave=False)
+    for i, row in enumerate(bar):
         if prefix and row["Z"] is not None:
             cell = Lattice.from_parameters(*(row[prefix + x] for x in CELL))
             structure = Structure(cell, row["Z"], np.reshape(row["frac"], (-1, 3)))

@@ -23,6 +23,9 @@ from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
 METRICS = "metrics.json"
+SMOOTH=0.02
+#: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
+FAMILIAR = 20
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,10 @@ class Settings:
 
     property: str = "formation_energy"
     seed: int = 0
-    epochs: int = 60
-    batch: int = 512
-    lr: float = 2e-3
-    weight_decay: float = 0.01
+    epochs: int = 100
+    batch: int = 128
+    lr: float = 3e-3
+    weight_decay: float = 0.3
     members: int = 5
     width: int = 192
     depth: int = 2
@@ -90,8 +93,8 @@ def fit(
     settings = Settings(**settings)
     if settings.property != "formation_energy":
         settings = replace(settings, strained=0.0)
-    val = read(val_path, settings.property, cache)
-    known = read(train_path, settings.property, cache)
+    val = read(val_path, settings.property, cache, progress)
+    known = read(train_path, settings.property, cache, progress)
     rows = exclude(known, val)
     if len(rows) < 100:
         raise DataError(f"{train_path} has {len(rows)} rows that are not in {val_path}; a proxy needs at least 100")
@@ -211,24 +214,24 @@ def _loss(
     loss = (weight * _errors(proxy, crystals, labels)).sum()
     if settings.strained:
         copies, cost = strained(crystals, generator)
-        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost)).sum()
+        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost, SMOOTH)).sum()
     return loss
 
 
-def _errors(proxy: EnsembleProxy, crystals: Crystals, labels: Floats) -> torch.Tensor:
+def _errors(proxy: EnsembleProxy, crystals: Crystals, labels: Floats, beta: float = 0.02) -> torch.Tensor:
     target = ((labels - proxy.label_mean) / proxy.label_std).float()
     with torch.no_grad():
         features = proxy.features(crystals)
     return torch.nn.functional.smooth_l1_loss(
         proxy.network(features, crystals.space_group),
         target.expand(proxy.shape["members"], -1),
-        beta=0.02,
+        beta=beta,
         reduction="none",
     )
 
 
 def _standardise(proxy: EnsembleProxy, rows: Rows, settings: Settings) -> None:
-    """Set shifts and scales of features and labels, and the range to which means are held."""
+    """Set shifts and scales of features and labels, which elements are unfamiliar, and the range of the means."""
     with torch.no_grad():
         features = proxy.features(rows.crystals)
     proxy.shift.copy_(features.mean(0))
@@ -238,6 +241,8 @@ def _standardise(proxy: EnsembleProxy, rows: Rows, settings: Settings) -> None:
     proxy.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), torch.zeros(())))
     proxy.label_mean.fill_(float(rows.labels.mean()))
     proxy.label_std.fill_(float(rows.labels.std()))
+    seen = (rows.crystals.composition > 0).sum(0)
+    proxy.unfamiliar.copy_(rows.labels.std() * (1 - seen / FAMILIAR).clamp_min(0))
     proxy.low.fill_(float(rows.labels.min()))
     proxy.high.fill_(float(rows.labels.max()) + (CEILING if settings.strained else 0.0))
 

@@ -27,9 +27,10 @@ CHUNK = 16384  # crystals at a time, so that memory stays bounded whatever the b
 class EnsembleProxy(nn.Module):
     """A fitted property, as :class:`crystalgfn.rewards.Property`.
 
-    The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group, evaluated together
-    with stacked weights. The mean is held to ``[low, high]``, the range of the labels it was fitted on; the spread is
-    the members' standard deviation times a factor fitted so that about 68 % of errors on held-out crystals lie within.
+    The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group. The mean is held to
+    ``[low, high]``, the range of the labels that it was fitted on. The spread is the members' standard deviation times
+    a factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the share of
+    each element: members agree about an element that none has seen, so disagreement alone would not tell.
 
     Args:
         name: the property.
@@ -45,12 +46,15 @@ class EnsembleProxy(nn.Module):
         self.shape = {"members": members, "width": width, "depth": depth}
         self.features = Features()
         size = self.features.size
-        sizes = [size, *[width] * depth, 1]
+        # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.
+        self.first = nn.Parameter(torch.randn(size, members * width) * (2 / size) ** 0.5)
+        self.groups = nn.Parameter(torch.randn(230, members * width) * 0.1)
+        self.offset = nn.Parameter(torch.zeros(members * width))
+        sizes = [*[width] * depth, 1]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(members, i, o) * (2 / i) ** 0.5) for i, o in zip(sizes, sizes[1:], strict=False)
         )
-        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, 1, o)) for o in sizes[1:])
-        self.groups = nn.Parameter(torch.randn(230, members, width) * 0.1)
+        self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, o)) for o in sizes[1:])
         self.register_buffer("shift", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("label_mean", torch.zeros(()))
@@ -58,17 +62,20 @@ class EnsembleProxy(nn.Module):
         self.register_buffer("low", torch.tensor(float("-inf")))
         self.register_buffer("high", torch.tensor(float("inf")))
         self.register_buffer("spread_factor", torch.ones(()))
+        self.register_buffer("unfamiliar", torch.zeros(118))
 
     def network(
         self, features: TensorType["batch", "features"], space_group: TensorType["batch"]
     ) -> TensorType["members", "batch"]:
         """What each member says, in standardised labels, from features and group numbers: what fitting trains."""
         x = (features - self.shift) * self.scale
-        hidden = torch.matmul(x, self.weights[0]) + self.biases[0]
-        hidden = torch.relu(hidden + self.groups[space_group - 1].transpose(0, 1))
-        for weight, bias in zip(self.weights[1:-1], self.biases[1:-1], strict=True):
-            hidden = torch.relu(torch.baddbmm(bias, hidden, weight))
-        return torch.baddbmm(self.biases[-1], hidden, self.weights[-1]).squeeze(-1)
+        first = torch.addmm(self.groups[space_group - 1] + self.offset, x, self.first).relu()
+        answers = []
+        for m, hidden in enumerate(first.split(self.shape["width"], dim=1)):
+            for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
+                hidden = torch.addmm(bias[m], hidden, weight[m]).relu()
+            answers.append(hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m])
+        return torch.stack(answers)
 
     def members(self, crystals: Crystals) -> TensorType["members", "batch"]:
         """What each member says, in the property's unit.
@@ -92,6 +99,8 @@ class EnsembleProxy(nn.Module):
         members = self.members(crystals).to(crystals.lattice.dtype)
         mean = members.mean(0)
         spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor
+        shares = crystals.composition.to(mean.dtype) / crystals.n_atoms[:, None]
+        spread = spread + shares @ self.unfamiliar.to(mean.dtype)
         return mean.clamp(self.low.to(mean), self.high.to(mean)), spread
 
     def forward(self, crystals: Crystals) -> Floats:

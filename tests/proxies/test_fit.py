@@ -71,7 +71,7 @@ def test_a_fit_learns_and_writes_what_it_measured(paths: dict[str, Path], tmp_pa
     proxy = load_proxy(out)
     assert proxy.name == "formation_energy" and proxy.unit == "eV/atom"
     assert float(proxy.high) == pytest.approx(module.CEILING, abs=0.2)  # labels end near 0
-    assert 0.4 < metrics["val_within_spread"] < 0.95
+    assert 0.4 < metrics["val_within_spread"] < 0.99
 
 
 def test_no_row_of_the_validation_file_is_fitted_on(

@@ -50,10 +50,19 @@ def test_means_are_held_to_the_range_of_the_labels(proxy: EnsembleProxy, crystal
 def test_each_member_is_a_network_of_its_own(proxy: EnsembleProxy, crystals: Crystals) -> None:
     x = (proxy.features(crystals) - proxy.shift) * proxy.scale
     for m in range(3):
-        hidden = torch.relu(x @ proxy.weights[0][m] + proxy.biases[0][m] + proxy.groups[crystals.space_group - 1, m])
-        hidden = torch.relu(hidden @ proxy.weights[1][m] + proxy.biases[1][m])
-        out = (hidden @ proxy.weights[2][m] + proxy.biases[2][m]).squeeze(1)
+        part = slice(8 * m, 8 * m + 8)
+        hidden = torch.relu(x @ proxy.first[:, part] + proxy.offset[part] + proxy.groups[crystals.space_group - 1, part])
+        hidden = torch.relu(hidden @ proxy.weights[0][m] + proxy.biases[0][m])
+        out = (hidden @ proxy.weights[1][m] + proxy.biases[1][m]).squeeze(1)
         torch.testing.assert_close(proxy.members(crystals)[m], out)
+
+
+def test_unfamiliar_elements_add_to_the_spread_by_their_share(proxy: EnsembleProxy, crystals: Crystals) -> None:
+    before, mean = proxy.spread(crystals), proxy(crystals)
+    proxy.unfamiliar[7] = 0.6  # oxygen
+    share = crystals.composition[:, 7] / crystals.n_atoms
+    torch.testing.assert_close(proxy.spread(crystals), before + 0.6 * share)
+    assert torch.equal(proxy(crystals), mean)
 
 
 def test_large_batches_go_through_in_parts(
