@@ -7,13 +7,13 @@ import os
 import platform
 import time
 from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from tqdm import tqdm
 
-import crystalgfn
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, DataError
 from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
@@ -118,7 +118,7 @@ def fit(
         "settings": asdict(settings),
         "command": _command(train_path, val_path, out, settings),
         "versions": {
-            "crystalgfn": crystalgfn.__version__,
+            "crystalgfn": version("crystalgfn"),
             "torch": torch.__version__,
             "python": platform.python_version(),
         },
