@@ -23,7 +23,7 @@ from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
 METRICS = "metrics.json"
-SMOOTH=0.02
+SMOOTH = 0.02
 #: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
 FAMILIAR = 20
 

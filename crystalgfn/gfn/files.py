@@ -22,6 +22,7 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)
+        aside.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         os.replace(aside, path)
     except OSError as error:
         raise CheckpointError(
@@ -32,6 +33,12 @@ def write_aside(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def save_tensors(path: Path, state: dict) -> None:

@@ -51,7 +51,8 @@ def test_each_member_is_a_network_of_its_own(proxy: EnsembleProxy, crystals: Cry
     x = (proxy.features(crystals) - proxy.shift) * proxy.scale
     for m in range(3):
         part = slice(8 * m, 8 * m + 8)
-        hidden = torch.relu(x @ proxy.first[:, part] + proxy.offset[part] + proxy.groups[crystals.space_group - 1, part])
+        hidden = x @ proxy.first[:, part] + proxy.offset[part]
+        hidden = torch.relu(hidden + proxy.groups[crystals.space_group - 1, part])
         hidden = torch.relu(hidden @ proxy.weights[0][m] + proxy.biases[0][m])
         out = (hidden @ proxy.weights[1][m] + proxy.biases[1][m]).squeeze(1)
         torch.testing.assert_close(proxy.members(crystals)[m], out)
