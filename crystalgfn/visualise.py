@@ -179,7 +179,7 @@ def _elements(ax: Axes, crystals: Crystals) -> None:
         ink = "white" if dark else "#333333" if share[z - 1] > 0 else "#aaaaaa"
         ax.text(column, row - 0.1, symbol, ha="center", va="center", fontsize=9, color=ink)
         if share[z - 1] > 0:
-            ax.text(column, row + 0.28, f"{100 * share[z - 1]:.2g}", ha="center", va="center", fontsize=5.5, color=ink)
+            ax.text(column, row + 0.28, f"{100 * share[z - 1]:.3g}", ha="center", va="center", fontsize=5.5, color=ink)
     ax.set_xlim(0.4, 18.6)
     ax.set_ylim(9.9, 0.4)
     ax.set_aspect("equal")
