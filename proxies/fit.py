@@ -23,7 +23,6 @@ from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
 METRICS = "metrics.json"
-SMOOTH = 0.02
 #: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
 FAMILIAR = 20
 
@@ -214,18 +213,18 @@ def _loss(
     loss = (weight * _errors(proxy, crystals, labels)).sum()
     if settings.strained:
         copies, cost = strained(crystals, generator)
-        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost, SMOOTH)).sum()
+        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost)).sum()
     return loss
 
 
-def _errors(proxy: EnsembleProxy, crystals: Crystals, labels: Floats, beta: float = 0.02) -> torch.Tensor:
+def _errors(proxy: EnsembleProxy, crystals: Crystals, labels: Floats) -> torch.Tensor:
     target = ((labels - proxy.label_mean) / proxy.label_std).float()
     with torch.no_grad():
         features = proxy.features(crystals)
     return torch.nn.functional.smooth_l1_loss(
         proxy.network(features, crystals.space_group),
         target.expand(proxy.shape["members"], -1),
-        beta=beta,
+        beta=0.02,
         reduction="none",
     )
 

@@ -29,9 +29,8 @@ class EnsembleProxy(nn.Module):
 
     The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group. The mean is held
     to ``[low, high]``, the range of the labels that it was fitted on. The spread is the members' standard deviation
-    times
-    a factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the share of
-    each element: members agree about an element that none has seen, so disagreement alone would not tell.
+    times a factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the
+    share of each element: members agree about an element that none has seen, so disagreement alone would not tell.
 
     Args:
         name: the property.

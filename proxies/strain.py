@@ -37,7 +37,7 @@ MODULUS = 144.0  # eV Å3
 STIFFNESS_RANGE = (1.5, 20.0)  # B V0, eV
 SHEAR_RATIO = 0.5
 CEILING = 2.0  # eV/atom
-SMALL_SHAPE, LARGE_SHAPE = 0.1, 0.6  # standard deviation of the logarithmic shape strain, at most
+MAX_SHAPE = 0.12  # standard deviation of the logarithmic shape strain, at most
 
 
 def metric(lattice: Lattices) -> torch.Tensor:
@@ -79,9 +79,7 @@ def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, 
     def normal() -> torch.Tensor:
         return torch.randn(n, 3, generator=generator, dtype=lattice.dtype)
 
-    share = torch.rand(n, 1, generator=generator, dtype=lattice.dtype)
-    large = torch.rand(n, 1, generator=generator) < 0.5
-    size = torch.where(large, LARGE_SHAPE * share, SMALL_SHAPE * share.square())
+    size = MAX_SHAPE * torch.rand(n, 1, generator=generator, dtype=lattice.dtype).square()
     stretch, turn = normal() * size, normal() * torch.rad2deg(size)
     uniaxial = (kind == TETRAGONAL) | (kind == HEXAGONAL)
     stretch[uniaxial, 1] = stretch[uniaxial, 0]
