@@ -68,8 +68,13 @@ def script(name: str, arguments, **settings) -> subprocess.Popen:
     command = [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *map(str, arguments)]
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, **settings,
+        env={**os.environ, "OMP_NUM_THREADS": "1"}, **{"preexec_fn": listen_to_ctrl_c, **settings},
     )  # fmt: skip
+
+
+def listen_to_ctrl_c() -> None:
+    """A shell's background jobs ignore SIGINT and hand that on; a person's terminal does not."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 # ---- what works ---------------------------------------------------------------------------------------------------
