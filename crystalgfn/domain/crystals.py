@@ -15,7 +15,7 @@ from crystalgfn.domain.lattice import canonical_lattice, cell_volume
 from crystalgfn.domain.units import DENSITY_UNIT
 from crystalgfn.errors import InvalidCrystal
 from crystalgfn.tables import elements, groups
-from crystalgfn.typing import Compositions, Floats, Integers, Lattices
+from crystalgfn.typing import Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -167,14 +167,6 @@ class Crystals:
             )
         number, composition, lattice = (np.stack(column) for column in zip(*rows, strict=True))
         return Crystals(torch.from_numpy(number), torch.from_numpy(composition), torch.from_numpy(lattice))
-
-
-def check_lattice(lattice: Lattices, composition: Compositions) -> None:
-    """Raise `InvalidCrystal` where a length, an angle or a count cannot be."""
-    bad = ~torch.isfinite(lattice).all(1) | (lattice <= 0).any(1) | (composition < 0).any(1) | (composition.sum(1) < 1)
-    if bad.any():
-        i = int(bad.nonzero()[0])
-        raise InvalidCrystal(f"crystal {i} has lattice {lattice[i].tolist()} and {int(composition[i].sum())} atoms")
 
 
 def _formula(row: np.ndarray) -> str:

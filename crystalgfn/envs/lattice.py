@@ -59,7 +59,6 @@ class LatticeMoves:
         self.monoclinic = put(np.array([(0.0, 0.0), *(limits.monoclinic(i) for i in (1, 2, 3))]))
         self.order = put(domain.ORDER_BOUNDS)
         self.order[self.kind == TRICLINIC] = 0.0
-        self.masses_known = space.density is not None
         typical = dict(
             gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(2.9, 0.5)
         )
