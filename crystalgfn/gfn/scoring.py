@@ -31,12 +31,11 @@ def log_forward(
     turns = [t for t in walked.turns if strata is None or t.head != "n_elements"]
     if turns:
         hidden = network.trunk(_packed(turns))
-        parts, start = [], 0
-        for turn in turns:
-            stop = start + len(turn.rows)
-            distribution = network.distribution(env.heads[turn.head], hidden[start:stop], turn.options)
+        parts = []
+        # split, not slices: the gradient of a slice is a whole tensor of zeros
+        for turn, part in zip(turns, hidden.split([len(t.rows) for t in turns]), strict=True):
+            distribution = network.distribution(env.heads[turn.head], part, turn.options)
             parts.append(distribution.log_prob(turn.action).to(dtype))
-            start = stop
         total = total.index_add(0, torch.cat([t.rows for t in turns]), torch.cat(parts))
     return torch.where(walked.valid, total, -torch.inf)
 
