@@ -75,7 +75,7 @@ def _device(name: str) -> str:
 def _train(config: DictConfig) -> None:
     import crystalgfn as cg
     from crystalgfn import results, visualise
-    from crystalgfn.gfn.files import write_aside
+    from crystalgfn.files import write_aside
     from crystalgfn.gfn.training import CHECKPOINT
     from crystalgfn.proxies import data
 

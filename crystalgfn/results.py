@@ -12,7 +12,7 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.gfn.files import write_aside
+from crystalgfn.files import write_aside
 from crystalgfn.rewards import Property
 from crystalgfn.rewards.base import moved
 from crystalgfn.sampler import Sampler

@@ -17,8 +17,8 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
+from crystalgfn.files import write_aside
 from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
-from crystalgfn.gfn.files import write_aside
 from crystalgfn.gfn.objectives import TrajectoryBalance
 from crystalgfn.gfn.rollout import replay_walk, sample_walk
 from crystalgfn.gfn.scoring import log_forward

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.gfn.files import write_aside
+from crystalgfn.files import write_aside
 from crystalgfn.tables import elements, groups
 
 DRAWN, OTHER = "#1f5a94", "#b8b8b8"

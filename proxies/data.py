@@ -20,6 +20,7 @@ from crystalgfn.domain import lattice as lattice_module
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import CUBIC, HEXAGONAL, KIND, TETRAGONAL, canonical_lattice
 from crystalgfn.errors import DataError, InvalidCrystal
+from crystalgfn.files import write_aside
 from crystalgfn.tables.groups import CENTRING
 from crystalgfn.typing import Floats
 
@@ -152,18 +153,19 @@ def _crystals(table: pd.DataFrame, path: Path, folder: Path, progress: bool) -> 
             parts = [torch.from_numpy(file[name]) for name in ("space_group", "composition", "lattice")]
             return Crystals(parts[0].long(), parts[1].long(), parts[2]), file["positions"]
     crystals, positions = _standardise(table, path.name, progress)
-    folder.mkdir(parents=True, exist_ok=True)
-    aside = cached.with_suffix(f".{os.getpid()}.part")
-    with open(aside, "wb") as file:
-        np.savez_compressed(
-            file,
-            space_group=crystals.space_group.numpy(),
-            composition=crystals.composition.numpy().astype(np.int16),
-            lattice=crystals.lattice.numpy(),
-            positions=positions,
-        )
-    os.replace(aside, cached)
+    columns = {
+        "space_group": crystals.space_group.numpy(),
+        "composition": crystals.composition.numpy().astype(np.int16),
+        "lattice": crystals.lattice.numpy(),
+        "positions": positions,
+    }
+    write_aside(cached, lambda aside: _save_columns(aside, columns))
     return crystals, positions
+
+
+def _save_columns(path: Path, columns: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # given a name without .npz, numpy would add it
+        np.savez_compressed(file, **columns)
 
 
 def _standardise(table: pd.DataFrame, name: str, progress: bool) -> tuple[Crystals, np.ndarray]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
 from crystalgfn.proxies.model import EnsembleProxy
 from crystalgfn.proxies.strain import CEILING, strained
@@ -124,7 +124,8 @@ def fit(
     }
     if settings.strained:
         metrics["volume_scan"] = volume_scan(proxy, val.crystals[:: max(1, len(val) // 300)][:300])
-    _write(Path(out) / METRICS, (json.dumps(metrics, indent=2) + "\n").encode())
+    text = json.dumps(metrics, indent=2) + "\n"
+    write_aside(Path(out) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))
     (Path(out) / CHECKPOINT).unlink(missing_ok=True)
     return metrics
 
@@ -253,10 +254,8 @@ def _rate(step: int, warm_up: int, total: int) -> float:
 
 
 def _save_progress(path: Path, state: dict, settings: Settings, proxy: Any, optimiser: Any, schedule: Any) -> None:
-    aside = path.with_name(path.name + ".part")
     parts = {"proxy": proxy.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-    torch.save({"settings": asdict(settings), **state, **parts}, aside)
-    os.replace(aside, path)
+    write_aside(path, lambda aside: torch.save({"settings": asdict(settings), **state, **parts}, aside))
 
 
 def _resume(path: Path, settings: Settings, proxy: Any, optimiser: Any, schedule: Any) -> dict[str, Any]:
@@ -270,9 +269,3 @@ def _resume(path: Path, settings: Settings, proxy: Any, optimiser: Any, schedule
     optimiser.load_state_dict(saved.pop("optimiser"))
     schedule.load_state_dict(saved.pop("schedule"))
     return saved
-
-
-def _write(path: Path, content: bytes) -> None:
-    aside = path.with_name(path.name + ".part")
-    aside.write_bytes(content)
-    os.replace(aside, path)

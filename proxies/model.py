@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from torchtyping import TensorType
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.files import write_aside
 from crystalgfn.proxies.features import Features
 from crystalgfn.typing import Floats
 
@@ -129,7 +129,6 @@ class EnsembleProxy(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
         path = Path(folder) / WEIGHTS
-        path.parent.mkdir(parents=True, exist_ok=True)
         metadata = {
             "format": FORMAT,
             "version": str(VERSION),
@@ -137,9 +136,8 @@ class EnsembleProxy(nn.Module):
             "unit": self.unit,
             "shape": json.dumps(self.shape),
         }
-        aside = path.with_name(path.name + ".part")
-        aside.write_bytes(save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata))
-        os.replace(aside, path)
+        content = save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata)
+        write_aside(path, lambda aside: aside.write_bytes(content))
         self.source = str(Path(folder).resolve())
         return path
 

@@ -10,7 +10,7 @@ FOLDERS = {"crystalgfn": "crystalgfn", "config": "crystalgfn.config", "proxies":
 
 #: From the bottom up; a module belongs to the longest name here that it starts with, and imports that layer or lower.
 LAYERS = (
-    ("crystalgfn.errors", "crystalgfn.typing", "crystalgfn.config"),
+    ("crystalgfn.errors", "crystalgfn.typing", "crystalgfn.config", "crystalgfn.files"),
     ("crystalgfn.tables",),
     ("crystalgfn.domain",),
     ("crystalgfn.envs",),

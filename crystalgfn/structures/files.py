@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystalgfn.errors import CheckpointError, PlacementError
-from crystalgfn.gfn.files import write_aside
+from crystalgfn.files import write_aside
 from crystalgfn.structures.placement import BuildResult
 from crystalgfn.tables import groups
 

@@ -7,12 +7,12 @@ symmetric one: if that has a larger group, so has every assignment.
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
+from crystalgfn.files import write_aside
 from crystalgfn.tables import groups
 from crystalgfn.tables.exactness import is_exact
 from crystalgfn.tables.letters import LetterPacking, Letters, letter_packing
@@ -89,6 +89,11 @@ def group_status(space_group: int) -> np.ndarray:
     return answer
 
 
+def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    with path.open("wb") as file:  # given a name without .npz, numpy would add it
+        np.savez_compressed(file, **arrays)
+
+
 def build_realisable(folder: Path) -> None:
     """Writes ``folder / "realisable.npz"``; groups already done are kept in a partial file, so a build resumes."""
     partial = folder / "realisable.partial.npz"
@@ -101,12 +106,10 @@ def build_realisable(folder: Path) -> None:
             continue
         done[str(number)] = group_status(number)
         is_exact.cache_clear()
-        aside = folder / "realisable.aside.npz"
-        np.savez_compressed(aside, **done)
-        os.replace(aside, partial)
+        write_aside(partial, lambda aside: _save(aside, done))
         names = Counter(STATUSES[s] for s in done[str(number)].tolist())
         print(f"group {number}: " + ", ".join(f"{n} {name}" for name, n in names.items()), flush=True)
     status = np.stack([done[str(number)] for number in range(1, 231)])
-    np.savez_compressed(folder / "realisable.npz", status=status)
+    write_aside(folder / "realisable.npz", lambda aside: _save(aside, {"status": status}))
     partial.unlink()
     print(", ".join(f"{n} {STATUSES[s]}" for s, n in sorted(Counter(status.ravel().tolist()).items())))

@@ -1,0 +1,40 @@
+"""Files that are whole or not there: written aside, then renamed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from crystalgfn.errors import CheckpointError
+
+
+def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
+    """Let ``write`` make a file beside ``path``, then rename it; on failure ``path`` stays as it was.
+
+    Raises:
+        CheckpointError: the folder cannot be written or the disk is full.
+    """
+    aside = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(aside)
+        aside.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
+        os.replace(aside, path)
+    except OSError as error:
+        raise CheckpointError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
+        ) from error
+    except RuntimeError as error:  # torch.save wraps a full disk in a RuntimeError
+        raise CheckpointError(f"cannot write {path}: {error}; free space or choose another folder") from error
+    finally:
+        with suppress(OSError):
+            aside.unlink()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
