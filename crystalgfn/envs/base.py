@@ -63,14 +63,16 @@ Options = Discrete | Continuous
 
 @dataclass(frozen=True)
 class Observation:
-    """What a policy sees: a sparse vector, as weights at indices of the environment's vocabulary."""
+    """What a policy sees: sparse vectors, as weights at indices of the environment's vocabulary.
+
+    Attributes:
+        index, weight: the distinct vectors, [distinct, fields].
+        inverse: which of them each row of the batch sees, int64 [rows]; None: each its own.
+    """
 
     index: FeatureIndex
     weight: FeatureWeight
-
-    def select(self, keep: torch.Tensor) -> Observation:
-        """Some of the rows."""
-        return Observation(self.index[keep], self.weight[keep])
+    inverse: RowIndex | None = None
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,9 @@ class CompositionMoves:
         self.child, self.low, self.high = put(table.pattern_child), put(table.pattern_low), put(table.pattern_high)
         self.below, self.leftover = put(tables.below), put(table.leftover)
         self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
-        self.first, self.finish, self.after = put(table.first), put(table.finish), put(table.after)
+        self.first, self.after = put(table.first), put(table.after)
+        # words of both sets apart, pairs together: [multisets, 2 words, slots, elements]
+        self.finish = put(table.finish.transpose(0, 3, 4, 1, 2).reshape(len(table.finish), -1, *table.finish.shape[1:3]))
         self.sets = ChargeSets(table, space.alloys, device)
         self.initial_charge = self.sets.initial
         self.mass = None if space.density is None else MassLookahead(space.composition_rules, table, device)
@@ -58,7 +60,7 @@ class CompositionMoves:
         counts = self.child.shape[1]
         self.heads = (
             *(Head(f"count{i}", counts) for i in range(self.k_max)),
-            *(Head(f"element{i}", self.n_slots * self.n_elements, elements=space.element_numbers)
+            *(Head(f"element{i}", (self.n_slots - i) * self.n_elements, elements=space.element_numbers)
               for i in range(self.k_max)),
         )  # fmt: skip
 
@@ -69,15 +71,18 @@ class CompositionMoves:
             return Discrete(completions > 0)
         left = state.left[rows]
         i = position(head)
+        slots = self.n_slots - i  # what is left has no more different counts
         if self.mass is not None:
-            may = self._heavy_options(state, rows, i)
+            may = self._heavy_options(state, rows, i)[:, :slots]
         elif i == 0:
             may = self.first[state.node[rows]]
         else:
-            finish = self.finish[left]  # [rows, S, E, 2, words]
-            may = (finish & state.charge[rows][:, None, None]).ne(0).any(-1).any(-1)
-            may &= self.after[state.element[rows, i - 1] + 1][:, None, :]
-        return Discrete(may.flatten(1), self.slot_count[left])
+            charge = state.charge[rows].flatten(1)
+            common = torch.zeros(len(rows), slots, self.n_elements, dtype=torch.int64, device=rows.device)
+            for word in range(charge.shape[1]):
+                common |= self.finish[left, word, :slots] & charge[:, word, None, None]
+            may = (common != 0) & self.after[state.element[rows, i - 1] + 1][:, None, :]
+        return Discrete(may.flatten(1), self.slot_count[left, :slots])
 
     def _heavy_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
         """Pairs from which the density can be met too, [rows, S, E]."""
@@ -147,6 +152,6 @@ class CompositionMoves:
             count = plan.counts[rows, i]
             return torch.where(count < self.child.shape[1], count, -1)
         column = plan.element[rows, i]
-        same = self.slot_count[state.left[rows]] == plan.amount[rows, i, None]
+        same = self.slot_count[state.left[rows], : self.n_slots - i] == plan.amount[rows, i, None]
         slot = same.long().argmax(1)
         return torch.where(same.any(1) & (column >= 0), slot * self.n_elements + column, -1)

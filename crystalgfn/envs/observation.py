@@ -81,7 +81,16 @@ class CrystalObservation:
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 
     def __call__(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
-        """The features of the rows before the move ``head``."""
+        """The features of the rows before the move ``head``; up to the group, few are distinct."""
+        if head not in STAGES[:4]:
+            return self._features(state, head, rows)
+        key = (state.n_elements[rows] * 9 + state.system[rows] + 1) * 6 + state.symmetry[rows] + 1
+        distinct, inverse = key.unique(return_inverse=True)
+        first = torch.empty_like(distinct).scatter_(0, inverse, rows)  # any row of each kind
+        seen = self._features(state, head, first)
+        return Observation(seen.index, seen.weight, inverse)
+
+    def _features(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
         n, device = len(rows), rows.device
         name = head.rstrip("0123456789")
         position = int(head[len(name) :] or 0)

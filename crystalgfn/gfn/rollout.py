@@ -74,8 +74,9 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
             continue
         options = env.options(state, head, rows)
         if isinstance(options, Discrete):
-            only = options.mask.long().argmax(1)
-            free = options.mask.sum(1) > 1
+            allowed = options.mask.to(torch.int8)
+            only = allowed.argmax(1)
+            free = allowed.sum(1, dtype=torch.int32) > 1
             action = only.clone()
             asked = rows if forced else rows[free]
             if len(asked):
@@ -86,11 +87,14 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
                     valid[rows[~possible]] = False
                     action = torch.where(possible, inside, only)
                 if bool(free.any()) and (record or not forced):
-                    observation = env.observe(state, head, rows[free])
+                    everyone = bool(free.all())
+                    some = rows if everyone else rows[free]
+                    choices = options if everyone else options.select(free)
+                    observation = env.observe(state, head, some)
                     if not forced:
-                        action[free] = choose(state, head, rows[free], observation, options.select(free))
+                        action[free] = choose(state, head, some, observation, choices)
                     if record:
-                        turns.append(Turn(head, rows[free], observation, options.select(free), action[free]))
+                        turns.append(Turn(head, some, observation, choices, action[free]))
         else:
             observation = env.observe(state, head, rows) if record or not forced else None
             action = choose(state, head, rows, observation, options)

@@ -9,6 +9,7 @@ from torch import nn
 
 from crystalgfn.envs.base import Continuous, Discrete, Environment, Head, Observation, Options
 from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
+from crystalgfn.typing import FeatureIndex, FeatureWeight
 
 Distribution = MaskedCategorical | TruncatedMixture
 
@@ -67,6 +68,8 @@ class PolicyNetwork(nn.Module):
     def __init__(self, config: PolicyConfig, vocabulary: int, heads: dict[str, Head]) -> None:
         super().__init__()
         self.config = config
+        #: in what the trunk multiplies matrices; below float32 only while training, so that ln q stays exact
+        self.matrix_dtype = torch.float32
         self.embedding = nn.EmbeddingBag(vocabulary, config.width, mode="sum")
         nn.init.normal_(self.embedding.weight, std=0.3)
         self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
@@ -83,9 +86,15 @@ class PolicyNetwork(nn.Module):
 
     def trunk(self, observation: Observation) -> torch.Tensor:
         """Hidden vectors [rows, width]."""
-        weight = observation.weight.to(self.embedding.weight.dtype)
-        x = self.embedding(observation.index, per_sample_weights=weight)
-        return self.norm(self.blocks(x))
+        x = self.hidden(observation.index, observation.weight)
+        return x if observation.inverse is None else x.index_select(0, observation.inverse)
+
+    def hidden(self, index: FeatureIndex, weight: FeatureWeight) -> torch.Tensor:
+        """Hidden vectors [distinct, width] of sparse vectors."""
+        x = self.embedding(index, per_sample_weights=weight.to(self.embedding.weight.dtype))
+        low = self.matrix_dtype != x.dtype and x.dtype == torch.float32
+        with torch.autocast(x.device.type, dtype=self.matrix_dtype, enabled=low):
+            return self.norm(self.blocks(x))
 
     def distribution(self, head: Head, hidden: torch.Tensor, options: Options) -> Distribution:
         """What the network would do with hidden vectors [rows, width] under the options."""
