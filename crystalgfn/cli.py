@@ -21,6 +21,8 @@ from crystalgfn.errors import CrystalGFNError
 from crystalgfn.options import OptionError, build, root, sentence
 
 #: Where the structure files of each format go.
+#: How many crystals of a run in shards are drawn in its picture, at most.
+PICTURED = 10_000
 FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 
 
@@ -148,10 +150,14 @@ def _sample(config: DictConfig) -> None:
     results.write_table(frame, out)
     if config.picture:
         _draw(sampler, crystals, space, config, out)
+    _check_shards(config, out)
     _summary(frame, config, out)
 
 
 def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
+    if config.shard_size is not None:
+        _write_shards(sampler, space, config, out)
+        return
     """Structure files; for each crystal why it has none, and its file in the first format."""
     import crystalgfn as cg
     from crystalgfn.structures.files import write_structures
@@ -164,6 +170,52 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
         refiner=None,
         seed=config.seed,
         n_jobs=config.n_jobs,
+def _check_shards(config: DictConfig, out: Path) -> None:
+    """Refuse what does not go with shards, before the work."""
+    if config.shard_size is None and config.shard is not None:
+        raise OptionError("shard=[i,k] shares out the files of a run; give their shard_size=<crystals> too.")
+    if config.shard_size is None and (out / "manifest.json").exists():
+        raise OptionError(f"{out} holds a run in shards; give its shard_size to go on, or choose another out=<folder>.")
+    if config.shard_size is not None and config.structures:
+        raise OptionError(
+            "shard_size writes crystals without their atoms: say structures=false, and place the atoms of those that "
+            "you choose by crystalgfn.build_structures (docs/scaling.md)."
+        )
+    if config.shard is not None and not OmegaConf.is_list(config.shard):
+        raise OptionError(f"shard={config.shard}: give [i,k] with 0 <= i < k, for process i of k.")
+
+
+def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> None:
+    """Crystals as Parquet files, and a picture of the first of them."""
+    from crystalgfn.shard_run import ShardRun
+    from crystalgfn.shards import FOLDER, read_shards
+
+    shard = list(config.shard or (0, 1))
+    run = ShardRun(
+        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler
+    )  # fmt: skip
+    whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"
+    left = len(run.own) - len(run.done)
+    if run.done:
+        print(f"{out} holds {len(run.done)} of the {len(run.own)} shards{whose}: {'going on' if left else 'all'}.")
+    if left and config.diagnostics and sampler.reward is not None:
+        found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed)
+        print(f"{config.sampler} in this space: {str(found).splitlines()[0]}")
+    try:
+        run.write(config.progress)
+    except KeyboardInterrupt:
+        print(
+            f"\n{len(run.done)} of the {len(run.own)} shards{whose} are complete and kept; "
+            f"go on with the same command and out={out}",
+            file=sys.stderr,
+        )
+        raise
+    print(f"{sum(map(run.manifest.rows, run.own))} crystals in {len(run.own)} shards{whose}: {out / FOLDER}")
+    if config.picture and shard[0] == 0 and not (out / "picture.png").exists():
+        _draw(sampler, next(read_shards(out, partial=True))[:PICTURED], space, config, out)
+        print(f"A picture of the first of them: {out / 'picture.png'}")
+
+
         progress=config.progress,
     )
     names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]

@@ -31,6 +31,10 @@ class DataError(CrystalGFNError, ValueError):
     """A data file that cannot be used."""
 
 
+class ShardError(CrystalGFNError, ValueError):
+    """Shards that are missing, damaged or of another run, or that cannot be asked for so."""
+
+
 class TrainingError(CrystalGFNError):
     """Training that cannot go on."""
 

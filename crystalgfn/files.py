@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +18,8 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     Raises:
         CheckpointError: the folder cannot be written or the disk is full.
     """
-    aside = path.with_name(f".{path.name}.part{os.getpid()}")
+    # A random suffix, since processes in two containers may have the same id.
+    aside = path.with_name(f".{path.name}.part{secrets.token_hex(4)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(aside)

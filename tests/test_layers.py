@@ -18,7 +18,13 @@ LAYERS = (
     ("crystalgfn.rewards", "crystalgfn.proxies.model", "crystalgfn.proxies.features"),
     ("crystalgfn.structures", "crystalgfn.gfn"),
     ("crystalgfn.sampler", "crystalgfn.learn"),
-    ("crystalgfn.evaluation", "crystalgfn.results", "crystalgfn.visualise"),
+    (
+        "crystalgfn.evaluation",
+        "crystalgfn.results",
+        "crystalgfn.shards",
+        "crystalgfn.shard_run",
+        "crystalgfn.visualise",
+    ),
     ("crystalgfn.proxies",),
     ("crystalgfn", "crystalgfn.options", "crystalgfn.cli"),
 )
