@@ -1,4 +1,4 @@
-"""The commands ``crystalgfn-train`` and ``crystalgfn-sample``: build objects from the configuration and call them.
+"""The commands ``crystalgfn-train``, ``-sample``, ``-benchmark``: build objects from the configuration and call them.
 
 Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C in 130.
 """
@@ -6,6 +6,7 @@ Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C 
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections import Counter
@@ -20,9 +21,9 @@ from crystalgfn import options
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.options import OptionError, build, root, sentence
 
-#: Where the structure files of each format go.
 #: How many crystals of a run in shards are drawn in its picture, at most.
 PICTURED = 10_000
+#: Where the structure files of each format go.
 FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 
 
@@ -34,6 +35,18 @@ def train(arguments: Sequence[str] | None = None) -> int:
 def sample(arguments: Sequence[str] | None = None) -> int:
     """``crystalgfn-sample``: the exit code."""
     return _run("sample", _sample, arguments)
+
+
+def benchmark(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-benchmark``: the exit code."""
+    command = shlex.join(["crystalgfn-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
+
+    def job(config: DictConfig) -> None:
+        from crystalgfn.benchmark import run
+
+        run(config, command, _device)
+
+    return _run("benchmark", job, arguments)
 
 
 def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] | None) -> int:
@@ -137,10 +150,14 @@ def _sample(config: DictConfig) -> None:
     out = Path(config.out)
     if (out / "table.parquet").exists():
         raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
+    _check_shards(config, out)
     sampler = cg.Sampler.load(config.sampler, device=_device(config.device))
     constraints = options.space_arguments(config.get("space"))
     space = sampler.space.narrowed(**constraints) if constraints else None
     results.make_folder(out)
+    if config.shard_size is not None:
+        _write_shards(sampler, space, config, out)
+        return
     crystals = sampler.sample(config.n, space=space, resample=config.resample, seed=config.seed)
     if config.diagnostics and sampler.reward is not None:
         found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed)
@@ -150,31 +167,16 @@ def _sample(config: DictConfig) -> None:
     results.write_table(frame, out)
     if config.picture:
         _draw(sampler, crystals, space, config, out)
-    _check_shards(config, out)
     _summary(frame, config, out)
 
 
-def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
-    if config.shard_size is not None:
-        _write_shards(sampler, space, config, out)
-        return
-    """Structure files; for each crystal why it has none, and its file in the first format."""
-    import crystalgfn as cg
-    from crystalgfn.structures.files import write_structures
-
-    formats = list(config.formats)
-    write_structures([], out, formats=formats)  # refuses unknown formats before the work
-    built = cg.build_structures(
-        crystals,
-        n_candidates=config.n_candidates,
-        refiner=None,
-        seed=config.seed,
-        n_jobs=config.n_jobs,
 def _check_shards(config: DictConfig, out: Path) -> None:
     """Refuse what does not go with shards, before the work."""
+    from crystalgfn.shards import MANIFEST
+
     if config.shard_size is None and config.shard is not None:
         raise OptionError("shard=[i,k] shares out the files of a run; give their shard_size=<crystals> too.")
-    if config.shard_size is None and (out / "manifest.json").exists():
+    if config.shard_size is None and (out / MANIFEST).exists():
         raise OptionError(f"{out} holds a run in shards; give its shard_size to go on, or choose another out=<folder>.")
     if config.shard_size is not None and config.structures:
         raise OptionError(
@@ -216,6 +218,19 @@ def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> No
         print(f"A picture of the first of them: {out / 'picture.png'}")
 
 
+def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
+    """Structure files; for each crystal why it has none, and its file in the first format."""
+    import crystalgfn as cg
+    from crystalgfn.structures.files import write_structures
+
+    formats = list(config.formats)
+    write_structures([], out, formats=formats)  # refuses unknown formats before the work
+    built = cg.build_structures(
+        crystals,
+        n_candidates=config.n_candidates,
+        refiner=None,
+        seed=config.seed,
+        n_jobs=config.n_jobs,
         progress=config.progress,
     )
     names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]

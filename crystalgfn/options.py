@@ -45,7 +45,7 @@ class OptionError(CrystalGFNError, ValueError):
 
 
 def read(name: str, arguments: Sequence[str]) -> DictConfig | None:
-    """The configuration of ``train`` or ``sample`` as the command line has it; None where it only asked for help.
+    """The configuration of a command (``train``, ...) as the command line has it; None where it only asked for help.
 
     Raises:
         OptionError: an unknown option, group or choice, a value of the wrong kind, or text that hydra cannot read.
@@ -69,10 +69,10 @@ def read(name: str, arguments: Sequence[str]) -> DictConfig | None:
 def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
     """``config/<name>.yaml`` under overrides, long or short; a resumed run's own configuration where it is resumed."""
     parsed = [_parse(text, name) for text in overrides]
-    saved = _resumed(parsed)
+    saved = _resumed(parsed) if name == "train" else None
     if saved is not None:
         return saved
-    lines = [_full(override, name) for override in parsed] + _one_limit(parsed)
+    lines = [_full(override, name) for override in parsed] + _one_limit(parsed, name)
     if config_dir is not None:
         if not Path(config_dir).is_dir():
             raise OptionError(f"--config-dir: there is no folder {str(config_dir)!r}.")
@@ -112,10 +112,11 @@ def help_text(name: str) -> str:
     own = list(_options(f"{name}.yaml"))
     shorts = [f"  {short:<16} {full}" for short, full in SHORTS.items()]
     names = {g: sorted(p.name for p in (folder / g).iterdir() if p.name.endswith(".yaml")) for g in GROUPS}
-    choices = [f"  {group:<11} {', '.join(name.removesuffix('.yaml') for name in names[group])}" for group in GROUPS]
+    used = [group for group in GROUPS if f"- {group}:" in (folder / f"{name}.yaml").read_text(encoding="utf-8")]
+    choices = [f"  {group:<11} {', '.join(name.removesuffix('.yaml') for name in names[group])}" for group in used]
     text = (folder / f"help_{name}.txt").read_text(encoding="utf-8")
     for placeholder, lines in {
-        "$SPACE": _lines(_options("space/default.yaml"), with_values=name == "train"),
+        "$SPACE": _lines(_options("space/default.yaml"), with_values=name != "sample"),
         "$SHORTS": shorts,
         "$TOP": _lines(own),
         "$GROUPS": choices,
@@ -199,9 +200,10 @@ def _full(override: Override, name: str) -> str:
     return line
 
 
-def _one_limit(parsed: Sequence[Override]) -> list[str]:
+def _one_limit(parsed: Sequence[Override], name: str = "train") -> list[str]:
     """Training ends after steps or seconds: naming one of them takes the other back."""
-    named = {SHORTS.get(override.key_or_group, override.key_or_group) for override in parsed}
+    shorts = SHORTS if name == "train" else {}
+    named = {shorts.get(override.key_or_group, override.key_or_group) for override in parsed}
     steps, seconds = "trainer.steps" in named, "trainer.seconds" in named
     return ["trainer.steps=null"] * (seconds and not steps) + ["trainer.seconds=null"] * (steps and not seconds)
 

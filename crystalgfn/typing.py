@@ -1,7 +1,8 @@
 """Names for the shapes that the package passes around (torchtyping).
 
 Axes: ``batch`` crystals or trajectories, ``rows`` the part of a batch that moves, ``actions`` what may be chosen,
-``pieces`` disjoint intervals of one continuous draw, ``fields`` sparse features of an observation.
+``pieces`` disjoint intervals of one continuous draw, ``fields`` sparse features of an observation, ``points`` of a
+quadrature over ``free`` parameters.
 """
 
 from __future__ import annotations
@@ -19,3 +20,5 @@ Mask = TensorType["rows", "actions", torch.bool]
 Pieces = TensorType["rows", "pieces", 2]
 FeatureIndex = TensorType["rows", "fields", torch.int64]
 FeatureWeight = TensorType["rows", "fields"]
+Points = TensorType["points", "free", torch.float64]
+Keys = TensorType["batch", "key", torch.int64]

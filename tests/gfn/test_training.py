@@ -7,6 +7,7 @@ from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.grid import HyperGrid
 from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.evaluation.exactness import SoftVolume, hypergrid, hypergrids
 from crystalgfn.gfn.logging import CsvLogger
 from crystalgfn.gfn.objectives import TrajectoryBalance, VarGrad
 from crystalgfn.gfn.training import CHECKPOINT, Trainer, TrainingRun
@@ -17,43 +18,23 @@ SMALL = PolicyConfig(width=32, blocks=1, components=3)
 SPACE = {"elements": ["Na", "Cl"], "space_groups": [2, 62, 166, 225], "n_atoms": (1, 8)}
 
 
-class Soft:
-    """ln R: a Gaussian in ln(volume per atom), and fewer atoms are better."""
-
-    def __call__(self, crystals):
-        return -0.5 * ((crystals.volume_per_atom.log() - 2.9) / 0.3) ** 2 - 0.2 * crystals.n_atoms
-
-
-def grid_run(env, objective, steps, batch_size=16, width=128):
-    torch.manual_seed(0)
-    network = PolicyNetwork.for_environment(PolicyConfig(width=width, blocks=1), env)
-    trainer = Trainer(
-        steps=steps, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0, gradient_clip=10.0, progress=False
-    )
-    run = TrainingRun(env, network, env.log_reward, objective, trainer)
-    run.fit()
-    target = env.log_reward(env.cells()).exp()
-    error = (env.stop_probabilities(network) - target / target.sum()).abs().sum()
-    return float(error), float(run.log_z.detach()[0] - target.sum().log())
-
-
 @pytest.mark.parametrize("objective", [TrajectoryBalance(), VarGrad(), TrajectoryBalance(huber=1.0)])
 def test_the_hypergrid_is_learned(objective):
-    error, log_z = grid_run(HyperGrid(2, 8), objective, steps=400)
-    assert error < 0.05
-    assert abs(log_z) < 0.02
+    found = hypergrid(HyperGrid(2, 8), objective, steps=400)
+    assert found.error < 0.05
+    assert abs(found.log_z_error) < 0.02
 
 
 @pytest.mark.slow
 def test_hypergrid_figures():
     """L1 by exact flow pushing: 8² after 32,000 trajectories, 8⁴ after 100,000."""
-    small = grid_run(HyperGrid(2, 8), TrajectoryBalance(), 2000, 16, 256)
-    large = grid_run(HyperGrid(4, 8), TrajectoryBalance(), 2000, 50, 256)
+    small, large = hypergrids()
     print("8²:", small, "8⁴:", large)
-    assert small[0] < 5e-4
-    assert large[0] < 0.035
-    assert abs(small[1]) < 0.01
-    assert abs(large[1]) < 0.01
+    assert (small.trajectories, large.trajectories) == (32_000, 100_000)
+    assert small.error < 5e-4
+    assert large.error < 0.035
+    assert abs(small.log_z_error) < 0.01
+    assert abs(large.log_z_error) < 0.01
 
 
 def test_flow_pushing_conserves_probability_and_agrees_with_counts():
@@ -78,7 +59,9 @@ def crystal_run(folder, steps, **options):
     network = PolicyNetwork.for_environment(SMALL, env)
     trainer = Trainer(steps=steps, batch_size=64, progress=False, replay_fraction=0.2, **options)
     omega = torch.log(torch.tensor([0.0, 0.3, 0.7, 0, 0, 0], dtype=torch.float64))
-    return TrainingRun(env, network, Soft(), TrajectoryBalance(), trainer, lambda c: c.n_elements, omega, 7, folder)
+    return TrainingRun(
+        env, network, SoftVolume(), TrajectoryBalance(), trainer, lambda c: c.n_elements, omega, 7, folder
+    )
 
 
 def test_a_resumed_run_is_the_very_run(tmp_path):
@@ -139,7 +122,10 @@ def test_an_unwritable_folder_is_named(tmp_path):
     blocked.write_text("")
     with pytest.raises(CheckpointError, match="cannot write"):
         train(
-            CrystalSpace(**SPACE), Soft(), trainer=Trainer(steps=1, batch_size=8, progress=False), out=blocked / "run"
+            CrystalSpace(**SPACE),
+            SoftVolume(),
+            trainer=Trainer(steps=1, batch_size=8, progress=False),
+            out=blocked / "run",
         )
 
 
@@ -165,7 +151,13 @@ def test_real_crystals_are_trained_on(tmp_path):
     real = Sampler.untrained(space, seed=3, policy=SMALL).sample(50)
     trainer = Trainer(steps=10, batch_size=64, real_fraction=0.5, progress=False, log_every=1)
     sampler = train(
-        space, Soft(), policy=SMALL, trainer=trainer, real=real, out=tmp_path, logger=CsvLogger(tmp_path / "log.csv")
+        space,
+        SoftVolume(),
+        policy=SMALL,
+        trainer=trainer,
+        real=real,
+        out=tmp_path,
+        logger=CsvLogger(tmp_path / "log.csv"),
     )
     assert torch.isfinite(sampler.log_prob(real)).all()
     lines = (tmp_path / "log.csv").read_text().splitlines()

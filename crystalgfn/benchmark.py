@@ -1,0 +1,98 @@
+"""What ``crystalgfn-benchmark`` does: build what is measured from the configuration, print tables, write figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from crystalgfn import options, results
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.evaluation import exactness, record, throughput
+from crystalgfn.options import OptionError, build, sentence
+from crystalgfn.proxies import data
+from crystalgfn.sampler import Sampler
+
+
+def run(config: DictConfig, command: str, check_device: Callable[[str], str]) -> None:
+    """Measure, print, and write ``<task>.json`` and ``<task>.md`` where a folder is given.
+
+    Args:
+        config: ``config/benchmark.yaml`` under the user's options.
+        command: as it was typed.
+        check_device: returns the name of a device that can be used; raises otherwise.
+
+    Raises:
+        OptionError: an unknown task, values that cannot be, or figures that are there already.
+    """
+    tasks = {"throughput": _throughput, "exactness": _exactness}
+    if config.task not in tasks:
+        raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
+    out = None if config.out is None else Path(config.out)
+    if out is not None and (out / f"{config.task}.json").exists():
+        raise OptionError(f"{out} already holds {config.task}.json; choose another out=<folder>, or delete it.")
+    if out is not None:
+        results.make_folder(out)
+    tables, figures = tasks[config.task](config, check_device)
+    machine = record.machine()
+    report = f"{record.heading(machine, command)}\n\n{tables}"
+    print(report)
+    if out is not None:
+        settings = OmegaConf.to_container(config, resolve=True)
+        figures = {"task": config.task, "command": command, "machine": machine, "settings": settings, **figures}
+        record.write(out, config.task, report, figures)
+        print(f"\nThe figures are in {out / config.task}.json, the tables in {out / config.task}.md")
+
+
+def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    def several(name: str) -> tuple:
+        value = config[name]
+        return tuple(value) if OmegaConf.is_list(value) else (value,)
+
+    devices = several("devices") if config.devices is not None else ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
+    try:
+        plan = throughput.Plan(
+            several("batch_sizes"),
+            several("threads"),
+            tuple(check_device(str(name)) for name in devices),
+            config.seconds,
+        )
+    except ValueError as error:
+        raise error if isinstance(error, OptionError) else OptionError(f"{sentence(error)}.") from error
+    objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
+    if config.sampler is not None:
+        sampler = Sampler.load(config.sampler)
+        print(f"Measured in the space, with the network and the reward of {config.sampler}.")
+    else:
+        strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
+        space = CrystalSpace(**options.space_arguments(config.space))
+        reward, policy = build(config.reward, "reward"), build(config.policy, "policy")
+        sampler = throughput.untrained(space, reward, policy, strata, config.seed)
+        print("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
+    real = None if config.real is None else data.read(config.real).crystals
+    if real is None and trainer.real_fraction > 0:
+        raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: real=<file>.")
+    keep = config.sampler is not None
+    found = throughput.measure(sampler, objective, trainer, plan, real, keep_policy=keep, progress=config.progress)
+    measured = {"space": sampler.space.to_dict(), "policy": asdict(sampler.network.config), "omega": sampler.omega}
+    return throughput.tables(found), {"measured": measured, "measurements": throughput.figures(found)}
+
+
+def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    if not config.train_seconds > 0 or config.samples < 1:
+        raise OptionError(
+            f"train_seconds={config.train_seconds} and samples={config.samples}: give numbers above 0 for both."
+        )
+    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    small = exactness.small_space(config.train_seconds, config.samples, config.seed, policy, objective, trainer)
+    grids, masses = exactness.hypergrids(config.grid_steps), exactness.densities()
+    figures = {
+        "small_space": asdict(small),
+        "hypergrids": [asdict(one) for one in grids],
+        "densities": [asdict(one) for one in masses],
+    }
+    return exactness.tables(small, grids, masses), figures
