@@ -74,10 +74,12 @@ class ShardRun:
                 raise ShardError(f"{key}={value}: give a number of crystals of at least 1")
         if len(shard) != 2 or not all(type(x) is int for x in shard) or not 0 <= shard[0] < shard[1]:
             raise ShardError(f"shard={list(shard)}: give [i,k] with 0 <= i < k, for process i of k")
-        self.sampler, self.out, self.space, self.resample, self.seed = sampler, Path(out), space, resample, seed
+        narrowed = sampler.narrow(space)
+        self.sampler, self.out, self.resample, self.seed = sampler, Path(out), resample, seed
+        self.space = None if space is None else narrowed
         settings = {
             "sampler": fingerprint(sampler),
-            "space": sampler.narrow(space).to_dict(),
+            "space": narrowed.to_dict(),
             "n": n,
             "shard_size": shard_size,
             "seed": seed,
