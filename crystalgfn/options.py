@@ -258,7 +258,8 @@ def _explain(error: Exception, name: str) -> str:
     message = str(error)
     unknown = re.search(r"Could not (?:override|append to config|delete from config)[^']*'([^']+)'", message)
     if unknown:
-        known = [*space_names(), *SHORTS, *GROUPS, *(option for option, _, _ in _options(f"{name}.yaml"))]
+        shorts = SHORTS if name == "train" else ()
+        known = [*space_names(), *shorts, *GROUPS, *(option for option, _, _ in _options(f"{name}.yaml"))]
         near = difflib.get_close_matches(unknown[1].removeprefix("space."), known, n=1)
         hint = f"did you mean {near[0]}? All" if near else "all"
         return f"There is no option {unknown[1]!r}; {hint} are listed by crystalgfn-{name} --help."

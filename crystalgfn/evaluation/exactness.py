@@ -22,6 +22,8 @@ from crystalgfn.typing import Floats, Keys
 #: Share of each (group, atoms of the space's elements ...).
 Marginal = dict[tuple[int, ...], float]
 CHUNK = 100_000
+#: The small space, of 59 (group, composition) pairs.
+SPACE = {"elements": ["Na", "Cl", "O"], "space_groups": [2, 166, 225], "n_atoms": (1, 6)}
 #: Dimensions, trajectories a step, steps of the hypergrid's two figures; 8 cells along each dimension.
 GRIDS = ((2, 16, 2000), (4, 50, 2000))
 
@@ -69,7 +71,7 @@ def small_space(
     objective: Objective | None = None,
     trainer: Trainer | None = None,
 ) -> SmallSpace:
-    """Train in a space of 59 (group, composition) pairs and compare with the target.
+    """Train in `SPACE` and compare with the target.
 
     Args:
         seconds: of training.
@@ -79,7 +81,7 @@ def small_space(
         objective: the loss.
         trainer: further settings; its length and batch size are set here.
     """
-    space = CrystalSpace(elements=["Na", "Cl", "O"], space_groups=[2, 166, 225], n_atoms=(1, 6))
+    space = CrystalSpace(**SPACE)
     reward = SoftVolume()
     trainer = replace(trainer or Trainer(), steps=None, seconds=seconds, batch_size=512, log_every=1, progress=False)
     start, counter = time.monotonic(), _Counted()

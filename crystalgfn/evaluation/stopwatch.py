@@ -138,7 +138,7 @@ class Stopwatch:
         kept.extend([(optimiser, "step"), (optimiser, "zero_grad")])
 
     @contextmanager
-    def watching(self, owner: Any) -> Iterator[None]:
+    def watching(self, owner: Any) -> Any:
         """Time the environments, networks and optimisers that an object holds.
 
         Raises:

@@ -10,7 +10,7 @@ import copy
 import itertools
 import resource
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -235,7 +235,7 @@ class _Bench:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def _threads(number: int) -> Any:
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

@@ -1,0 +1,122 @@
+"""The benchmark command from end to end, and the mistakes that can be made with it."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crystalgfn import cli
+
+ROOT = Path(__file__).resolve().parents[1]
+SMALL = ["reward=density", "policy=small", "elements=[Li,O]", "space_groups=[221,225]", "n_atoms=[1,6]"]
+FAST = ["batch_sizes=[10]", "threads=[1]", "devices=[cpu]", "seconds=0.05", "progress=false"]
+
+
+def test_throughput_is_printed_and_written(tmp_path, capsys):
+    out = tmp_path / "speed"
+    arguments = [*SMALL, *FAST, "strata=[0.5,0.5,0,0,0]", f"out={out}"]
+    assert cli.benchmark(arguments) == 0
+    said = capsys.readouterr().out
+    assert sorted(os.listdir(out)) == ["throughput.json", "throughput.md"]
+    assert (out / "throughput.md").read_text().strip() in said
+    figures = json.loads((out / "throughput.json").read_text())
+    assert figures["command"].startswith("crystalgfn-benchmark reward=density policy=small 'elements=[Li,O]'")
+    assert figures["settings"]["batch_sizes"] == [10]
+    assert figures["measured"]["space"]["elements"] == ["Li", "O"]
+    assert figures["measured"]["omega"][0] == 0.5
+    assert figures["machine"]["torch"]
+    (measurement,) = figures["measurements"]
+    assert measurement["trained"]["crystals"]["per_cpu_second"] > 0
+    capsys.readouterr()
+    assert cli.benchmark(arguments) == 2
+    assert "already holds throughput.json" in capsys.readouterr().err
+
+
+def test_a_saved_sampler_is_measured_in_its_own_space(tmp_path, capsys):
+    from crystalgfn import CrystalSpace, PolicyConfig, Sampler, rewards
+
+    space = CrystalSpace(elements=["Na", "Cl"], space_groups=[225], n_atoms=(1, 4))
+    sampler = Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2))
+    sampler.reward = rewards.boltzmann(rewards.Density(), 0.3, direction="maximise")
+    sampler.save(tmp_path / "sampler")
+    assert cli.benchmark([f"sampler={tmp_path / 'sampler'}", *FAST, f"out={tmp_path}"]) == 0
+    assert "with the network and the reward of" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "throughput.json").read_text())
+    assert figures["measured"]["space"]["elements"] == ["Na", "Cl"]
+    assert figures["measured"]["policy"]["width"] == 16
+
+
+def test_exactness_is_printed_and_written(tmp_path, capsys):
+    quick = ["train_seconds=1", "samples=2000", "grid_steps=3", "policy=small"]
+    assert cli.benchmark(["task=exactness", *quick, f"out={tmp_path}"]) == 0
+    assert "Hypergrid" in capsys.readouterr().out
+    figures = json.loads((tmp_path / "exactness.json").read_text())
+    assert 0 <= figures["small_space"]["variation"] <= 1
+    assert [grid["trajectories"] for grid in figures["hypergrids"]] == [48, 150]
+    assert all(abs(density["mass"] - 1) < 0.02 for density in figures["densities"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["task=speed"], ["speed", "throughput, exactness"]),
+        (["batch_sizes=[0]"], ["batch_sizes=[0]", "at least 1"]),
+        (["batch_sizes=many"], ["batch_sizes", "whole numbers"]),
+        (["threads=[]"], ["threads", "at least 1"]),
+        (["seconds=0"], ["seconds=0", "above 0"]),
+        (["seconds=long"], ["seconds", "a number"]),
+        (["devices=[abacus]"], ["abacus"]),
+        (["sampler=no-such-sampler"], ["no-such-sampler"]),
+        (["strata=most"], ["strata", "default"]),
+        (["trainer.real_fraction=0.5"], ["real_fraction=0.5", "real=<file>"]),
+        (["task=exactness", "train_seconds=0"], ["train_seconds=0"]),
+        (["batch_size=10"], ["batch_size", "batch_sizes"]),
+        (["n_atom=3"], ["n_atom", "n_atoms"]),
+        (["resume=true"], ["resume"]),
+    ],
+)
+def test_mistakes(arguments, words, tmp_path, capsys):
+    base = [a for a in [*SMALL, *FAST] if a.split("=")[0] not in {one.split("=")[0] for one in arguments}]
+    assert cli.benchmark([*base, *arguments, f"out={tmp_path}"]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert all(word in lines[0] for word in words), lines[0]
+    assert not list(tmp_path.iterdir())
+
+
+def test_help_names_every_option(capsys):
+    from crystalgfn.options import GROUPS, compose_config, read, space_names
+
+    assert read("benchmark", ["--help"]) is None
+    said = capsys.readouterr().out
+    words = {word.split("=")[0] for word in said.split()}
+    assert set(space_names()) <= words
+    assert {key for key in compose_config("benchmark", []) if key not in GROUPS} <= words
+    assert "$" not in said
+    assert "logger" not in said
+    assert max(map(len, said.splitlines())) <= 140
+
+
+def test_the_settings_of_training_are_those_of_training():
+    from crystalgfn.options import compose_config
+
+    train, own = compose_config("train", []), compose_config("benchmark", ["trainer.seconds=5"])
+    for group in ("space", "reward", "objective", "policy"):
+        assert own[group] == train[group]
+    assert own.strata == train.strata
+    assert (own.trainer.steps, own.trainer.seconds, own.seconds) == (None, 5, 10.0)
+    assert len(compose_config("benchmark", ["experiment=published_density"]).space.elements) == 22
+
+
+def test_the_script_is_the_command():
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "benchmark.py"), "--help"],
+        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "usage: crystalgfn-benchmark" in done.stdout
+    assert not done.stderr
