@@ -235,7 +235,7 @@ class Proposals:
         whole = (twice | (composition % 2 == 0)).all(1) | (way[:, 0] < 2)
         possible = whole & ((out > 0) == (composition > 0)).all(1) & (out >= 0).all(1)
         out = torch.where(possible[:, None], out, composition)
-        return out, torch.log(out.sum(1) / composition.sum(1)) / 3, possible
+        return out, torch.log(out.sum(1).double() / composition.sum(1)) / 3, possible
 
     def groups(self, group: Integers, generator: torch.Generator) -> tuple[Integers, torch.Tensor]:
         """A group of the space with the same kind of lattice; ln-lengths follow the centring, [B]."""
