@@ -9,7 +9,7 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
 from crystalgfn.gfn.diagnostics import Diagnostics
-from crystalgfn.gfn.training import Trainer
+from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.learn import train
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards import Property, Reward, check_reward, load_proxy

@@ -68,11 +68,18 @@ class Observation:
     Attributes:
         index, weight: the distinct vectors, [distinct, fields].
         inverse: which of them each row of the batch sees, int64 [rows]; None: each its own.
+        condition: what a conditioned policy is asked for, [distinct] (`under`); None: nothing.
     """
 
     index: FeatureIndex
     weight: FeatureWeight
     inverse: RowIndex | None = None
+    condition: torch.Tensor | None = None
+
+    def under(self, condition: torch.Tensor) -> Observation:
+        """The same under conditions [rows], one a row; no two rows are then held to be alike."""
+        at = slice(None) if self.inverse is None else self.inverse
+        return Observation(self.index[at], self.weight[at], None, condition)
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ class CompositionMoves:
         self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
         self.first, self.after = put(table.first), put(table.after)
         # words of both sets apart, pairs together: [multisets, 2 words, slots, elements]
-        self.finish = put(table.finish.transpose(0, 3, 4, 1, 2).reshape(len(table.finish), -1, *table.finish.shape[1:3]))
+        self.finish = put(
+            table.finish.transpose(0, 3, 4, 1, 2).reshape(len(table.finish), -1, *table.finish.shape[1:3])
+        )
         self.sets = ChargeSets(table, space.alloys, device)
         self.initial_charge = self.sets.initial
         self.mass = None if space.density is None else MassLookahead(space.composition_rules, table, device)

@@ -1,6 +1,7 @@
 """Objectives: what makes the flow into every object proportional to its reward.
 
-All see one residual a trajectory, delta = ln Z + ln P_F - ln P_B - ln R, with ln Z of its stratum.
+Residuals are those of trajectory balance, delta = ln Z + ln P_F - ln P_B - ln R, with ln Z of the trajectory's stratum,
+or of the pieces of a trajectory between two of its states.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+
+from crystalgfn.gfn.scoring import Scored
 
 
 def robust(delta: torch.Tensor, huber: float | None) -> torch.Tensor:
@@ -24,15 +27,18 @@ class Objective(ABC):
 
     #: whether ln Z is a parameter of its own
     learns_log_z: bool = True
+    #: whether the flow into every visited state is learned beside the policy
+    needs_flows: bool = False
 
     @abstractmethod
     def __call__(
-        self, log_ratio: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss (scalar) and residuals [B].
 
         Args:
-            log_ratio: ln P_F - ln P_B - ln R of each trajectory, [B].
+            scored: the trajectories' log-probabilities, [B].
+            log_reward: ln R of each trajectory's end, with ln omega where strata are given, [B].
             log_z: ln Z of each stratum, [S].
             stratum: the stratum of each trajectory, int64 [B].
         """
@@ -57,16 +63,18 @@ class TrajectoryBalance(Objective):
         _check(self.huber)
 
     def __call__(
-        self, log_ratio: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals."""
-        delta = log_z[stratum].to(log_ratio.dtype) + log_ratio
+        delta = log_z[stratum].double() + scored.log_ratio(log_reward)
         return robust(delta, self.huber).mean(), delta
 
 
 @dataclass(frozen=True)
 class VarGrad(Objective):
     """Log-variance loss (Richter et al. 2020; Zhang et al. 2023): ln Z is the batch's mean of its stratum.
+
+    The mean is a constant for the gradient, which for the plain square changes nothing.
 
     Attributes:
         huber: residual beyond which the loss grows linearly; None: never.
@@ -79,11 +87,59 @@ class VarGrad(Objective):
         _check(self.huber)
 
     def __call__(
-        self, log_ratio: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals."""
-        total = torch.zeros(len(log_z), dtype=log_ratio.dtype, device=log_ratio.device)
-        number = total.index_add(0, stratum, torch.ones_like(log_ratio))
-        mean = total.index_add(0, stratum, log_ratio) / number.clamp_min(1)
-        delta = log_ratio - mean[stratum]
+        log_ratio = scored.log_ratio(log_reward)
+        known = log_ratio.detach()
+        _, group = stratum.unique(return_inverse=True)
+        total = torch.zeros(len(stratum), dtype=known.dtype, device=known.device)
+        number = total.index_add(0, group, torch.ones_like(known))
+        mean = total.index_add(0, group, known) / number.clamp_min(1)
+        delta = log_ratio - mean[group]
         return robust(delta, self.huber).mean(), delta
+
+
+@dataclass(frozen=True)
+class SubTrajectoryBalance(Objective):
+    """SubTB(lambda) (Madan et al. 2023, eq. 5): every piece of a trajectory balances, longer ones by powers of lambda.
+
+    The flow of the first state is Z, of the last R; those between are learned. Only for environments in which every
+    object has one path (P_B = 1).
+
+    Attributes:
+        lam: weight of a piece with one more move, relative to one with one fewer, above 0.
+        huber: residual beyond which the loss grows linearly; None: never.
+    """
+
+    lam: float = 0.9
+    huber: float | None = None
+    needs_flows = True
+
+    def __post_init__(self) -> None:
+        _check(self.huber)
+        if not self.lam > 0:
+            raise ValueError(f"lam={self.lam}: give a factor above 0, such as 0.9")
+
+    def __call__(
+        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Loss and residuals (those of the whole trajectories)."""
+        if scored.steps is None or scored.flows is None or scored.asked is None:
+            raise ValueError("SubTrajectoryBalance needs the flows of the states; score with a flow head")
+        log_z = log_z[stratum].double()
+        whole = log_z + scored.log_ratio(log_reward)
+        steps, asked = scored.steps.double(), scored.asked
+        before = torch.cat([torch.zeros_like(steps[:, :1]), steps.cumsum(1)], 1)  # ln P_F of the moves before a state
+        first = asked & (asked.cumsum(1) == 1)
+        flow = torch.where(first, log_z[:, None], log_z[:, None] + scored.flows.double())
+        end = (log_reward + scored.log_backward)[:, None].double()
+        potential = torch.cat([flow, end], 1) - before
+        here = torch.cat([asked, torch.ones_like(asked[:, :1])], 1)
+        position = here.cumsum(1)
+        distance = position[:, None, :] - position[:, :, None]
+        pairs = here[:, :, None] & here[:, None, :] & (distance > 0)
+        weight = torch.where(pairs, self.lam ** distance.double(), 0.0)
+        loss = robust(potential[:, :, None] - potential[:, None, :], self.huber)
+        total = (weight * loss).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-30)
+        return total.mean(), whole

@@ -53,7 +53,14 @@ class Walk:
 
 
 @torch.no_grad()
-def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record: bool = True) -> Walk:
+def walk(
+    env: Environment,
+    n: int,
+    choose: Choose,
+    forced: bool = False,
+    record: bool = True,
+    condition: torch.Tensor | None = None,
+) -> Walk:
     """Walk ``n`` trajectories from the first move to the last.
 
     Args:
@@ -62,6 +69,7 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
         choose: what to do; see `Choose`.
         forced: the actions may be impossible (given objects outside the space); such rows go on somewhere, invalid.
         record: keep the turns.
+        condition: what a conditioned policy is asked for, [n].
 
     Returns:
         The walk; each move with a single option is made without asking and not recorded.
@@ -69,6 +77,11 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
     state = env.initial(n)
     valid = torch.ones(n, dtype=torch.bool, device=env.device)
     turns: list[Turn] = []
+
+    def observe(head: str, rows: torch.Tensor) -> Observation:
+        seen = env.observe(state, head, rows)
+        return seen if condition is None else seen.under(condition[rows])
+
     for head, rows in env.turns(state):
         if not len(rows):
             continue
@@ -90,13 +103,13 @@ def walk(env: Environment, n: int, choose: Choose, forced: bool = False, record:
                     everyone = bool(free.all())
                     some = rows if everyone else rows[free]
                     choices = options if everyone else options.select(free)
-                    observation = env.observe(state, head, some)
+                    observation = observe(head, some)
                     if not forced:
                         action[free] = choose(state, head, some, observation, choices)
                     if record:
                         turns.append(Turn(head, some, observation, choices, action[free]))
         else:
-            observation = env.observe(state, head, rows) if record or not forced else None
+            observation = observe(head, rows) if record or not forced else None
             action = choose(state, head, rows, observation, options)
             if forced:
                 action, missed = _into(action, options, env.heads[head].slack)
@@ -146,12 +159,14 @@ def sample_walk(
     strata: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
     record: bool = True,
+    condition: torch.Tensor | None = None,
 ) -> Walk:
-    """``n`` trajectories of a policy."""
-    return walk(env, n, policy_choice(env, network, epsilon, strata, generator), record=record)
+    """``n`` trajectories of a policy, under conditions [n] if it is a conditioned one."""
+    choose = policy_choice(env, network, epsilon, strata, generator)
+    return walk(env, n, choose, record=record, condition=condition)
 
 
-def replay_walk(env: Environment, objects: Any, n: int) -> Walk:
+def replay_walk(env: Environment, objects: Any, n: int, condition: torch.Tensor | None = None) -> Walk:
     """The trajectories that lead to given objects."""
     plan = env.replay(objects)
 
@@ -160,4 +175,4 @@ def replay_walk(env: Environment, objects: Any, n: int) -> Walk:
     ) -> torch.Tensor:
         return env.forced(plan, state, head, rows)
 
-    return walk(env, n, choose, forced=True)
+    return walk(env, n, choose, forced=True, condition=condition)

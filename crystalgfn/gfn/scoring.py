@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
+from torch import nn
 
 from crystalgfn.envs.base import Environment
 from crystalgfn.gfn.rollout import Turn, Walk
@@ -13,43 +16,118 @@ from crystalgfn.policy.network import PolicyNetwork
 CPU_ROWS = 4096
 
 
-def log_forward(
-    env: Environment, network: PolicyNetwork, walked: Walk, strata: torch.Tensor | None = None
-) -> torch.Tensor:
-    """ln P_F of each trajectory under the clean policy, [B] in the network's dtype; differentiable.
+@dataclass(frozen=True)
+class Scored:
+    """Log-probabilities of trajectories, batch first.
+
+    Attributes:
+        log_forward: ln P_F, in the network's dtype, [B]; differentiable.
+        log_backward: ln P_B given the end, [B].
+        steps: ln P_F of each move, [B, T]; 0 where a trajectory had no choice.
+        flows: ln F of the state before each move, less ln Z, [B, T].
+        asked: where a trajectory had a choice, bool [B, T].
+    """
+
+    log_forward: torch.Tensor
+    log_backward: torch.Tensor
+    steps: torch.Tensor | None = None
+    flows: torch.Tensor | None = None
+    asked: torch.Tensor | None = None
+
+    def log_ratio(self, log_reward: torch.Tensor) -> torch.Tensor:
+        """ln P_F - ln P_B - ln R, float64 [B]."""
+        return self.log_forward.double() - self.log_backward - log_reward.double()
+
+
+class FlowHead(nn.Module):
+    """ln F of a state relative to ln Z, from its hidden vector; a level of its own for each kind of move."""
+
+    #: a step of the optimiser moves a level by so much more than another weight: levels reach from ln Z to ln R
+    SCALE = 10.0
+
+    def __init__(self, width: int, heads: tuple[str, ...]) -> None:
+        super().__init__()
+        self.index = {name: i for i, name in enumerate(heads)}
+        self.linear = nn.Linear(width, 1)
+        self.level = nn.Parameter(torch.zeros(len(heads)))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden: torch.Tensor, head: str) -> torch.Tensor:
+        """[rows, width] -> [rows]."""
+        return self.linear(hidden).squeeze(1) + self.SCALE * self.level[self.index[head]]
+
+
+def score(
+    env: Environment,
+    network: PolicyNetwork,
+    walked: Walk,
+    strata: torch.Tensor | None = None,
+    flow: FlowHead | None = None,
+) -> Scored:
+    """Score trajectories under the clean policy; differentiable.
 
     Args:
         env: the environment in which the trajectories were walked.
         network: the policy.
         walked: trajectories with their turns.
         strata: ln weights of the first move, if it is not the network's.
+        flow: gives the flows of the states, where they are asked for.
     """
-    dtype = network.embedding.weight.dtype
-    total = torch.zeros(walked.n, dtype=dtype, device=walked.valid.device)
-    fixed = [t for t in walked.turns if strata is not None and t.head == "n_elements"]
-    for turn in fixed:
-        logits = strata[: turn.options.mask.shape[1]].expand(len(turn.rows), -1)
-        log_prob = MaskedCategorical.of(logits, turn.options.mask).log_prob(turn.action)
-        total = total.index_add(0, turn.rows, log_prob.to(dtype))
-    turns = [t for t in walked.turns if strata is None or t.head != "n_elements"]
-    for pack in _packs(turns, CPU_ROWS if total.device.type == "cpu" else None):
-        hidden = network.hidden(*_packed(pack))
-        parts = []
+    dtype, device = network.embedding.weight.dtype, walked.valid.device
+    total = torch.zeros(walked.n, dtype=dtype, device=device)
+    turns = list(enumerate(walked.turns))
+    if strata is not None:
+        for _, turn in (t for t in turns if t[1].head == "n_elements"):
+            logits = strata[: turn.options.mask.shape[1]].expand(len(turn.rows), -1)
+            log_prob = MaskedCategorical.of(logits, turn.options.mask).log_prob(turn.action)
+            total = total.index_add(0, turn.rows, log_prob.to(dtype))
+        turns = [t for t in turns if t[1].head != "n_elements"]
+    rows, columns, steps, flows = [], [], [], []
+    for pack in _packs(turns, CPU_ROWS if device.type == "cpu" else None):
+        hidden = network.hidden(*_packed([t for _, t in pack]), _conditions([t for _, t in pack]))
         # split, not slices: the gradient of a slice is a whole tensor of zeros
-        for turn, part in zip(pack, hidden.split([len(t.observation.index) for t in pack]), strict=True):
-            part = part if turn.observation.inverse is None else part.index_select(0, turn.observation.inverse)
+        parts = hidden.split([len(t.observation.index) for _, t in pack])
+        for (i, turn), part in zip(pack, parts, strict=True):
+            level = None if flow is None else flow(part, turn.head)
+            inverse = turn.observation.inverse
+            if inverse is not None:
+                part = part.index_select(0, inverse)
+                level = None if level is None else level.index_select(0, inverse)
             distribution = network.distribution(env.heads[turn.head], part, turn.options)
-            parts.append(distribution.log_prob(turn.action).to(dtype))
-        total = total.index_add(0, torch.cat([t.rows for t in pack]), torch.cat(parts))
-    return torch.where(walked.valid, total, -torch.inf)
+            rows.append(turn.rows)
+            columns.append(i)
+            steps.append(distribution.log_prob(turn.action).to(dtype))
+            flows.append(level)
+    if rows:
+        total = total.index_add(0, torch.cat(rows), torch.cat(steps))
+    total = torch.where(walked.valid, total, -torch.inf)
+    if flow is None or not rows:
+        return Scored(total, walked.log_backward)
+    where = (torch.cat(rows), torch.cat([torch.full_like(r, i) for r, i in zip(rows, columns, strict=True)]))
+    empty = torch.zeros(walked.n, len(walked.turns), dtype=dtype, device=device)
+    return Scored(
+        total,
+        walked.log_backward,
+        empty.index_put(where, torch.cat(steps)),
+        empty.index_put(where, torch.cat(flows).to(dtype)),
+        empty.index_put(where, torch.ones(len(where[0]), dtype=dtype, device=device)).bool(),
+    )
 
 
-def _packs(turns: list[Turn], rows: int | None) -> list[list[Turn]]:
+def log_forward(
+    env: Environment, network: PolicyNetwork, walked: Walk, strata: torch.Tensor | None = None
+) -> torch.Tensor:
+    """ln P_F of each trajectory under the clean policy, [B] in the network's dtype; differentiable."""
+    return score(env, network, walked, strata).log_forward
+
+
+def _packs(turns: list[tuple[int, Turn]], rows: int | None) -> list[list[tuple[int, Turn]]]:
     """The turns in packs of at most ``rows`` states (a turn is never split); all in one where ``rows`` is None."""
-    packs: list[list[Turn]] = []
+    packs: list[list[tuple[int, Turn]]] = []
     filled = 0
     for turn in turns:
-        size = len(turn.observation.index)
+        size = len(turn[1].observation.index)
         if not packs or (rows is not None and filled + size > rows):
             packs.append([])
             filled = 0
@@ -66,3 +144,10 @@ def _packed(turns: list[Turn]) -> tuple[torch.Tensor, torch.Tensor]:
         return torch.nn.functional.pad(x, (0, fields - x.shape[1]))
 
     return torch.cat([pad(t.observation.index) for t in turns]), torch.cat([pad(t.observation.weight) for t in turns])
+
+
+def _conditions(turns: list[Turn]) -> torch.Tensor | None:
+    """The conditions of all turns, [states], or None where the policy has none."""
+    if turns[0].observation.condition is None:
+        return None
+    return torch.cat([t.observation.condition for t in turns])

@@ -1,85 +1,53 @@
-"""Training: walk, reward, score in one pass, one step; checkpoints that continue the very run."""
+"""Training: walk, reward, score, one step; checkpoints that continue the very run."""
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from contextlib import nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.envs.base import Environment
 from crystalgfn.errors import CheckpointError, TrainingError
+from crystalgfn.gfn import distributed
 from crystalgfn.gfn.diagnostics import log_mean_exp, relative_ess
 from crystalgfn.gfn.files import load_tensors, save_tensors
 from crystalgfn.gfn.logging import Logger, NoLogger
 from crystalgfn.gfn.objectives import Objective
-from crystalgfn.gfn.replay import Replay
-from crystalgfn.gfn.rollout import replay_walk, sample_walk
-from crystalgfn.gfn.scoring import log_forward
+from crystalgfn.gfn.optimizers import Optimizers
+from crystalgfn.gfn.scoring import FlowHead, Scored, score
+from crystalgfn.gfn.sources import Batch, Source
+from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.policy.network import PolicyNetwork
 
 CHECKPOINT = "checkpoint.pt"
 KIND = "training"
 
 
-@dataclass(frozen=True)
-class Trainer:
-    """How long and how fast to train.
+class Scorer(nn.Module):
+    """All that is learned, behind one forward pass, as DistributedDataParallel wants it."""
 
-    Attributes:
-        steps: optimiser steps; None with ``seconds``.
-        seconds: wall-clock time instead of steps (the schedules follow the clock, so such a run is not repeatable).
-        batch_size: trajectories a step, of all sources together.
-        learning_rate: of the network, with cosine decay to 0.
-        log_z_learning_rate: of ln Z, likewise.
-        epsilon: share of uniform moves while exploring, decaying linearly to 0.
-        replay_fraction: share of a batch that is replayed.
-        replay_size: crystals kept for replay.
-        real_fraction: share of a batch drawn from given real crystals.
-        gradient_clip: largest norm of the gradient.
-        checkpoint_seconds: time between checkpoints.
-        log_every: steps between records.
-        device: where to train.
-        progress: show a progress bar.
-    """
+    def __init__(
+        self, env: Environment, network: PolicyNetwork, log_omega: torch.Tensor | None, flow: FlowHead | None
+    ) -> None:
+        super().__init__()
+        self.env, self.log_omega = env, log_omega
+        self.network, self.flow = network, flow
+        n_strata = 1 if log_omega is None else len(log_omega)
+        self.log_z = nn.Parameter(torch.zeros(n_strata, dtype=torch.float64, device=env.device))
 
-    steps: int | None = None
-    seconds: float | None = None
-    batch_size: int = 1000
-    learning_rate: float = 2e-3
-    log_z_learning_rate: float = 0.1
-    epsilon: float = 0.05
-    replay_fraction: float = 0.0
-    replay_size: int = 20_000
-    real_fraction: float = 0.0
-    gradient_clip: float = 1.0
-    checkpoint_seconds: float = 60.0
-    log_every: int = 10
-    device: str = "cpu"
-    progress: bool = True
-
-    def __post_init__(self) -> None:
-        if self.steps is None and self.seconds is None:
-            object.__setattr__(self, "steps", 2000)
-        if self.steps is not None and self.seconds is not None:
-            raise ValueError(f"steps={self.steps} and seconds={self.seconds}: give one of them")
-        for name in ("steps", "seconds", "batch_size", "learning_rate", "log_every", "gradient_clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"trainer {name}={value}: give a number above 0")
-        for name in ("epsilon", "replay_fraction", "real_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
-        if self.replay_fraction + self.real_fraction >= 1:
-            raise ValueError(
-                f"replay_fraction={self.replay_fraction} and real_fraction={self.real_fraction} leave nothing to draw"
-            )
+    def forward(self, batches: list[Batch]) -> tuple[list[Scored], torch.Tensor]:
+        """Scores of the batches, and ln Z."""
+        scored = [score(self.env, self.network, b.walked, self.log_omega, self.flow) for b in batches]
+        return scored, self.log_z.clone()
 
 
 class TrainingRun:
@@ -97,6 +65,9 @@ class TrainingRun:
         folder: where checkpoints go; None: nowhere.
         logger: takes the figures.
         real: real objects that are trained on.
+
+    Raises:
+        TrainingError: settings that exclude each other.
     """
 
     def __init__(
@@ -113,22 +84,38 @@ class TrainingRun:
         logger: Logger | None = None,
         real: Crystals | None = None,
     ) -> None:
-        self.env, self.network, self.log_reward = env, network, log_reward
-        self.objective, self.trainer = objective, trainer
-        self.stratum, self.log_omega = stratum, log_omega
-        self.folder, self.logger, self.real = folder, logger or NoLogger(), real
-        n_strata = 1 if log_omega is None else len(log_omega)
-        self.log_z = torch.nn.Parameter(torch.zeros(n_strata, dtype=torch.float64, device=env.device))
-        self.optimizer = torch.optim.Adam(
-            [
-                {"params": list(network.parameters()), "lr": trainer.learning_rate},
-                {"params": [self.log_z], "lr": trainer.log_z_learning_rate},
-            ],
-            betas=(0.9, 0.99),
-            foreach=True,
-        )
-        self.generator = torch.Generator(device=env.device).manual_seed(seed)
-        self.replay = Replay(trainer.replay_size if trainer.replay_fraction > 0 else 0)
+        if trainer.betas is not None and objective.learns_log_z:
+            raise TrainingError(
+                f"{type(objective).__name__} learns one ln Z, but betas={list(trainer.betas)} have many; use VarGrad"
+            )
+        if (trainer.betas is not None) != network.config.conditioned:
+            raise TrainingError(
+                f"betas={trainer.betas} with a policy of conditioned={network.config.conditioned}: set both or neither"
+            )
+        self.env, self.network, self.objective, self.trainer = env, network, objective, trainer
+        self.folder, self.logger = folder, logger or NoLogger()
+        network.matrix_dtype = getattr(torch, trainer.precision)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            flow = FlowHead(network.config.width, tuple(env.heads)) if objective.needs_flows else None
+        self.scorer = Scorer(env, network, log_omega, None if flow is None else flow.to(env.device))
+        self.log_z = self.scorer.log_z
+        self._parallel = self.scorer
+        if distributed.active():
+            # which heads a batch asks for differs, so some parameters have no gradient in some steps
+            self._parallel = DistributedDataParallel(self.scorer, find_unused_parameters=True)
+        self.optimizers = Optimizers(trainer, network, self.log_z, self.scorer.flow)
+        parts = trainer.accumulate * distributed.world_size()
+        if trainer.batch_size % parts:
+            raise TrainingError(
+                f"batch_size={trainer.batch_size} cannot be shared out over {distributed.world_size()} processes in "
+                f"accumulate={trainer.accumulate} parts each; give a multiple of {parts}"
+            )
+        first = distributed.rank() * trainer.accumulate
+        self.sources = [
+            Source(env, log_reward, trainer, trainer.batch_size // parts, seed, n, stratum, log_omega, real)
+            for n in range(first, first + trainer.accumulate)
+        ]
         self.step, self.elapsed = 0, 0.0
 
     # ---- one step -----------------------------------------------------------------------------------------------
@@ -143,85 +130,80 @@ class TrainingRun:
     def take_step(self) -> dict[str, float]:
         """One optimiser step; its figures."""
         progress = self.progress
-        decay = 0.5 * (1 + math.cos(math.pi * progress))
-        rates = (self.trainer.learning_rate, self.trainer.log_z_learning_rate)
-        for group, rate in zip(self.optimizer.param_groups, rates, strict=True):
-            group["lr"] = rate * max(decay, 1e-6)
-        batches = self._walks(self.trainer.epsilon * (1 - progress))
-        ratios, strata, log_rewards = [], [], []
-        for walked in batches:
-            log_reward = self.log_reward(walked.objects).detach()
-            index = self._strata(walked)
-            omega = 0.0 if self.log_omega is None else self.log_omega[index]
-            log_pf = log_forward(self.env, self.network, walked, self.log_omega)
-            ratios.append(log_pf.double() - walked.log_backward - log_reward.double() - omega)
-            strata.append(index)
-            log_rewards.append(log_reward)
-        ratio, index = torch.cat(ratios), torch.cat(strata)
-        if self.step == 0:
-            self._start_log_z(ratio.detach(), index)
-        loss, delta = self.objective(ratio, self.log_z, index)
-        if not bool(torch.isfinite(loss)):
-            bad = int((~torch.isfinite(delta)).nonzero()[0])
-            raise TrainingError(
-                f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); lower "
-                "the learning rate, or bound the reward with rewards.floor"
-            )
-        self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.trainer.gradient_clip)
-        self.optimizer.step()
-        drawn = -ratios[0].detach()
-        if not self.objective.learns_log_z:
-            self._track_log_z(-ratio.detach(), index)
+        self.optimizers.schedule(progress)
+        self.optimizers.zero_grad()
+        figures = [
+            self._part(source, self.trainer.epsilon * (1 - progress), last=source is self.sources[-1])
+            for source in self.sources
+        ]
+        self.optimizers.step()
         self.step += 1
+        together = distributed.mean(torch.tensor([list(f.values()) for f in figures], dtype=torch.float64).mean(0))
+        return dict(zip(figures[0], together.tolist(), strict=True))
+
+    def _part(self, source: Source, epsilon: float, last: bool) -> dict[str, float]:
+        """Draw one part of the batch and add its gradient."""
+        batches = source.draw(self.network, epsilon)
+        if self.step == 0 and source is self.sources[0] and self.trainer.betas is None:
+            self._start_log_z(batches)
+        together = nullcontext() if last or self._parallel is self.scorer else self._parallel.no_sync()
+        with together:
+            scored, log_z = self._parallel(batches)
+            log_reward = torch.cat([b.log_reward for b in batches])
+            index = torch.cat([b.index for b in batches])
+            loss, delta = self.objective(_joined(scored), log_reward, log_z, index)
+            if not bool(torch.isfinite(loss)):
+                bad = int((~torch.isfinite(delta)).nonzero()[0])
+                raise TrainingError(
+                    f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); "
+                    "lower the learning rate, or bound the reward with rewards.floor"
+                )
+            (loss / len(self.sources)).backward()
+        drawn = batches[0]
+        n = drawn.walked.n
+        ratio = scored[0].log_ratio(drawn.log_reward).detach()
+        if self.trainer.betas is None and not self.objective.learns_log_z:
+            self._track_log_z(-ratio, drawn.index)
+        if source.replay.size:
+            source.replay.add(drawn.walked.objects, drawn.plain, -delta[:n].detach())
         return {
             "loss": float(loss.detach()),
-            "log_z": float(self.log_z.detach()[index.mode().values]),
-            "log_reward": float(log_rewards[0].double().mean()),
-            "ess": float(relative_ess(drawn)),
+            "log_z": float(log_z.detach()[index.mode().values]) if self.trainer.betas is None else float("nan"),
+            "log_reward": float(drawn.plain.mean()),
+            "ess": float(relative_ess(-delta[:n].detach())),
         }
 
-    def _walks(self, epsilon: float) -> list:
-        n = self.trainer.batch_size
-        n_real = round(n * self.trainer.real_fraction) if self.real is not None else 0
-        n_replay = round(n * self.trainer.replay_fraction) if len(self.replay) else 0
-        walked = [sample_walk(self.env, self.network, n - n_real - n_replay, epsilon, self.log_omega, self.generator)]
-        if n_replay:
-            walked.append(replay_walk(self.env, self.replay.sample(n_replay, self.generator), n_replay))
-        if n_real:
-            index = torch.randint(len(self.real), (n_real,), generator=self.generator, device=self.generator.device)
-            walked.append(replay_walk(self.env, self.real[index.to(self.real.device)], n_real))
-        if self.replay.size:
-            self.replay.add(walked[0].objects)
-        return walked
-
-    def _strata(self, walked: Any) -> torch.Tensor:
-        if self.log_omega is None or self.stratum is None:
-            return torch.zeros(walked.n, dtype=torch.int64, device=self.env.device)
-        return self.stratum(walked.objects)
-
     @torch.no_grad()
-    def _start_log_z(self, ratio: torch.Tensor, index: torch.Tensor) -> None:
+    def _start_log_z(self, batches: list[Batch]) -> None:
         """ln Z from the first batch's importance weights."""
+        scored = [score(self.env, self.network, b.walked, self.scorer.log_omega) for b in batches]
+        ratio = torch.cat([s.log_ratio(b.log_reward) for s, b in zip(scored, batches, strict=True)])
+        index = torch.cat([b.index for b in batches])
         for s in range(len(self.log_z)):
             here = index == s
             if bool(here.any()):
                 self.log_z[s] = log_mean_exp(-ratio[here])
+        self.log_z.copy_(distributed.from_first(self.log_z.clone()))
 
     @torch.no_grad()
     def _track_log_z(self, log_weight: torch.Tensor, index: torch.Tensor) -> None:
         """A running mean for objectives that do not learn ln Z."""
+        change = torch.zeros_like(self.log_z)
         for s in range(len(self.log_z)):
             here = index == s
             if bool(here.any()):
-                self.log_z[s] += 0.05 * (log_weight[here].mean() - self.log_z[s])
+                change[s] = 0.05 * (log_weight[here].mean() - self.log_z[s])
+        self.log_z += distributed.mean(change) / len(self.sources)
 
     # ---- the whole ----------------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Train to the end; Ctrl-C saves a checkpoint and goes on as KeyboardInterrupt."""
-        saved = clock = time.monotonic()
+        """Train to the end; Ctrl-C saves a checkpoint (unless there are several processes) and goes on.
+
+        Raises:
+            KeyboardInterrupt: after Ctrl-C.
+        """
+        clock, saved = time.monotonic(), self.elapsed
         bar = tqdm(
             total=100.0, initial=100 * self.progress, disable=not self.trainer.progress, desc="training",
             bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}",
@@ -230,7 +212,7 @@ class TrainingRun:
             while self.progress < 1.0:
                 figures = self.take_step()
                 now = time.monotonic()
-                self.elapsed, clock = self.elapsed + now - clock, now
+                self.elapsed, clock = self._clock(self.elapsed + now - clock), now
                 if self.step % self.trainer.log_every == 0:
                     rate = self.step * self.trainer.batch_size / max(self.elapsed, 1e-9)
                     self.logger.log(self.step, {**figures, "seconds": self.elapsed, "crystals_per_second": rate})
@@ -239,30 +221,38 @@ class TrainingRun:
                         f"loss {figures['loss']:.3g}, ln R {figures['log_reward']:.2f}, ESS {figures['ess']:.2f}, "
                         f"{rate:.0f}/s"
                     )
-                if now - saved > self.trainer.checkpoint_seconds:
+                if self.elapsed - saved > self.trainer.checkpoint_seconds:
                     self.save()
-                    saved = time.monotonic()
+                    saved = self.elapsed
         except KeyboardInterrupt:
-            self.save()
+            if not distributed.active():  # several processes may be in different steps
+                self.save()
             raise
         finally:
             bar.close()
         self.save()
 
+    def _clock(self, seconds: float) -> float:
+        """The first process's time: all of them have to stop after the same step."""
+        if not distributed.active():
+            return seconds
+        return float(distributed.from_first(torch.tensor(seconds, dtype=torch.float64, device=self.env.device)))
+
     def save(self) -> None:
-        """Write the checkpoint aside and rename it."""
+        """Write the checkpoint aside and rename it; the first process writes for all."""
         if self.folder is None:
+            return
+        sources = [state for part in distributed.gathered([s.state_dict() for s in self.sources]) for state in part]
+        if distributed.rank():
             return
         save_tensors(
             self.folder / CHECKPOINT,
             {
                 "kind": KIND,
                 "trainer": {k: v for k, v in asdict(self.trainer).items() if k not in ("progress", "device")},
-                "network": self.network.state_dict(),
-                "log_z": self.log_z.detach(),
-                "optimizer": self.optimizer.state_dict(),
-                "generator": self.generator.get_state(),
-                "replay": self.replay.state_dict(),
+                "scorer": self.scorer.state_dict(),
+                "optimizers": self.optimizers.state_dict(),
+                "sources": sources,
                 "step": self.step,
                 "elapsed": self.elapsed,
             },
@@ -272,21 +262,43 @@ class TrainingRun:
         """Continue from the checkpoint in the folder.
 
         Raises:
-            CheckpointError: missing, truncated, foreign, or of another network.
+            CheckpointError: missing, truncated, foreign, of another network, or of another number of processes.
         """
         if self.folder is None:
             raise CheckpointError("resume needs the folder of a run (out)")
         state = load_tensors(self.folder / CHECKPOINT, KIND)
+        parts = len(self.sources) * distributed.world_size()
         try:
-            self.network.load_state_dict(state["network"])
-            with torch.no_grad():
-                self.log_z.copy_(state["log_z"])
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.generator.set_state(state["generator"])
+            found = len(state["sources"])
+            self.scorer.load_state_dict(state["scorer"])
+            self.optimizers.load_state_dict(state["optimizers"])
         except (RuntimeError, KeyError, ValueError) as error:
             raise CheckpointError(
                 f"checkpoint {self.folder / CHECKPOINT} is of another space, policy or version; resume with the "
                 "settings of that run, or start in another folder"
             ) from error
-        self.replay.load_state_dict(state["replay"])
+        if found != parts:
+            raise CheckpointError(
+                f"checkpoint {self.folder / CHECKPOINT} is of {found} streams (processes times trainer.accumulate), "
+                f"not {parts}; resume with as many"
+            )
+        first = distributed.rank() * len(self.sources)
+        for source, own in zip(self.sources, state["sources"][first:], strict=False):
+            source.load_state_dict(own)
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+
+def _joined(scored: list[Scored]) -> Scored:
+    """Several batches as one; their moves are lined up by padding."""
+    if len(scored) == 1:
+        return scored[0]
+    forward, backward = (torch.cat([getattr(s, name) for s in scored]) for name in ("log_forward", "log_backward"))
+    if scored[0].steps is None:
+        return Scored(forward, backward)
+    width = max(s.steps.shape[1] for s in scored)
+
+    def lined(name: str) -> torch.Tensor:
+        parts = [getattr(s, name) for s in scored]
+        return torch.cat([nn.functional.pad(x, (0, width - x.shape[1])) for x in parts])
+
+    return Scored(forward, backward, lined("steps"), lined("flows"), lined("asked"))

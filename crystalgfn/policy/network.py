@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
+from torchtyping import TensorType
 
 from crystalgfn.envs.base import Continuous, Discrete, Environment, Head, Observation, Options
 from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
@@ -23,15 +24,19 @@ class PolicyConfig:
         blocks: residual blocks (two layers each).
         components: logistic densities in each continuous head.
         rank: inner size of the scores between counts and elements.
+        conditioned: whether the network is told a condition (the inverse temperature, 1 for the reward itself).
     """
 
     width: int = 256
     blocks: int = 2
     components: int = 8
     rank: int = 64
+    conditioned: bool = False
 
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
+            if name == "conditioned":
+                continue
             if not isinstance(value, int) or value < (0 if name == "blocks" else 1):
                 raise ValueError(f"policy {name}={value!r}: give a whole number of at least {int(name != 'blocks')}")
 
@@ -47,9 +52,31 @@ class ResidualBlock(nn.Module):
         nn.init.zeros_(self.outer.weight)
         nn.init.zeros_(self.outer.bias)
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """[rows, width] -> [rows, width]."""
-        return x + self.outer(nn.functional.silu(self.inner(self.norm(x))))
+    def forward(self, x: torch.Tensor, scale: torch.Tensor | None = None) -> torch.Tensor:
+        """[rows, width] -> [rows, width]; ``scale`` [rows, width] multiplies what the layers see."""
+        seen = self.norm(x)
+        return x + self.outer(nn.functional.silu(self.inner(seen if scale is None else seen * scale)))
+
+
+class Modulation(nn.Module):
+    """What a condition does to the trunk: a shift of its input, a factor for each block and for what the heads see.
+
+    After the adaptive layer norms of Peebles & Xie 2023; starts without effect.
+    """
+
+    def __init__(self, width: int, blocks: int, inner: int = 64) -> None:
+        super().__init__()
+        self.parts = blocks + 2
+        self.hidden = nn.Linear(3, inner)
+        self.out = nn.Linear(inner, self.parts * width)
+        nn.init.zeros_(self.out.weight)
+        nn.init.zeros_(self.out.bias)
+
+    def forward(self, condition: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Conditions [rows] -> shift and factors, each [rows, width]."""
+        features = torch.stack([condition, condition.square(), condition.sqrt()], 1).to(self.hidden.weight.dtype)
+        shift, *factors = self.out(nn.functional.silu(self.hidden(features))).chunk(self.parts, 1)
+        return (shift, *(1 + factor for factor in factors))
 
 
 class PolicyNetwork(nn.Module):
@@ -72,7 +99,8 @@ class PolicyNetwork(nn.Module):
         self.matrix_dtype = torch.float32
         self.embedding = nn.EmbeddingBag(vocabulary, config.width, mode="sum")
         nn.init.normal_(self.embedding.weight, std=0.3)
-        self.blocks = nn.Sequential(*(ResidualBlock(config.width) for _ in range(config.blocks)))
+        self.blocks = nn.ModuleList(ResidualBlock(config.width) for _ in range(config.blocks))
+        self.modulation = Modulation(config.width, config.blocks) if config.conditioned else None
         self.norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({kind: _head(config, head) for kind, head in heads.items()})
 
@@ -86,15 +114,30 @@ class PolicyNetwork(nn.Module):
 
     def trunk(self, observation: Observation) -> torch.Tensor:
         """Hidden vectors [rows, width]."""
-        x = self.hidden(observation.index, observation.weight)
+        x = self.hidden(observation.index, observation.weight, observation.condition)
         return x if observation.inverse is None else x.index_select(0, observation.inverse)
 
-    def hidden(self, index: FeatureIndex, weight: FeatureWeight) -> torch.Tensor:
-        """Hidden vectors [distinct, width] of sparse vectors."""
+    def hidden(
+        self, index: FeatureIndex, weight: FeatureWeight, condition: TensorType["rows"] | None = None
+    ) -> TensorType["rows", "width"]:
+        """Hidden vectors of sparse vectors under conditions.
+
+        Raises:
+            ValueError: a conditioned network without conditions, or conditions for one that takes none.
+        """
+        if (condition is None) != (self.modulation is None):
+            raise ValueError("a conditioned policy needs conditions, any other takes none (PolicyConfig.conditioned)")
         x = self.embedding(index, per_sample_weights=weight.to(self.embedding.weight.dtype))
-        low = self.matrix_dtype != x.dtype and x.dtype == torch.float32
+        factors: tuple[torch.Tensor | None, ...] = (None,) * (len(self.blocks) + 1)
+        if self.modulation is not None:
+            shift, *factors = self.modulation(condition)
+            x = x + shift
+        low = x.dtype == torch.float32 and self.matrix_dtype != torch.float32
         with torch.autocast(x.device.type, dtype=self.matrix_dtype, enabled=low):
-            return self.norm(self.blocks(x))
+            for block, factor in zip(self.blocks, factors[:-1], strict=True):
+                x = block(x, factor)
+            x = self.norm(x)
+        return x if factors[-1] is None else x * factors[-1]
 
     def distribution(self, head: Head, hidden: torch.Tensor, options: Options) -> Distribution:
         """What the network would do with hidden vectors [rows, width] under the options."""

@@ -112,7 +112,7 @@ def test_bad_checkpoints_are_named(tmp_path):
         run.load()
     path.write_bytes(content)
     other = PolicyNetwork.for_environment(PolicyConfig(width=16, blocks=1), run.env)
-    run.network = other
+    run.scorer.network = other
     with pytest.raises(CheckpointError, match="another space, policy or version"):
         run.load()
 
