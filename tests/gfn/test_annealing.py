@@ -7,6 +7,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.envs.lattice import LatticeMoves
 from crystalgfn.gfn.annealing import MIX, Chains, Schedule, anneal, pilot
 from crystalgfn.gfn.diagnostics import relative_ess
 from crystalgfn.gfn.kernels import KERNELS, Base, Proposals
@@ -25,8 +26,21 @@ def soft(crystals):
 
 @pytest.fixture(scope="module")
 def base():
-    sampler = Sampler.untrained(SPACE, policy=TINY)
-    return Base(CrystalEnvironment(SPACE), sampler.network)
+    return Base(CrystalEnvironment(SPACE), Sampler.untrained(SPACE, policy=TINY).network)
+
+
+@pytest.fixture(scope="module")
+def uneven():
+    """A policy with preferences of its own (a uniform one would hide what is forgotten of ln q0), and its crystals."""
+    network = Sampler.untrained(SPACE, policy=TINY).network
+    generator = torch.Generator().manual_seed(4)
+    with torch.no_grad():
+        for name, parameter in network.heads.named_parameters():
+            scale = 0.7 if name.split(".")[0] in LatticeMoves.names else 0.1
+            parameter += scale * torch.randn(parameter.shape, generator=generator)
+    base = Base(CrystalEnvironment(SPACE), network)
+    crystals, log_q = base.draw(100_000, generator)
+    return base, crystals, log_q, soft(crystals)
 
 
 @pytest.fixture(scope="module")
@@ -50,17 +64,18 @@ def features(crystals):
     return pair, torch.cat([lattice, lattice.square(), crystals.volume_per_atom.log()[:, None]], 1)
 
 
+@pytest.mark.parametrize("t", [0.1, 0.4])
 @pytest.mark.parametrize("name", [*KERNELS, "all"])
-def test_a_kernel_leaves_its_distribution_as_it_is(base, exact, name):
-    """From exact samples of pi_t, after 15 moves: the same shares of (group, composition), the same cells."""
-    t, n = 0.5, 4000
-    crystals, log_q, log_r = exact
+def test_a_kernel_leaves_its_distribution_as_it_is(uneven, name, t):
+    """From exact samples of pi_t, after 12 moves: the same shares of (group, composition), the same cells."""
+    n = 4000
+    base, crystals, log_q, log_r = uneven
     weight = torch.softmax(t * (log_r - log_q), 0)
     start = torch.multinomial(weight, n, replacement=True, generator=torch.Generator().manual_seed(1))
     mix = MIX if name == "all" else {name: 1.0}
     chains = Chains(base, soft, n, 2, mix)
     chains.crystals, chains.log_q, chains.log_r = crystals[start], log_q[start], log_r[start].double()
-    for _ in range(15):
+    for _ in range(12):
         chains.sweep(t, 0.3)
     assert all(0.02 < before < 1 for before, _ in chains.acceptance().values())
     assert SPACE.contains(chains.crystals).all()
@@ -72,13 +87,12 @@ def test_a_kernel_leaves_its_distribution_as_it_is(base, exact, name):
     found = torch.bincount(torch.searchsorted(values, pair_after), minlength=len(values)) / n
     common = expected > 20 / n
     assert common.sum() > 15
-    # samples share few starting points where kernels do not change everything, so their noise is a little larger
-    noise = (expected * (1 / n + 1 / (len(weight) * float(relative_ess(weight.log()))))).sqrt()
-    score = ((found - expected) / noise)[common]
+    noise = 1 / n + 1 / (len(weight) * float(relative_ess(weight.log())))  # of the chains and of what is expected
+    score = ((found - expected) / (expected * noise).sqrt())[common]
     assert float(score.abs().max()) < 5
     assert float(score.square().mean()) < 2
     mean = weight @ cells
-    spread = (weight @ (cells - mean).square()).sqrt().clamp_min(1e-9) / math.sqrt(n)
+    spread = (weight @ (cells - mean).square()).sqrt().clamp_min(1e-9) * math.sqrt(noise)
     assert float(((cells_after.mean(0) - mean) / spread).abs().max()) < 5
 
 
@@ -96,7 +110,7 @@ def test_islands_are_unbiased(base, log_z):
 @pytest.mark.parametrize("resample", [False, True])
 def test_log_z_is_that_of_importance_sampling(base, exact, log_z, resample):
     result = anneal(base, soft, 1200, keep=0.9, resample=resample, seed=5)
-    assert result.error < 0.08
+    assert result.error < 0.1
     assert abs(result.log_z - log_z) < 4 * result.error + 0.02
     assert abs(result.log_z - log_z) < 0.2
     # the chains' ends are crystals of the target
