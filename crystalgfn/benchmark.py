@@ -89,7 +89,7 @@ def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[s
         )
     objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
     small = exactness.small_space(config.train_seconds, config.samples, config.seed, policy, objective, trainer)
-    grids, masses = exactness.hypergrids(config.grid_steps), exactness.densities()
+    grids, masses = exactness.hypergrids(config.grid_steps, trainer), exactness.densities()
     figures = {
         "small_space": asdict(small),
         "hypergrids": [asdict(one) for one in grids],

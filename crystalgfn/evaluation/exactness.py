@@ -161,15 +161,22 @@ class Grid:
 
 
 def hypergrid(
-    env: HyperGrid, objective: Objective, steps: int, batch_size: int = 16, width: int = 128, seed: int = 0
+    env: HyperGrid,
+    objective: Objective,
+    steps: int,
+    batch_size: int = 16,
+    width: int = 128,
+    seed: int = 0,
+    trainer: Trainer | None = None,
 ) -> Grid:
-    """Train on the hypergrid and push the flow through all of its cells."""
+    """Train on the hypergrid by a fixed recipe over a trainer's settings, and push the flow through all cells."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         network = PolicyNetwork.for_environment(PolicyConfig(width=width, blocks=1), env)
-    trainer = Trainer(
-        steps=steps, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0, gradient_clip=10.0, progress=False
-    )
+    trainer = replace(
+        trainer or Trainer(), steps=steps, seconds=None, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0,
+        gradient_clip=10.0, device=str(env.device), progress=False,
+    )  # fmt: skip
     run = TrainingRun(env, network, env.log_reward, objective, trainer, seed=seed)
     run.fit()
     target = env.log_reward(env.cells()).exp()
@@ -183,10 +190,10 @@ def hypergrid(
     )
 
 
-def hypergrids(steps: int | None = None) -> list[Grid]:
+def hypergrids(steps: int | None = None, trainer: Trainer | None = None) -> list[Grid]:
     """Both of `GRIDS`, plain trajectory balance; ``steps`` in place of theirs for a quick look."""
     return [
-        hypergrid(HyperGrid(dimensions, 8), TrajectoryBalance(), steps or own, size, width=256)
+        hypergrid(HyperGrid(dimensions, 8), TrajectoryBalance(), steps or own, size, width=256, trainer=trainer)
         for dimensions, size, own in GRIDS
     ]
 

@@ -186,18 +186,25 @@ class Stopwatch:
 
 
 def _parts(owner: Any) -> Iterator[Any]:
-    """Environments, networks and optimisers among the attributes of an object and in its lists and dictionaries."""
+    """Environments, networks and optimisers among the attributes of an object and of the parts of training it holds.
+
+    Not in rewards, whose networks are theirs.
+    """
     seen: set[int] = set()
     queue = list(vars(owner).values())
     while queue:
         one = queue.pop()
-        if isinstance(one, dict):
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        if isinstance(one, Environment | torch.nn.Module | torch.optim.Optimizer):
+            yield one
+        elif isinstance(one, dict):
             queue.extend(one.values())
         elif isinstance(one, list | tuple):
             queue.extend(one)
-        elif isinstance(one, Environment | torch.nn.Module | torch.optim.Optimizer) and id(one) not in seen:
-            seen.add(id(one))
-            yield one
+        elif type(one).__module__.startswith("crystalgfn.gfn.") and hasattr(one, "__dict__"):
+            queue.extend(vars(one).values())
 
 
 def _methods(kind: type) -> set[str]:

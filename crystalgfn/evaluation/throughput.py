@@ -12,7 +12,7 @@ import resource
 import sys
 from collections.abc import Callable
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ def measure(
     if sampler.reward is None:
         raise RewardError("the sampler has no reward to train with; choose one that was saved with its reward")
     if keep_policy:
-        trainer = replace(trainer, learning_rate=STANDSTILL, log_z_learning_rate=STANDSTILL)
+        trainer = standing_still(trainer)
     found = []
     combinations = list(itertools.product(plan.devices, plan.threads, sorted(plan.batch_sizes)))
     for device, threads, size in tqdm(combinations, disable=not progress, desc="measuring"):
@@ -155,6 +155,11 @@ def untrained(
     sampler = Sampler.untrained(space, seed=seed, omega=omega, policy=policy)
     sampler.reward = reward
     return sampler
+
+
+def standing_still(trainer: Trainer) -> Trainer:
+    """The trainer with learning rates of about zero: the same arithmetic, and a policy that stays as it is."""
+    return replace(trainer, **{f.name: STANDSTILL for f in fields(trainer) if f.name.endswith("learning_rate")})
 
 
 class _Bench:
