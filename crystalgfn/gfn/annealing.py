@@ -54,6 +54,7 @@ class Annealed:
         crystals: of the target, not drawn from a trained sampler: the chains' ends, resampled to equal weights [N].
         log_reward: their ln R, float64 [N].
         log_base: their ln q0, float64 [N].
+        island: where each of them comes from, int64 [N].
         seconds: time taken, pilot included.
     """
 
@@ -68,6 +69,7 @@ class Annealed:
     crystals: Crystals
     log_reward: Floats
     log_base: Floats
+    island: Integers
     seconds: float
 
     def __str__(self) -> str:
@@ -273,6 +275,7 @@ def anneal(
         crystals=chains.crystals,
         log_reward=chains.log_r,
         log_base=chains.log_q,
+        island=index // size,
         seconds=time.monotonic() - began,
     )
 

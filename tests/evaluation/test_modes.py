@@ -9,7 +9,9 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.errors import DataError, RewardError
-from crystalgfn.evaluation.modes import check, compare_log_z, coverage, jittered, modes_task
+from crystalgfn.evaluation.coverage import coverage, jittered
+from crystalgfn.evaluation.log_z import bennett, compare_log_z
+from crystalgfn.evaluation.modes import check, modes_task
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampler import Sampler
 
@@ -98,10 +100,13 @@ def test_annealing_finds_the_probability_that_was_dropped(perfect):
     assert one.stratum is None
     assert one.error < 0.12
     assert abs(one.difference) < 4 * one.error
+    assert one.bridge_difference == pytest.approx(0, abs=0.1)
     dropped = compare_log_z(without_sodium(sampler), **QUICK)[0]
     assert dropped.difference > 0.3
     assert dropped.difference > 4 * dropped.error
     assert dropped.from_annealing == pytest.approx(one.from_annealing, abs=1e-6)  # it does not depend on the sampler
+    assert dropped.from_bridge == pytest.approx(one.from_q, abs=4 * dropped.from_bridge_error + 0.05)
+    assert 0 < dropped.from_bridge_error < 0.2
     own = coverage(without_sodium(sampler), dropped.annealed.crystals, jitter=0.0, n=4000)
     assert own.share > 0.3
 
@@ -112,6 +117,21 @@ def test_ladder_from_a_sampler_of_ones_own(perfect):
     assert one.from_annealing == pytest.approx(2.5, abs=1e-6)
     assert one.annealed.error < 1e-6
     assert len(one.annealed.schedule.steps) == 1
+
+
+def test_bennett_on_two_gaussians():
+    """q = N(0, 1), R = 5 exp(-(x - 1)² / 2 s²), of which the integral is known; one tenth of p where q has nothing."""
+    generator = torch.Generator().manual_seed(0)
+    s = 0.7
+    x, y = torch.randn(20_000, generator=generator).double(), torch.randn(5_000, generator=generator).double() * s + 1
+
+    def log_weight(z):
+        return math.log(5) - (z - 1).square() / (2 * s * s) + z.square() / 2 + math.log(2 * math.pi) / 2
+
+    known = math.log(5 * s) + math.log(2 * math.pi) / 2
+    assert bennett(log_weight(x), log_weight(y)) == pytest.approx(known, abs=0.02)
+    nowhere = torch.cat([log_weight(y[500:]), torch.full((500,), torch.inf, dtype=torch.float64)])
+    assert bennett(log_weight(x), nowhere) == pytest.approx(known - math.log(0.9), abs=0.02)
 
 
 def test_strata_are_compared_one_by_one():
@@ -165,7 +185,7 @@ def test_crystals_outside_the_space_are_counted_and_left_out(perfect, crystals):
 def test_the_check_prints_both_and_goes_into_a_file(perfect, crystals, capsys):
     result = modes_task(perfect, crystals[:300], n=200, n_q=1000)
     text = capsys.readouterr().out
-    assert "| all | 2.500 ± 0.000 |" in text
+    assert "| all | 2.500 ± 0.000 | 1.000 | 2.500 ± 0.000 | +0.000 ± 0.000 | 2.500 ± 0.000 | +0.000 | 0.00% |" in text
     assert "Real crystals: 0.00% of" in text
     assert result["passed"] is True
     assert result["real"]["missed"] == 0

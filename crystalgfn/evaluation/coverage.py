@@ -1,0 +1,192 @@
+"""How much probability a sampler gives to crystals that it did not draw."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from crystalgfn.domain import lattice
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.errors import DataError
+from crystalgfn.gfn.diagnostics import log_mean_exp
+from crystalgfn.gfn.kernels import ANGLE_UNIT, FOLLOWS, FREE_ANGLES
+from crystalgfn.sampler import Sampler
+from crystalgfn.typing import Booleans, Floats
+
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+TRIES = 20  # jittered cells that a crystal may have outside the space before it is left out
+EXACT = 1e-6  # tolerance of the fundamental domain for jittered cells
+
+Constraint = CrystalSpace | dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A crystal and by how much its ln p exceeds ln q; ``index`` is its place among those given."""
+
+    index: int
+    formula: str
+    space_group: int
+    excess: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much probability a sampler gives to crystals that it did not draw.
+
+    Attributes:
+        given: crystals.
+        inside: those inside the space.
+        left_out: those of them that lie in a corner where no jittered cell was inside.
+        threshold: excess above which a crystal counts as missed (by a factor of 20 at the usual 3).
+        share: missed crystals among those scored, ``inside - left_out``; NaN where there are none.
+        quantiles: of the excess, {level: value}.
+        worst: the crystals with the largest excess, largest first.
+        excess: ln R - ln Z - ln q of each given crystal, float64 [B]; NaN where not scored, inf where q is 0.
+        log_z: ln Z that was taken off, {number of elements, or 0 for all: value}.
+    """
+
+    given: int
+    inside: int
+    left_out: int
+    threshold: float
+    share: float
+    quantiles: dict[float, float]
+    worst: tuple[Missed, ...]
+    excess: Floats
+    log_z: dict[int, float]
+
+    def __str__(self) -> str:
+        levels = ", ".join(f"{level:.0%} {value:.2f}" for level, value in self.quantiles.items())
+        return (
+            f"{self.share:.2%} of {self.inside - self.left_out} crystals have ln p - ln q > {self.threshold:g} "
+            f"({self.given} given, {self.inside} inside the space, {self.left_out} left out); quantiles: {levels}"
+        )
+
+
+def coverage(
+    sampler: Sampler,
+    crystals: Crystals,
+    space: Constraint = None,
+    jitter: float = 0.02,
+    seed: int = 0,
+    threshold: float = 3.0,
+    beta: float | None = None,
+    log_z: Mapping[int, float] | float | None = None,
+    n: int = 10_000,
+    n_worst: int = 10,
+) -> Coverage:
+    """The share of given crystals for which ln R - ln Z - ln q exceeds a threshold.
+
+    Args:
+        sampler: with a reward.
+        crystals: [B], not drawn from the sampler; those outside the space are left out.
+        space: a further constraint, as in `Sampler.sample`.
+        jitter: standard deviation of what is added to the free lattice parameters, in the coordinates of the reference
+            measure: 0.02 is 2 % on lengths and 1.2 degrees on angles (a shear of 2 %), so that a density is asked for
+            near real cells, not only at them. Cells outside the space are drawn again, up to 20 times.
+        seed: of the jitter, and of the samples for ln Z.
+        threshold: of the excess.
+        beta: for samplers conditioned on it.
+        log_z: ln Z of the target, if known: one number, or one for each number of elements; as `Sampler.log_reward` has
+            it, so 0 for a perfect sampler with strata. None: importance estimate from the sampler's own samples, one
+            for each stratum where it has strata.
+        n: samples for that estimate.
+        n_worst: crystals to list.
+
+    Raises:
+        DataError: no crystals are given, or a negative jitter.
+        RewardError: a sampler without a reward.
+    """
+    if not len(crystals) or not jitter >= 0:
+        raise DataError(f"coverage of {len(crystals)} crystals with jitter={jitter}: give crystals, and a jitter >= 0")
+    narrowed = sampler.narrow(space)
+    generator = torch.Generator().manual_seed(seed)
+    crystals = crystals.to("cpu")
+    inside = narrowed.contains(crystals).nonzero().flatten()
+    moved, found = jittered(crystals[inside], narrowed, jitter, generator)
+    kept, moved = inside[found], moved[found]
+    known = _given_log_z(log_z) if log_z is not None else own_log_z(sampler, narrowed, beta, n, seed)
+    log_q = sampler.log_prob(moved, space=narrowed, beta=beta).cpu()
+    log_p = sampler.log_reward(moved, beta=beta).cpu() - _of_stratum(known, moved.n_elements)
+    excess = torch.full((len(crystals),), torch.nan, dtype=torch.float64)
+    excess[kept] = log_p - log_q
+    scored = excess[kept]
+    worst = kept[scored.argsort(descending=True)[:n_worst]]
+    formulas = crystals[worst].formulas()
+    levels = torch.tensor(QUANTILES, dtype=torch.float64)
+    quantiles = scored.quantile(levels, interpolation="lower").tolist() if len(kept) else [math.nan] * len(QUANTILES)
+    return Coverage(
+        given=len(crystals),
+        inside=len(inside),
+        left_out=len(inside) - len(kept),
+        threshold=threshold,
+        share=float((scored > threshold).double().mean()) if len(kept) else math.nan,
+        quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
+        worst=tuple(
+            Missed(int(i), formula, int(crystals.space_group[i]), float(excess[i]))
+            for i, formula in zip(worst, formulas, strict=True)
+        ),
+        excess=excess,
+        log_z=known,
+    )
+
+
+def jittered(
+    crystals: Crystals, space: CrystalSpace, scale: float, generator: torch.Generator
+) -> tuple[Crystals, Booleans]:
+    """Crystals with Gaussian noise on their free lattice parameters, and which of them are in the space, bool [B].
+
+    Args:
+        crystals: [B], inside the space, on the CPU.
+        space: cells outside it are drawn again, up to 20 times.
+        scale: standard deviation on ln-lengths, and on angles in units of 60 degrees; 0: the crystals as they are.
+        generator: of the noise.
+    """
+    found = torch.full((len(crystals),), scale == 0)
+    cells = crystals.lattice.double().clone()
+    if scale == 0:
+        return crystals, found
+    kind = torch.tensor(lattice.KIND)[crystals.space_group - 1]
+    follows, free = torch.tensor(FOLLOWS)[kind], torch.tensor(FREE_ANGLES)[kind].double()
+    for _ in range(TRIES):
+        left = (~found).nonzero().flatten()
+        if not len(left):
+            break
+        noise = scale * torch.randn(len(left), 6, dtype=torch.float64, generator=generator)
+        lengths = (
+            crystals.lattice[left, :3].double().gather(1, follows[left]) * noise[:, :3].gather(1, follows[left]).exp()
+        )
+        angles = crystals.lattice[left, 3:].double() + ANGLE_UNIT * noise[:, 3:] * free[left]
+        tried = Crystals(crystals.space_group[left], crystals.composition[left], torch.cat([lengths, angles], 1))
+        # within what `contains` tolerates outside the domain a policy may have no density
+        good = space.contains(tried) & lattice.in_domain(tried.space_group, tried.lattice, EXACT, EXACT)
+        cells[left[good]] = tried.lattice[good]
+        found[left[good]] = True
+    return Crystals(crystals.space_group, crystals.composition, cells), found
+
+
+def _given_log_z(log_z: Mapping[int, float] | float) -> dict[int, float]:
+    return {int(k): float(v) for k, v in log_z.items()} if isinstance(log_z, Mapping) else {0: float(log_z)}
+
+
+def own_log_z(sampler: Sampler, space: CrystalSpace, beta: float | None, n: int, seed: int) -> dict[int, float]:
+    """The importance estimate of ln Z, for each number of elements where the sampler has strata, under 0 for all."""
+    drawn = sampler.sample(n, space=space, beta=beta, seed=seed)
+    weight = (sampler.log_reward(drawn, beta=beta) - sampler.log_prob(drawn, space=space, beta=beta)).cpu()
+    out = {0: float(log_mean_exp(weight))}
+    if sampler.log_omega is not None:
+        k = drawn.n_elements.cpu()
+        out |= {int(i): float(log_mean_exp(weight[k == i])) for i in k.unique()}
+    return out
+
+
+def _of_stratum(log_z: dict[int, float], n_elements: torch.Tensor) -> torch.Tensor:
+    most = max([0, *n_elements.tolist()])
+    values = [log_z.get(k, log_z.get(0, math.nan)) for k in range(most + 1)]
+    return torch.tensor(values, dtype=torch.float64)[n_elements]
