@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,8 +12,9 @@ from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import DataError, InvalidSpace
 from crystalgfn.gfn.logging import Logger
-from crystalgfn.gfn.objectives import Objective, TrajectoryBalance
-from crystalgfn.gfn.training import Trainer, TrainingRun
+from crystalgfn.gfn.objectives import Objective, VarGrad
+from crystalgfn.gfn.trainer import Trainer
+from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards.base import Reward, evaluate
 from crystalgfn.sampler import Sampler, shipped_strata, strata_weights
@@ -37,8 +39,8 @@ def train(
     Args:
         space: what may be drawn.
         reward: crystals -> ln R, float [B].
-        objective: the loss; default `TrajectoryBalance(huber=5)`.
-        policy: size of the network.
+        objective: the loss; default `VarGrad(huber=5)`.
+        policy: size of the network; conditioned on the inverse temperature where ``trainer.betas`` is a range.
         trainer: how long and how fast.
         strata: marginal of the number of elements (one share for each from 1), "default" for that of the shipped
             samplers, or None for plain R / Z.
@@ -72,12 +74,13 @@ def train(
         if not len(real):
             raise DataError("none of the real crystals is in the space; see space.explain(crystals)")
     env = CrystalEnvironment(space, device)
+    policy = replace(policy or PolicyConfig(), conditioned=trainer.betas is not None)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        network = PolicyNetwork.for_environment(policy or PolicyConfig(), env).to(device)
+        network = PolicyNetwork.for_environment(policy, env).to(device)
     folder = None if out is None else Path(out)
     run = TrainingRun(
-        env, network, lambda crystals: evaluate(reward, crystals), objective or TrajectoryBalance(huber=5.0), trainer,
+        env, network, lambda crystals: evaluate(reward, crystals), objective or VarGrad(huber=5.0), trainer,
         lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,
     )  # fmt: skip
     if resume:
@@ -85,7 +88,7 @@ def train(
     elif folder is not None:
         run.save()  # an unwritable folder fails now, not after the training
     run.fit()
-    sampler = Sampler(space, run.network, reward, strata, run.log_z.cpu())
+    sampler = Sampler.trained(space, run, reward, strata)
     if folder is not None:
         sampler.save(folder / "sampler")
     return sampler

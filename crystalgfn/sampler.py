@@ -18,11 +18,12 @@ from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
 from crystalgfn.files import write_aside
-from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
-from crystalgfn.gfn.objectives import TrajectoryBalance
+from crystalgfn.gfn.diagnostics import Diagnostics, diagnose, log_mean_exp
+from crystalgfn.gfn.objectives import VarGrad
 from crystalgfn.gfn.rollout import replay_walk, sample_walk
 from crystalgfn.gfn.scoring import log_forward
-from crystalgfn.gfn.training import Trainer, TrainingRun
+from crystalgfn.gfn.trainer import Trainer
+from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards.base import Reward, evaluate
 from crystalgfn.typing import Floats
@@ -33,6 +34,8 @@ VERSION = 1
 BATCH = 4096  # crystals walked at a time
 OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
 LOW_ESS = 0.1
+LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
+LOG_Z_DRAWS = 2000  # crystals from which each is estimated
 
 
 class ResamplingWarning(UserWarning):
@@ -56,7 +59,9 @@ class Sampler:
         network: the policy.
         reward: ln R of crystals; None for an untrained sampler.
         omega: marginal of the number of elements, one share each from 1; None: the policy draws it.
-        log_z: ln Z of each number of elements [K + 1], or of the whole [1].
+        log_z: ln Z of each number of elements [K + 1], or of the whole [1]; of a conditioned sampler at evenly spaced
+            inverse temperatures over ``betas``, [G, K + 1] or [G, 1].
+        betas: range of the inverse temperatures of a conditioned sampler, in units of the reward's own; None: 1 alone.
 
     Attributes:
         resampling: what the last `sample(resample=True)` did.
@@ -69,8 +74,10 @@ class Sampler:
         reward: Reward | None = None,
         omega: tuple[float, ...] | None = None,
         log_z: torch.Tensor | None = None,
+        betas: tuple[float, float] | None = None,
     ) -> None:
-        self.space, self.network, self.reward = space, network.eval(), reward
+        self.space, self.network, self.reward, self.betas = space, network.eval(), reward, betas
+        self.network.matrix_dtype = torch.float32  # whatever it was trained in: ln q is that of what is drawn
         self.omega = omega
         self.log_omega = None if omega is None else strata_weights(space, omega)
         self.log_z = torch.zeros(1, dtype=torch.float64) if log_z is None else log_z.detach().double()
@@ -101,7 +108,7 @@ class Sampler:
         reward = self.reward
         if hasattr(reward, "to"):
             reward = reward.to(device)
-        return Sampler(self.space, copy.deepcopy(self.network).to(device), reward, self.omega, self.log_z.cpu())
+        return Sampler(self.space, copy.deepcopy(self.network).to(device), reward, self.omega, self.log_z.cpu(), self.betas)
 
     # ---- drawing ------------------------------------------------------------------------------------------------
 
@@ -126,7 +133,8 @@ class Sampler:
         Args:
             n: how many.
             space: a further constraint, intersected with the sampler's own; no retraining.
-            beta: reserved for samplers conditioned on it.
+            beta: inverse temperature, for samplers conditioned on it: R to the power of beta over the reward's own
+                beta (1 where it has none); None: the reward as it is.
             resample: draw 8 n candidates and keep n by importance weights R / q, which corrects what narrowing
                 and imperfect training leave; see `resampling` for the ESS.
             seed: of the draws.
@@ -135,15 +143,15 @@ class Sampler:
             EmptySpace: the constraint leaves nothing.
             RewardError: resampling without a reward.
         """
-        self._check_beta(beta)
+        level = self._level(beta)
         if n < 0:
             raise InvalidSpace(f"n={n}: give a number of crystals of at least 0")
         generator = torch.Generator(device=self.device).manual_seed(seed)
         env = self._environment(self.narrow(space))
         if not resample:
-            return self._draw(env, n, generator)
-        candidates = self._draw(env, OVERSAMPLING * n, generator)
-        log_weight = self.log_reward(candidates) - self._log_prob(env, candidates)
+            return self._draw(env, n, generator, level)
+        candidates = self._draw(env, OVERSAMPLING * n, generator, level)
+        log_weight = self.log_reward(candidates, beta) - self._log_prob(env, candidates, level)
         weight = torch.softmax(log_weight, 0)
         ess = float(1 / (weight.square().sum() * len(weight)))
         # systematic resampling: one draw, n evenly spaced positions on the cumulative weights
@@ -161,11 +169,14 @@ class Sampler:
         order = torch.randperm(n, generator=generator, device=self.device)
         return candidates[kept[order]]
 
-    def _draw(self, env: CrystalEnvironment, n: int, generator: torch.Generator) -> Crystals:
-        parts = [
-            sample_walk(env, self.network, min(BATCH, n - start), 0.0, self.log_omega, generator, record=False).objects
-            for start in range(0, max(n, 1), BATCH)
-        ]
+    def _draw(self, env: CrystalEnvironment, n: int, generator: torch.Generator, level: float | None) -> Crystals:
+        parts = []
+        for start in range(0, max(n, 1), BATCH):
+            size = min(BATCH, n - start)
+            condition = self._condition(size, level)
+            parts.append(
+                sample_walk(env, self.network, size, 0.0, self.log_omega, generator, False, condition).objects
+            )
         return Crystals.cat(parts)
 
     # ---- likelihoods --------------------------------------------------------------------------------------------
@@ -178,11 +189,11 @@ class Sampler:
         The measure counts (space group, composition) and is Lebesgue's on the free lattice parameters, lengths as
         ln(length / Å), angles in units of 60 degrees.
         """
-        self._check_beta(beta)
-        return self._log_prob(self._environment(self.narrow(space)), crystals)
+        level = self._level(beta)
+        return self._log_prob(self._environment(self.narrow(space)), crystals, level)
 
     @torch.no_grad()
-    def _log_prob(self, env: CrystalEnvironment, crystals: Crystals) -> torch.Tensor:
+    def _log_prob(self, env: CrystalEnvironment, crystals: Crystals, level: float | None) -> torch.Tensor:
         if self._exact is None:
             self._exact = copy.deepcopy(self.network).double()
         crystals = crystals.to(self.device)
@@ -190,13 +201,13 @@ class Sampler:
         omega = None if self.log_omega is None else self.log_omega.to(self.device)
         for start in range(0, len(crystals), BATCH):
             batch = crystals[start : start + BATCH]
-            walked = replay_walk(env, batch, len(batch))
+            walked = replay_walk(env, batch, len(batch), self._condition(len(batch), level))
             parts.append(log_forward(env, self._exact, walked, omega) - walked.log_backward)
         return torch.cat(parts)
 
     def log_reward(self, crystals: Crystals, beta: float | None = None) -> Floats:
         """ln R, float64 [B]; with strata ln(omega_k R / Z_k), so that ln q - log_reward is constant when perfect."""
-        self._check_beta(beta)
+        level = self._level(beta)
         if self.reward is None:
             raise RewardError("this sampler has no reward (untrained, or its reward could not be described in a file)")
         parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
@@ -204,18 +215,28 @@ class Sampler:
         for start in range(0, len(crystals), BATCH):
             parts.append(evaluate(self.reward, crystals[start : start + BATCH]).double())
         log_reward = torch.cat(parts)
+        if level is not None:
+            log_reward = log_reward * level
         if self.log_omega is not None:
             k = crystals.n_elements
-            log_reward = log_reward + (self.log_omega - self.log_z).to(self.device)[k]
+            log_reward = log_reward + (self.log_omega - self._log_z(level)).to(self.device)[k]
         return log_reward
 
     def diagnostics(
-        self, n: int = 2000, space: CrystalSpace | dict[str, Any] | None = None, seed: int = 0
+        self,
+        n: int = 2000,
+        space: CrystalSpace | dict[str, Any] | None = None,
+        seed: int = 0,
+        beta: float | None = None,
     ) -> Diagnostics:
-        """ESS, ln Z, correlation and spread of ln w over ``n`` own samples, also for each number of elements."""
+        """ESS, ln Z, correlation and spread of ln w over ``n`` own samples, also for each number of elements.
+
+        A rare crystal that the sampler draws far too seldom shows only in large samples, so ESS falls with ``n``.
+        """
+        level = self._level(beta)
         env = self._environment(self.narrow(space))
-        crystals = self._draw(env, n, torch.Generator(device=self.device).manual_seed(seed))
-        return diagnose(self._log_prob(env, crystals), self.log_reward(crystals), crystals.n_elements)
+        crystals = self._draw(env, n, torch.Generator(device=self.device).manual_seed(seed), level)
+        return diagnose(self._log_prob(env, crystals, level), self.log_reward(crystals, beta), crystals.n_elements)
 
     def adapt(
         self, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
@@ -225,13 +246,41 @@ class Sampler:
             raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
         narrowed = self.narrow(space)
         env = self._environment(narrowed)
-        trainer = Trainer(seconds=seconds, learning_rate=5e-4, epsilon=0.02, progress=progress, device=str(self.device))
+        trainer = Trainer(
+            seconds=seconds, learning_rate=5e-4, epsilon=0.02, betas=self.betas, progress=progress,
+            device=str(self.device),
+        )  # fmt: skip
         run = TrainingRun(
-            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), TrajectoryBalance(huber=5.0), trainer,
+            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=5.0), trainer,
             lambda c: c.n_elements, None if self.log_omega is None else self.log_omega.to(self.device), seed,
         )  # fmt: skip
         run.fit()
-        return Sampler(narrowed, run.network, self.reward, self.omega, run.log_z.cpu())
+        return Sampler.trained(narrowed, run, self.reward, self.omega)
+
+    @classmethod
+    def trained(
+        cls, space: CrystalSpace, run: TrainingRun, reward: Reward | None, omega: tuple[float, ...] | None
+    ) -> Sampler:
+        """The sampler of a finished training; ln Z of its inverse temperatures are estimated from its own draws."""
+        betas = run.trainer.betas
+        sampler = cls(space, run.network, reward, omega, run.log_z.detach().cpu(), betas)
+        if betas is not None and sampler.log_omega is not None:
+            grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
+            sampler.log_z = torch.zeros(LOG_Z_POINTS, len(sampler.log_omega), dtype=torch.float64)
+            sampler.log_z = torch.stack([sampler._estimated_log_z(float(level)) for level in grid])
+        return sampler
+
+    def _estimated_log_z(self, level: float) -> torch.Tensor:
+        """ln Z of each number of elements at a level, from importance weights of ``LOG_Z_DRAWS`` draws, [K + 1]."""
+        env = self._environment(self.space)
+        crystals = self._draw(env, LOG_Z_DRAWS, torch.Generator(device=self.device).manual_seed(0), level)
+        log_reward = level * evaluate(self.reward, crystals).double()
+        log_weight = log_reward + self.log_omega.to(self.device)[crystals.n_elements]
+        log_weight = (log_weight - self._log_prob(env, crystals, level)).cpu()
+        out = torch.zeros(len(self.log_omega), dtype=torch.float64)
+        for k in crystals.n_elements.unique().tolist():
+            out[k] = log_mean_exp(log_weight[(crystals.n_elements == k).cpu()])
+        return out
 
     def _environment(self, space: CrystalSpace) -> CrystalEnvironment:
         if space not in self._environments:
@@ -240,9 +289,42 @@ class Sampler:
             self._environments[space] = CrystalEnvironment(space, self.device)
         return self._environments[space]
 
-    def _check_beta(self, beta: float | None) -> None:
-        if beta is not None:
-            raise RewardError(f"beta={beta}: this sampler was trained at one temperature; train another for that beta")
+    @property
+    def own_beta(self) -> float:
+        """The reward's own inverse temperature; 1 where it has none."""
+        return float(getattr(self.reward, "beta", 1.0))
+
+    def _level(self, beta: float | None) -> float | None:
+        """An inverse temperature in units of the reward's own; None for a sampler that is not conditioned."""
+        if self.betas is None:
+            if beta is not None and beta != self.own_beta:
+                raise RewardError(
+                    f"beta={beta}: this sampler was trained at beta {self.own_beta:g} alone; train one for a range of "
+                    "them, Trainer(betas=(0, 1)) in units of the reward's own"
+                )
+            return None
+        level = 1.0 if beta is None else beta / self.own_beta
+        low, high = self.betas
+        if not low - 1e-9 <= level <= high + 1e-9:
+            raise RewardError(
+                f"beta={beta}: this sampler was trained for beta from {low * self.own_beta:g} to "
+                f"{high * self.own_beta:g}; choose one in between"
+            )
+        return level
+
+    def _condition(self, n: int, level: float | None) -> torch.Tensor | None:
+        if level is None:
+            return None
+        return torch.full((n,), level, dtype=torch.float64, device=self.device)
+
+    def _log_z(self, level: float | None) -> torch.Tensor:
+        """ln Z of each number of elements [K + 1], between the points of the grid by straight lines."""
+        if level is None or self.betas is None:
+            return self.log_z
+        low, high = self.betas
+        position = (level - low) / (high - low) * (len(self.log_z) - 1)
+        left = min(int(position), len(self.log_z) - 2)
+        return torch.lerp(self.log_z[left], self.log_z[left + 1], position - left)
 
     # ---- files --------------------------------------------------------------------------------------------------
 
@@ -260,6 +342,7 @@ class Sampler:
             "space": self.space.to_dict(),
             "policy": asdict(self.network.config),
             "omega": self.omega,
+            "betas": self.betas,
             "reward": reward,
         }
         write_aside(folder / "weights.safetensors", lambda path: save_file(tensors, path))
@@ -308,7 +391,8 @@ class Sampler:
 
             reward = instantiate(config["reward"], _convert_="all")
         omega = None if config["omega"] is None else tuple(config["omega"])
-        sampler = cls(space, network, reward, omega, log_z)
+        betas = None if config.get("betas") is None else tuple(config["betas"])
+        sampler = cls(space, network, reward, omega, log_z, betas)
         return sampler if torch.device(device).type == "cpu" else sampler.to(device)
 
 
