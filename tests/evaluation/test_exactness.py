@@ -55,8 +55,8 @@ def test_a_short_training_comes_near_and_says_how_near():
 
 
 def test_longer_training_on_the_hypergrid_comes_nearer():
-    few, more = (exactness.hypergrid(HyperGrid(2, 8), TrajectoryBalance(), steps) for steps in (10, 100))
-    assert (few.trajectories, more.trajectories) == (160, 1600)
+    few, more = (exactness.hypergrid(HyperGrid(2, 8), TrajectoryBalance(), steps) for steps in (20, 200))
+    assert (few.trajectories, more.trajectories) == (320, 3200)
     assert more.error < few.error
     assert abs(more.log_z_error) < abs(few.log_z_error)
 
