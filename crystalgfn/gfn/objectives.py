@@ -32,7 +32,12 @@ class Objective(ABC):
 
     @abstractmethod
     def __call__(
-        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self,
+        scored: Scored,
+        log_reward: torch.Tensor,
+        log_z: torch.Tensor,
+        stratum: torch.Tensor,
+        own: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss (scalar) and residuals [B].
 
@@ -41,6 +46,7 @@ class Objective(ABC):
             log_reward: ln R of each trajectory's end, with ln omega where strata are given, [B].
             log_z: ln Z of each stratum, [S].
             stratum: the stratum of each trajectory, int64 [B].
+            own: which trajectories the policy drew as it is, bool [B]; None: all.
         """
 
 
@@ -63,7 +69,12 @@ class TrajectoryBalance(Objective):
         _check(self.huber)
 
     def __call__(
-        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self,
+        scored: Scored,
+        log_reward: torch.Tensor,
+        log_z: torch.Tensor,
+        stratum: torch.Tensor,
+        own: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals."""
         delta = log_z[stratum].double() + scored.log_ratio(log_reward)
@@ -74,7 +85,8 @@ class TrajectoryBalance(Objective):
 class VarGrad(Objective):
     """Log-variance loss (Richter et al. 2020; Zhang et al. 2023): ln Z is the batch's mean of its stratum.
 
-    The mean is a constant for the gradient, which for the plain square changes nothing.
+    The mean is over the policy's own draws where a stratum has some (others may be far from the target still), and a
+    constant for the gradient, which for the plain square and own draws alone changes nothing.
 
     Attributes:
         huber: residual beyond which the loss grows linearly; None: never.
@@ -87,15 +99,24 @@ class VarGrad(Objective):
         _check(self.huber)
 
     def __call__(
-        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self,
+        scored: Scored,
+        log_reward: torch.Tensor,
+        log_z: torch.Tensor,
+        stratum: torch.Tensor,
+        own: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals."""
         log_ratio = scored.log_ratio(log_reward)
         known = log_ratio.detach()
         _, group = stratum.unique(return_inverse=True)
         total = torch.zeros(len(stratum), dtype=known.dtype, device=known.device)
-        number = total.index_add(0, group, torch.ones_like(known))
-        mean = total.index_add(0, group, known) / number.clamp_min(1)
+        weight = torch.ones_like(known)
+        if own is not None:
+            has = torch.zeros_like(total).index_add(0, group, own.to(known.dtype)) > 0
+            weight = (own | ~has[group]).to(known.dtype)
+        number = total.index_add(0, group, weight)
+        mean = total.index_add(0, group, known * weight) / number.clamp_min(1)
         delta = log_ratio - mean[group]
         return robust(delta, self.huber).mean(), delta
 
@@ -122,7 +143,12 @@ class SubTrajectoryBalance(Objective):
             raise ValueError(f"lam={self.lam}: give a factor above 0, such as 0.9")
 
     def __call__(
-        self, scored: Scored, log_reward: torch.Tensor, log_z: torch.Tensor, stratum: torch.Tensor
+        self,
+        scored: Scored,
+        log_reward: torch.Tensor,
+        log_z: torch.Tensor,
+        stratum: torch.Tensor,
+        own: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals (those of the whole trajectories)."""
         if scored.steps is None or scored.flows is None or scored.asked is None:

@@ -136,8 +136,18 @@ def policy_choice(
     epsilon: float = 0.0,
     strata: torch.Tensor | None = None,
     generator: torch.Generator | None = None,
+    exponent: torch.Tensor | None = None,
 ) -> Choose:
-    """Choices drawn from a policy; ``strata`` are ln weights [K + 1] of the first move, instead of the network's."""
+    """Choices drawn from a policy.
+
+    Args:
+        env: the environment.
+        network: the policy.
+        epsilon: share of uniform choices.
+        strata: ln weights [K + 1] of the first move, instead of the network's.
+        generator: of the random numbers.
+        exponent: flattens the policy's choices, [B] in (0, 1]: probabilities to that power.
+    """
 
     def choose(
         state: Any, head: str, rows: torch.Tensor, observation: Observation | None, options: Options
@@ -146,6 +156,8 @@ def policy_choice(
             fixed = strata[: options.mask.shape[1]].expand(len(options.mask), -1)
             return MaskedCategorical.of(fixed, options.mask).sample(0.0, generator)
         distribution = network.distribution(env.heads[head], network.trunk(observation), options)
+        if exponent is not None:
+            distribution = distribution.tempered(exponent[rows])
         return distribution.sample(epsilon, generator)
 
     return choose
@@ -160,9 +172,10 @@ def sample_walk(
     generator: torch.Generator | None = None,
     record: bool = True,
     condition: torch.Tensor | None = None,
+    exponent: torch.Tensor | None = None,
 ) -> Walk:
-    """``n`` trajectories of a policy, under conditions [n] if it is a conditioned one."""
-    choose = policy_choice(env, network, epsilon, strata, generator)
+    """``n`` trajectories of a policy, under conditions [n] if it is a conditioned one; see `policy_choice`."""
+    choose = policy_choice(env, network, epsilon, strata, generator, exponent)
     return walk(env, n, choose, record=record, condition=condition)
 
 

@@ -29,12 +29,14 @@ class Batch:
         log_reward: ln of their targets (ln R at their inverse temperature, with ln omega where given), [B].
         plain: ln R itself, [B].
         index: stratum and temperature as one number, int64 [B]; those alike share ln Z.
+        own: drawn by the policy as it is (but for epsilon), bool [B].
     """
 
     walked: Walk
     log_reward: torch.Tensor
     plain: torch.Tensor
     index: torch.Tensor
+    own: torch.Tensor
 
 
 class Source:
@@ -78,11 +80,15 @@ class Source:
         n_replay = round(self.size * self.trainer.replay_fraction) if len(self.replay) else 0
         n = self.size - n_real - n_replay
         beta, group = self._temperatures(n)
-        walked = sample_walk(self.env, network, n, epsilon, self.log_omega, self.generator, condition=beta)
-        batches = [self._batch(walked, beta, group)]
+        exponent, own = self._exponents(n)
+        walked = sample_walk(
+            self.env, network, n, epsilon, self.log_omega, self.generator, condition=beta, exponent=exponent
+        )
+        batches = [self._batch(walked, beta, group, own)]
         if n_replay:
             crystals, log_reward = self.replay.sample(n_replay, self.generator)
-            batches.append(self._batch(replay_walk(self.env, crystals, n_replay), None, None, log_reward))
+            walked = replay_walk(self.env, crystals, n_replay)
+            batches.append(self._batch(walked, None, None, None, log_reward))
         if n_real:
             index = torch.randint(len(self.real), (n_real,), generator=self.generator, device=self.generator.device)
             beta, group = self._temperatures(n_real)
@@ -102,12 +108,24 @@ class Source:
         group = torch.arange(n, device=device) % TEMPERATURES
         return (low + (high - low) * level.clamp(0, 1))[group], group
 
+    def _exponents(self, n: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """By how much each of ``n`` draws is flattened, [n], or None; and which are the policy's own, bool [n]."""
+        device = self.generator.device
+        flat = round(n * self.trainer.flat_fraction)
+        own = torch.arange(n, device=device) < n - flat
+        if not flat:
+            return None, own
+        low = self.trainer.flat_exponent
+        exponent = low + (1 - low) * torch.rand(n, dtype=torch.float64, generator=self.generator, device=device)
+        return torch.where(own, 1.0, exponent), own
+
     @torch.no_grad()
     def _batch(
         self,
         walked: Walk,
         beta: torch.Tensor | None,
         group: torch.Tensor | None,
+        own: torch.Tensor | None = None,
         plain: torch.Tensor | None = None,
     ) -> Batch:
         plain = self.log_reward(walked.objects).detach().double() if plain is None else plain
@@ -116,7 +134,8 @@ class Source:
         if self.log_omega is not None and self.stratum is not None:
             index = self.stratum(walked.objects)
             log_reward = log_reward + self.log_omega[index]
-        return Batch(walked, log_reward, plain, index if group is None else index * TEMPERATURES + group)
+        index = index if group is None else index * TEMPERATURES + group
+        return Batch(walked, log_reward, plain, index, torch.zeros_like(walked.valid) if own is None else own)
 
     def state_dict(self) -> dict[str, Any]:
         """Random numbers and replay."""

@@ -24,6 +24,8 @@ class Trainer:
         precision: in what the trunk multiplies matrices while training, "bfloat16" or "float32". Samplers always
             multiply in float32.
         epsilon: share of uniform moves while exploring, decaying linearly to 0.
+        flat_fraction: share of the draws that come from a flattened policy: choices that it would hardly make.
+        flat_exponent: such draws take probabilities to a power between this and 1.
         replay_fraction: share of a batch that is replayed.
         replay_size: crystals kept for replay.
         replay_bound: replayed crystals are drawn by their weights R / (Z q), held to exp(+-bound); 0: all alike.
@@ -46,6 +48,8 @@ class Trainer:
     muon_learning_rate: float = 0.02
     precision: str = "bfloat16"
     epsilon: float = 0.05
+    flat_fraction: float = 0.0
+    flat_exponent: float = 0.2
     replay_fraction: float = 0.0
     replay_size: int = 20_000
     replay_bound: float = 2.0
@@ -69,13 +73,15 @@ class Trainer:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"trainer {name}={value}: give a number above 0")
-        for name in ("epsilon", "replay_fraction", "real_fraction"):
+        for name in ("epsilon", "flat_fraction", "replay_fraction", "real_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
         if self.replay_fraction + self.real_fraction >= 1:
             raise ValueError(
                 f"replay_fraction={self.replay_fraction} and real_fraction={self.real_fraction} leave nothing to draw"
             )
+        if not 0 < self.flat_exponent <= 1:
+            raise ValueError(f"trainer flat_exponent={self.flat_exponent}: give a power above 0 and at most 1")
         if not self.replay_bound >= 0:
             raise ValueError(f"trainer replay_bound={self.replay_bound}: give a number of at least 0")
         for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):

@@ -151,7 +151,8 @@ class TrainingRun:
             scored, log_z = self._parallel(batches)
             log_reward = torch.cat([b.log_reward for b in batches])
             index = torch.cat([b.index for b in batches])
-            loss, delta = self.objective(_joined(scored), log_reward, log_z, index)
+            own = torch.cat([b.own for b in batches])
+            loss, delta = self.objective(_joined(scored), log_reward, log_z, index, own)
             if not bool(torch.isfinite(loss)):
                 bad = int((~torch.isfinite(delta)).nonzero()[0])
                 raise TrainingError(
@@ -163,14 +164,14 @@ class TrainingRun:
         n = drawn.walked.n
         ratio = scored[0].log_ratio(drawn.log_reward).detach()
         if self.trainer.betas is None and not self.objective.learns_log_z:
-            self._track_log_z(-ratio, drawn.index)
+            self._track_log_z(-ratio[drawn.own], drawn.index[drawn.own])
         if source.replay.size:
             source.replay.add(drawn.walked.objects, drawn.plain, -delta[:n].detach())
         return {
             "loss": float(loss.detach()),
             "log_z": float(log_z.detach()[index.mode().values]) if self.trainer.betas is None else float("nan"),
-            "log_reward": float(drawn.plain.mean()),
-            "ess": float(relative_ess(-delta[:n].detach())),
+            "log_reward": float(drawn.plain[drawn.own].mean()),
+            "ess": float(relative_ess(-delta[:n][drawn.own].detach())),
         }
 
     @torch.no_grad()

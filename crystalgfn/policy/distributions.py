@@ -25,6 +25,10 @@ class MaskedCategorical:
         """Logits with the mask applied."""
         return cls(torch.where(mask, logits, -torch.inf))
 
+    def tempered(self, exponent: torch.Tensor) -> MaskedCategorical:
+        """Probabilities to the power of an exponent above 0, [rows], renormalised."""
+        return MaskedCategorical(self.logits * exponent.to(self.logits.dtype)[:, None])
+
     def sample(self, epsilon: float = 0.0, generator: torch.Generator | None = None) -> torch.Tensor:
         """One action a row; with probability ``epsilon`` uniform among the allowed."""
         probabilities = torch.softmax(self.logits, 1)
@@ -59,6 +63,13 @@ class TruncatedMixture:
     location: torch.Tensor
     log_scale: torch.Tensor
     pieces: torch.Tensor
+
+    def tempered(self, exponent: torch.Tensor) -> TruncatedMixture:
+        """Weights to the power of an exponent above 0, [rows], and scales divided by it."""
+        exponent = exponent.to(self.location.dtype)[:, None]
+        return TruncatedMixture(
+            self.log_weight * exponent, self.location, self.log_scale - exponent.log(), self.pieces
+        )
 
     def _masses(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """ln F_i of each piece [rows, n, pieces], lengths of pieces [rows, pieces] and ln of their sum [rows]."""
