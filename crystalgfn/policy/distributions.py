@@ -78,9 +78,9 @@ class TruncatedMixture:
         length = length64.to(ends.dtype)
         scale = self.log_scale.exp()[..., None]
         low = (ends[:, None, :, 0] - self.location[..., None]) / scale
-        high = low + length[:, None] / scale
         open_ = length[:, None] > 0
-        width = torch.where(open_, high - low, 1.0)
+        width = torch.where(open_, length[:, None], 1.0) / scale  # not high - low, which may round to 0
+        high = low + width
         mass = F.logsigmoid(high) + F.logsigmoid(-low) + torch.log(-torch.expm1(-width))
         return torch.where(open_, mass, -torch.inf), length, length64.sum(1).log().to(ends.dtype)
 

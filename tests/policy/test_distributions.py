@@ -90,3 +90,25 @@ def test_masked_actions_are_never_taken():
         assert mask.gather(1, action[:, None]).all()
     assert torch.isfinite(d.log_prob(d.sample())).all()
     torch.testing.assert_close(d.logits.softmax(1).sum(1), torch.ones(5000))
+
+
+def test_an_interval_of_a_rounding_error_has_finite_gradients():
+    location = torch.zeros(1, 2, requires_grad=True)
+    log_scale = torch.zeros(1, 2, requires_grad=True)
+    pieces = torch.tensor([[[1.5, 1.7], [1.7, 1.7 + 4e-16]]], dtype=torch.float64)
+    mixture = TruncatedMixture(torch.log_softmax(torch.zeros(1, 3), 1), location, log_scale, pieces)
+    log_prob = mixture.log_prob(torch.tensor([1.6], dtype=torch.float64))
+    log_prob.sum().backward()
+    assert torch.isfinite(log_prob).all()
+    assert torch.isfinite(location.grad).all() and torch.isfinite(log_scale.grad).all()
+
+
+def test_flattening_is_a_power():
+    from crystalgfn.policy.distributions import MaskedCategorical
+
+    logits = torch.tensor([[0.3, -1.2, 2.0, 0.0]], dtype=torch.float64)
+    mask = torch.tensor([[True, True, False, True]])
+    flat = MaskedCategorical.of(logits, mask).tempered(torch.tensor([0.25], dtype=torch.float64))
+    expected = torch.where(mask, logits.softmax(1) ** 0.25, 0.0)
+    found = torch.stack([flat.log_prob(torch.tensor([i])).exp() for i in range(4)], 1)
+    assert torch.allclose(found, expected / expected.sum())

@@ -1,0 +1,93 @@
+"""Objectives: zero exactly where they should be, and right about what they add."""
+
+import pytest
+import torch
+
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.gfn.objectives import SubTrajectoryBalance, TrajectoryBalance, VarGrad
+from crystalgfn.gfn.rollout import sample_walk
+from crystalgfn.gfn.scoring import FlowHead, Scored, log_forward, score
+from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+
+ZERO = torch.zeros(4, dtype=torch.int64)
+
+
+def scored(**parts):
+    return Scored(**{k: torch.tensor(v, dtype=torch.bool if k == "asked" else torch.float64) for k, v in parts.items()})
+
+
+def test_a_balanced_flow_has_no_loss():
+    """ln F = ln Z + moves so far, along two paths of different lengths."""
+    steps = [[-1.0, -0.5, -0.25], [-2.0, 0.0, -0.75]]
+    flows = [[9.0, -1.0, -1.5], [9.0, 9.0, -2.0]]  # less ln Z; the first state's is not asked (it is Z)
+    found = scored(
+        log_forward=[-1.75, -2.75], log_backward=[-1.0, -1.0], steps=steps, flows=flows,
+        asked=[[True, True, True], [True, False, True]],
+    )  # fmt: skip
+    log_z = torch.tensor([3.0], dtype=torch.float64)
+    log_reward = torch.tensor([3.0 - 1.75 + 1.0, 3.0 - 2.75 + 1.0], dtype=torch.float64)
+    for objective in (SubTrajectoryBalance(lam=0.7), TrajectoryBalance(), TrajectoryBalance(huber=0.1)):
+        loss, delta = objective(found, log_reward, log_z, ZERO[:2])
+        assert float(loss) == 0
+        assert torch.equal(delta, torch.zeros(2, dtype=torch.float64))
+    loss, _ = SubTrajectoryBalance()(found, log_reward + 1, log_z, ZERO[:2])
+    assert float(loss) > 0
+
+
+def test_subtb_is_the_weighted_sum_over_pieces():
+    """Against a loop over all pairs of states."""
+    generator = torch.Generator().manual_seed(0)
+    steps, flows = (torch.randn(5, 4, dtype=torch.float64, generator=generator) for _ in range(2))
+    asked = torch.tensor([[1, 1, 1, 1], [1, 0, 1, 0], [0, 1, 1, 1], [0, 0, 0, 1], [1, 0, 0, 1]]).bool()
+    steps = torch.where(asked, steps, 0.0)
+    log_reward, log_backward = (torch.randn(5, dtype=torch.float64, generator=generator) for _ in range(2))
+    log_z = torch.tensor([0.7, -0.3], dtype=torch.float64)
+    stratum = torch.tensor([0, 1, 0, 1, 1])
+    found = Scored(steps.sum(1), log_backward, steps, flows, asked)
+    loss, _ = SubTrajectoryBalance(lam=0.8)(found, log_reward, log_z, stratum)
+    total = 0.0
+    for b in range(5):
+        z = log_z[stratum[b]]
+        moves = [i for i in range(4) if asked[b, i]]
+        potentials = [z, *(z + flows[b, i] for i in moves[1:]), log_reward[b] + log_backward[b]]
+        above = below = 0.0
+        for i in range(len(potentials)):
+            for j in range(i + 1, len(potentials)):
+                delta = potentials[i] + sum(steps[b, moves[t]] for t in range(i, j)) - potentials[j]
+                above, below = above + 0.8 ** (j - i) * delta**2, below + 0.8 ** (j - i)
+        total += above / below
+    assert float(loss) == pytest.approx(float(total / 5), rel=1e-12)
+
+
+def test_flows_do_not_change_log_probabilities():
+    env = CrystalEnvironment(CrystalSpace(elements=["Na", "Cl"], n_atoms=(1, 6), space_groups=[2, 225]))
+    torch.manual_seed(0)
+    network = PolicyNetwork.for_environment(PolicyConfig(width=16, blocks=1), env).double()
+    walked = sample_walk(env, network, 50, generator=torch.Generator().manual_seed(0))
+    plain = log_forward(env, network, walked)
+    found = score(env, network, walked, flow=FlowHead(16, tuple(env.heads)).double())
+    assert torch.allclose(plain, found.log_forward, atol=1e-12)
+    assert torch.allclose(found.steps.sum(1), plain, atol=1e-12)
+    assert not found.steps[~found.asked].any()
+
+
+def test_vargrad_measures_from_the_mean_of_own_draws():
+    ratio = torch.tensor([1.0, 3.0, 10.0, 7.0], dtype=torch.float64)
+    found = Scored(ratio, torch.zeros(4, dtype=torch.float64))
+    stratum = torch.tensor([5, 5, 5, 2])  # a stratum with no own draw: all of it counts
+    own = torch.tensor([True, True, False, False])
+    _, delta = VarGrad()(found, torch.zeros(4), torch.zeros(6), stratum, own)
+    assert delta.tolist() == [-1, 1, 8, 0]
+    _, delta = VarGrad()(found, torch.zeros(4), torch.zeros(6), ZERO)
+    assert delta.tolist() == pytest.approx([-4.25, -2.25, 4.75, 1.75])
+
+
+def test_bad_settings_are_named():
+    with pytest.raises(ValueError, match="huber=-1"):
+        VarGrad(huber=-1)
+    with pytest.raises(ValueError, match="lam=0"):
+        SubTrajectoryBalance(lam=0)
+    found = Scored(torch.zeros(4), torch.zeros(4))
+    with pytest.raises(ValueError, match="flow head"):
+        SubTrajectoryBalance()(found, torch.zeros(4), torch.zeros(1), ZERO)
