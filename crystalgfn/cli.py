@@ -11,14 +11,17 @@ import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
-from crystalgfn import options
+from crystalgfn import options, processes
 from crystalgfn.errors import CrystalGFNError
+from crystalgfn.files import remove_leftovers, write_aside
 from crystalgfn.options import OptionError, build, root, sentence
 
 #: How many crystals of a run in shards are drawn in its picture, at most.
@@ -56,25 +59,50 @@ def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module="crystalgfn")
-        warnings.showwarning = lambda message, *_: print(f"warning: {sentence(message)}", file=sys.stderr)
-        try:
-            config = options.read(name, sys.argv[1:] if arguments is None else arguments)
-            if config is not None:
-                job(config)
-        except KeyboardInterrupt:
-            print("interrupted", file=sys.stderr)
-            return 130
-        except (CrystalGFNError, InstantiationException) as error:
-            cause = root(error) if isinstance(error, InstantiationException) else error
-            print(f"error: {sentence(cause)}.", file=sys.stderr)
-            return 2
-        except OSError as error:
-            where = f" {error.filename}" if error.filename else ""
-            print(
-                f"error: cannot use{where}: {error.strerror or error}; choose another file or folder.", file=sys.stderr
-            )
-            return 2
+        warnings.showwarning = lambda message, *_: _say(f"warning: {sentence(message)}")
+        with processes.Group() if name == "train" else nullcontext():
+            return _attempt(name, job, sys.argv[1:] if arguments is None else arguments)
+
+
+def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
+    """Do the job; of several processes the first that fails says why."""
+
+    def read() -> DictConfig | None:
+        config = options.read(name, arguments)
+        if config is not None and name == "train" and processes.launched():
+            OmegaConf.resolve(config)  # the time of day is the first process's for all
+        return config
+
+    try:
+        config = processes.of_first(read) if name == "train" else read()
+        if config is not None:
+            job(config)
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    except (CrystalGFNError, InstantiationException) as error:
+        cause = root(error) if isinstance(error, InstantiationException) else error
+        return _fail(f"{sentence(cause)}.")
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        return _fail(f"cannot use{where}: {error.strerror or error}; choose another file or folder.")
+    except RuntimeError as error:
+        if not processes.cut_off(error):
+            raise
+        return _fail("another process of this training ended without a word; go on by resume=true out=<folder>.")
     return 0
+
+
+def _fail(words: str) -> int:
+    if processes.fails_first():
+        print(f"error: {words}", file=sys.stderr)
+    return 2
+
+
+def _say(words: str) -> None:
+    """To people; once for all processes."""
+    if processes.first():
+        print(words, file=sys.stderr)
 
 
 def _device(name: str) -> str:
@@ -88,13 +116,14 @@ def _device(name: str) -> str:
 
 
 def _train(config: DictConfig) -> None:
+    """One of the processes does all that is written and said; the others only train."""
     import crystalgfn as cg
     from crystalgfn import results, visualise
-    from crystalgfn.files import write_aside
+    from crystalgfn.gfn.logging import NoLogger
     from crystalgfn.gfn.training import CHECKPOINT
     from crystalgfn.proxies import data
 
-    _device(config.trainer.device)
+    device = _device(processes.own_device(config.trainer.device))
     space = cg.CrystalSpace(**options.space_arguments(config.space))
     reward = build(config.reward, "reward")
     if not hasattr(reward, "config"):
@@ -103,34 +132,30 @@ def _train(config: DictConfig) -> None:
     strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
     real = None if config.real is None else data.read(config.real).crystals
     out = Path(config.out)
-    if not config.resume and (out / options.CONFIG).exists():
-        raise OptionError(
-            f"{out} already holds a run; go on with it by resume=true out={out}, or choose another out=<folder>."
-        )
-    results.make_folder(out)
-    logger = build(config.logger, "logger")
-    if not config.resume:
-        write_aside(out / options.CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
+    resume = config.resume and not _never_trained(out)
+    logger = _start_folder(config, out) if processes.first() else NoLogger()
     try:
         sampler = cg.train(
             space,
             reward,
             objective=objective,
             policy=policy,
-            trainer=trainer,
+            trainer=replace(trainer, device=device),
             strata=tuple(strata) if isinstance(strata, list) else strata,
             seed=config.seed,
             out=out,
-            resume=config.resume,
+            resume=resume,
             logger=logger,
             real=real,
         )
     except KeyboardInterrupt:
         if (out / CHECKPOINT).exists():
-            print(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}", file=sys.stderr)
+            _say(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}")
         raise
     finally:
         logger.close()
+    if not processes.first():
+        return
     print(f"The sampler is in {out / 'sampler'}")
     if config.diagnostics:
         print(sampler.diagnostics(config.diagnostics, seed=config.seed))
@@ -139,6 +164,30 @@ def _train(config: DictConfig) -> None:
         visualise.curves(metrics, out / "curves.png")
         print(f"How training went: {out / 'curves.png'}")
     print(f"Draw crystals from it: crystalgfn-sample sampler={out / 'sampler'} n=100")
+
+
+def _never_trained(out: Path) -> bool:
+    """Whether a run was killed before its first checkpoint, which comes before its first step."""
+    from crystalgfn.gfn.training import CHECKPOINT
+
+    return not any((out / name).exists() for name in (CHECKPOINT, "metrics.csv", "sampler"))
+
+
+def _start_folder(config: DictConfig, out: Path) -> Any:
+    """The folder of a run with its configuration, and the logger."""
+    from crystalgfn import results
+
+    if not config.resume and (out / options.CONFIG).exists():
+        raise OptionError(
+            f"{out} already holds a run; go on with it by resume=true out={out}, or choose another out=<folder>."
+        )
+    results.make_folder(out)
+    for folder in (out, out / "sampler"):
+        remove_leftovers(folder)  # of a run that was killed
+    logger = build(config.logger, "logger")
+    if not config.resume:
+        write_aside(out / options.CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
+    return logger
 
 
 def _sample(config: DictConfig) -> None:
@@ -154,20 +203,26 @@ def _sample(config: DictConfig) -> None:
     sampler = cg.Sampler.load(config.sampler, device=_device(config.device))
     constraints = options.space_arguments(config.get("space"))
     space = sampler.space.narrowed(**constraints) if constraints else None
+    sampler.check_beta(config.beta)
     results.make_folder(out)
     if config.shard_size is not None:
         _write_shards(sampler, space, config, out)
         return
-    crystals = sampler.sample(config.n, space=space, resample=config.resample, seed=config.seed)
+    crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
     if config.diagnostics and sampler.reward is not None:
-        found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed)
-        print(f"{config.sampler} in this space: {str(found).splitlines()[0]}")
+        _diagnose(sampler, space, config)
     placed = _place(crystals.to("cpu"), config, out) if config.structures else ([], [])
-    frame = results.table(sampler, crystals, space, *placed)
+    frame = results.table(sampler, crystals, space, *placed, beta=config.beta)
     results.write_table(frame, out)
     if config.picture:
         _draw(sampler, crystals, space, config, out)
     _summary(frame, config, out)
+
+
+def _diagnose(sampler: Any, space: Any, config: DictConfig) -> None:
+    found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, beta=config.beta)
+    there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
+    print(f"{config.sampler} {there}: {str(found).splitlines()[0]}")
 
 
 def _check_shards(config: DictConfig, out: Path) -> None:
@@ -194,15 +249,15 @@ def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> No
 
     shard = list(config.shard or (0, 1))
     run = ShardRun(
-        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler
+        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
+        config.beta,
     )  # fmt: skip
     whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"
     left = len(run.own) - len(run.done)
     if run.done:
         print(f"{out} holds {len(run.done)} of the {len(run.own)} shards{whose}: {'going on' if left else 'all'}.")
     if left and config.diagnostics and sampler.reward is not None:
-        found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed)
-        print(f"{config.sampler} in this space: {str(found).splitlines()[0]}")
+        _diagnose(sampler, space, config)
     try:
         run.write(config.progress)
     except KeyboardInterrupt:

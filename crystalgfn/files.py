@@ -36,6 +36,12 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
             aside.unlink()
 
 
+def remove_leftovers(folder: Path) -> None:
+    """Remove what processes that were killed had begun to write aside; none may be writing there now."""
+    for leftover in folder.glob(".*.part" + "[0-9a-f]" * 8):
+        leftover.unlink(missing_ok=True)
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

@@ -11,12 +11,14 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import DataError, InvalidSpace
+from crystalgfn.gfn import distributed
+from crystalgfn.gfn.best import BestCrystals
 from crystalgfn.gfn.logging import Logger
 from crystalgfn.gfn.objectives import Objective, VarGrad
 from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
-from crystalgfn.rewards.base import Reward, evaluate
+from crystalgfn.rewards.base import Reward, evaluate, properties
 from crystalgfn.sampler import Sampler, shipped_strata, strata_weights
 
 
@@ -36,6 +38,8 @@ def train(
 ) -> Sampler:
     """Train a policy until crystals come with probability proportional to their reward.
 
+    Several processes in one group of torch.distributed train one sampler together; the first of them writes the files.
+
     Args:
         space: what may be drawn.
         reward: crystals -> ln R, float [B].
@@ -47,7 +51,7 @@ def train(
         seed: of the network's start and of all draws.
         out: folder for checkpoints and the finished sampler (``sampler/``); None: nothing is written.
         resume: continue the run in ``out``; the settings must be those of that run.
-        logger: takes the figures of the steps.
+        logger: takes the figures of the steps, and at every checkpoint a table of the best crystals.
         real: real crystals that are trained on too (``trainer.real_fraction``); those outside the space are left out.
 
     Raises:
@@ -82,6 +86,7 @@ def train(
     run = TrainingRun(
         env, network, lambda crystals: evaluate(reward, crystals), objective or VarGrad(huber=5.0), trainer,
         lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,
+        BestCrystals(properties(reward), device=device),
     )  # fmt: skip
     if resume:
         run.load()
@@ -89,6 +94,6 @@ def train(
         run.save()  # an unwritable folder fails now, not after the training
     run.fit()
     sampler = Sampler.trained(space, run, reward, strata)
-    if folder is not None:
+    if folder is not None and not distributed.rank():
         sampler.save(folder / "sampler")
     return sampler

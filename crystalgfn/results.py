@@ -13,8 +13,7 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.files import write_aside
-from crystalgfn.rewards import Property
-from crystalgfn.rewards.base import moved
+from crystalgfn.rewards.base import moved, properties
 from crystalgfn.sampler import Sampler
 
 
@@ -43,23 +42,13 @@ class Configured:
         return self._configuration
 
 
-def properties(reward: Any) -> list[Property]:
-    """The properties that a reward is made of, each once, wherever in it they are."""
-    if isinstance(reward, Property):
-        return [reward]
-    parts = [getattr(reward, name, ()) for name in ("prop", "reward", "rewards")]
-    found = [
-        prop for part in parts for one in (part if isinstance(part, tuple) else (part,)) for prop in properties(one)
-    ]
-    return list({prop.name: prop for prop in found}.values())
-
-
 def table(
     sampler: Sampler,
     crystals: Crystals,
     space: CrystalSpace | None = None,
     errors: Sequence[str | None] | None = None,
     names: Sequence[str | None] | None = None,
+    beta: float | None = None,
 ) -> pd.DataFrame:
     """One row a crystal: parameters, the reward's properties, log q and log R, its file and why it has none.
 
@@ -69,6 +58,7 @@ def table(
         space: the constraint under which they were drawn.
         errors: why the atoms of a crystal could not be placed, [B].
         names: names of structure files, [B].
+        beta: the inverse temperature at which they were drawn; None: the reward's own.
 
     Raises:
         RewardError: a reward that breaks its contract on these crystals.
@@ -80,9 +70,9 @@ def table(
             if prop.name not in frame:
                 frame[prop.name] = prop(crystals).cpu().numpy()
                 frame[f"{prop.name}_spread"] = prop.spread(crystals).cpu().numpy()
-        frame["log_q"] = sampler.log_prob(crystals, space=space).cpu().numpy()
+        frame["log_q"] = sampler.log_prob(crystals, space=space, beta=beta).cpu().numpy()
         if sampler.reward is not None:
-            frame["log_r"] = sampler.log_reward(crystals).cpu().numpy()
+            frame["log_r"] = sampler.log_reward(crystals, beta=beta).cpu().numpy()
     frame["file"] = pd.Series(list(names) if names is not None else [None] * len(crystals), dtype="str")
     frame["error"] = pd.Series(list(errors) if errors is not None else [None] * len(crystals), dtype="str")
     return frame

@@ -294,6 +294,14 @@ class Sampler:
         """The reward's own inverse temperature; 1 where it has none."""
         return float(getattr(self.reward, "beta", 1.0))
 
+    def check_beta(self, beta: float | None) -> None:
+        """Refuse what `sample` would refuse.
+
+        Raises:
+            RewardError: an inverse temperature that the sampler was not trained for.
+        """
+        self._level(beta)
+
     def _level(self, beta: float | None) -> float | None:
         """An inverse temperature in units of the reward's own; None for a sampler that is not conditioned."""
         if self.betas is None:

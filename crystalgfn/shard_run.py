@@ -17,7 +17,8 @@ from tqdm import tqdm
 
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import ShardError
-from crystalgfn.results import properties, table
+from crystalgfn.results import table
+from crystalgfn.rewards.base import properties
 from crystalgfn.sampler import ResamplingWarning, Sampler
 from crystalgfn.shards import FOLDER, MANIFEST, Damaged, Manifest, open_shard, shard_path, write_shard
 
@@ -45,6 +46,7 @@ class ShardRun:
         seed: the run's; that of a shard follows from it and the shard's number.
         shard: (i, k): this process writes the shards whose number leaves i when divided by k.
         name: what the manifest calls the sampler; what counts is its content.
+        beta: the inverse temperature, for a sampler that was trained for a range of them; None: the reward's own.
 
     Attributes:
         manifest: what run this is.
@@ -54,6 +56,7 @@ class ShardRun:
     Raises:
         ShardError: sizes that mean nothing, or a folder that holds a run with other settings.
         EmptySpace: the constraint leaves nothing.
+        RewardError: an inverse temperature that the sampler was not trained for.
         CheckpointError: the manifest cannot be written.
     """
 
@@ -68,14 +71,16 @@ class ShardRun:
         seed: int = 0,
         shard: Sequence[int] = (0, 1),
         name: str | None = None,
+        beta: float | None = None,
     ) -> None:
         for key, value in {"n": n, "shard_size": shard_size}.items():
             if value < 1:
                 raise ShardError(f"{key}={value}: give a number of crystals of at least 1")
         if len(shard) != 2 or not all(type(x) is int for x in shard) or not 0 <= shard[0] < shard[1]:
             raise ShardError(f"shard={list(shard)}: give [i,k] with 0 <= i < k, for process i of k")
+        sampler.check_beta(beta)
         narrowed = sampler.narrow(space)
-        self.sampler, self.out, self.resample, self.seed = sampler, Path(out), resample, seed
+        self.sampler, self.out, self.resample, self.seed, self.beta = sampler, Path(out), resample, seed, beta
         self.space = None if space is None else narrowed
         settings = {
             "sampler": fingerprint(sampler),
@@ -87,6 +92,8 @@ class ShardRun:
             "device": sampler.device.type,
             "versions": {one: version(one) for one in ("crystalgfn", "torch")},
         }
+        if beta is not None:
+            settings["beta"] = float(beta)
         self.manifest = Manifest(name, json.loads(json.dumps(settings)))
         self.own = range(shard[0], self.manifest.n_shards, shard[1])
         self.done: set[int] = set()
@@ -137,8 +144,11 @@ class ShardRun:
 
     def _write(self, i: int) -> None:
         rows, seed = self.manifest.rows(i), shard_seed(self.seed, i)
-        crystals = self.sampler.sample(rows, space=self.space, resample=self.resample, seed=seed)
-        parts = [table(self.sampler, crystals[start : start + ROWS], self.space) for start in range(0, rows, ROWS)]
+        crystals = self.sampler.sample(rows, space=self.space, beta=self.beta, resample=self.resample, seed=seed)
+        parts = [
+            table(self.sampler, crystals[start : start + ROWS], self.space, beta=self.beta)
+            for start in range(0, rows, ROWS)
+        ]
         write_shard(self.out, self.manifest, i, crystals, pd.concat(parts, ignore_index=True))
 
 
@@ -152,6 +162,8 @@ def fingerprint(sampler: Sampler) -> str:
     reward = sampler.reward
     config = reward.config() if hasattr(reward, "config") else getattr(reward, "__qualname__", None)
     plain = {"space": sampler.space.to_dict(), "omega": sampler.omega, "reward": config}
+    if sampler.betas is not None:
+        plain["betas"] = sampler.betas
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     modules = [sampler.network, *(prop for prop in properties(reward) if isinstance(prop, torch.nn.Module))]
     states = [{"log_z": sampler.log_z}, *(module.state_dict() for module in modules)]

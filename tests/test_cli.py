@@ -161,6 +161,40 @@ def test_scripts_and_help():
         assert not err
 
 
+def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
+    import torch
+
+    from crystalgfn import Sampler
+    from crystalgfn.shards import Manifest, read_shards, read_table
+
+    arguments = [*QUICK, "objective=vargrad", "trainer.betas=[0,1]", "steps=6", "trainer.log_every=2"]
+    assert cli.train([*arguments, f"out={tmp_path / 'run'}"]) == 0
+    assert pd.read_csv(tmp_path / "run" / "metrics.csv")["log_z"].isna().tolist() == [True] * 3
+    sampler = Sampler.load(tmp_path / "run" / "sampler")
+    assert (sampler.betas, sampler.reward.beta) == ((0.0, 1.0), 0.3)
+    drawn = sampler.sample(15, beta=0.1, seed=0)
+    common = [f"sampler={tmp_path / 'run' / 'sampler'}", "n=15", "structures=false", "picture=false", "diagnostics=9"]
+    capsys.readouterr()
+    assert cli.sample([*common, "beta=0.1", f"out={tmp_path / 'cool'}"]) == 0
+    assert "at beta 0.1: ESS" in capsys.readouterr().out
+    frame = pd.read_parquet(tmp_path / "cool" / "table.parquet")
+    assert frame["formula"].tolist() == drawn.formulas()
+    assert torch.tensor(frame["log_r"].to_numpy()).allclose(sampler.log_reward(drawn, beta=0.1))
+    assert torch.tensor(frame["log_q"].to_numpy()).allclose(sampler.log_prob(drawn, beta=0.1))
+    assert not torch.tensor(frame["log_r"].to_numpy()).allclose(sampler.log_reward(drawn))
+
+    shards = [*common, "shard_size=10", "progress=false", f"out={tmp_path / 'shards'}"]
+    assert cli.sample([*shards, "beta=0.1"]) == 0
+    assert Manifest.read(tmp_path / "shards").settings["beta"] == 0.1
+    first = next(read_shards(tmp_path / "shards"))
+    log_r = read_table(tmp_path / "shards", ["log_r"])["log_r"].to_numpy()[:10]
+    assert torch.tensor(log_r).allclose(sampler.log_reward(first, beta=0.1))
+    assert "beta: 0.1 there, null here" in failure(cli.sample, shards, capsys)
+    said = failure(cli.sample, [*common, "beta=0.4", f"out={tmp_path / 'hot'}"], capsys)
+    assert "from 0 to 0.3" in said
+    assert not (tmp_path / "hot").exists()
+
+
 # ---- mistakes -----------------------------------------------------------------------------------------------------
 
 
@@ -194,6 +228,8 @@ def test_scripts_and_help():
         (["beta=-1"], ["beta", "greater than 0"]),
         (["policy.width=0"], ["width", "at least 1"]),
         (["objective.huber=-1"], ["huber", "above 0"]),
+        (["trainer.betas=[0,1]"], ["TrajectoryBalance", "VarGrad"]),
+        (["trainer.betas=[1,0]"], ["betas=[1, 0]", "rising"]),
         (["strata=[0.5]"], ["strata", "share"]),
         (["strata=most"], ["strata", "default"]),
         (["device=cuda:99"], ["cuda:99"]),
@@ -259,6 +295,8 @@ def test_a_resumed_run_keeps_its_settings(trained, tmp_path, capsys):
         (["sampler=no-such-sampler"], ["no-such-sampler"]),
         (["n=0"], ["n must be at least 1"]),
         (["n=some"], ["n", "whole number"]),
+        (["beta=2"], ["beta=2", "at beta 0.3 alone"]),
+        (["beta=cold"], ["beta", "a number"]),
         (["elements=[Na]"], ["elements"]),
         (["space_groups=[1]"], ["space_groups"]),
         (["oxidation_states=all"], ["oxidation_states"]),

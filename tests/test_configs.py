@@ -3,6 +3,7 @@
 import dataclasses
 from importlib.resources import files
 
+import pandas as pd
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
@@ -68,11 +69,15 @@ def test_rewards_can_be_built(choice):
 def test_loggers_can_be_built(tmp_path, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "disabled")
     for choice in choices("logger"):
-        overrides = [f"logger={choice}", f"out={tmp_path}"] + ["logger.mode=disabled"] * (choice == "wandb")
+        overrides = [f"logger={choice}", f"out={tmp_path / choice}"] + ["logger.mode=disabled"] * (choice == "wandb")
         logger = instantiate(compose("train", *overrides).logger)
+        logger.resume(0)
         logger.log(1, {"loss": 2.0})
+        logger.table("best", pd.DataFrame({"formula": ["LiF"]}))
         logger.close()
-    assert (tmp_path / "metrics.csv").read_text().split() == ["step,loss", "1,2.0"]
+        if choice != "none":
+            assert (tmp_path / choice / "metrics.csv").read_text().split() == ["step,loss", "1,2.0"]
+            assert (tmp_path / choice / "best.csv").read_text().split() == ["formula", "LiF"]
 
 
 def test_the_published_space():

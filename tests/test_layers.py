@@ -26,7 +26,7 @@ LAYERS = (
         "crystalgfn.visualise",
     ),
     ("crystalgfn.proxies",),
-    ("crystalgfn", "crystalgfn.options", "crystalgfn.benchmark", "crystalgfn.cli"),
+    ("crystalgfn", "crystalgfn.options", "crystalgfn.processes", "crystalgfn.benchmark", "crystalgfn.cli"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

@@ -12,17 +12,20 @@ from typing import Any
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.envs.base import Environment
 from crystalgfn.errors import CheckpointError, TrainingError
 from crystalgfn.gfn import distributed
+from crystalgfn.gfn.best import Keeper
 from crystalgfn.gfn.diagnostics import log_mean_exp, relative_ess
 from crystalgfn.gfn.files import load_tensors, save_tensors
+from crystalgfn.gfn.interrupts import Interrupts
 from crystalgfn.gfn.logging import Logger, NoLogger
 from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.optimizers import Optimizers
+from crystalgfn.gfn.pace import Pace
+from crystalgfn.gfn.progress import NoView, Status, View, live
 from crystalgfn.gfn.scoring import FlowHead, Scored, score
 from crystalgfn.gfn.sources import Batch, Source
 from crystalgfn.gfn.trainer import Trainer
@@ -65,6 +68,8 @@ class TrainingRun:
         folder: where checkpoints go; None: nowhere.
         logger: takes the figures.
         real: real objects that are trained on.
+        best: keeps the best objects.
+        view: shows how it goes; None: a live one where ``trainer.progress`` asks for it.
 
     Raises:
         TrainingError: settings that exclude each other.
@@ -83,6 +88,8 @@ class TrainingRun:
         folder: Path | None = None,
         logger: Logger | None = None,
         real: Crystals | None = None,
+        best: Keeper | None = None,
+        view: View | None = None,
     ) -> None:
         if trainer.betas is not None and objective.learns_log_z:
             raise TrainingError(
@@ -93,13 +100,15 @@ class TrainingRun:
                 f"betas={trainer.betas} with a policy of conditioned={network.config.conditioned}: set both or neither"
             )
         self.env, self.network, self.objective, self.trainer = env, network, objective, trainer
-        self.folder, self.logger = folder, logger or NoLogger()
+        self.folder, self.logger, self.best = folder, logger or NoLogger(), best
+        self.view = view or (live() if trainer.progress and not distributed.rank() else NoView())
         network.matrix_dtype = getattr(torch, trainer.precision)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             flow = FlowHead(network.config.width, tuple(env.heads)) if objective.needs_flows else None
         self.scorer = Scorer(env, network, log_omega, None if flow is None else flow.to(env.device))
-        self.log_z = self.scorer.log_z
+        # an output of the forward pass that the loss does not use would keep DistributedDataParallel waiting
+        self.log_z = self.scorer.log_z.requires_grad_(objective.learns_log_z)
         self._parallel = self.scorer
         if distributed.active():
             # which heads a batch asks for differs, so some parameters have no gradient in some steps
@@ -117,6 +126,8 @@ class TrainingRun:
             for n in range(first, first + trainer.accumulate)
         ]
         self.step, self.elapsed = 0, 0.0
+        self._drawn: list[Batch] = []
+        self._whole = True  # not in the middle of a step
 
     # ---- one step -----------------------------------------------------------------------------------------------
 
@@ -130,19 +141,27 @@ class TrainingRun:
     def take_step(self) -> dict[str, float]:
         """One optimiser step; its figures."""
         progress = self.progress
+        self._whole = False
         self.optimizers.schedule(progress)
         self.optimizers.zero_grad()
+        self._drawn, change = [], torch.zeros_like(self.log_z)
         figures = [
-            self._part(source, self.trainer.epsilon * (1 - progress), last=source is self.sources[-1])
+            self._part(source, self.trainer.epsilon * (1 - progress), change, last=source is self.sources[-1])
             for source in self.sources
         ]
         self.optimizers.step()
+        with torch.no_grad():
+            if self.trainer.betas is None and not self.objective.learns_log_z:
+                self.log_z += distributed.mean(change) / len(self.sources)
+            together = distributed.mean(torch.stack(figures).mean(0))
+            numbers = torch.cat([together, self._log_z_of_all()[None]]).tolist()
         self.step += 1
-        together = distributed.mean(torch.tensor([list(f.values()) for f in figures], dtype=torch.float64).mean(0))
-        return dict(zip(figures[0], together.tolist(), strict=True))
+        self._whole = True
+        loss, log_reward, ess, log_z = numbers
+        return {"loss": loss, "log_z": log_z, "log_reward": log_reward, "ess": ess}
 
-    def _part(self, source: Source, epsilon: float, last: bool) -> dict[str, float]:
-        """Draw one part of the batch and add its gradient."""
+    def _part(self, source: Source, epsilon: float, change: torch.Tensor, last: bool) -> torch.Tensor:
+        """Draw one part of the batch and add its gradient, and to the change of ln Z; its loss, mean ln R and ESS."""
         batches = source.draw(self.network, epsilon)
         if self.step == 0 and source is self.sources[0] and self.trainer.betas is None:
             self._start_log_z(batches)
@@ -162,17 +181,23 @@ class TrainingRun:
             (loss / len(self.sources)).backward()
         drawn = batches[0]
         n = drawn.walked.n
+        self._drawn.append(drawn)
         ratio = scored[0].log_ratio(drawn.log_reward).detach()
         if self.trainer.betas is None and not self.objective.learns_log_z:
-            self._track_log_z(-ratio[drawn.own], drawn.index[drawn.own])
+            self._track_log_z(-ratio[drawn.own], drawn.index[drawn.own], change)
         if source.replay.size:
             source.replay.add(drawn.walked.objects, drawn.plain, -delta[:n].detach())
-        return {
-            "loss": float(loss.detach()),
-            "log_z": float(log_z.detach()[index.mode().values]) if self.trainer.betas is None else float("nan"),
-            "log_reward": float(drawn.plain[drawn.own].mean()),
-            "ess": float(relative_ess(-delta[:n][drawn.own].detach())),
-        }
+        ess = relative_ess(-delta[:n].detach()[drawn.own])
+        return torch.stack([loss.detach().double(), drawn.plain[drawn.own].mean(), ess.double()])
+
+    @torch.no_grad()
+    def _log_z_of_all(self) -> torch.Tensor:
+        """ln Z, averaged over the strata as they are given; NaN where there are many temperatures."""
+        if self.trainer.betas is not None:
+            return torch.full((), torch.nan, dtype=torch.float64, device=self.env.device)
+        if self.scorer.log_omega is None:
+            return self.log_z[0]
+        return (self.scorer.log_omega.exp() * self.log_z).sum()
 
     @torch.no_grad()
     def _start_log_z(self, batches: list[Batch]) -> None:
@@ -187,57 +212,80 @@ class TrainingRun:
         self.log_z.copy_(distributed.from_first(self.log_z.clone()))
 
     @torch.no_grad()
-    def _track_log_z(self, log_weight: torch.Tensor, index: torch.Tensor) -> None:
+    def _track_log_z(self, log_weight: torch.Tensor, index: torch.Tensor, change: torch.Tensor) -> None:
         """A running mean for objectives that do not learn ln Z."""
-        change = torch.zeros_like(self.log_z)
         for s in range(len(self.log_z)):
             here = index == s
             if bool(here.any()):
-                change[s] = 0.05 * (log_weight[here].mean() - self.log_z[s])
-        self.log_z += distributed.mean(change) / len(self.sources)
+                change[s] += 0.05 * (log_weight[here].mean() - self.log_z[s])
 
     # ---- the whole ----------------------------------------------------------------------------------------------
 
     def fit(self) -> None:
-        """Train to the end; Ctrl-C saves a checkpoint (unless there are several processes) and goes on.
+        """Train to the end; Ctrl-C ends it after a whole step, with a checkpoint.
 
         Raises:
             KeyboardInterrupt: after Ctrl-C.
         """
         clock, saved = time.monotonic(), self.elapsed
-        bar = tqdm(
-            total=100.0, initial=100 * self.progress, disable=not self.trainer.progress, desc="training",
-            bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}<{remaining}{postfix}",
-        )  # fmt: skip
+        pace, stopped = Pace(self), False
+        figures: dict[str, float] = {}
         try:
-            while self.progress < 1.0:
-                figures = self.take_step()
-                now = time.monotonic()
-                self.elapsed, clock = self._clock(self.elapsed + now - clock), now
-                if self.step % self.trainer.log_every == 0:
-                    rate = self.step * self.trainer.batch_size / max(self.elapsed, 1e-9)
-                    self.logger.log(self.step, {**figures, "seconds": self.elapsed, "crystals_per_second": rate})
-                    bar.n = 100 * self.progress
-                    bar.set_postfix_str(
-                        f"loss {figures['loss']:.3g}, ln R {figures['log_reward']:.2f}, ESS {figures['ess']:.2f}, "
-                        f"{rate:.0f}/s"
-                    )
-                if self.elapsed - saved > self.trainer.checkpoint_seconds:
-                    self.save()
-                    saved = self.elapsed
+            with Interrupts(patient=distributed.active()) as interrupts:
+                while self.progress < 1.0:
+                    figures = self.take_step()
+                    now = time.monotonic()
+                    self.elapsed, interrupted = self._agreed(self.elapsed + now - clock, interrupts.seen)
+                    clock = now
+                    if self.step % self.trainer.log_every == 0:
+                        self._keep_best()
+                        self.logger.log(
+                            self.step, {**figures, "seconds": self.elapsed, "crystals_per_second": pace.lap()}
+                        )
+                    if self.view.due():
+                        self.view.show(self._status(figures, pace))
+                    if interrupted:
+                        stopped = True
+                        raise KeyboardInterrupt
+                    if self.elapsed - saved > self.trainer.checkpoint_seconds:
+                        self.save()
+                        saved = self.elapsed
         except KeyboardInterrupt:
-            if not distributed.active():  # several processes may be in different steps
+            # several processes may be in different steps, unless they have agreed on it
+            if stopped or (self._whole and not distributed.active()):
                 self.save()
             raise
         finally:
-            bar.close()
+            if figures:
+                self.view.show(self._status(figures, pace))
+            self.view.close()
+        self._keep_best()
         self.save()
 
-    def _clock(self, seconds: float) -> float:
-        """The first process's time: all of them have to stop after the same step."""
+    def _agreed(self, seconds: float, interrupts: int) -> tuple[float, bool]:
+        """The first process's time and whether any process was interrupted: all have to stop after the same step."""
         if not distributed.active():
-            return seconds
-        return float(distributed.from_first(torch.tensor(seconds, dtype=torch.float64, device=self.env.device)))
+            return seconds, interrupts > 0
+        mine = [0.0 if distributed.rank() else seconds, float(interrupts)]
+        both = torch.tensor(mine, dtype=torch.float64, device=self.env.device)
+        seconds, interrupts = (distributed.mean(both) * distributed.world_size()).tolist()
+        return seconds, interrupts > 0
+
+    def _keep_best(self) -> None:
+        """Offer what the last step drew to the keeper of the best, and what it keeps in the other processes."""
+        if self.best is None:
+            return
+        for batch in self._drawn:
+            self.best.offer(batch.walked.objects, batch.plain)
+        if distributed.active():
+            for state in distributed.gathered(self.best.state_dict()):
+                self.best.load_state_dict(state)
+
+    def _status(self, figures: dict[str, float], pace: Pace) -> Status:
+        return Status(
+            self.step, self.progress, self.elapsed, pace.left(), pace.rate(), figures,
+            [] if self.best is None else self.best.lines(),
+        )  # fmt: skip
 
     def save(self) -> None:
         """Write the checkpoint aside and rename it; the first process writes for all."""
@@ -246,6 +294,9 @@ class TrainingRun:
         sources = [state for part in distributed.gathered([s.state_dict() for s in self.sources]) for state in part]
         if distributed.rank():
             return
+        best = None if self.best is None else self.best.table()
+        if best is not None and len(best):
+            self.logger.table("best", best)
         save_tensors(
             self.folder / CHECKPOINT,
             {
@@ -256,6 +307,7 @@ class TrainingRun:
                 "sources": sources,
                 "step": self.step,
                 "elapsed": self.elapsed,
+                "best": {} if self.best is None else self.best.state_dict(),
             },
         )
 
@@ -287,6 +339,9 @@ class TrainingRun:
         for source, own in zip(self.sources, state["sources"][first:], strict=False):
             source.load_state_dict(own)
         self.step, self.elapsed = state["step"], state["elapsed"]
+        if self.best is not None:
+            self.best.load_state_dict(state.get("best", {}))
+        self.logger.resume(self.step)
 
 
 def _joined(scored: list[Scored]) -> Scored:

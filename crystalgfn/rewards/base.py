@@ -66,6 +66,17 @@ def moved(thing: Any, device: torch.device | str) -> Any:
     return to(device) if callable(to) else thing
 
 
+def properties(reward: Any) -> list[Property]:
+    """The properties that a reward is made of, each once, wherever in it they are."""
+    if isinstance(reward, Property):
+        return [reward]
+    parts = [getattr(reward, name, ()) for name in ("prop", "reward", "rewards")]
+    found = [
+        prop for part in parts for one in (part if isinstance(part, tuple) else (part,)) for prop in properties(one)
+    ]
+    return list({prop.name: prop for prop in found}.values())
+
+
 def evaluate(reward: Any, crystals: Crystals) -> Floats:
     """Log R of ``crystals``, float ``[B]`` and checked: what training calls.
 
