@@ -19,6 +19,13 @@ from crystalgfn.files import write_aside
 from crystalgfn.tables import elements, groups
 
 DRAWN, OTHER = "#1f5a94", "#b8b8b8"
+#: What the columns of a training's log are, where their names do not say it.
+CURVES = {
+    "log_z": "ln Z",
+    "log_reward": "mean ln R",
+    "ess": "ESS of a batch while exploring",
+    "crystals_per_second": "crystals a second",
+}
 SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 
 
@@ -75,7 +82,7 @@ def picture(
 
 
 def curves(metrics: str | Path, path: str | Path) -> None:
-    """A PNG with the columns of a CSV log over the steps, one panel each.
+    """A PNG with the columns of a CSV log over the steps, one panel each but for those without values.
 
     Raises:
         ValueError: a log without steps.
@@ -83,7 +90,9 @@ def curves(metrics: str | Path, path: str | Path) -> None:
     """
     log = pd.read_csv(metrics)
     columns = [
-        name for name in log.columns if name not in ("step", "seconds") and pd.api.types.is_numeric_dtype(log[name])
+        name
+        for name in log.columns
+        if name not in ("step", "seconds") and pd.api.types.is_numeric_dtype(log[name]) and log[name].notna().any()
     ]
     if not columns or not len(log):
         raise ValueError(f"{metrics} holds no steps to draw.")
@@ -100,7 +109,7 @@ def curves(metrics: str | Path, path: str | Path) -> None:
             ax.plot(known["step"], known[name], "o", color=DRAWN)
         if name.endswith("loss") and (known[name] > 0).all():
             ax.set_yscale("log")
-        ax.set_title(name, fontsize=10)
+        ax.set_title(CURVES.get(name, name), fontsize=10)
         ax.set_xlabel("step")
         ax.grid(alpha=0.2)
     for ax in list(figure.axes)[len(columns) :]:

@@ -116,7 +116,9 @@ class WandbLogger:
         if folder is not None:
             Path(folder).mkdir(parents=True, exist_ok=True)
         self._csv = NoLogger() if path is None else CsvLogger(path)
-        self._run = wandb.init(project=project, mode=mode, dir=folder, config=config)
+        # its own copy of what is printed would hold every refreshment of the live view
+        settings = wandb.Settings(console="off")
+        self._run = wandb.init(project=project, mode=mode, dir=folder, config=config, settings=settings)
         self._tables: dict[str, pd.DataFrame] = {}
 
     def resume(self, step: int) -> None:
@@ -137,7 +139,8 @@ class WandbLogger:
         """Finish the run."""
         import wandb
 
-        self._run.log({name: wandb.Table(dataframe=frame) for name, frame in self._tables.items()})
+        if self._tables:
+            self._run.log({name: wandb.Table(dataframe=frame) for name, frame in self._tables.items()})
         self._run.finish()
         self._csv.close()
 

@@ -235,3 +235,39 @@ def test_the_command_line_with_torchrun(tmp_path):
     said, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert torch.load(out / CHECKPOINT)["step"] == done + 2
+
+
+REWARD = """
+import os
+import torch
+
+calls = 0
+
+def breaks(crystals):
+    global calls
+    calls += 1
+    if calls == 4 and os.environ["RANK"] == "1":
+        {what}
+    return torch.zeros(len(crystals))
+"""
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("return torch.full((len(crystals),), float('nan'))", "gives log R = nan"),
+        ("os.kill(os.getpid(), 9)", "another process of this training ended without a word"),
+    ],
+)
+def test_one_process_that_fails_ends_all_with_one_sentence(what, words, tmp_path):
+    (tmp_path / "broken_reward.py").write_text(REWARD.format(what=what))
+    mine = ["~reward", "+reward={_target_: hydra.utils.get_method, path: broken_reward.breaks}"]
+    process = torchrun([*TINY[1:], *mine, "steps=1000000", f"out={tmp_path / 'run'}"], cwd=tmp_path)
+    said, err = process.communicate(timeout=300)
+    assert process.returncode != 0
+    found = lines(err, "error: ")
+    # torchrun may end the other process before it can say that it was left alone
+    assert len(found) == 1 or (len(found) == 0 and "kill" in what), err
+    assert all(words in line for line in found)
+    assert "crystalgfn/gfn" not in err, "no traceback of ours"
+    assert not (tmp_path / "run" / "sampler").exists()
