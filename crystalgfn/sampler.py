@@ -108,7 +108,9 @@ class Sampler:
         reward = self.reward
         if hasattr(reward, "to"):
             reward = reward.to(device)
-        return Sampler(self.space, copy.deepcopy(self.network).to(device), reward, self.omega, self.log_z.cpu(), self.betas)
+        return Sampler(
+            self.space, copy.deepcopy(self.network).to(device), reward, self.omega, self.log_z.cpu(), self.betas
+        )
 
     # ---- drawing ------------------------------------------------------------------------------------------------
 
@@ -174,9 +176,7 @@ class Sampler:
         for start in range(0, max(n, 1), BATCH):
             size = min(BATCH, n - start)
             condition = self._condition(size, level)
-            parts.append(
-                sample_walk(env, self.network, size, 0.0, self.log_omega, generator, False, condition).objects
-            )
+            parts.append(sample_walk(env, self.network, size, 0.0, self.log_omega, generator, False, condition).objects)
         return Crystals.cat(parts)
 
     # ---- likelihoods --------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ class Sampler:
         narrowed = self.narrow(space)
         env = self._environment(narrowed)
         trainer = Trainer(
-            seconds=seconds, learning_rate=5e-4, epsilon=0.02, betas=self.betas, progress=progress,
+            seconds=seconds, batch_size=250, epsilon=0.02, flat_fraction=0.0, betas=self.betas, progress=progress,
             device=str(self.device),
         )  # fmt: skip
         run = TrainingRun(

@@ -12,7 +12,7 @@ from crystalgfn.policy.network import PolicyNetwork
 
 
 class Optimizers:
-    """Adam for everything; or Muon for the matrices of the trunk, whose updates it makes orthogonal, and Adam for the rest.
+    """Adam for everything; or Muon for the matrices of the trunk (its updates are orthogonal) and Adam for the rest.
 
     Args:
         trainer: learning rates and which optimiser.
@@ -25,7 +25,9 @@ class Optimizers:
         self, trainer: Trainer, network: PolicyNetwork, log_z: torch.nn.Parameter, flow: FlowHead | None = None
     ) -> None:
         named = dict(network.named_parameters())
-        matrices = [p for n, p in named.items() if trainer.optimizer == "muon" and n.startswith("blocks") and p.ndim == 2]
+        matrices = [
+            p for n, p in named.items() if trainer.optimizer == "muon" and n.startswith("blocks") and p.ndim == 2
+        ]
         chosen = {id(p) for p in matrices}
         rest = [p for p in named.values() if id(p) not in chosen]
         self.parameters = [*matrices, *rest, *(flow.parameters() if flow is not None else ())]

@@ -19,7 +19,8 @@ class Trainer:
         accumulate: parts that a process takes its share of a batch in, so that less memory is needed.
         learning_rate: of the network, with cosine decay to 0.
         log_z_learning_rate: of ln Z, likewise.
-        optimizer: "adam" (Kingma & Ba 2014), or "muon" (Jordan et al. 2024) for the trunk's matrices and Adam for all else.
+        optimizer: "muon" (Jordan et al. 2024) for the trunk's matrices and Adam (Kingma & Ba 2014) for all else, or
+            "adam" for everything.
         muon_learning_rate: of the matrices under "muon".
         precision: in what the trunk multiplies matrices while training, "bfloat16" or "float32". Samplers always
             multiply in float32.
@@ -40,15 +41,15 @@ class Trainer:
 
     steps: int | None = None
     seconds: float | None = None
-    batch_size: int = 1000
+    batch_size: int = 500
     accumulate: int = 1
     learning_rate: float = 2e-3
     log_z_learning_rate: float = 0.1
-    optimizer: str = "adam"
+    optimizer: str = "muon"
     muon_learning_rate: float = 0.02
     precision: str = "bfloat16"
     epsilon: float = 0.05
-    flat_fraction: float = 0.0
+    flat_fraction: float = 0.05
     flat_exponent: float = 0.2
     replay_fraction: float = 0.0
     replay_size: int = 20_000

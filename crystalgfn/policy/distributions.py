@@ -67,9 +67,7 @@ class TruncatedMixture:
     def tempered(self, exponent: torch.Tensor) -> TruncatedMixture:
         """Weights to the power of an exponent above 0, [rows], and scales divided by it."""
         exponent = exponent.to(self.location.dtype)[:, None]
-        return TruncatedMixture(
-            self.log_weight * exponent, self.location, self.log_scale - exponent.log(), self.pieces
-        )
+        return TruncatedMixture(self.log_weight * exponent, self.location, self.log_scale - exponent.log(), self.pieces)
 
     def _masses(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """ln F_i of each piece [rows, n, pieces], lengths of pieces [rows, pieces] and ln of their sum [rows]."""
