@@ -1,6 +1,7 @@
 """Rewards: callables from crystals to log R, and the properties that they are made of."""
 
 from crystalgfn.rewards.base import Property, Reward, check_reward, describe, evaluate
+from crystalgfn.rewards.packing import Dense, dense, packing_fraction
 from crystalgfn.rewards.properties import PROXIES, Density, Function, VolumePerAtom, function, load_proxy
 from crystalgfn.rewards.transforms import (
     Boltzmann,
@@ -17,6 +18,7 @@ from crystalgfn.rewards.transforms import (
 __all__ = [
     "PROXIES",
     "Boltzmann",
+    "Dense",
     "Density",
     "Floor",
     "Function",
@@ -27,11 +29,13 @@ __all__ = [
     "Weighted",
     "boltzmann",
     "check_reward",
+    "dense",
     "describe",
     "evaluate",
     "floor",
     "function",
     "load_proxy",
+    "packing_fraction",
     "product",
     "target",
     "weighted",
