@@ -228,7 +228,7 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
         (["beta=-1"], ["beta", "greater than 0"]),
         (["policy.width=0"], ["width", "at least 1"]),
         (["objective.huber=-1"], ["huber", "above 0"]),
-        (["trainer.betas=[0,1]"], ["TrajectoryBalance", "VarGrad"]),
+        (["trainer.betas=[0,1]", "objective=trajectory_balance"], ["TrajectoryBalance", "VarGrad"]),
         (["trainer.betas=[1,0]"], ["betas=[1, 0]", "rising"]),
         (["strata=[0.5]"], ["strata", "share"]),
         (["strata=most"], ["strata", "default"]),
