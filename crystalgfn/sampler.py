@@ -35,7 +35,7 @@ BATCH = 4096  # crystals walked at a time
 OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
 LOW_ESS = 0.1
 LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
-LOG_Z_DRAWS = 2000  # crystals from which each is estimated
+LOG_Z_DRAWS = 4000  # crystals from which ln Z is estimated at the end of a training
 
 
 class ResamplingWarning(UserWarning):
@@ -264,20 +264,29 @@ class Sampler:
         """The sampler of a finished training; ln Z of its inverse temperatures are estimated from its own draws."""
         betas = run.trainer.betas
         sampler = cls(space, run.network, reward, omega, run.log_z.detach().cpu(), betas)
-        if betas is not None and sampler.log_omega is not None:
-            grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
-            sampler.log_z = torch.zeros(LOG_Z_POINTS, len(sampler.log_omega), dtype=torch.float64)
-            sampler.log_z = torch.stack([sampler._estimated_log_z(float(level)) for level in grid])
+        if sampler.log_omega is None:
+            return sampler
+        if betas is None:
+            sampler.log_z = sampler._estimated_log_z(None, sampler.log_z)
+            return sampler
+        start = torch.zeros(len(sampler.log_omega), dtype=torch.float64)
+        sampler.log_z = start.expand(LOG_Z_POINTS, -1)  # until it is known
+        grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
+        sampler.log_z = torch.stack([sampler._estimated_log_z(float(level), start) for level in grid])
         return sampler
 
-    def _estimated_log_z(self, level: float) -> torch.Tensor:
-        """ln Z of each number of elements at a level, from importance weights of ``LOG_Z_DRAWS`` draws, [K + 1]."""
+    def _estimated_log_z(self, level: float | None, start: torch.Tensor) -> torch.Tensor:
+        """ln Z of each number of elements, from importance weights of ``LOG_Z_DRAWS`` draws, [K + 1].
+
+        ``start`` stays where a number of elements was not drawn. What training knows of ln Z lags behind, and is a mean
+        of ln w, not the ln of the mean.
+        """
         env = self._environment(self.space)
         crystals = self._draw(env, LOG_Z_DRAWS, torch.Generator(device=self.device).manual_seed(0), level)
-        log_reward = level * evaluate(self.reward, crystals).double()
+        log_reward = evaluate(self.reward, crystals).double() * (1.0 if level is None else level)
         log_weight = log_reward + self.log_omega.to(self.device)[crystals.n_elements]
         log_weight = (log_weight - self._log_prob(env, crystals, level)).cpu()
-        out = torch.zeros(len(self.log_omega), dtype=torch.float64)
+        out = start.clone()
         for k in crystals.n_elements.unique().tolist():
             out[k] = log_mean_exp(log_weight[(crystals.n_elements == k).cpu()])
         return out
