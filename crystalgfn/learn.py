@@ -19,7 +19,7 @@ from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards.base import Reward, evaluate, properties
-from crystalgfn.sampler import Sampler, shipped_strata, strata_weights
+from crystalgfn.sampler import Sampler, given_strata, strata_weights
 
 
 def train(
@@ -64,12 +64,7 @@ def train(
         raise InvalidSpace(
             "device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)"
         )
-    if strata is not None and not isinstance(strata, str):
-        strata = tuple(float(w) for w in strata)
-    elif isinstance(strata, str):
-        if strata != "default":
-            raise InvalidSpace(f"strata={strata!r}: give shares, 'default' or null")
-        strata = shipped_strata()
+    strata = given_strata(strata)
     omega = None if strata is None else strata_weights(space, strata).to(device)
     if hasattr(reward, "to"):
         reward = reward.to(device)

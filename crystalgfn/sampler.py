@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
 from crystalgfn.files import write_aside
-from crystalgfn.gfn.diagnostics import Diagnostics, diagnose, log_mean_exp
+from crystalgfn.gfn.diagnostics import Diagnostics, diagnose, log_mean_exp_of
 from crystalgfn.gfn.objectives import VarGrad
 from crystalgfn.gfn.rollout import replay_walk, sample_walk
 from crystalgfn.gfn.scoring import log_forward
@@ -270,7 +271,6 @@ class Sampler:
             sampler.log_z = sampler._estimated_log_z(None, sampler.log_z)
             return sampler
         start = torch.zeros(len(sampler.log_omega), dtype=torch.float64)
-        sampler.log_z = start.expand(LOG_Z_POINTS, -1)  # until it is known
         grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
         sampler.log_z = torch.stack([sampler._estimated_log_z(float(level), start) for level in grid])
         return sampler
@@ -285,10 +285,10 @@ class Sampler:
         crystals = self._draw(env, LOG_Z_DRAWS, torch.Generator(device=self.device).manual_seed(0), level)
         log_reward = evaluate(self.reward, crystals).double() * (1.0 if level is None else level)
         log_weight = log_reward + self.log_omega.to(self.device)[crystals.n_elements]
-        log_weight = (log_weight - self._log_prob(env, crystals, level)).cpu()
+        log_weight = log_weight - self._log_prob(env, crystals, level)
         out = start.clone()
-        for k in crystals.n_elements.unique().tolist():
-            out[k] = log_mean_exp(log_weight[(crystals.n_elements == k).cpu()])
+        for k, value in log_mean_exp_of(log_weight, crystals.n_elements).items():
+            out[k] = value
         return out
 
     def _environment(self, space: CrystalSpace) -> CrystalEnvironment:
@@ -430,6 +430,19 @@ def strata_weights(space: CrystalSpace, omega: tuple[float, ...]) -> torch.Tenso
         raise InvalidSpace(f"strata={list(omega)} give no share to the numbers of elements that the space has")
     with np.errstate(divide="ignore"):
         return torch.from_numpy(np.log(weights / weights.sum()))
+
+
+def given_strata(strata: Sequence[float] | str | None) -> tuple[float, ...] | None:
+    """Shares as they may be given: numbers, "default" for those of the shipped samplers, or None.
+
+    Raises:
+        InvalidSpace: another word.
+    """
+    if isinstance(strata, str):
+        if strata != "default":
+            raise InvalidSpace(f"strata={strata!r}: give shares, 'default' or null")
+        return shipped_strata()
+    return None if strata is None else tuple(float(share) for share in strata)
 
 
 def shipped_strata() -> tuple[float, ...]:

@@ -10,13 +10,13 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import torch
 from tqdm import tqdm
 
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import ShardError
+from crystalgfn.gfn.seeds import derived_seed
 from crystalgfn.results import table
 from crystalgfn.rewards.base import properties
 from crystalgfn.sampler import ResamplingWarning, Sampler
@@ -143,18 +143,13 @@ class ShardRun:
                 self.done.add(i)
 
     def _write(self, i: int) -> None:
-        rows, seed = self.manifest.rows(i), shard_seed(self.seed, i)
+        rows, seed = self.manifest.rows(i), derived_seed(self.seed, i)
         crystals = self.sampler.sample(rows, space=self.space, beta=self.beta, resample=self.resample, seed=seed)
         parts = [
             table(self.sampler, crystals[start : start + ROWS], self.space, beta=self.beta)
             for start in range(0, rows, ROWS)
         ]
         write_shard(self.out, self.manifest, i, crystals, pd.concat(parts, ignore_index=True))
-
-
-def shard_seed(seed: int, shard: int) -> int:
-    """The seed of a shard: a hash (numpy's SeedSequence) of the run's seed and the shard's number, below 2**63."""
-    return int(np.random.SeedSequence([seed % 2**64, shard]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def fingerprint(sampler: Sampler) -> str:

@@ -18,8 +18,9 @@ import torch
 import crystalgfn as cg
 from crystalgfn import cli, results
 from crystalgfn.errors import ShardError
+from crystalgfn.gfn.seeds import derived_seed
 from crystalgfn.sampler import ResamplingWarning, Sampler
-from crystalgfn.shard_run import ShardRun, ShardWarning, fingerprint, shard_seed
+from crystalgfn.shard_run import ShardRun, ShardWarning, fingerprint
 from crystalgfn.shards import MANIFEST, Manifest, read_shards, read_table, shard_path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -137,7 +138,7 @@ def test_shards_hold_exactly_what_is_drawn(sampler, whole):
     batches = list(read_shards(whole))
     assert [len(batch) for batch in batches] == [12, 12, 12, 12, 2]
     for i, batch in enumerate(batches):
-        drawn = sampler.sample(len(batch), seed=shard_seed(0, i))
+        drawn = sampler.sample(len(batch), seed=derived_seed(0, i))
         for name in ("space_group", "composition", "lattice"):
             assert torch.equal(getattr(batch, name), getattr(drawn, name))
             assert getattr(batch, name).dtype == getattr(drawn, name).dtype
@@ -173,7 +174,7 @@ def test_a_narrowed_and_resampled_run(sampler, tmp_path):
     drawn = Sampler(sampler.space, sampler.network, sampler.reward)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResamplingWarning)
-        second = drawn.sample(10, space=space, resample=True, seed=shard_seed(7, 1))
+        second = drawn.sample(10, space=space, resample=True, seed=derived_seed(7, 1))
     assert torch.equal(crystals[10:20].lattice, second.lattice)
 
 
@@ -190,8 +191,8 @@ def test_a_warning_is_not_repeated_for_every_shard(sampler, tmp_path, monkeypatc
 
 
 def test_seeds_of_shards_are_stable_and_differ():
-    assert (shard_seed(0, 0), shard_seed(0, 1), shard_seed(1, 0)) == SEEDS
-    assert len({shard_seed(seed, i) for seed in (-1, 0, 1, 2, 2**63) for i in range(1000)}) == 5000
+    assert (derived_seed(0, 0), derived_seed(0, 1), derived_seed(1, 0)) == SEEDS
+    assert len({derived_seed(seed, i) for seed in (-1, 0, 1, 2, 2**63) for i in range(1000)}) == 5000
 
 
 # ---- killed and gone on with --------------------------------------------------------------------------------------

@@ -78,6 +78,17 @@ class Crystals:
         """The same crystals on ``device``."""
         return Crystals(self.space_group.to(device), self.composition.to(device), self.lattice.to(device))
 
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The tensors of a checkpoint, compositions as int16."""
+        return {
+            "space_group": self.space_group, "composition": self.composition.to(torch.int16), "lattice": self.lattice,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_state_dict(state: dict[str, torch.Tensor]) -> Crystals:
+        """The crystals of `state_dict`; further entries are passed over."""
+        return Crystals(state["space_group"], state["composition"].long(), state["lattice"])
+
     @staticmethod
     def cat(batches: Sequence[Crystals]) -> Crystals:
         """One batch of several, in order."""

@@ -27,19 +27,16 @@ class Discrete:
     Attributes:
         mask: bool [rows, actions], True where the action may be taken.
         counts: int64 [rows, slots] for the choice of (count, element): actions are slots x elements.
-        log_prior: log weights [rows, actions] that a policy starts from, or None.
     """
 
     mask: Mask
     counts: torch.Tensor | None = None
-    log_prior: torch.Tensor | None = None
 
     def select(self, keep: torch.Tensor) -> Discrete:
         """The options of some of the rows."""
         return Discrete(
             self.mask[keep],
             None if self.counts is None else self.counts[keep],
-            None if self.log_prior is None else self.log_prior[keep],
         )
 
 

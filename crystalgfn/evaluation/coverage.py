@@ -12,9 +12,10 @@ import torch
 from crystalgfn.domain import lattice
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.envs.lattice import ANGLE_UNIT
 from crystalgfn.errors import DataError
-from crystalgfn.gfn.diagnostics import log_mean_exp
-from crystalgfn.gfn.kernels import ANGLE_UNIT, FOLLOWS, FREE_ANGLES
+from crystalgfn.gfn.diagnostics import log_mean_exp, log_mean_exp_of
+from crystalgfn.gfn.kernels import FOLLOWS, FREE_ANGLES
 from crystalgfn.sampler import Sampler
 from crystalgfn.typing import Booleans, Floats
 
@@ -181,8 +182,7 @@ def own_log_z(sampler: Sampler, space: CrystalSpace, beta: float | None, n: int,
     weight = (sampler.log_reward(drawn, beta=beta) - sampler.log_prob(drawn, space=space, beta=beta)).cpu()
     out = {0: float(log_mean_exp(weight))}
     if sampler.log_omega is not None:
-        k = drawn.n_elements.cpu()
-        out |= {int(i): float(log_mean_exp(weight[k == i])) for i in k.unique()}
+        out |= log_mean_exp_of(weight, drawn.n_elements.cpu())
     return out
 
 

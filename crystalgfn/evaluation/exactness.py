@@ -13,7 +13,8 @@ from crystalgfn.envs.grid import HyperGrid
 from crystalgfn.evaluation import quadrature
 from crystalgfn.evaluation.record import markdown
 from crystalgfn.gfn.objectives import Objective, TrajectoryBalance
-from crystalgfn.gfn.training import Trainer, TrainingRun
+from crystalgfn.gfn.trainer import Trainer
+from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.learn import train
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.sampler import Sampler

@@ -22,15 +22,16 @@ from tqdm import tqdm
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import InvalidSpace, RewardError
+from crystalgfn.errors import RewardError
 from crystalgfn.evaluation.floor import MatrixOperations, Rate, matrix_rate, rate, short
 from crystalgfn.evaluation.record import markdown
 from crystalgfn.evaluation.stopwatch import ENVIRONMENT, MASKS, REWARD, SECTIONS, Stopwatch
 from crystalgfn.gfn.objectives import Objective
-from crystalgfn.gfn.training import Trainer, TrainingRun
+from crystalgfn.gfn.trainer import Trainer
+from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards.base import Reward, evaluate
-from crystalgfn.sampler import Sampler, shipped_strata
+from crystalgfn.sampler import Sampler, given_strata
 
 #: Of a policy that shall stay as it is while training steps are timed.
 STANDSTILL = 1e-12
@@ -147,12 +148,7 @@ def untrained(
     seed: int = 0,
 ) -> Sampler:
     """An untrained sampler with a reward; ``strata`` as in `crystalgfn.train`."""
-    if isinstance(strata, str):
-        if strata != "default":
-            raise InvalidSpace(f"strata={strata!r}: give shares, 'default' or null")
-        strata = shipped_strata()
-    omega = None if strata is None else tuple(float(share) for share in strata)
-    sampler = Sampler.untrained(space, seed=seed, omega=omega, policy=policy)
+    sampler = Sampler.untrained(space, seed=seed, omega=given_strata(strata), policy=policy)
     sampler.reward = reward
     return sampler
 

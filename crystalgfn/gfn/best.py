@@ -115,17 +115,12 @@ class BestCrystals:
         """Crystals and ln R."""
         if self.crystals is None:
             return {}
-        c = self.crystals
-        return {
-            "space_group": c.space_group, "composition": c.composition.to(torch.int16), "lattice": c.lattice,
-            "log_reward": self.log_reward,
-        }  # fmt: skip
+        return {**self.crystals.state_dict(), "log_reward": self.log_reward}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """The state of `state_dict`, of this keeper or of another; it is added to what is kept."""
         if state:
-            crystals = Crystals(state["space_group"], state["composition"].long(), state["lattice"])
-            self.offer(crystals, state["log_reward"])
+            self.offer(Crystals.from_state_dict(state), state["log_reward"])
 
     @torch.no_grad()
     def _values(self, prop: Property, crystals: Crystals) -> list[float]:

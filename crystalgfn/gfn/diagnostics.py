@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Floats, Integers
 
 
 def relative_ess(log_weight: Floats) -> torch.Tensor:
@@ -18,6 +18,11 @@ def relative_ess(log_weight: Floats) -> torch.Tensor:
 def log_mean_exp(log_weight: Floats) -> torch.Tensor:
     """ln of the mean of weights given as ln, [B] -> scalar."""
     return log_weight.logsumexp(0) - math.log(len(log_weight))
+
+
+def log_mean_exp_of(log_weight: Floats, group: Integers) -> dict[int, float]:
+    """`log_mean_exp` of each group that occurs; weights and groups [B] -> {group: ln of the mean weight}."""
+    return {int(g): float(log_mean_exp(log_weight[group == g])) for g in group.unique()}
 
 
 @dataclass(frozen=True)

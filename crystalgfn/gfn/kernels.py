@@ -27,6 +27,7 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.base import Observation, Options
 from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.envs.lattice import ANGLE_UNIT
 from crystalgfn.gfn.rollout import policy_choice, sample_walk, walk
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyNetwork
@@ -37,7 +38,6 @@ KERNELS = ("regenerate", "lattice", "elements", "counts", "group")
 BATCH = 4096  # crystals walked at a time
 REACH = 6  # places in the order of electronegativity that a nearby element is away, at most
 MOST_ATOMS = 3  # by which a count goes up or down, at most
-ANGLE_UNIT = 60.0  # degrees: the unit of angles in the reference measure
 SAME = 1e-7  # relative: a cell that a forced walk moved by more was outside the space
 
 #: The length that each of a, b, c follows, and the free angles, for each kind of lattice.

@@ -57,14 +57,10 @@ class Replay:
         """Its contents as tensors."""
         if self.crystals is None:
             return {}
-        c = self.crystals
-        return {
-            "space_group": c.space_group, "composition": c.composition.to(torch.int16), "lattice": c.lattice,
-            "log_reward": self.log_reward, "weight": self.weight,
-        }  # fmt: skip
+        return {**self.crystals.state_dict(), "log_reward": self.log_reward, "weight": self.weight}
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """The contents of `state_dict`."""
         if state:
-            self.crystals = Crystals(state["space_group"], state["composition"].long(), state["lattice"])
+            self.crystals = Crystals.from_state_dict(state)
             self.log_reward, self.weight = state["log_reward"], state["weight"]

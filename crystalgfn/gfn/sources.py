@@ -6,13 +6,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.envs.base import Environment
 from crystalgfn.gfn.replay import Replay
 from crystalgfn.gfn.rollout import Walk, replay_walk, sample_walk
+from crystalgfn.gfn.seeds import derived_seed
 from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.policy.network import PolicyNetwork
 
@@ -70,8 +70,7 @@ class Source:
     ) -> None:
         self.env, self.log_reward, self.trainer = env, log_reward, trainer
         self.size, self.stratum, self.log_omega, self.real = size, stratum, log_omega, real
-        own = int(np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0] >> 1)
-        self.generator = torch.Generator(device=env.device).manual_seed(own)
+        self.generator = torch.Generator(device=env.device).manual_seed(derived_seed(seed, number))
         self.replay = Replay(trainer.replay_size if trainer.replay_fraction > 0 else 0, trainer.replay_bound)
 
     def draw(self, network: PolicyNetwork, epsilon: float) -> list[Batch]:

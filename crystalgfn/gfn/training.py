@@ -18,7 +18,7 @@ from crystalgfn.envs.base import Environment
 from crystalgfn.errors import CheckpointError, TrainingError
 from crystalgfn.gfn import distributed
 from crystalgfn.gfn.best import Keeper
-from crystalgfn.gfn.diagnostics import log_mean_exp, relative_ess
+from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
 from crystalgfn.gfn.files import load_tensors, save_tensors
 from crystalgfn.gfn.interrupts import Interrupts
 from crystalgfn.gfn.logging import Logger, NoLogger
@@ -205,10 +205,8 @@ class TrainingRun:
         scored = [score(self.env, self.network, b.walked, self.scorer.log_omega) for b in batches]
         ratio = torch.cat([s.log_ratio(b.log_reward) for s, b in zip(scored, batches, strict=True)])
         index = torch.cat([b.index for b in batches])
-        for s in range(len(self.log_z)):
-            here = index == s
-            if bool(here.any()):
-                self.log_z[s] = log_mean_exp(-ratio[here])
+        for s, value in log_mean_exp_of(-ratio, index).items():
+            self.log_z[s] = value
         self.log_z.copy_(distributed.from_first(self.log_z.clone()))
 
     @torch.no_grad()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 import torch
 
 from crystalgfn.domain.crystals import Crystals
@@ -20,8 +19,7 @@ MAX_PACKING = 0.70
 
 def packing_fraction(crystals: Crystals) -> Floats:
     """Volume of spheres of the elements' tabulated radii over the volume of the cell, [B]."""
-    radius = np.nan_to_num(np.asarray(elements.RADIUS, dtype=np.float64), nan=1.5)
-    spheres = torch.from_numpy(4 / 3 * np.pi * radius**3).to(crystals.lattice)
+    spheres = torch.tensor(elements.SPHERE_VOLUME).to(crystals.lattice)
     filled = crystals.composition.to(spheres.dtype) @ spheres / crystals.n_atoms
     return filled / crystals.volume_per_atom
 

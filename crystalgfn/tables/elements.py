@@ -20,7 +20,7 @@ import numpy as np
 DATA = Path(__file__).parent / "data"
 
 
-def _constant(values: list, dtype: type) -> np.ndarray:
+def _constant(values: list | np.ndarray, dtype: type) -> np.ndarray:
     array = np.array(values, dtype=dtype)
     array.flags.writeable = False
     return array
@@ -36,6 +36,8 @@ MASS: np.ndarray = _constant(_raw["mass"], np.float64)
 """[118] atomic masses, u."""
 RADIUS: np.ndarray = _constant(_raw["radius"], np.float64)
 """[118] radii in Å, all positive (sources above)."""
+SPHERE_VOLUME: np.ndarray = _constant(4 / 3 * np.pi * RADIUS**3, np.float64)
+"""[118] volumes of spheres of these radii, Å3."""
 ELECTRONEGATIVITY: np.ndarray = _constant(_raw["electronegativity"], np.float64)
 """[118] Pauling's electronegativities (sources of the missing ones above)."""
 METAL: np.ndarray = _constant(_raw["metal"], np.bool_)
