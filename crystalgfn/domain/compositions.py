@@ -10,6 +10,7 @@ balanced are tabulated once, going through the elements from the last to the fir
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,10 +48,11 @@ class CompositionTables:
         finish: int64 [M, S, E, 2, words] packed charge states from which (slot s on element e) can be finished:
             charges reached without and with a split element; the bit behind the last charge of the second row stands
             for "metals only so far".
-        add_plain, add_split: int64 [F, C + 1, W, words] packed rows: the charges from which a charge is reached.
+        plain, split: int64 [F, C + 1, 1 + S] the number of charges that a count of an element can add (without and by
+            a split), then these charges, zero-padded.
         after: [E + 1, E] which elements may follow element e - 1 (row 0: nothing yet): later ones, and none beyond the
             next required one.
-        family: [E] the row of add_plain of each element.
+        family: [E] the row of plain and split of each element.
         metal: [E].
         half_width: charges run from -half_width to half_width; W = 2 half_width + 1.
     """
@@ -64,8 +66,8 @@ class CompositionTables:
     slot_next: np.ndarray
     first: np.ndarray
     finish: np.ndarray
-    add_plain: np.ndarray
-    add_split: np.ndarray
+    plain: np.ndarray
+    split: np.ndarray
     after: np.ndarray
     family: np.ndarray
     metal: np.ndarray
@@ -149,20 +151,21 @@ def build(rules: CompositionRules) -> CompositionTables:
     family = np.array([families.setdefault(_family_key(rules, z), len(families)) for z in rules.zs], dtype=np.int64)
     c_max = int(padded.max(initial=1))
     representative = [rules.zs[list(family).index(f)] for f in range(len(families))]
-    unit = np.eye(2 * half_width + 1, dtype=bool)
-    add_plain, add_split = (
-        np.stack(
-            [
-                np.stack([pack(_behind(add_charges(unit, kind(z, c)).T)) for c in range(c_max + 1)])
-                for z in representative
-            ]
-        )
-        for kind in (lambda z, c: rules.charge.plain(z, c) if c else (), lambda z, c: rules.charge.split(z, c))
-    )
+    plain = _charge_lists(rules.charge.plain, representative, c_max, half_width)
+    split = _charge_lists(rules.charge.split, representative, c_max, half_width)
     return CompositionTables(
         padded, child, low, high, leftover, slot_count, slot_next, first, finish,
-        add_plain, add_split, after, family, np.array(rules.metal), half_width,
+        plain, split, after, family, np.array(rules.metal), half_width,
     )  # fmt: skip
+
+
+def _charge_lists(
+    kind: Callable[[int, int], tuple[int, ...]], zs: list[int], c_max: int, half_width: int
+) -> np.ndarray:
+    """Charges of 0 to c_max atoms of each element that lie within reach of neutral, [F, C + 1, 1 + S]."""
+    lists = [[[q for q in kind(z, c) if abs(q) <= 2 * half_width] if c else [] for c in range(c_max + 1)] for z in zs]
+    longest = max(len(charges) for row in lists for charges in row)
+    return np.array([[[len(q), *q] + [0] * (longest - len(q)) for q in row] for row in lists], dtype=np.int64)
 
 
 def _after(rules: CompositionRules) -> np.ndarray:
