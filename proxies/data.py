@@ -1,13 +1,11 @@
-"""Real crystals with labels, read from Parquet files into the domain that samplers draw from."""
+"""Real crystals with labels, read from files and databases into the domain that samplers draw from."""
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import inspect
 import os
 from dataclasses import dataclass
-from math import gcd
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +16,19 @@ from tqdm import tqdm
 from crystalgfn.domain import crystals as crystals_module
 from crystalgfn.domain import lattice as lattice_module
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import CUBIC, HEXAGONAL, KIND, TETRAGONAL, canonical_lattice
+from crystalgfn.domain.lattice import KIND, canonical_lattice
 from crystalgfn.errors import DataError, InvalidCrystal
 from crystalgfn.files import write_aside
+from crystalgfn.proxies.records import (
+    CELL,
+    UNIQUE_CELL,
+    BadRow,
+    checked_cell,
+    checked_group,
+    gather,
+    reduced,
+    report,
+)
 from crystalgfn.tables.groups import CENTRING
 from crystalgfn.typing import Floats
 
@@ -30,9 +38,6 @@ COLUMNS = {
     "band_gap": ("band_gap", "eV"),
     "energy_above_hull": ("e_above_hull", "eV/atom"),
 }
-CELL = ("a", "b", "c", "alpha", "beta", "gamma")
-#: Without positions the setting of a cell is unknown, so only these kinds, whose conventional cell is unique, are read.
-UNIQUE_CELL = (TETRAGONAL, HEXAGONAL, CUBIC)
 
 
 @dataclass(frozen=True)
@@ -61,47 +66,81 @@ class Rows:
 
 
 def read(
-    path: str | Path, property: str = "formation_energy", cache: str | Path | None = None, progress: bool = True
+    path: str | Path,
+    property: str = "formation_energy",
+    cache: str | Path | None = None,
+    progress: bool = True,
+    *,
+    column: str | None = None,
+    setting: str = "unknown",
+    skip_bad: bool = False,
 ) -> Rows:
-    """Labelled crystals of one Parquet file (columns as in MP-20; see the README of the data).
+    """Labelled crystals of a source (docs/data.md): a file, a folder of CIF files, MatBench, the Materials Project.
 
     Rows with positions are standardised from them (``Crystals.from_structures``, symprec 0.1). Rows without are read
     from their cell where it has only one conventional form (tetragonal, trigonal, hexagonal, cubic), but not where
-    their number of atoms may be that of a centred conventional cell (in MP-20 train it often is). All others are left
-    out, as are rows without a label.
+    their number of atoms may be that of a centred conventional cell (in MP-20 train it often is).
+
+    Of a Parquet file all other rows are left out, as are those without a label and, with a warning, those whose
+    lattice contradicts their group; a formula or group that cannot be is an error. Everywhere else each row that cannot
+    be used is an error.
 
     Args:
-        path: the file.
-        property: a key of ``COLUMNS``.
-        cache: folder for the standardised crystals (default ``$XDG_CACHE_HOME/crystalgfn``); the name of a cached file
-            holds a hash of the data and of the code that made it.
+        path: a ``.parquet``, ``.csv``, ``.tsv`` or extended XYZ file, a folder of CIF files with a table of targets,
+            ``matbench:<task>`` or ``materials_project:<chemical system, formula or identifiers>``.
+        property: a key of ``COLUMNS``, or one of your own, whose ``column`` you name.
+        cache: folder for the standardised crystals of Parquet files (default ``$XDG_CACHE_HOME/crystalgfn``); the name
+            of a cached file holds a hash of the data and of the code that made it.
         progress: whether to show a progress bar; standardising takes about 7 ms a row, once.
+        column: where the label stands; None: where the property usually does.
+        setting: "standard" where all cells are known to be conventional ones in ITA's standard setting (unique axis b,
+            R groups on hexagonal axes) and all numbers of atoms those of primitive cells, so that every row is read;
+            "unknown" otherwise.
+        skip_bad: leave out rows that cannot be used, with a warning, instead of raising.
 
     Raises:
-        DataError: no such file, no such column, or no row with a label.
+        DataError: no such source, no such column, no row with a label, or rows that cannot be used: all of them are
+            named with their place and the reason.
+        NotAvailable: MatBench without matminer.
     """
-    path = Path(path)
-    if property not in COLUMNS:
-        raise DataError(f"no data for the property {property!r}; there are {', '.join(COLUMNS)}")
-    column = COLUMNS[property][0]
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    missing = {"formula", "spacegroup", "n_atoms", *CELL, column} - set(table.columns)
-    if missing:
-        raise DataError(f"{path} has no column {', '.join(sorted(missing))}")
-    crystals, positions = _crystals(table, path, Path(cache) if cache else _cache_folder(), progress)
-    labels = torch.as_tensor(table[column].to_numpy(dtype=np.float64)[positions])
-    known = torch.isfinite(labels).numpy()
-    if not known.any():
-        raise DataError(f"{path} has no row with a value in {column}")
-    filed = zip(table.formula.iloc[positions], table.spacegroup.to_numpy()[positions].tolist(), strict=True)
-    detected = zip(crystals.formulas(), crystals.space_group.tolist(), strict=True)
-    keys = [frozenset((_reduced(f), group) for f, group in pair) for pair in zip(filed, detected, strict=True)]
-    return Rows(crystals, labels, keys)[known]
+    if column is None and property not in COLUMNS:
+        raise DataError(f"no data for the property {property!r}; there are {', '.join(COLUMNS)}, or name its column")
+    if str(path).endswith(".parquet") and setting == "unknown":
+        column = column or COLUMNS[property][0]
+        return _read_parquet(Path(path), column, Path(cache) if cache else _cache_folder(), progress, skip_bad)
+    from crystalgfn.proxies.sources import stream
+
+    entries = tqdm(
+        stream(path, property, column, setting),
+        desc=f"reading {path}",
+        disable=not progress,
+        mininterval=1,
+        leave=False,
+    )
+    records = gather(entries, str(path), skip_bad)
+    labels = torch.tensor([record.label for record in records], dtype=torch.float64)
+    return Rows(Crystals.cat([record.crystal for record in records]), labels, [record.key for record in records])
+
+
+def write(rows: Rows, path: str | Path, column: str = "formation_energy_per_atom") -> None:
+    """A Parquet file of the rows, which ``read(path, ..., setting="standard")`` gives back.
+
+    For what took long to get: a query of the Materials Project, a large folder of CIF files.
+
+    Raises:
+        CheckpointError: the file cannot be written.
+    """
+    lattice = rows.crystals.lattice.double().cpu().numpy()
+    table = pd.DataFrame(
+        {
+            "formula": rows.crystals.formulas(),
+            "spacegroup": rows.crystals.space_group.cpu().numpy(),
+            "n_atoms": rows.crystals.n_atoms.cpu().numpy(),
+            **dict(zip(CELL, lattice.T, strict=True)),
+            column: rows.labels.cpu().numpy(),
+        }
+    )
+    write_aside(Path(path), lambda aside: table.to_parquet(aside))
 
 
 def exclude(rows: Rows, others: Rows) -> Rows:
@@ -127,23 +166,81 @@ def _draw(text: str, seed: int) -> float:
     return int.from_bytes(hashlib.blake2b(f"{seed} {text}".encode(), digest_size=6).digest(), "big") / 2**48
 
 
-@functools.cache
-def _reduced(formula: str) -> str:
-    """A formula with the smallest whole counts and the elements in alphabetical order."""
-    from pymatgen.core import Composition
+def _read_parquet(path: Path, column: str, cache: Path, progress: bool, skip_bad: bool) -> Rows:
+    if not path.is_file():
+        raise DataError(f"there is no data file {path}")
+    try:
+        table = pd.read_parquet(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
+    needed = {"formula", "spacegroup", column}
+    if _positions(table).all():
+        missing = needed - set(table.columns)
+    else:
+        missing = (needed | {"n_atoms", *CELL}) - set(table.columns)
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(sorted(missing))}")
+    if not len(table):
+        raise DataError(f"{path} is empty: it has no row")
+    kept, sound = _sound_rows(table, path, skip_bad)
+    salt = b"" if kept.all() else kept.tobytes()
+    table, sound = table[kept], sound[kept]
+    crystals, positions = _crystals(table, path, cache, progress, salt)
+    labels = torch.as_tensor(pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)[positions])
+    known = torch.isfinite(labels).numpy() & sound[positions]
+    if not known.any():
+        raise DataError(f"{path} has no row with a value in {column}")
+    filed = zip(table.formula.iloc[positions], table.spacegroup.to_numpy()[positions].tolist(), strict=True)
+    detected = zip(crystals.formulas(), crystals.space_group.tolist(), strict=True)
+    keys = [frozenset((reduced(f), group) for f, group in pair) for pair in zip(filed, detected, strict=True)]
+    return Rows(crystals, labels, keys)[known]
 
-    counts = {symbol: round(n) for symbol, n in Composition(formula).get_el_amt_dict().items()}
-    divisor = gcd(*counts.values())
-    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+
+def _positions(table: pd.DataFrame) -> np.ndarray:
+    """Which rows have positions, bool [B]."""
+    known = {"Z", "frac"} <= set(table.columns) and bool({"prim_a", "cell_a"} & set(table.columns))
+    return table["Z"].notna().to_numpy() if known else np.zeros(len(table), dtype=bool)
+
+
+def _sound_rows(table: pd.DataFrame, path: Path, skip_bad: bool) -> tuple[np.ndarray, np.ndarray]:
+    """The rows whose formula and group can be, and those whose lattice agrees with the group, bool [B] each."""
+    positions = _positions(table)
+    bad: dict[int, BadRow] = {}
+    contradictory: dict[int, BadRow] = {}
+    columns = [name for name in ("formula", "spacegroup", *CELL) if name in table]
+    for i, row in enumerate(table[columns].to_dict("records")):
+        try:
+            reduced(row["formula"])
+            group = checked_group(row["spacegroup"])
+        except DataError as error:
+            bad[i] = BadRow(f"row {i}", str(error))
+            continue
+        try:
+            if not positions[i] and KIND[group - 1] in UNIQUE_CELL:
+                checked_cell(row, group)
+        except DataError as error:
+            contradictory[i] = BadRow(f"row {i}", str(error))
+    report(list(bad.values()), len(table), str(path), skip_bad)
+    report(list(contradictory.values()), len(table), str(path), skip_bad=True)
+    kept, sound = np.ones((2, len(table)), dtype=bool)
+    kept[list(bad)] = False
+    sound[list(contradictory)] = False
+    return kept, sound
 
 
 def _cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
 
 
-def _crystals(table: pd.DataFrame, path: Path, folder: Path, progress: bool) -> tuple[Crystals, np.ndarray]:
-    """The crystals of a table and the row that each comes from, from the cache where it has them."""
+def _crystals(
+    table: pd.DataFrame, path: Path, folder: Path, progress: bool, salt: bytes = b""
+) -> tuple[Crystals, np.ndarray]:
+    """The crystals of a table and the row that each comes from, from the cache where it has them.
+
+    ``salt`` tells tables apart that are different parts of one file.
+    """
     digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
+    digest.update(salt)
     for module in (crystals_module, lattice_module):
         digest.update(inspect.getsource(module).encode())
     digest.update(inspect.getsource(_standardise).encode())
