@@ -1,0 +1,196 @@
+"""Labels of proposals: relaxed at fixed cell with CHGNet, the lowest of several candidates where atoms are placed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.proxies.parents import Parents
+from crystalgfn.proxies.proposals import Swaps, Templates, permutations, strained
+from crystalgfn.sampler import Sampler
+from crystalgfn.structures.cells import Cell, conventional, crystals_of, nearest_ratio
+from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.relax import Relaxed, energies, relax
+
+CLOSEST = 0.7
+"""Of the sum of radii; structures with a closer pair are thrown away."""
+MAX_FORCE = 0.1
+"""eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
+SHORT_STEPS, STEPS = 10, 40
+N_CANDIDATES, N_SHORT = 8, 4
+TOO_HIGH = 4.0
+"""eV/atom above the unstrained crystal; strained ones beyond are not relaxed."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """One labelled crystal.
+
+    Attributes:
+        space_group: 1-230.
+        composition: atoms per primitive cell, [118].
+        lattice: canonical, [6].
+        energy: CHGNet's total energy in eV/atom at that lattice, atoms relaxed.
+        change: energy against the unstrained real crystal, NaN where there is none.
+        base: formation energy of that crystal.
+        converged: whether no force is above `MAX_FORCE`.
+        candidates: structures that the energy is the lowest of.
+        placed: whether that one's atoms were placed at random.
+    """
+
+    space_group: int
+    composition: np.ndarray
+    lattice: np.ndarray
+    energy: float
+    change: float
+    base: float
+    converged: bool
+    candidates: int
+    placed: bool
+
+
+class Labeller:
+    """Makes labels, unit by unit; a unit depends on its number and the seed alone."""
+
+    def __init__(self, parents: Parents, held: Parents, seed: int = 0) -> None:
+        """``held`` are crystals whose strained copies only serve to report."""
+        self.seed = seed
+        self.parents, self.held = parents, held
+        self.orders = [np.random.default_rng((seed, k)).permutation(len(p)) for k, p in enumerate((parents, held))]
+        self.space = CrystalSpace()
+        self.swaps = Swaps(parents, self.space)
+        self.templates = Templates(parents)
+        self.samplers: dict[str, Sampler] = {}
+        #: source -> (share of the time, function of a unit's number)
+        self.sources: dict[str, tuple[float, Callable[[int], list[Label]]]] = {
+            "strained": (0.50, lambda k: self._strained(self.parents, self.orders[0], k)),
+            "swapped": (0.15, self._swapped),
+            "placed": (0.10, self._placed),
+            "proposed": (0.22, self._proposed),
+            "held": (0.03, lambda k: self._strained(self.held, self.orders[1], k)),
+        }
+
+    def _strained(self, parents: Parents, order: np.ndarray, k: int, size: int = 8) -> list[Label]:
+        rng = np.random.default_rng((self.seed, 10, k))
+        rows = [int(i) for i in order[k * size : (k + 1) * size] if parents.cell(int(i)) is not None]
+        groups = [[parents.cell(i), *strained(parents.cell(i), rng)] for i in rows]
+        pairs = [(i, cell) for i, group in zip(rows, groups, strict=True) for cell in group]
+        structures = [cell.structure() for _, cell in pairs]
+        start = energies(structures)
+        base = {i: e for (i, _), e in reversed(list(zip(pairs, start, strict=True)))}
+        good = [
+            j
+            for j, (i, _) in enumerate(pairs)
+            if start[j] - base[i] < TOO_HIGH and nearest_ratio(structures[j]) >= CLOSEST
+        ]
+        found = dict(zip(good, relax([structures[j] for j in good], STEPS, max_force=MAX_FORCE), strict=True))
+        labels = []
+        for first in range(0, len(pairs), len(groups[0]) if groups else 1):
+            real = found.get(first)
+            if real is None or not real.converged:
+                continue
+            for j in range(first + 1, first + len(groups[0])):
+                if j in found and found[j].structure is not None:
+                    i, cell = pairs[j]
+                    one = _label(cell, found[j], 1, False)
+                    labels.append(_with_base(one, found[j].energy - real.energy, parents.formation_energy(i)))
+        return labels
+
+    def _swapped(self, k: int, size: int = 6) -> list[Label]:
+        rng = np.random.default_rng((self.seed, 20, k))
+        cells = []
+        while len(cells) < size:
+            parent = self.parents.cell(int(rng.integers(len(self.parents))))
+            cell = parent and self.swaps.draw(parent, rng)
+            if cell is not None:
+                cells.append(cell)
+        return self.lowest(crystals_of(cells), [permutations(cell) for cell in cells], (self.seed, k, 2))
+
+    def _placed(self, k: int, size: int = 6) -> list[Label]:
+        """Random groups and compositions, in cells of about the right volume."""
+        rng = np.random.default_rng((self.seed, 30, k))
+        if "random" not in self.samplers:
+            self.samplers["random"] = Sampler.untrained(self.space, seed=self.seed)
+        drawn = self.samplers["random"].sample(size, seed=int(rng.integers(2**31)))
+        wanted = np.array([self.swaps.expected_volume(row) for row in drawn.composition.numpy()])
+        factor = torch.from_numpy(wanted * np.exp(0.12 * rng.standard_normal(size))) / (drawn.volume / drawn.centring)
+        lattice = drawn.lattice.clone()
+        lattice[:, :3] *= factor[:, None] ** (1 / 3)
+        return self._draws(Crystals(drawn.space_group, drawn.composition, lattice), (self.seed, k, 3))
+
+    def _proposed(self, k: int, size: int = 6) -> list[Label]:
+        """Draws of the shipped sampler of low formation energies."""
+        rng = np.random.default_rng((self.seed, 40, k))
+        if "shipped" not in self.samplers:
+            self.samplers["shipped"] = Sampler.load("formation-energy")
+        drawn = self.samplers["shipped"].sample(size, seed=int(rng.integers(2**31)))
+        return self._draws(drawn, (self.seed, k, 4))
+
+    def _draws(self, drawn: Crystals, seed: tuple[int, int, int]) -> list[Label]:
+        drawn = Crystals(drawn.space_group, drawn.composition, drawn.lattice.double())
+        return self.lowest(drawn, [self.templates.cells(drawn[i]) for i in range(len(drawn))], seed)
+
+    def lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[Label]:
+        """Labels of the crystals for which there is a structure: the lowest of what is given and of `N_CANDIDATES`.
+
+        All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed a little, and the
+        lowest of these to the end.
+
+        Args:
+            crystals: [B].
+            given: for each, structures to try before random placements.
+            seed: of the placements.
+        """
+        number = int(np.random.default_rng(seed).integers(2**31))
+        built = build_structures(crystals, n_candidates=N_CANDIDATES, refiner=None, seed=number, time_limit=1.0)
+        pools: list[list[tuple[Cell, bool]]] = []
+        for i, result in enumerate(built):
+            placed = list(_cells(crystals[i], result.candidates))
+            pools.append([(cell, False) for cell in given[i]] + [(cell, True) for cell in placed])
+        flat = [(i, cell, placed) for i, pool in enumerate(pools) for cell, placed in pool]
+        structures = [cell.structure() for _, cell, _ in flat]
+        apart = [j for j, structure in enumerate(structures) if nearest_ratio(structure) >= CLOSEST]
+        energy = dict(zip(apart, energies([structures[j] for j in apart]), strict=True))
+        chosen = []
+        for i in range(len(crystals)):
+            order = sorted((j for j in apart if flat[j][0] == i and np.isfinite(energy[j])), key=energy.get)
+            known = [j for j in order if not flat[j][2]]
+            chosen += list(dict.fromkeys(order[:N_SHORT] + known[:1]))
+        short = dict(zip(chosen, relax([structures[j] for j in chosen], SHORT_STEPS, max_force=MAX_FORCE), strict=True))
+        best = {}
+        for j in sorted(chosen, key=lambda j: -short[j].energy):
+            best[flat[j][0]] = j  # the lowest comes last
+        going = [j for j in best.values() if not short[j].converged]
+        more = relax([short[j].structure for j in going], STEPS - SHORT_STEPS, max_force=MAX_FORCE)
+        final = {**short, **dict(zip(going, more, strict=True))}
+        counts = np.bincount([flat[j][0] for j in energy if np.isfinite(energy[j])], minlength=len(crystals))
+        return [
+            _label(flat[j][1].with_lattice(crystals.lattice[i].numpy()), final[j], int(counts[i]), flat[j][2])
+            for i, j in best.items()
+        ]
+
+
+def _cells(crystal: Crystals, structures: Sequence) -> Iterator[Cell]:
+    """Primitive cells of placed structures."""
+    lattice = crystal.lattice[0].double().numpy()
+    for structure in structures:
+        numbers = np.array([site.specie.Z for site in structure])
+        cell = conventional(int(crystal.space_group[0]), lattice, structure.frac_coords, numbers)
+        if cell is not None:
+            yield cell
+
+
+def _label(cell: Cell, found: Relaxed, candidates: int, placed: bool) -> Label:
+    return Label(
+        cell.space_group, cell.composition, cell.canonical, found.energy, np.nan, np.nan, found.converged, candidates,
+        placed,
+    )  # fmt: skip
+
+
+def _with_base(label: Label, change: float, base: float) -> Label:
+    return Label(**{**label.__dict__, "change": change, "base": base})
