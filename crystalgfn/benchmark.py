@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.evaluation import exactness, record, throughput
+from crystalgfn.evaluation import exactness, modes, record, throughput
 from crystalgfn.options import OptionError, build, sentence
 from crystalgfn.proxies import data
 from crystalgfn.sampler import Sampler
@@ -29,7 +29,7 @@ def run(config: DictConfig, command: str, check_device: Callable[[str], str]) ->
     Raises:
         OptionError: an unknown task, values that cannot be, or figures that are there already.
     """
-    tasks = {"throughput": _throughput, "exactness": _exactness}
+    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes}
     if config.task not in tasks:
         raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
     out = None if config.out is None else Path(config.out)
@@ -96,3 +96,17 @@ def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[s
         "densities": [asdict(one) for one in masses],
     }
     return exactness.tables(small, grids, masses), figures
+
+
+def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    if config.sampler is None:
+        raise OptionError(
+            "task=modes looks for modes that a trained sampler has dropped: give sampler=<name or folder>."
+        )
+    if config.chains < 1 or config.samples < 1:
+        raise OptionError(f"chains={config.chains} and samples={config.samples}: give numbers above 0 for both.")
+    device = check_device("cpu" if config.devices is None else str(config.devices))
+    sampler = Sampler.load(config.sampler, device=device)
+    real = None if config.real is None else data.read(config.real).crystals
+    result = modes.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
+    return str(result), modes.figures(result)

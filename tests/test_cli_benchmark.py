@@ -59,10 +59,26 @@ def test_exactness_is_printed_and_written(tmp_path, capsys):
     assert all(abs(density["mass"] - 1) < 0.02 for density in figures["densities"])
 
 
+def test_dropped_modes_are_looked_for(tmp_path, capsys):
+    from crystalgfn import CrystalSpace, PolicyConfig, Sampler, rewards
+
+    space = CrystalSpace(elements=["Na", "Cl"], space_groups=[225], n_atoms=(1, 4))
+    sampler = Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2))
+    sampler.reward = rewards.boltzmann(rewards.Density(), 0.01)
+    sampler.save(tmp_path / "sampler")
+    quick = ["samples=500", "chains=64", f"out={tmp_path}"]
+    assert cli.benchmark(["task=modes", f"sampler={tmp_path / 'sampler'}", *quick]) == 0
+    assert "| elements | ln Z from q |" in capsys.readouterr().out
+    (row,) = json.loads((tmp_path / "modes.json").read_text())["log_z"]
+    assert abs(row["log_z_q"] - row["log_z_annealing"]) < 0.5
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["task=speed"], ["speed", "throughput, exactness"]),
+        (["task=speed"], ["speed", "throughput, exactness, modes"]),
+        (["task=modes"], ["sampler=<name or folder>"]),
+        (["task=modes", "sampler=formation-energy", "chains=0"], ["chains=0", "above 0"]),
         (["batch_sizes=[0]"], ["batch_sizes=[0]", "at least 1"]),
         (["batch_sizes=many"], ["batch_sizes", "whole numbers"]),
         (["threads=[]"], ["threads", "at least 1"]),

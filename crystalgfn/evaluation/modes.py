@@ -70,7 +70,7 @@ def check(
     seed: int = 0,
     **options: Any,
 ) -> Check:
-    """Both checks, printed as a small table.
+    """Both checks; the result prints as a small table.
 
     Args:
         sampler: with a reward.
@@ -87,30 +87,11 @@ def check(
         coverage(sampler, one.annealed.crystals, space, jitter=0.0, seed=seed, beta=beta, log_z=known) for one in rows
     ]
     real = None if reals is None else coverage(sampler, reals, space, seed=seed, beta=beta, log_z=known)
-    out = Check(tuple(rows), tuple(found), real)
-    print(out)
-    return out
+    return Check(tuple(rows), tuple(found), real)
 
 
-def modes_task(
-    sampler: Sampler,
-    data: Crystals | None = None,
-    space: Constraint = None,
-    beta: float | None = None,
-    seed: int = 0,
-    **options: Any,
-) -> dict[str, Any]:
-    """`check`, as plain numbers for a JSON file.
-
-    Args:
-        sampler: with a reward.
-        data: real crystals, [B], or None.
-        space: a further constraint.
-        beta: for samplers conditioned on it.
-        seed: of all draws.
-        options: of `compare_log_z`: n, islands, keep, sweeps, n_q, ...
-    """
-    result = check(sampler, data, None, space, beta, seed, **options)
+def figures(result: Check) -> dict[str, Any]:
+    """What `check` found, as plain numbers for a JSON file."""
     rows = [
         {
             "n_elements": one.stratum,
