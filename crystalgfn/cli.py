@@ -118,7 +118,7 @@ def _device(name: str) -> str:
 def _train(config: DictConfig) -> None:
     """One of the processes does all that is written and said; the others only train."""
     import crystalgfn as cg
-    from crystalgfn import results, visualise
+    from crystalgfn import visualise
     from crystalgfn.gfn.logging import NoLogger
     from crystalgfn.gfn.training import CHECKPOINT
     from crystalgfn.proxies import data
@@ -127,7 +127,7 @@ def _train(config: DictConfig) -> None:
     space = cg.CrystalSpace(**options.space_arguments(config.space))
     reward = build(config.reward, "reward")
     if not hasattr(reward, "config"):
-        reward = results.Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
+        reward = cg.rewards.Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
     objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
     strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
     real = None if config.real is None else data.read(config.real).crystals

@@ -17,9 +17,10 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from crystalgfn.errors import CrystalGFNError
+from crystalgfn.rewards import registry
 
 #: Short names of what is set most often in training, beside every argument of CrystalSpace.
 SHORTS = {
@@ -77,6 +78,8 @@ def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path |
         if not Path(config_dir).is_dir():
             raise OptionError(f"--config-dir: there is no folder {str(config_dir)!r}.")
         lines.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
+    rewards = [override.value() for override in parsed if override.key_or_group == "reward"]
+    registry.announce([name for name in rewards if isinstance(name, str)])
     GlobalHydra.instance().clear()
     try:
         with initialize_config_module("crystalgfn.config", version_base="1.3"):
@@ -134,12 +137,14 @@ def build(config: DictConfig, what: str) -> Any:
     """The object that a part of the configuration names by its ``_target_``.
 
     Raises:
-        OptionError: its class cannot be found, or refuses its arguments.
+        OptionError: its class cannot be found, or refuses its arguments, or lacks one.
     """
     if "_target_" not in config:
         raise OptionError(f"{what}: the configuration has no _target_, the dotted path of a class or function.")
     try:
         return instantiate(config, _convert_="all")
+    except MissingMandatoryValue as error:
+        raise OptionError(f"{error.full_key} has no default; give {error.full_key}=<value>.") from error
     except InstantiationException as error:
         cause = root(error)
         raise cause if isinstance(cause, CrystalGFNError) else OptionError(f"{what}: {sentence(cause)}.") from error

@@ -23,8 +23,10 @@ from crystalgfn.proxies.records import (
     CELL,
     UNIQUE_CELL,
     BadRow,
+    atoms_in,
     checked_cell,
     checked_group,
+    checked_multiple,
     gather,
     reduced,
     report,
@@ -81,9 +83,9 @@ def read(
     from their cell where it has only one conventional form (tetragonal, trigonal, hexagonal, cubic), but not where
     their number of atoms may be that of a centred conventional cell (in MP-20 train it often is).
 
-    Of a Parquet file all other rows are left out, as are those without a label and, with a warning, those whose
-    lattice contradicts their group; a formula or group that cannot be is an error. Everywhere else each row that cannot
-    be used is an error.
+    Of a Parquet file all other rows are left out, as are those without a label and, with a warning, those without
+    positions whose lattice contradicts their group or whose number of atoms their formula. A formula or group that
+    cannot be is an error. Everywhere else each row that cannot be used is an error.
 
     Args:
         path: a ``.parquet``, ``.csv``, ``.tsv`` or extended XYZ file, a folder of CIF files with a table of targets,
@@ -192,8 +194,9 @@ def _read_parquet(path: Path, column: str, cache: Path, progress: bool, skip_bad
         raise DataError(f"{path} has no row with a value in {column}")
     filed = zip(table.formula.iloc[positions], table.spacegroup.to_numpy()[positions].tolist(), strict=True)
     detected = zip(crystals.formulas(), crystals.space_group.tolist(), strict=True)
-    keys = [frozenset((reduced(f), group) for f, group in pair) for pair in zip(filed, detected, strict=True)]
-    return Rows(crystals, labels, keys)[known]
+    pairs = [pair for pair, wanted in zip(zip(filed, detected, strict=True), known, strict=True) if wanted]
+    keys = [frozenset((reduced(formula), group) for formula, group in pair) for pair in pairs]
+    return Rows(crystals[known], labels[torch.from_numpy(known)], keys)
 
 
 def _positions(table: pd.DataFrame) -> np.ndarray:
@@ -207,7 +210,7 @@ def _sound_rows(table: pd.DataFrame, path: Path, skip_bad: bool) -> tuple[np.nda
     positions = _positions(table)
     bad: dict[int, BadRow] = {}
     contradictory: dict[int, BadRow] = {}
-    columns = [name for name in ("formula", "spacegroup", *CELL) if name in table]
+    columns = [name for name in ("formula", "spacegroup", "n_atoms", *CELL) if name in table]
     for i, row in enumerate(table[columns].to_dict("records")):
         try:
             reduced(row["formula"])
@@ -218,6 +221,7 @@ def _sound_rows(table: pd.DataFrame, path: Path, skip_bad: bool) -> tuple[np.nda
         try:
             if not positions[i] and KIND[group - 1] in UNIQUE_CELL:
                 checked_cell(row, group)
+                checked_multiple(row["formula"], row["n_atoms"], atoms_in(row["formula"]))
         except DataError as error:
             contradictory[i] = BadRow(f"row {i}", str(error))
     report(list(bad.values()), len(table), str(path), skip_bad)

@@ -253,16 +253,31 @@ def _amounts(formula: Any) -> dict[str, int]:
     return {symbol: round(n) for symbol, n in amounts.items()}
 
 
+def checked_multiple(formula: str, n_atoms: Any, whole: int) -> int:
+    """How many times ``whole`` atoms ``n_atoms`` are.
+
+    Raises:
+        DataError: not a whole number of times.
+    """
+    number = finite(n_atoms, "n_atoms")
+    if number < 1 or number % whole:
+        raise DataError(f"n_atoms is {n_atoms}, which is not a multiple of the {whole} atoms of {formula}")
+    return int(number) // whole
+
+
+def atoms_in(formula: str) -> int:
+    """Atoms in a formula as it is written."""
+    return sum(_amounts(formula).values())
+
+
 def _counts(formula: str, n_atoms: Any) -> tuple[dict[int, int], int]:
     """Atomic numbers with their counts in the primitive cell, and how many times the formula that is."""
     from pymatgen.core import Element
 
     amounts = _amounts(formula)
-    number, whole = finite(n_atoms, "n_atoms"), sum(amounts.values())
-    if number < 1 or number % whole:
-        raise DataError(f"n_atoms is {n_atoms}, which is not a multiple of the {whole} atoms of {formula}")
-    units = int(number) // whole
-    return {Element(symbol).Z: count * units for symbol, count in amounts.items()}, units
+    divisor = math.gcd(*amounts.values())  # Ti2O4 in a cell of 6 atoms is TiO2 twice, and O2 in one of 1 is O
+    units = checked_multiple(formula, n_atoms, sum(amounts.values()) // divisor)
+    return {Element(symbol).Z: count // divisor * units for symbol, count in amounts.items()}, units
 
 
 def _refuse_ambiguous(row: Mapping[str, Any], group: int, units: int) -> None:

@@ -52,6 +52,22 @@ def test_defaults_are_those_of_the_classes():
     assert CrystalSpace(**given) == CrystalSpace()
 
 
+def without_proxies_to_come(config):
+    """The configuration with a density for each proxy that is not shipped yet, and the names of those."""
+    missing = set()
+    for key, node in config.items():
+        if not OmegaConf.is_dict(node):
+            continue
+        name = node.get("name")
+        if node.get("_target_") == "crystalgfn.rewards.load_proxy":
+            if not (files("crystalgfn.proxies") / name / "weights.safetensors").is_file():
+                missing.add(name)
+                config[key] = {"_target_": "crystalgfn.rewards.Density"}
+        else:
+            missing |= without_proxies_to_come(node)
+    return missing
+
+
 @pytest.mark.parametrize("choice", choices("reward"))
 def test_rewards_can_be_built(choice):
     from crystalgfn import check_reward
@@ -59,10 +75,11 @@ def test_rewards_can_be_built(choice):
     from crystalgfn.options import build
 
     config = compose("train", f"reward={choice}").reward
-    if choice == "band_gap":  # wired before its proxy is there
-        with pytest.raises(NotAvailable, match="band_gap"):
-            build(config, "reward")
-        config.prop = {"_target_": "crystalgfn.rewards.Density"}
+    whole = config.copy()
+    missing = without_proxies_to_come(config)
+    if missing:  # wired before its proxies are there
+        with pytest.raises(NotAvailable, match="|".join(missing)):
+            build(whole, "reward")
     check_reward(build(config, "reward"))
 
 

@@ -14,6 +14,7 @@ from hydra.utils import get_method
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import NotAvailable, RewardError
 from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.rewards.base import Property, describe
 from crystalgfn.typing import Floats
 
 #: The proxies that go by a name, with what each predicts.
@@ -99,41 +100,64 @@ class Function(_Exact):
         return self.fn(crystals)
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from; only for functions that can be imported by name.
+        """What hydra rebuilds it from; only for functions with such a method of their own, or a name to import.
 
         Raises:
             RewardError: a lambda or a function defined inside another.
         """
-        path = f"{getattr(self.fn, '__module__', '')}.{getattr(self.fn, '__qualname__', '')}"
-        if "<" in path or path.startswith(("__main__.", ".")) or path.endswith("."):
-            raise RewardError(
-                f"the property {self.name} is computed by {path.strip('.') or self.fn!r}, which cannot be imported by "
-                "name; define it at the top of a module to save it with a sampler."
-            )
-        return {"_target_": "crystalgfn.rewards.function", "fn": path, "name": self.name, "unit": self.unit}
+        fn = describe(self.fn) if hasattr(self.fn, "config") else dotted_path(self.fn, f"property {self.name}")
+        return {"_target_": "crystalgfn.rewards.function", "fn": fn, "name": self.name, "unit": self.unit}
 
 
 def function(fn: Callable | str, name: str, unit: str = "") -> Function:
     """A property from a function of crystals, or from the dotted path of one (as configurations give it)."""
-    if isinstance(fn, str):
-        try:
-            fn = get_method(fn)
-        except Exception as error:
-            raise RewardError(f"function: {fn!r} is not the dotted path of a function: {error}") from error
-    return Function(fn, name, unit)
+    return Function(imported(fn, "function"), name, unit)
 
 
-def load_proxy(name: str | Path) -> EnsembleProxy:
+def dotted_path(fn: Callable, what: str) -> str:
+    """The path by which a function can be imported.
+
+    Raises:
+        RewardError: a lambda, or a function defined inside another or in the program that runs.
+    """
+    path = f"{getattr(fn, '__module__', '')}.{getattr(fn, '__qualname__', '')}"
+    if "<" in path or path.startswith(("__main__.", ".")) or path.endswith("."):
+        raise RewardError(
+            f"the {what} is computed by {path.strip('.') or repr(fn)}, which cannot be imported by name; "
+            "define it at the top of a module to save it with a sampler."
+        )
+    return path
+
+
+def imported(fn: Any, where: str) -> Any:
+    """A function, from its dotted path where it is given by that.
+
+    Raises:
+        RewardError: a path that names no function.
+    """
+    if not isinstance(fn, str):
+        return fn
+    try:
+        return get_method(fn)
+    except Exception as error:
+        raise RewardError(f"{where}: {fn!r} is not the dotted path of a function: {error}") from error
+
+
+def load_proxy(name: str | Path) -> Property:
     """A fitted proxy: a shipped one by name, or a user's own by its folder.
 
     Args:
-        name: "formation_energy", or a folder with ``weights.safetensors`` and ``metrics.json``.
+        name: one of ``PROXIES``, or a folder with ``weights.safetensors`` and ``metrics.json``.
 
     Raises:
         NotAvailable: a proxy whose name is known but which is not shipped yet.
         RewardError: neither a known name nor a folder.
         CheckpointError: weights that are missing, truncated, or of another kind.
     """
+    if str(name) == "energy_above_hull":  # the formation energy's proxy with a fitted hull
+        from crystalgfn.rewards.hull import energy_above_hull
+
+        return energy_above_hull()
     if str(name) in PROXIES:
         folder = Path(str(files("crystalgfn.proxies"))) / str(name)
         if not (folder / "weights.safetensors").is_file():

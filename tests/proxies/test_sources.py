@@ -387,3 +387,14 @@ def test_no_row_of_val_through_matbench(shared_data: Path, tmp_path: Path) -> No
     left = {pair for key in kept.keys for pair in key}
     assert left and not left & {pair for key in held.keys for pair in key}
     assert isinstance(kept.crystals, Crystals)
+
+
+def test_rows_of_parquet_that_could_be_read_wrongly(tmp_path: Path) -> None:
+    """One atom of a formula O2: read by the formula as it is written, its composition would be empty."""
+    lines = [TWO[0], "O2,225,1,4.3,4.3,4.3,90,90,90,0.0"]
+    path = csv(tmp_path, *lines)
+    assert gap(path).crystals.n_atoms.tolist() == [4, 1]
+    pd.read_csv(path).to_parquet(tmp_path / "some.parquet")
+    with pytest.warns(UserWarning, match="row 1: n_atoms is 1, which is not a multiple of the 2 atoms of O2"):
+        rows = gap(tmp_path / "some.parquet", cache=tmp_path / "cache")
+    assert rows.crystals.formulas() == ["ZnO"]

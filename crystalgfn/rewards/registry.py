@@ -1,0 +1,150 @@
+"""Rewards by name: those that are shipped, and those of installed packages (entry points ``crystalgfn.rewards``).
+
+A package offers a class, or a function that returns a reward, in its ``pyproject.toml``::
+
+    [project.entry-points."crystalgfn.rewards"]
+    light = "my_package.rewards:Light"
+
+and it is then ``cg.rewards.load("light", strength=2)`` in Python and ``reward=light reward.strength=2`` on the command
+line.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Sequence
+from importlib.metadata import EntryPoint, entry_points
+from importlib.resources import files
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from crystalgfn.errors import CrystalGFNError, RewardError
+from crystalgfn.rewards.base import Property, Reward
+from crystalgfn.rewards.configured import Configured
+
+GROUP = "crystalgfn.rewards"
+_PLAIN = (int, float, str, bool, type(None))
+
+
+def shipped() -> list[str]:
+    """Names of the rewards that come with crystalgfn: the files in ``config/reward``."""
+    return sorted(path.name.removesuffix(".yaml") for path in _folder().iterdir() if path.name.endswith(".yaml"))
+
+
+def installed() -> dict[str, EntryPoint]:
+    """The rewards of installed packages by name; a shipped reward of the same name comes first.
+
+    Raises:
+        RewardError: two packages that offer different rewards under one name.
+    """
+    found: dict[str, EntryPoint] = {}
+    for point in entry_points(group=GROUP):
+        other = found.setdefault(point.name, point)
+        if other.value != point.value:
+            raise RewardError(
+                f"two packages offer a reward {point.name!r}: {_whose(other)} and {_whose(point)}; uninstall one, or "
+                f"name the class by _target_."
+            )
+    for name in set(found) & set(shipped()):
+        del found[name]
+    return dict(sorted(found.items()))
+
+
+def load(name: str, **arguments: Any) -> Reward:
+    """A reward by its name.
+
+    Args:
+        name: a shipped reward, or one that an installed package offers.
+        **arguments: of the reward, over its defaults.
+
+    Raises:
+        RewardError: no such reward, a package that cannot be imported, or arguments that it does not take.
+    """
+    if name in shipped():
+        return _load_shipped(name, arguments)
+    points = installed()
+    if name not in points:
+        offered = ", ".join([*shipped(), *points])
+        raise RewardError(f"There is no reward {name!r}, neither shipped nor in an installed package: {offered}.")
+    try:
+        reward = _made(points[name])(**arguments)
+    except CrystalGFNError:
+        raise
+    except TypeError as error:
+        raise RewardError(f"The reward {name!r} of {_whose(points[name])} refuses its arguments: {error}.") from error
+    if isinstance(reward, Property) or not callable(reward):
+        kind = "a property" if isinstance(reward, Property) else type(reward).__name__
+        raise RewardError(
+            f"{points[name].value} returns {kind}, not a reward: an entry point of {GROUP} is a class or function that "
+            "returns something callable with crystals."
+        )
+    if callable(getattr(reward, "config", None)):
+        return reward
+    return Configured(reward, {"_target_": "crystalgfn.rewards.load", "name": name, **arguments})
+
+
+def announce(chosen: Sequence[str] = ()) -> None:
+    """Tell hydra of the rewards of installed packages, so that ``reward=<name>`` finds them.
+
+    Args:
+        chosen: names that are going to be used; only those are imported, and their plain defaults can be overridden.
+
+    Raises:
+        RewardError: a chosen one that cannot be imported.
+    """
+    for name, point in installed().items():
+        defaults = _defaults(_made(point)) if name in chosen else {}
+        node = {"_target_": "crystalgfn.rewards.load", "name": name, **defaults}
+        ConfigStore.instance().store(group="reward", name=name, node=node, provider=_whose(point))
+
+
+def _load_shipped(name: str, arguments: dict[str, Any]) -> Reward:
+    config = OmegaConf.create((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    unknown = set(arguments) - set(config)
+    if unknown:
+        known = ", ".join(key for key in config if not key.startswith("_"))
+        raise RewardError(f"The reward {name!r} has no {', '.join(sorted(unknown))}; it has {known}.")
+    try:
+        return instantiate(OmegaConf.merge(config, arguments), _convert_="all")
+    except InstantiationException as error:
+        cause: BaseException = error
+        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
+            cause = cause.__cause__
+        raise cause if isinstance(cause, CrystalGFNError) else RewardError(f"{name}: {cause}") from error
+
+
+def _made(point: EntryPoint) -> Any:
+    try:
+        made = point.load()
+    except Exception as error:  # another package's code: whatever its import raises
+        raise RewardError(
+            f"The reward {point.name!r} of {_whose(point)} cannot be imported: {type(error).__name__}: {error}."
+        ) from error
+    if not callable(made):
+        raise RewardError(f"{point.value} of {_whose(point)} is not a class or function that returns a reward.")
+    return made
+
+
+def _defaults(made: Any) -> dict[str, Any]:
+    """The arguments with plain defaults; those without a default are ``???``, which hydra asks for."""
+    found = {}
+    for name, parameter in inspect.signature(made).parameters.items():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
+            continue
+        if parameter.default is parameter.empty:
+            found[name] = "???"
+        elif isinstance(parameter.default, _PLAIN):
+            found[name] = parameter.default
+    return found
+
+
+def _whose(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.value
+
+
+def _folder() -> Any:
+    return files("crystalgfn.config") / "reward"
