@@ -40,7 +40,8 @@ class Label:
         base: formation energy of that crystal.
         converged: whether no force is above `MAX_FORCE`.
         candidates: structures that the energy is the lowest of.
-        placed: whether that one's atoms were placed at random.
+        given: how many of these came from a real crystal (strained, swapped or a template).
+        placed: whether the lowest was placed at random.
     """
 
     space_group: int
@@ -51,6 +52,7 @@ class Label:
     base: float
     converged: bool
     candidates: int
+    given: int
     placed: bool
 
 
@@ -68,10 +70,10 @@ class Labeller:
         self.samplers: dict[str, Sampler] = {}
         #: source -> (share of the time, function of a unit's number)
         self.sources: dict[str, tuple[float, Callable[[int], list[Label]]]] = {
-            "strained": (0.50, lambda k: self._strained(self.parents, self.orders[0], k)),
-            "swapped": (0.15, self._swapped),
+            "strained": (0.42, lambda k: self._strained(self.parents, self.orders[0], k)),
+            "swapped": (0.17, self._swapped),
             "placed": (0.10, self._placed),
-            "proposed": (0.22, self._proposed),
+            "proposed": (0.28, self._proposed),
             "held": (0.03, lambda k: self._strained(self.held, self.orders[1], k)),
         }
 
@@ -97,7 +99,7 @@ class Labeller:
             for j in range(first + 1, first + len(groups[0])):
                 if j in found and found[j].structure is not None:
                     i, cell = pairs[j]
-                    one = _label(cell, found[j], 1, False)
+                    one = _label(cell, found[j], (1, 1), False)
                     labels.append(_with_base(one, found[j].energy - real.energy, parents.formation_energy(i)))
         return labels
 
@@ -168,9 +170,14 @@ class Labeller:
         going = [j for j in best.values() if not short[j].converged]
         more = relax([short[j].structure for j in going], STEPS - SHORT_STEPS, max_force=MAX_FORCE)
         final = {**short, **dict(zip(going, more, strict=True))}
-        counts = np.bincount([flat[j][0] for j in energy if np.isfinite(energy[j])], minlength=len(crystals))
+        tried: dict[int, list[bool]] = {i: [flat[j][2] for j in energy if flat[j][0] == i] for i in best}
         return [
-            _label(flat[j][1].with_lattice(crystals.lattice[i].numpy()), final[j], int(counts[i]), flat[j][2])
+            _label(
+                flat[j][1].with_lattice(crystals.lattice[i].numpy()),
+                final[j],
+                (len(tried[i]), tried[i].count(False)),
+                flat[j][2],
+            )
             for i, j in best.items()
         ]
 
@@ -185,11 +192,18 @@ def _cells(crystal: Crystals, structures: Sequence) -> Iterator[Cell]:
             yield cell
 
 
-def _label(cell: Cell, found: Relaxed, candidates: int, placed: bool) -> Label:
+def _label(cell: Cell, found: Relaxed, tried: tuple[int, int], placed: bool) -> Label:
     return Label(
-        cell.space_group, cell.composition, cell.canonical, found.energy, np.nan, np.nan, found.converged, candidates,
+        cell.space_group,
+        cell.composition,
+        cell.canonical,
+        found.energy,
+        np.nan,
+        np.nan,
+        found.converged,
+        *tried,
         placed,
-    )  # fmt: skip
+    )
 
 
 def _with_base(label: Label, change: float, base: float) -> Label:

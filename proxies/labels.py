@@ -1,8 +1,9 @@
 """Labels for what databases lack: formation energies of crystals away from equilibrium, computed with CHGNet.
 
 A label is E*(x), the lowest energy over Wyckoff assignments and coordinates at fixed group, composition and lattice,
-on MP-20's scale. Where it may lie lower it is an upper bound. How they are made: `crystalgfn.proxies.labelling`; what
-the shipped ones are: ``labels/README.md``.
+on MP-20's scale. It is an upper bound where the relaxation did not converge, or where no real crystal lent its
+positions and the cell has more than `SMALL` atoms. How labels are made: `crystalgfn.proxies.labelling`; what the
+shipped ones are: ``labels/README.md``.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -31,7 +33,7 @@ VALUE, BOUND, HIGH = 0, 1, 2
 #: Splits: to fit; of a composition that no fit may see; strained crystals of MP-20 val, to report only.
 FIT, HELD, VAL = 0, 1, 2
 CEILING = 1.0  # eV/atom above the hull of the training entries
-ENOUGH = 8  # candidates that make the lowest of them a value
+SMALL = 5  # atoms in a cell that random placement searches well enough for a value
 HELD_SHARE, HELD_SEED = 0.1, 0
 VERSION = 1
 
@@ -97,7 +99,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         DataError: the file is missing, of another version, or is not one of labels.
     """
     try:
-        with np.load(path) as file:
+        with open(path, "rb") as opened, np.load(opened) as file:
             columns = {name: file[name] for name in file.files}
         version = int(columns["version"])
         composition = torch.zeros(len(columns["value"]), 118, dtype=torch.int64)
@@ -109,7 +111,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         crystals = Crystals(group, composition, torch.from_numpy(columns["lattice"]))
         placed = torch.from_numpy(columns["placed"]).bool()
         labels = Labels(crystals, torch.from_numpy(columns["value"]), kind, source, part, placed)
-    except (OSError, ValueError, KeyError, IndexError, EOFError) as error:
+    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with crystalgfn.proxies.make_labels") from error
     if version != VERSION:
         raise DataError(f"{path} holds labels of version {version}, this package reads {VERSION}; make them anew")
@@ -146,7 +148,7 @@ def merge_labels(
     kept = torch.from_numpy(np.isfinite(value) & (own | ~strange))
 
     above = value - _hull(train, taken).energy(crystals).numpy()
-    sure = columns["converged"] & (np.isfinite(relative) | (columns["candidates"] >= ENOUGH))
+    sure = columns["converged"] & ((columns["given"] > 0) | (composition.sum(1).numpy() <= SMALL))
     kind = np.where(above > CEILING, HIGH, np.where(sure, VALUE, BOUND))
     part = np.where(own, VAL, np.where(_held_out(formulas), HELD, FIT))
     names = np.where(own, "strained", columns["source"])
@@ -203,13 +205,13 @@ def _shards(folder: Path) -> dict[str, np.ndarray]:
     paths = sorted(folder.glob("shard-[0-9]*.npz"))
     if not paths:
         raise DataError(f"{folder} holds no shards of labels; make them with crystalgfn.proxies.make_labels")
-    wanted = "space_group composition lattice energy change base converged candidates placed source".split()
+    wanted = "space_group composition lattice energy change base converged candidates given placed source".split()
     parts = []
     for path in paths:
         try:
-            with np.load(path) as file:
+            with open(path, "rb") as opened, np.load(opened) as file:
                 parts.append({name: file[name] for name in wanted})
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path} is not a shard of labels ({error}); remove it") from error
     return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import time
 from collections import Counter
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from tqdm import tqdm
@@ -102,12 +104,17 @@ def _state(folder: Path) -> tuple[Counter, Counter, int]:
     if not shards:
         return Counter(), Counter(), 0
     try:
-        with np.load(shards[-1]) as last:
+        with open(shards[-1], "rb") as opened, np.load(opened) as last:
             table = last["units"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise DataError(f"{shards[-1]} is not a shard of labels ({error}); remove it to go on") from error
     number = int(re.findall(r"\d+", shards[-1].stem)[-1]) + 1
     return Counter({n: int(c) for n, c, _ in table}), Counter({n: float(s) for n, _, s in table}), number
+
+
+def spent_on(folder: Path) -> dict[str, float]:
+    """Seconds that all runs together spent on each source."""
+    return dict(_state(folder)[1])
 
 
 def shards_of(folder: Path) -> list[Path]:
@@ -124,6 +131,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like this, too, a run keeps what it has
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start a job with this one ignored
     make_labels(options.train, options.val, options.folder, 60 * options.minutes, seed=options.seed)
 
 

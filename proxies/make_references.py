@@ -49,9 +49,8 @@ def make_references(
     """
     held = read(val, progress=progress)
     rng = np.random.default_rng(seed)
-    parents = Parents.read(train, frozenset().union(*held.keys))
+    parents, others = Parents.read(train, frozenset().union(*held.keys)), Parents.read(val)
     fitted = fit(*evaluated(parents, rng.permutation(len(parents))[:rows], progress))
-    others = Parents.read(val)
     return replace(fitted, checks=check(fitted, *evaluated(others, rng.permutation(len(others))[:val_rows], progress)))
 
 

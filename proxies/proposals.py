@@ -21,7 +21,7 @@ VOLUME_RANGE = (0.7, 1.5)
 MODULUS, STIFFNESS_RANGE = 144.0, (1.5, 20.0)  # of the rule of thumb in crystalgfn.proxies.strain
 HIGHEST = 1.0  # eV/atom; strains that the rule of thumb puts above are not made
 #: Of the strained copies of one crystal: standard deviation of ln volume (None: log-uniform) and of the shape.
-COPIES = ((None, 0.0), (0.10, 0.04), (0.15, 0.08))
+COPIES = ((None, 0.0), (None, 0.04), (0.12, 0.08))
 SIMILAR, ANY = 0.55, 0.15  # shares of elements replaced by a similar one, and by any
 SWAP_TRIALS = 40
 
@@ -61,10 +61,10 @@ def strain_lattice(
             after[3:] += turn
         if kind == MONOCLINIC:
             after[4] += turn[1]
-    volume, before = (abs(np.linalg.det(cell_matrix(x))) for x in (after, lattice))
+    volume, before = (abs(np.linalg.det(cell_matrix(x.tolist()))) for x in (after, lattice))
     if not volume > 0.5 * before * np.prod(after[:3]) / np.prod(lattice[:3]):  # a shear that would flatten the cell
         after[3:] = lattice[3:]
-        volume = abs(np.linalg.det(cell_matrix(after)))
+        volume = abs(np.linalg.det(cell_matrix(after.tolist())))
     after[:3] *= (factor * before / volume) ** (1 / 3)
     return after
 
@@ -193,7 +193,7 @@ def _element_volumes(parents: Parents) -> np.ndarray:
     table = parents.table
     counts = np.stack([np.bincount(z, minlength=119)[1:119] for z in table.Z]).astype(np.float64)
     cells = table[["prim_a", "prim_b", "prim_c", "prim_alpha", "prim_beta", "prim_gamma"]].to_numpy(dtype=np.float64)
-    volume = np.array([abs(np.linalg.det(cell_matrix(cell))) for cell in cells])
+    volume = np.array([abs(np.linalg.det(cell_matrix(cell.tolist()))) for cell in cells])
     atoms = counts.sum(1)
     shares, mean = counts / atoms[:, None], float((volume / atoms).mean())
     fitted = np.linalg.solve(shares.T @ shares + np.eye(118), shares.T @ (volume / atoms - mean))

@@ -61,7 +61,7 @@ class Cell:
     @property
     def matrix(self) -> np.ndarray:
         """Rows of the primitive cell in Å, [3, 3]."""
-        return primitive_basis(self.space_group) @ cell_matrix(self.lattice)
+        return primitive_basis(self.space_group) @ cell_matrix(self.lattice.tolist())
 
     @property
     def volume_per_atom(self) -> float:
@@ -83,7 +83,9 @@ class Cell:
         return Structure(Lattice(self.matrix), [elements.SYMBOLS[z - 1] for z in self.numbers], self.points)
 
 
-def standardise(lattice: Sequence[float], points: np.ndarray, numbers: np.ndarray, symprec: float = 0.1) -> Cell | None:
+def standardise(
+    lattice: Sequence[float] | np.ndarray, points: np.ndarray, numbers: np.ndarray, symprec: float = 0.1
+) -> Cell | None:
     """Any cell's atoms in the package's setting; None where spglib finds no group.
 
     Args:
@@ -92,7 +94,7 @@ def standardise(lattice: Sequence[float], points: np.ndarray, numbers: np.ndarra
         numbers: atomic numbers [N].
         symprec: of spglib, Å.
     """
-    cell = (cell_matrix(lattice), np.asarray(points, dtype=np.float64), np.asarray(numbers))
+    cell = (cell_matrix([float(x) for x in lattice]), np.asarray(points, dtype=np.float64), np.asarray(numbers))
     found = _dataset(cell, symprec, 0)
     data = found and _dataset(cell, symprec, int(groups.HALL_NUMBER[found.number - 1]))
     if not data:

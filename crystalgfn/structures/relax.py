@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import cache
+from io import StringIO
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -81,15 +83,19 @@ def chgnet() -> Any:
     Raises:
         NotAvailable: CHGNet is not installed.
     """
+    return _load()
+
+
+def _load() -> Any:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             from chgnet.model.model import CHGNet
     except ImportError as error:
-        raise NotAvailable(
-            f"energies need CHGNet ({error}); install it with pip install 'crystalgfn[relax]'"
-        ) from error
-    model = CHGNet.load(use_device="cpu", verbose=False).eval()
+        remedy = "install it with pip install 'crystalgfn[relax]'"
+        raise NotAvailable(f"energies and relaxations need CHGNet ({error}); {remedy}") from error
+    with redirect_stdout(StringIO()):  # it says how many parameters it has
+        model = CHGNet.load(use_device="cpu", verbose=False).eval()
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # only derivatives by positions are wanted, at a third of the cost
     return model
