@@ -3,6 +3,7 @@
 from crystalgfn.rewards.base import Property, Reward, check_reward, describe, evaluate
 from crystalgfn.rewards.chance import Probability, probability
 from crystalgfn.rewards.configured import Configured
+from crystalgfn.rewards.distance import DistanceToData, load_distance
 from crystalgfn.rewards.external import Slow, program, slow
 from crystalgfn.rewards.hull import EnergyAboveHull, Stable, energy_above_hull, stable
 from crystalgfn.rewards.packing import Dense, dense, packing_fraction
@@ -28,6 +29,7 @@ __all__ = [
     "Configured",
     "Dense",
     "Density",
+    "DistanceToData",
     "EnergyAboveHull",
     "Floor",
     "Function",
@@ -51,6 +53,7 @@ __all__ = [
     "function",
     "installed",
     "load",
+    "load_distance",
     "load_proxy",
     "packing_fraction",
     "probability",

@@ -1,0 +1,164 @@
+"""Energy above the convex hull: by how much a crystal is less stable than the best mixture of known compounds."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.proxies.exact_hull import ExactHull
+from crystalgfn.proxies.hull_model import HullModel
+from crystalgfn.rewards.base import Property, describe, moved
+from crystalgfn.rewards.properties import load_proxy
+from crystalgfn.rewards.transforms import _check_number, _check_property
+from crystalgfn.typing import Floats
+
+TABLES = (".parquet", ".csv")
+
+
+@dataclass(frozen=True, eq=False)
+class EnergyAboveHull:
+    """Formation energy minus the convex hull at the composition, eV/atom; a :class:`Property`.
+
+    Negative values claim a compound below the hull of what is known. The spread is that of the energy and that of the
+    hull, added as independent errors.
+
+    Attributes:
+        energy: the formation energy, eV/atom, on the scale of the hull's entries.
+        hull: a fitted hull, or the exact one of entries.
+        source: by which name or path ``config`` refers to the hull, if it can.
+    """
+
+    energy: Property
+    hull: HullModel | ExactHull
+    source: str | None = None
+    name: str = "energy_above_hull"
+    unit: str = "eV/atom"
+
+    def __post_init__(self) -> None:
+        _check_property("energy_above_hull", self.energy)
+
+    def moments(self, crystals: Crystals) -> tuple[Floats, Floats]:
+        """Mean and spread of each crystal, eV/atom."""
+        hull, hull_spread = (part.to(crystals.lattice) for part in self.hull.moments(crystals))
+        # An ensemble gives both from one pass.
+        both = getattr(self.energy, "_moments", None)
+        mean, spread = both(crystals) if both else (self.energy(crystals), self.energy.spread(crystals))
+        return mean - hull, torch.hypot(spread, hull_spread)
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Energy above the hull of each crystal, eV/atom."""
+        return self.energy(crystals) - self.hull.energy(crystals).to(crystals.lattice)
+
+    def spread(self, crystals: Crystals) -> Floats:
+        """How unsure each value is, eV/atom."""
+        return self.moments(crystals)[1]
+
+    def bound(self, crystals: Crystals, k: float) -> Floats:
+        """``mean + k * spread``."""
+        mean, spread = self.moments(crystals)
+        return mean + k * spread
+
+    def to(self, device: torch.device | str) -> EnergyAboveHull:
+        """The same property on ``device``."""
+        return replace(self, energy=moved(self.energy, device), hull=moved(self.hull, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from.
+
+        Raises:
+            RewardError: the hull was not read from a file or folder, so nothing on disk says what it is.
+        """
+        if self.source is None:
+            raise RewardError(
+                "this energy above the hull has entries that are in no file; write them to a Parquet or CSV file "
+                "(formula, formation_energy_per_atom) and pass its path as hull"
+            )
+        target = "crystalgfn.rewards.energy_above_hull"
+        return {"_target_": target, "energy": describe(self.energy), "hull": self.source}
+
+
+def energy_above_hull(
+    energy: Property | str | Path = "formation_energy", hull: HullModel | ExactHull | str | Path = "default"
+) -> EnergyAboveHull:
+    """The property from an energy and a hull.
+
+    Args:
+        energy: the formation energy, or the name or folder of its proxy.
+        hull: "default", the shipped hull; a folder with a fitted one; a Parquet or CSV file of entries (columns
+            ``formula`` and ``formation_energy_per_atom``; rows without an energy are left out), whose exact hull is
+            taken; or the hull itself.
+
+    Raises:
+        DataError: entries that cannot be read.
+        CheckpointError: a fitted hull that is missing or damaged.
+    """
+    energy = load_proxy(energy) if isinstance(energy, str | Path) else energy
+    if not isinstance(hull, str | Path):
+        return EnergyAboveHull(energy, hull)
+    if str(hull) == "default":
+        return EnergyAboveHull(energy, HullModel.load(Path(str(files("crystalgfn.proxies"))) / "hull"), "default")
+    path = Path(hull).resolve()
+    if path.suffix.lower() in TABLES:
+        return EnergyAboveHull(energy, ExactHull.from_entries(path, skip=True), str(path))
+    return EnergyAboveHull(energy, HullModel.load(path), str(path))
+
+
+@dataclass(frozen=True, eq=False)
+class Stable:
+    """``log R = -beta * max(E_hull + k * spread, floor)``: the same reward for all that lies far enough below the hull.
+
+    Attributes:
+        prop: the energy above the hull, eV/atom.
+        beta: per eV/atom, > 0.
+        floor: below it nothing is gained, eV/atom: larger negatives are nearly always the proxy's error.
+        k: how many spreads are added, >= 0.
+    """
+
+    prop: Property
+    beta: float = 20.0
+    floor: float = -0.05
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        _check_property("stable", self.prop)
+        _check_number("stable", "beta", self.beta, positive=True)
+        _check_number("stable", "k", self.k)
+        if isinstance(self.floor, bool) or not math.isfinite(self.floor):
+            raise RewardError(f"stable: floor must be a finite number, eV/atom, not {self.floor!r}.")
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        return -self.beta * self.prop.bound(crystals, self.k).clamp_min(self.floor)
+
+    def with_beta(self, beta: float) -> Stable:
+        """The same reward at another inverse temperature."""
+        return replace(self, beta=beta)
+
+    def to(self, device: torch.device | str) -> Stable:
+        """The same reward on ``device``."""
+        return replace(self, prop=moved(self.prop, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.stable",
+            "beta": self.beta,
+            "floor": self.floor,
+            "k": self.k,
+            "prop": describe(self.prop),
+        }
+
+
+def stable(beta: float = 20.0, floor: float = -0.05, k: float = 1.0, prop: Property | None = None) -> Stable:
+    """Crystals near or below the convex hull; ``prop`` is the shipped energy above the hull unless given.
+
+    See :class:`Stable`; for a hull of your own entries ``prop=energy_above_hull(hull="my_entries.parquet")``.
+    """
+    return Stable(load_proxy("energy_above_hull") if prop is None else prop, beta, floor, k)
