@@ -36,6 +36,7 @@ CEILING = 1.0  # eV/atom above the hull of the training entries
 SMALL = 5  # atoms in a cell that random placement searches well enough for a value
 HELD_SHARE, HELD_SEED = 0.1, 0
 VERSION = 1
+FLAGS = ("kind", "source", "split", "candidates", "placed", "converged")
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,9 @@ class Labels:
         kind: `VALUE`, `BOUND` or `HIGH`, int64 [B].
         source: place in `SOURCES`, int64 [B].
         split: `FIT`, `HELD` or `VAL`, int64 [B].
-        placed: whether the atoms are where random placement had put them before relaxing, bool [B].
+        placed: whether the lowest structure came from random placement, bool [B].
+        converged: whether its atoms came to rest, bool [B].
+        candidates: structures that the value is the lowest of, int64 [B].
     """
 
     crystals: Crystals
@@ -57,6 +60,8 @@ class Labels:
     source: Integers
     split: Integers
     placed: Booleans
+    converged: Booleans
+    candidates: Integers
 
     def __len__(self) -> int:
         return len(self.value)
@@ -83,7 +88,7 @@ class Labels:
             "count": self.crystals.composition[row, column].numpy().astype(np.int8),
             "lattice": self.crystals.lattice.numpy().astype(np.float32),
             "value": self.value.numpy().astype(np.float32),
-            **{name: getattr(self, name).numpy().astype(np.int8) for name in ("kind", "source", "split", "placed")},
+            **{name: getattr(self, name).numpy().astype(np.int8) for name in FLAGS},
         }
         write_aside(Path(path), lambda aside: _save(aside, columns))
 
@@ -105,12 +110,11 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         composition = torch.zeros(len(columns["value"]), 118, dtype=torch.int64)
         row = np.repeat(np.arange(len(composition)), columns["n_elements"])
         composition[row, columns["element"].astype(np.int64) - 1] = torch.from_numpy(columns["count"]).long()
-        group, kind, source, part = (
-            torch.from_numpy(columns[name]).long() for name in ("space_group", "kind", "source", "split")
-        )
+        group = torch.from_numpy(columns["space_group"]).long()
         crystals = Crystals(group, composition, torch.from_numpy(columns["lattice"]))
-        placed = torch.from_numpy(columns["placed"]).bool()
-        labels = Labels(crystals, torch.from_numpy(columns["value"]), kind, source, part, placed)
+        flags = {name: torch.from_numpy(columns[name]).long() for name in FLAGS}
+        flags |= {name: flags[name].bool() for name in ("placed", "converged")}
+        labels = Labels(crystals, torch.from_numpy(columns["value"]), **flags)
     except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with crystalgfn.proxies.make_labels") from error
     if version != VERSION:
@@ -159,6 +163,8 @@ def merge_labels(
         torch.tensor([SOURCES.index(name) for name in names]),
         torch.from_numpy(part),
         torch.from_numpy(columns["placed"]),
+        torch.from_numpy(columns["converged"]),
+        torch.from_numpy(columns["candidates"]).long(),
     )
     return labels[kept]
 

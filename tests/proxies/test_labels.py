@@ -150,13 +150,15 @@ def some():
         torch.tensor([0, 1, 3]),
         torch.tensor([FIT, HELD, VAL]),
         torch.tensor([False, True, False]),
+        torch.tensor([True, True, False]),
+        torch.tensor([1, 11, 8]),
     )
 
 
 def test_a_file_gives_back_what_was_saved(some, tmp_path):
     some.save(tmp_path / "labels.npz")
     again = read_labels(tmp_path / "labels.npz", high=True)
-    for name in ("value", "kind", "source", "split", "placed"):
+    for name in ("value", "kind", "source", "split", "placed", "converged", "candidates"):
         assert torch.equal(getattr(again, name), getattr(some, name)), name
     for name in ("space_group", "composition", "lattice"):
         assert torch.equal(getattr(again.crystals, name), getattr(some.crystals, name)), name
