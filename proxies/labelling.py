@@ -70,10 +70,10 @@ class Labeller:
         self.samplers: dict[str, Sampler] = {}
         #: source -> (share of the time, function of a unit's number)
         self.sources: dict[str, tuple[float, Callable[[int], list[Label]]]] = {
-            "strained": (0.42, lambda k: self._strained(self.parents, self.orders[0], k)),
-            "swapped": (0.17, self._swapped),
-            "placed": (0.10, self._placed),
-            "proposed": (0.28, self._proposed),
+            "strained": (0.40, lambda k: self._strained(self.parents, self.orders[0], k)),
+            "swapped": (0.25, self._swapped),
+            "placed": (0.08, self._placed),
+            "proposed": (0.24, self._proposed),
             "held": (0.03, lambda k: self._strained(self.held, self.orders[1], k)),
         }
 

@@ -35,7 +35,7 @@ def evaluated(
 
 
 def make_references(
-    train: str | Path, val: str | Path, rows: int = 8000, val_rows: int = 2000, seed: int = 0, progress: bool = True
+    train: str | Path, val: str | Path, rows: int = 8000, val_rows: int = 4000, seed: int = 0, progress: bool = True
 ) -> References:
     """References fitted to crystals of ``train`` that share no (formula, group) with ``val``, and checked on ``val``.
 
@@ -60,7 +60,7 @@ def main() -> None:
     parser.add_argument("train", type=Path)
     parser.add_argument("val", type=Path)
     parser.add_argument("--rows", type=int, default=8000)
-    parser.add_argument("--val-rows", type=int, default=2000)
+    parser.add_argument("--val-rows", type=int, default=4000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=Path, default=SHIPPED)
     options = parser.parse_args()

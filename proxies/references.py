@@ -1,10 +1,9 @@
 """One scale for energies: references that turn CHGNet's total energies into formation energies as MP-20 has them.
 
-Per element one number, fitted by ridge regression (with Huber's weights) to E_CHGNet - E_f over real crystals, both in
-eV/atom and at the database's own geometry, with the fractions of the elements as features. No correction of the
-Materials Project is put on top: CHGNet was fitted to corrected energies. The fit that is shipped (``references.json``)
-is of MP-20 training rows without those that share (reduced formula, space group) with the validation split; its errors
-there are in the file.
+Per element one number, fitted by ridge regression to E_CHGNet - E_f over real crystals, both in eV/atom and at the
+database's own geometry, with the fractions of the elements as features. No correction of the Materials Project is put
+on top: CHGNet was fitted to corrected energies. The fit that is shipped (``references.json``) is of MP-20 training rows
+without those that share (reduced formula, space group) with the validation split; its errors there are in the file.
 """
 
 from __future__ import annotations
@@ -22,8 +21,6 @@ from crystalgfn.tables import elements
 
 SHIPPED = Path(__file__).parent / "references.json"
 RIDGE = 1e-3
-HUBER = 0.03  # eV/atom; rows further off (a wrong magnetic state, say) count less, by reweighting in so many rounds
-ROUNDS = 20
 #: Classes of crystals by their most electronegative element, where it is one of these.
 ANIONS = ("F", "O", "Cl", "N", "Br", "I", "S", "Se", "Te", "C", "H", "P", "As", "Sb", "Si", "Ge", "B")
 
@@ -82,11 +79,8 @@ def fit(composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, mode
     seen = shares.any(0)
     shares, target = shares[:, seen], (energy - formation)[good]
     # The ridge pulls towards the mean, which only matters for elements seen a few times.
-    mean, weight = target.mean(), np.ones(len(target))
-    for _ in range(ROUNDS):
-        left = (shares * weight[:, None]).T
-        fitted = mean + np.linalg.solve(left @ shares + RIDGE * np.eye(seen.sum()), left @ (target - mean))
-        weight = np.minimum(1.0, HUBER / np.maximum(np.abs(shares @ fitted - target), 1e-9))
+    mean = target.mean()
+    fitted = mean + np.linalg.solve(shares.T @ shares + RIDGE * np.eye(seen.sum()), shares.T @ (target - mean))
     values = np.full(118, np.nan)
     values[seen] = fitted
     return References(tuple(values.tolist()), model, int(good.sum()), {})
