@@ -54,14 +54,18 @@ def test_defaults_are_those_of_the_classes():
 
 def without_proxies_to_come(config):
     """The configuration with a density for each proxy that is not shipped yet, and the names of those."""
+    from crystalgfn import load_proxy
+    from crystalgfn.errors import NotAvailable
+
     missing = set()
     for key, node in config.items():
         if not OmegaConf.is_dict(node):
             continue
-        name = node.get("name")
         if node.get("_target_") == "crystalgfn.rewards.load_proxy":
-            if not (files("crystalgfn.proxies") / name / "weights.safetensors").is_file():
-                missing.add(name)
+            try:
+                load_proxy(node.name)
+            except NotAvailable:
+                missing.add(node.name)
                 config[key] = {"_target_": "crystalgfn.rewards.Density"}
         else:
             missing |= without_proxies_to_come(node)
