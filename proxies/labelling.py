@@ -97,7 +97,7 @@ class Labeller:
             if real is None or not real.converged:
                 continue
             for j in range(first + 1, first + len(groups[0])):
-                if j in found and found[j].structure is not None:
+                if j in found and _apart(found[j]):
                     i, cell = pairs[j]
                     one = _label(cell, found[j], (1, 1), False)
                     labels.append(_with_base(one, found[j].energy - real.energy, parents.formation_energy(i)))
@@ -165,6 +165,7 @@ class Labeller:
             chosen += list(dict.fromkeys(order[:N_SHORT] + known[:1]))
         short = dict(zip(chosen, relax([structures[j] for j in chosen], SHORT_STEPS, max_force=MAX_FORCE), strict=True))
         best = {}
+        chosen = [j for j in chosen if _apart(short[j])]
         for j in sorted(chosen, key=lambda j: -short[j].energy):
             best[flat[j][0]] = j  # the lowest comes last
         going = [j for j in best.values() if not short[j].converged]
@@ -179,7 +180,13 @@ class Labeller:
                 flat[j][2],
             )
             for i, j in best.items()
+            if _apart(final[j])
         ]
+
+
+def _apart(found: Relaxed) -> bool:
+    """Whether there is a structure and its atoms are still apart."""
+    return found.structure is not None and nearest_ratio(found.structure) >= CLOSEST
 
 
 def _cells(crystal: Crystals, structures: Sequence) -> Iterator[Cell]:
