@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,16 +13,11 @@ from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Swaps, Templates, permutations, strained
 from crystalgfn.sampler import Sampler
-from crystalgfn.structures.cells import Cell, conventional, crystals_of, nearest_ratio
-from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.cells import Cell, crystals_of, nearest_ratio
+from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, apart, lowest_structures
 from crystalgfn.structures.relax import Relaxed, energies, relax
 
-CLOSEST = 0.7
-"""Of the sum of radii; structures with a closer pair are thrown away."""
-MAX_FORCE = 0.1
-"""eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
-SHORT_STEPS, STEPS = 10, 40
-N_CANDIDATES, N_SHORT = 8, 4
+STEPS, N_CANDIDATES = 40, 8
 TOO_HIGH = 4.0
 """eV/atom above the unstrained crystal; strained ones beyond are not relaxed."""
 
@@ -97,10 +92,10 @@ class Labeller:
             if real is None or not real.converged:
                 continue
             for j in range(first + 1, first + len(groups[0])):
-                if j in found and _apart(found[j]):
+                if j in found and apart(found[j]):
                     i, cell = pairs[j]
-                    one = _label(cell, found[j], (1, 1), False)
-                    labels.append(_with_base(one, found[j].energy - real.energy, parents.formation_energy(i)))
+                    change = found[j].energy - real.energy
+                    labels.append(_strained_label(cell, found[j], change, parents.formation_energy(i)))
         return labels
 
     def _swapped(self, k: int, size: int = 6) -> list[Label]:
@@ -111,7 +106,7 @@ class Labeller:
             cell = parent and self.swaps.draw(parent, rng)
             if cell is not None:
                 cells.append(cell)
-        return self.lowest(crystals_of(cells), [permutations(cell) for cell in cells], (self.seed, k, 2))
+        return self._lowest(crystals_of(cells), [permutations(cell) for cell in cells], (self.seed, k, 2))
 
     def _placed(self, k: int, size: int = 6) -> list[Label]:
         """Random groups and compositions, in cells of about the right volume."""
@@ -135,83 +130,25 @@ class Labeller:
 
     def _draws(self, drawn: Crystals, seed: tuple[int, int, int]) -> list[Label]:
         drawn = Crystals(drawn.space_group, drawn.composition, drawn.lattice.double())
-        return self.lowest(drawn, [self.templates.cells(drawn[i]) for i in range(len(drawn))], seed)
+        return self._lowest(drawn, [self.templates.cells(drawn[i]) for i in range(len(drawn))], seed)
 
-    def lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[Label]:
-        """Labels of the crystals for which there is a structure: the lowest of what is given and of `N_CANDIDATES`.
-
-        All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed a little, and the
-        lowest of these to the end.
-
-        Args:
-            crystals: [B].
-            given: for each, structures to try before random placements.
-            seed: of the placements.
-        """
+    def _lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[Label]:
+        """Labels of the crystals for which there is a structure."""
         number = int(np.random.default_rng(seed).integers(2**31))
-        built = build_structures(crystals, n_candidates=N_CANDIDATES, refiner=None, seed=number, time_limit=1.0)
-        pools: list[list[tuple[Cell, bool]]] = []
-        for i, result in enumerate(built):
-            placed = list(_cells(crystals[i], result.candidates))
-            pools.append([(cell, False) for cell in given[i]] + [(cell, True) for cell in placed])
-        flat = [(i, cell, placed) for i, pool in enumerate(pools) for cell, placed in pool]
-        structures = [cell.structure() for _, cell, _ in flat]
-        apart = [j for j, structure in enumerate(structures) if nearest_ratio(structure) >= CLOSEST]
-        energy = dict(zip(apart, energies([structures[j] for j in apart]), strict=True))
-        chosen = []
-        for i in range(len(crystals)):
-            order = sorted((j for j in apart if flat[j][0] == i and np.isfinite(energy[j])), key=energy.get)
-            known = [j for j in order if not flat[j][2]]
-            chosen += list(dict.fromkeys(order[:N_SHORT] + known[:1]))
-        short = dict(zip(chosen, relax([structures[j] for j in chosen], SHORT_STEPS, max_force=MAX_FORCE), strict=True))
-        best = {}
-        chosen = [j for j in chosen if _apart(short[j])]
-        for j in sorted(chosen, key=lambda j: -short[j].energy):
-            best[flat[j][0]] = j  # the lowest comes last
-        going = [j for j in best.values() if not short[j].converged]
-        more = relax([short[j].structure for j in going], STEPS - SHORT_STEPS, max_force=MAX_FORCE)
-        final = {**short, **dict(zip(going, more, strict=True))}
-        tried: dict[int, list[bool]] = {i: [flat[j][2] for j in energy if flat[j][0] == i] for i in best}
+        found = lowest_structures(crystals, given, N_CANDIDATES, STEPS, number)
         return [
-            _label(
-                flat[j][1].with_lattice(crystals.lattice[i].numpy()),
-                final[j],
-                (len(tried[i]), tried[i].count(False)),
-                flat[j][2],
+            Label(
+                int(crystals.space_group[i]),
+                crystals.composition[i].numpy(),
+                crystals.lattice[i].double().numpy(),
+                one.energy, np.nan, np.nan, one.converged, one.candidates, one.given, one.placed,
             )
-            for i, j in best.items()
-            if _apart(final[j])
-        ]
+            for i, one in enumerate(found)
+            if one is not None
+        ]  # fmt: skip
 
 
-def _apart(found: Relaxed) -> bool:
-    """Whether there is a structure and its atoms are still apart."""
-    return found.structure is not None and nearest_ratio(found.structure) >= CLOSEST
-
-
-def _cells(crystal: Crystals, structures: Sequence) -> Iterator[Cell]:
-    """Primitive cells of placed structures."""
-    lattice = crystal.lattice[0].double().numpy()
-    for structure in structures:
-        numbers = np.array([site.specie.Z for site in structure])
-        cell = conventional(int(crystal.space_group[0]), lattice, structure.frac_coords, numbers)
-        if cell is not None:
-            yield cell
-
-
-def _label(cell: Cell, found: Relaxed, tried: tuple[int, int], placed: bool) -> Label:
+def _strained_label(cell: Cell, found: Relaxed, change: float, base: float) -> Label:
     return Label(
-        cell.space_group,
-        cell.composition,
-        cell.canonical,
-        found.energy,
-        np.nan,
-        np.nan,
-        found.converged,
-        *tried,
-        placed,
+        cell.space_group, cell.composition, cell.canonical, found.energy, change, base, found.converged, 1, 1, False
     )
-
-
-def _with_base(label: Label, change: float, base: float) -> Label:
-    return Label(**{**label.__dict__, "change": change, "base": base})

@@ -28,6 +28,7 @@ from crystalgfn.proxies.labels import (
 )
 from crystalgfn.proxies.parents import LATTICE, Parents
 from crystalgfn.proxies.references import References
+from crystalgfn.structures.cells import crystals_of
 from crystalgfn.tables.elements import NUMBER
 
 PRIMITIVE = [3.99, 3.99, 3.99, 60, 60, 60]
@@ -277,23 +278,16 @@ def test_strained_crystals_cost_energy(labeller):
     assert [one.energy for one in again] == pytest.approx([one.energy for one in found], abs=1e-5)
 
 
-def test_the_lowest_of_placements_finds_rock_salt(labeller):
-    cell = labeller.parents.cell(0)
-    from crystalgfn.structures.cells import crystals_of
-    from crystalgfn.structures.relax import energies
-
-    crystals = crystals_of([cell])
-    (found,) = labeller.lowest(crystals, [[]], (0,))
-    assert found.energy == pytest.approx(energies([cell.structure()])[0], abs=1e-3)
-    assert found.placed and found.given == 0
-    (helped,) = labeller.lowest(crystals, [labeller.templates.cells(crystals, without=cell.formula)], (0,))
-    assert helped.given == 1 and helped.energy == pytest.approx(found.energy, abs=1e-3)
+def test_templates_are_other_crystals_in_the_cell_asked_for(labeller):
+    crystals = crystals_of([labeller.parents.cell(0)])
+    (cell,) = labeller.templates.cells(crystals, without="Cl1Na1")  # potassium chloride
+    assert cell.formula == "Cl1Na1" and cell.space_group == 225
+    assert cell.lattice == pytest.approx(crystals.lattice[0].numpy())
+    assert labeller.templates.cells(crystals_of([labeller.held.cell(0)]), without="Cl1Cs1") == []
 
 
 def test_swapped_crystals_are_in_the_space_and_have_a_prototype(labeller):
     rng = np.random.default_rng(0)
-    from crystalgfn.structures.cells import crystals_of
-
     cells = [labeller.swaps.draw(labeller.parents.cell(0), rng) for _ in range(10)]
     cells = [cell for cell in cells if cell is not None]
     assert len(cells) >= 5 and labeller.space.contains(crystals_of(cells)).all()

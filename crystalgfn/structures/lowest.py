@@ -1,0 +1,145 @@
+"""E*(x): the lowest CHGNet energy at fixed group, composition and lattice, over placements and what else is given."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.cells import Cell, conventional, nearest_ratio
+from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.relax import MAX_STEPS, Relaxed, energies, relax
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+CLOSEST = 0.7
+"""Of the sum of radii; structures with a closer pair are thrown away."""
+MAX_FORCE = 0.1
+"""eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
+SHORT_STEPS, N_SHORT = 10, 4
+"""So many of the best candidates are relaxed for so many steps, the lowest of them then to the end."""
+
+
+@dataclass(frozen=True)
+class Lowest:
+    """The lowest structure that was found for a crystal.
+
+    Attributes:
+        structure: its primitive cell.
+        energy: CHGNet's total energy, eV/atom.
+        converged: whether no force is above `MAX_FORCE`.
+        candidates: structures that it is the lowest of.
+        given: how many of these were given, not placed at random.
+        placed: whether the lowest was placed at random.
+    """
+
+    structure: Structure
+    energy: float
+    converged: bool
+    candidates: int
+    given: int
+    placed: bool
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    owner: int
+    structure: Structure
+    placed: bool
+
+
+def lowest_structures(
+    crystals: Crystals,
+    given: Sequence[Sequence[Cell]] | None = None,
+    n_candidates: int = 8,
+    max_steps: int = MAX_STEPS,
+    seed: int = 0,
+    time_limit: float = 1.0,
+) -> list[Lowest | None]:
+    """For each crystal the lowest of its candidates, None where there is none with its atoms apart.
+
+    All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed for `SHORT_STEPS`,
+    and the lowest of these to the end, cell fixed. About 2 s of one core a crystal.
+
+    Measured on 36 real crystals against their own atoms relaxed likewise: the lowest of 8 random placements lies
+    0.19 eV/atom too high in the median (0.57 and 0.84 at the upper quartile and at 90 %; nothing for cells of at most
+    5 atoms), with three templates of other real crystals among the candidates 0.00 (0.07 at 90 %).
+
+    Args:
+        crystals: [B].
+        given: for each crystal structures to try besides random placements, in cells that are the crystal's.
+        n_candidates: random placements of each, at most.
+        max_steps: of relaxing, in all.
+        seed: of the placements.
+        time_limit: seconds for the placements of one crystal.
+
+    Raises:
+        PlacementError: ``given`` is not one list a crystal.
+        NotAvailable: CHGNet is not installed.
+    """
+    if given is None:
+        given = [()] * len(crystals)
+    if len(given) != len(crystals):
+        raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
+    pool = list(_pool(crystals, given, n_candidates, seed, time_limit))
+    values = energies([one.structure for one in pool])
+    chosen = _shortlist(len(crystals), pool, values)
+    short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
+    best: dict[int, tuple[int, Relaxed]] = {}
+    for j, one in zip(chosen, short, strict=True):
+        owner = pool[j].owner
+        if apart(one) and (owner not in best or one.energy < best[owner][1].energy):
+            best[owner] = (j, one)
+    going = [owner for owner, (_, one) in best.items() if not one.converged and max_steps > SHORT_STEPS]
+    more = relax([best[owner][1].structure for owner in going], max_steps - SHORT_STEPS, max_force=MAX_FORCE)
+    for owner, one in zip(going, more, strict=True):
+        best[owner] = (best[owner][0], one)
+    results: list[Lowest | None] = [None] * len(crystals)
+    for owner, (j, one) in best.items():
+        tried = [
+            other.placed for other, value in zip(pool, values, strict=True) if other.owner == owner and value == value
+        ]
+        if apart(one):
+            results[owner] = Lowest(
+                one.structure, one.energy, one.converged, len(tried), tried.count(False), pool[j].placed
+            )
+    return results
+
+
+def _pool(
+    crystals: Crystals, given: Sequence[Sequence[Cell]], n_candidates: int, seed: int, time_limit: float
+) -> Iterator[_Candidate]:
+    """All candidates with their atoms apart, as primitive cells."""
+    built = build_structures(crystals, n_candidates=n_candidates, refiner=None, seed=seed, time_limit=time_limit)
+    for i, result in enumerate(built):
+        lattice = crystals.lattice[i].double().cpu().numpy()
+        cells = [(cell, False) for cell in given[i]]
+        for structure in result.candidates:
+            numbers = np.array([site.specie.Z for site in structure])
+            cell = conventional(int(crystals.space_group[i]), lattice, structure.frac_coords, numbers)
+            if cell is not None:
+                cells.append((cell, True))
+        for cell, placed in cells:
+            structure = cell.structure()
+            if nearest_ratio(structure) >= CLOSEST:
+                yield _Candidate(i, structure, placed)
+
+
+def _shortlist(n: int, pool: list[_Candidate], values: np.ndarray) -> list[int]:
+    """Positions in the pool of those to relax."""
+    chosen = []
+    for owner in range(n):
+        order = [j for j in np.argsort(values).tolist() if pool[j].owner == owner and np.isfinite(values[j])]
+        given = [j for j in order if not pool[j].placed]
+        chosen += list(dict.fromkeys(order[:N_SHORT] + given[:1]))
+    return chosen
+
+
+def apart(found: Relaxed) -> bool:
+    """Whether there is a structure and its atoms are still apart."""
+    return found.structure is not None and nearest_ratio(found.structure) >= CLOSEST
