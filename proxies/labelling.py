@@ -15,7 +15,7 @@ from crystalgfn.proxies.proposals import Swaps, Templates, permutations, straine
 from crystalgfn.sampler import Sampler
 from crystalgfn.structures.cells import Cell, crystals_of, nearest_ratio
 from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, apart, lowest_structures
-from crystalgfn.structures.relax import Relaxed, energies, relax
+from crystalgfn.structures.relax import energies, relax
 
 STEPS, N_CANDIDATES = 40, 8
 TOO_HIGH = 4.0
@@ -54,9 +54,16 @@ class Label:
 class Labeller:
     """Makes labels, unit by unit; a unit depends on its number and the seed alone."""
 
-    def __init__(self, parents: Parents, held: Parents, seed: int = 0) -> None:
-        """``held`` are crystals whose strained copies only serve to report."""
-        self.seed = seed
+    def __init__(self, parents: Parents, held: Parents, seed: int = 0, sampler: str = "formation-energy") -> None:
+        """Make labels of four sources, and of strained copies of ``held``, which only serve to report.
+
+        Args:
+            parents: real crystals to start from.
+            held: others.
+            seed: of all draws.
+            sampler: name or folder of the sampler whose draws are labelled.
+        """
+        self.seed, self.sampler = seed, sampler
         self.parents, self.held = parents, held
         self.orders = [np.random.default_rng((seed, k)).permutation(len(p)) for k, p in enumerate((parents, held))]
         self.space = CrystalSpace()
@@ -74,29 +81,12 @@ class Labeller:
 
     def _strained(self, parents: Parents, order: np.ndarray, k: int, size: int = 8) -> list[Label]:
         rng = np.random.default_rng((self.seed, 10, k))
-        rows = [int(i) for i in order[k * size : (k + 1) * size] if parents.cell(int(i)) is not None]
-        groups = [[parents.cell(i), *strained(parents.cell(i), rng)] for i in rows]
-        pairs = [(i, cell) for i, group in zip(rows, groups, strict=True) for cell in group]
-        structures = [cell.structure() for _, cell in pairs]
-        start = energies(structures)
-        base = {i: e for (i, _), e in reversed(list(zip(pairs, start, strict=True)))}
-        good = [
-            j
-            for j, (i, _) in enumerate(pairs)
-            if start[j] - base[i] < TOO_HIGH and nearest_ratio(structures[j]) >= CLOSEST
-        ]
-        found = dict(zip(good, relax([structures[j] for j in good], STEPS, max_force=MAX_FORCE), strict=True))
-        labels = []
-        for first in range(0, len(pairs), len(groups[0]) if groups else 1):
-            real = found.get(first)
-            if real is None or not real.converged:
-                continue
-            for j in range(first + 1, first + len(groups[0])):
-                if j in found and apart(found[j]):
-                    i, cell = pairs[j]
-                    change = found[j].energy - real.energy
-                    labels.append(_strained_label(cell, found[j], change, parents.formation_energy(i)))
-        return labels
+        families = []
+        for i in order[k * size : (k + 1) * size].tolist():
+            cell = parents.cell(i)
+            if cell is not None:
+                families.append((parents.formation_energy(i), [cell, *strained(cell, rng)]))
+        return strained_labels(families)
 
     def _swapped(self, k: int, size: int = 6) -> list[Label]:
         rng = np.random.default_rng((self.seed, 20, k))
@@ -121,11 +111,11 @@ class Labeller:
         return self._draws(Crystals(drawn.space_group, drawn.composition, lattice), (self.seed, k, 3))
 
     def _proposed(self, k: int, size: int = 6) -> list[Label]:
-        """Draws of the shipped sampler of low formation energies."""
+        """Draws of the sampler."""
         rng = np.random.default_rng((self.seed, 40, k))
-        if "shipped" not in self.samplers:
-            self.samplers["shipped"] = Sampler.load("formation-energy")
-        drawn = self.samplers["shipped"].sample(size, seed=int(rng.integers(2**31)))
+        if "trained" not in self.samplers:
+            self.samplers["trained"] = Sampler.load(self.sampler)
+        drawn = self.samplers["trained"].sample(size, seed=int(rng.integers(2**31)))
         return self._draws(drawn, (self.seed, k, 4))
 
     def _draws(self, drawn: Crystals, seed: tuple[int, int, int]) -> list[Label]:
@@ -148,7 +138,39 @@ class Labeller:
         ]  # fmt: skip
 
 
-def _strained_label(cell: Cell, found: Relaxed, change: float, base: float) -> Label:
-    return Label(
-        cell.space_group, cell.composition, cell.canonical, found.energy, change, base, found.converged, 1, 1, False
-    )
+def strained_labels(families: Sequence[tuple[float, list[Cell]]]) -> list[Label]:
+    """Labels of strained copies.
+
+    Args:
+        families: formation energy (eV/atom) of a real crystal, and its cell followed by the strained ones.
+    """
+    cells = [cell for _, family in families for cell in family]
+    sizes = [len(family) for _, family in families]
+    real = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes).astype(int)  # place of each one's unstrained crystal
+    structures = [cell.structure() for cell in cells]
+    start = energies(structures)
+    low = start - start[real] < TOO_HIGH
+    good = [j for j in np.flatnonzero(low).tolist() if nearest_ratio(structures[j]) >= CLOSEST]
+    found = dict(zip(good, relax([structures[j] for j in good], STEPS, max_force=MAX_FORCE), strict=True))
+    bases = np.repeat([base for base, _ in families], sizes)
+    labels = []
+    for j, one in found.items():
+        rest = found.get(int(real[j]))
+        if j == real[j] or rest is None or not rest.converged or not apart(one):
+            continue
+        change, cell = one.energy - rest.energy, cells[j]
+        labels.append(
+            Label(
+                cell.space_group,
+                cell.composition,
+                cell.canonical,
+                one.energy,
+                change,
+                float(bases[j]),
+                one.converged,
+                1,
+                1,
+                False,
+            )  # fmt: skip
+        )
+    return labels

@@ -8,21 +8,22 @@ shipped ones are: ``labels/README.md``.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
 import numpy as np
-import pandas as pd
 import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.files import write_aside
-from crystalgfn.proxies.data import Rows, read, split
+from crystalgfn.proxies.data import Rows, split
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.references import References, shipped
+from crystalgfn.structures.cells import Cell
+from crystalgfn.structures.lowest import lowest_structures
 from crystalgfn.tables import elements
 from crystalgfn.typing import Booleans, Floats, Integers
 
@@ -122,51 +123,56 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
     return labels if high else labels[labels.kind != HIGH]
 
 
-def merge_labels(
-    folder: str | Path, train: str | Path, val: str | Path, references: References | None = None
-) -> Labels:
-    """All labels of a folder of shards (`crystalgfn.proxies.make_labels`), on MP-20's scale.
-
-    Labels that share (reduced formula, space group) with ``val`` are left out, but for the strained copies of its own.
+def label_crystals(
+    crystals: Crystals,
+    given: Sequence[Sequence[Cell]] | None = None,
+    hull: ExactHull | None = None,
+    references: References | None = None,
+    seed: int = 0,
+) -> tuple[Labels, Integers]:
+    """Labels of crystals that a sampler drew, for a loop of sampling and fitting.
 
     Args:
-        folder: with the shards.
-        train: the Parquet file the labels were made from; its entries, without those that share (reduced formula,
-            space group) with ``val``, make the hull above which labels end.
-        val: the Parquet file held out.
+        crystals: [B].
+        given: for each crystal structures to try besides random placements (`Templates.cells` of
+            `crystalgfn.proxies.proposals`); with one, the lowest is a value.
+        hull: above which labels end; none without.
         references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+        seed: of the placements.
+
+    Returns:
+        Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed".
 
     Raises:
-        DataError: no shards, or one that cannot be read.
+        NotAvailable: CHGNet is not installed.
     """
-    columns = _shards(Path(folder))
-    composition, number = torch.from_numpy(columns["composition"]).long(), torch.from_numpy(columns["space_group"])
-    crystals = Crystals(number.long(), composition, torch.from_numpy(columns["lattice"]).double())
-    absolute = (references or shipped()).formation_energy(columns["composition"].astype(np.float64), columns["energy"])
-    relative = columns["base"] + columns["change"]
-    value = np.where(np.isfinite(relative), relative, absolute)
-    taken = frozenset().union(*read(val, progress=False).keys)
-    formulas = [formula(row) for row in composition.numpy()]
-    strange = np.array([pair in taken for pair in zip(formulas, number.tolist(), strict=True)])
-    own = columns["source"] == "held"
-    kept = torch.from_numpy(np.isfinite(value) & (own | ~strange))
-
-    above = value - _hull(train, taken).energy(crystals).numpy()
-    sure = columns["converged"] & ((columns["given"] > 0) | (composition.sum(1).numpy() <= SMALL))
-    kind = np.where(above > CEILING, HIGH, np.where(sure, VALUE, BOUND))
-    part = np.where(own, VAL, np.where(_held_out(formulas), HELD, FIT))
-    names = np.where(own, "strained", columns["source"])
+    found = lowest_structures(crystals, given, seed=seed)
+    rows = [i for i, one in enumerate(found) if one is not None]
+    mine, lowest = crystals[torch.tensor(rows, dtype=torch.int64)], [found[i] for i in rows]
+    energy = np.array([one.energy for one in lowest], dtype=np.float64)
+    value = torch.from_numpy((references or shipped()).formation_energy(mine.composition.numpy(), energy))
+    high = torch.zeros(len(rows), dtype=torch.bool) if hull is None else value - hull.energy(mine) > CEILING
+    columns = {
+        name: torch.tensor([getattr(one, name) for one in lowest]) for name in ("converged", "given", "candidates")
+    }
     labels = Labels(
-        Crystals(crystals.space_group, composition, crystals.lattice.float()),
-        torch.from_numpy(value).float(),
-        torch.from_numpy(kind),
-        torch.tensor([SOURCES.index(name) for name in names]),
-        torch.from_numpy(part),
-        torch.from_numpy(columns["placed"]),
-        torch.from_numpy(columns["converged"]),
-        torch.from_numpy(columns["candidates"]).long(),
+        Crystals(mine.space_group, mine.composition, mine.lattice.float()),
+        value.float(),
+        kind_of(high, columns["converged"].bool(), columns["given"] > 0, mine.n_atoms),
+        torch.full((len(rows),), SOURCES.index("proposed")),
+        torch.from_numpy(np.where(held_out([formula(row) for row in mine.composition.numpy()]), HELD, FIT)),
+        torch.tensor([one.placed for one in lowest], dtype=torch.bool),
+        columns["converged"].bool(),
+        columns["candidates"].long(),
     )
-    return labels[kept]
+    known = torch.isfinite(value)
+    return labels[known], torch.tensor(rows, dtype=torch.int64)[known]
+
+
+def kind_of(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:
+    """`VALUE`, `BOUND` or `HIGH` of each label; ``helped``: a real crystal lent its positions."""
+    sure = converged & (helped | (n_atoms <= SMALL))
+    return torch.where(high, HIGH, torch.where(sure, VALUE, BOUND))
 
 
 def formula(composition: np.ndarray) -> str:
@@ -177,49 +183,14 @@ def formula(composition: np.ndarray) -> str:
     return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
 
 
-def _held_out(formulas: list[str]) -> np.ndarray:
-    """Which formulas no fit may see: those that ``split(rows, HELD_SHARE, HELD_SEED)`` holds out of any rows."""
+def held_out(formulas: list[str]) -> np.ndarray:
+    """[B] which formulas no fit may see: those that ``split(rows, HELD_SHARE, HELD_SEED)`` holds out of any rows."""
     n = len(formulas)
     empty = Crystals(torch.ones(n, dtype=torch.int64), torch.zeros(n, 118, dtype=torch.int64), torch.ones(n, 6))
     rows = Rows(empty, torch.arange(n, dtype=torch.float64), [frozenset({(one, 1)}) for one in formulas])
     held = np.zeros(n, dtype=bool)
     held[split(rows, HELD_SHARE, HELD_SEED)[1].labels.long().numpy()] = True
     return held
-
-
-@functools.cache
-def _hull(train: str | Path, taken: frozenset[tuple[str, int]]) -> ExactHull:
-    """Of the entries of ``train`` that are not taken."""
-    table = pd.read_parquet(train, columns=["formula", "spacegroup", "formation_energy_per_atom"])
-    table = table[table.formation_energy_per_atom.notna()]
-    names = {text: _alphabetical(text) for text in table.formula.unique()}
-    pairs = zip(table.formula.map(names), table.spacegroup.tolist(), strict=True)
-    return ExactHull.from_entries(table[[pair not in taken for pair in pairs]])
-
-
-def _alphabetical(text: str) -> str:
-    from pymatgen.core import Composition
-
-    counts = np.zeros(118, dtype=np.int64)
-    for symbol, count in Composition(text).get_el_amt_dict().items():
-        counts[elements.NUMBER[symbol] - 1] = round(count)
-    return formula(counts)
-
-
-def _shards(folder: Path) -> dict[str, np.ndarray]:
-    """The columns of all shards, one after another."""
-    paths = sorted(folder.glob("shard-[0-9]*.npz"))
-    if not paths:
-        raise DataError(f"{folder} holds no shards of labels; make them with crystalgfn.proxies.make_labels")
-    wanted = "space_group composition lattice energy change base converged candidates given placed source".split()
-    parts = []
-    for path in paths:
-        try:
-            with open(path, "rb") as opened, np.load(opened) as file:
-                parts.append({name: file[name] for name in wanted})
-        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-            raise DataError(f"{path} is not a shard of labels ({error}); remove it") from error
-    return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
 
 def _save(path: Path, columns: dict[str, np.ndarray]) -> None:

@@ -31,6 +31,7 @@ def make_labels(
     shard_seconds: float = 60.0,
     seed: int = 0,
     progress: bool = True,
+    sampler: str = "formation-energy",
 ) -> None:
     """Add shards to a folder, where an earlier run stopped, until the time is up or the user interrupts.
 
@@ -46,6 +47,7 @@ def make_labels(
         shard_seconds: of one shard.
         seed: of all draws.
         progress: shows a bar.
+        sampler: name or folder of the sampler whose draws are labelled.
 
     Raises:
         DataError: files that cannot be read.
@@ -53,7 +55,7 @@ def make_labels(
     """
     folder = Path(folder)
     taken = frozenset().union(*read(val, progress=progress).keys)
-    labeller = Labeller(Parents.read(train, taken), Parents.read(val), seed)
+    labeller = Labeller(Parents.read(train, taken), Parents.read(val), seed, sampler)
     units, spent, number = _state(folder)
     end = time.monotonic() + seconds
     bar = tqdm(desc="labels", unit=" labels", disable=not progress, mininterval=5)
@@ -130,10 +132,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="for the shards")
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--sampler", default="formation-energy", help="name or folder; its draws are labelled")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like this, too, a run keeps what it has
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start a job with this one ignored
-    make_labels(options.train, options.val, options.folder, 60 * options.minutes, seed=options.seed)
+    seconds = 60 * options.minutes
+    make_labels(options.train, options.val, options.folder, seconds, seed=options.seed, sampler=options.sampler)
 
 
 if __name__ == "__main__":

@@ -3,16 +3,86 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 from pathlib import Path
+from zipfile import BadZipFile
 
+import numpy as np
+import pandas as pd
 import torch
 
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import DataError
 from crystalgfn.files import write_aside
-from crystalgfn.proxies.labels import BOUND, FIT, HELD, HIGH, SHIPPED, SOURCES, VAL, VALUE, Labels, merge_labels
+from crystalgfn.proxies.data import read
+from crystalgfn.proxies.exact_hull import ExactHull
+from crystalgfn.proxies.labels import (
+    BOUND,
+    CEILING,
+    FIT,
+    HELD,
+    HIGH,
+    SHIPPED,
+    SOURCES,
+    VAL,
+    VALUE,
+    Labels,
+    formula,
+    held_out,
+    kind_of,
+)  # fmt: skip
 from crystalgfn.proxies.make_labels import spent_on
+from crystalgfn.proxies.references import References, shipped
+from crystalgfn.tables import elements
 
 TEMPLATE = (Path(__file__).parent / "labels" / "card.txt").read_text
+
+
+def merge_labels(
+    folder: str | Path, train: str | Path, val: str | Path, references: References | None = None
+) -> Labels:
+    """All labels of a folder of shards (`crystalgfn.proxies.make_labels`), on MP-20's scale.
+
+    Labels that share (reduced formula, space group) with ``val`` are left out, but for the strained copies of its own.
+
+    Args:
+        folder: with the shards.
+        train: the Parquet file the labels were made from; its entries, without those that share (reduced formula,
+            space group) with ``val``, make the hull above which labels end.
+        val: the Parquet file held out.
+        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+
+    Raises:
+        DataError: no shards, or one that cannot be read.
+    """
+    columns = _shards(Path(folder))
+    composition, number = torch.from_numpy(columns["composition"]).long(), torch.from_numpy(columns["space_group"])
+    crystals = Crystals(number.long(), composition, torch.from_numpy(columns["lattice"]).double())
+    absolute = (references or shipped()).formation_energy(columns["composition"].astype(np.float64), columns["energy"])
+    relative = columns["base"] + columns["change"]
+    value = np.where(np.isfinite(relative), relative, absolute)
+    taken = frozenset().union(*read(val, progress=False).keys)
+    formulas = [formula(row) for row in composition.numpy()]
+    strange = np.array([pair in taken for pair in zip(formulas, number.tolist(), strict=True)])
+    own = columns["source"] == "held"
+    kept = torch.from_numpy(np.isfinite(value) & (own | ~strange))
+
+    high = torch.from_numpy(value) - _hull(train, taken).energy(crystals) > CEILING
+    converged, helped = torch.from_numpy(columns["converged"]), torch.from_numpy(columns["given"] > 0)
+    part = np.where(own, VAL, np.where(held_out(formulas), HELD, FIT))
+    names = np.where(own, "strained", columns["source"])
+    labels = Labels(
+        Crystals(crystals.space_group, composition, crystals.lattice.float()),
+        torch.from_numpy(value).float(),
+        kind_of(high, converged, helped, crystals.n_atoms),
+        torch.tensor([SOURCES.index(name) for name in names]),
+        torch.from_numpy(part),
+        torch.from_numpy(columns["placed"]),
+        converged,
+        torch.from_numpy(columns["candidates"]).long(),
+    )
+    return labels[kept]
 
 
 def counts(labels: Labels) -> str:
@@ -40,6 +110,41 @@ def card(labels: Labels, seconds: dict[str, float], seed: int) -> str:
         middle=f"{spread[1]:.2f}",
         top=f"{spread[2]:.2f}",
     )
+
+
+@functools.cache
+def _hull(train: str | Path, taken: frozenset[tuple[str, int]]) -> ExactHull:
+    """Of the entries of ``train`` that are not taken."""
+    table = pd.read_parquet(train, columns=["formula", "spacegroup", "formation_energy_per_atom"])
+    table = table[table.formation_energy_per_atom.notna()]
+    names = {text: _alphabetical(text) for text in table.formula.unique()}
+    pairs = zip(table.formula.map(names), table.spacegroup.tolist(), strict=True)
+    return ExactHull.from_entries(table[[pair not in taken for pair in pairs]])
+
+
+def _alphabetical(text: str) -> str:
+    from pymatgen.core import Composition
+
+    counts = np.zeros(118, dtype=np.int64)
+    for symbol, count in Composition(text).get_el_amt_dict().items():
+        counts[elements.NUMBER[symbol] - 1] = round(count)
+    return formula(counts)
+
+
+def _shards(folder: Path) -> dict[str, np.ndarray]:
+    """The columns of all shards, one after another."""
+    paths = sorted(folder.glob("shard-[0-9]*.npz"))
+    if not paths:
+        raise DataError(f"{folder} holds no shards of labels; make them with crystalgfn.proxies.make_labels")
+    wanted = "space_group composition lattice energy change base converged candidates given placed source".split()
+    parts = []
+    for path in paths:
+        try:
+            with open(path, "rb") as opened, np.load(opened) as file:
+                parts.append({name: file[name] for name in wanted})
+        except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+            raise DataError(f"{path} is not a shard of labels ({error}); remove it") from error
+    return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
 
 
 def main() -> None:

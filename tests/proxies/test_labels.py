@@ -10,6 +10,7 @@ from crystalgfn.errors import DataError
 from crystalgfn.proxies import labels as module
 from crystalgfn.proxies import make_labels as run
 from crystalgfn.proxies.data import Rows, split
+from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.labelling import Label, Labeller
 from crystalgfn.proxies.labels import (
     BOUND,
@@ -23,9 +24,10 @@ from crystalgfn.proxies.labels import (
     VALUE,
     Labels,
     formula,
-    merge_labels,
+    label_crystals,
     read_labels,
 )
+from crystalgfn.proxies.merge_labels import card, counts, merge_labels
 from crystalgfn.proxies.parents import LATTICE, Parents
 from crystalgfn.proxies.references import References
 from crystalgfn.structures.cells import crystals_of
@@ -167,6 +169,19 @@ def test_a_file_gives_back_what_was_saved(some, tmp_path):
     assert not [p for p in tmp_path.iterdir() if p.name != "labels.npz"]
 
 
+def test_the_card_counts_what_is_there(some):
+    assert counts(some).splitlines()[2:] == [
+        "| strained | 1 | 0 | 0 | 1 | 0 | 0 |",
+        "| swapped | 0 | 1 | 0 | 0 | 1 | 0 |",
+        "| placed | 0 | 0 | 0 | 0 | 0 | 0 |",
+        "| proposed | 0 | 0 | 1 | 0 | 0 | 0 |",
+        "| all | 1 | 1 | 1 | 1 | 1 | 0 |",
+    ]
+    pytest.importorskip("chgnet", reason="the card names the version of the extra [relax]")
+    text = card(some, {"strained": 90.0, "swapped": 30.0}, seed=7)
+    assert "Seed 7. 2 minutes" in text and "strained 2, swapped 0" in text and counts(some) in text
+
+
 @pytest.mark.parametrize("damage", ["missing", "text", "cut", "other", "version"])
 def test_a_file_that_holds_no_labels_is_refused(damage, some, tmp_path):
     path = tmp_path / "labels.npz"
@@ -292,6 +307,23 @@ def test_swapped_crystals_are_in_the_space_and_have_a_prototype(labeller):
     cells = [cell for cell in cells if cell is not None]
     assert len(cells) >= 5 and labeller.space.contains(crystals_of(cells)).all()
     assert all(cell.formula != "Cl1Na1" and cell.space_group == 225 for cell in cells)
+
+
+def test_drawn_crystals_are_labelled(labeller):
+    salt = labeller.parents.cell(0)
+    tight = salt.with_lattice(salt.lattice * [0.6, 0.6, 0.6, 1, 1, 1])
+    wide = salt.with_lattice(salt.lattice * [1.3, 1.3, 1.3, 1, 1, 1])
+    crystals = crystals_of([tight, salt, wide])
+    hull = ExactHull.from_entries({"NaCl": -2.1})
+    found, rows = label_crystals(crystals, hull=hull)
+    assert rows.tolist() == [1, 2]  # the first has no room for its atoms
+    assert found.value[0] == pytest.approx(-2.1, abs=0.1)  # as in the Materials Project
+    assert found.value[1] > found.value[0] + 0.3
+    assert found.kind.tolist() == [VALUE, HIGH if found.value[1] > -1.1 else VALUE]
+    assert {SOURCES[i] for i in found.source} == {"proposed"} and found.placed.all() and found.converged.all()
+    assert torch.equal(found.crystals.composition, crystals.composition[1:])
+    none, rows = label_crystals(crystals[:1])
+    assert len(none) == len(rows) == 0
 
 
 def test_the_shipped_labels_hold_all_sources_and_parts():
