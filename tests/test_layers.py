@@ -15,7 +15,14 @@ LAYERS = (
     ("crystalgfn.domain",),
     ("crystalgfn.envs",),
     ("crystalgfn.policy",),
-    ("crystalgfn.rewards", "crystalgfn.proxies.model", "crystalgfn.proxies.features"),
+    (
+        "crystalgfn.rewards",
+        "crystalgfn.proxies.entries",
+        "crystalgfn.proxies.exact_hull",
+        "crystalgfn.proxies.features",
+        "crystalgfn.proxies.hull_model",
+        "crystalgfn.proxies.model",
+    ),
     ("crystalgfn.structures", "crystalgfn.gfn"),
     ("crystalgfn.sampler", "crystalgfn.learn"),
     (

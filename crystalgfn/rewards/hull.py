@@ -156,7 +156,7 @@ class Stable:
         }
 
 
-def stable(beta: float = 20.0, floor: float = -0.05, k: float = 1.0, prop: Property | None = None) -> Stable:
+def stable(beta: float = 20.0, floor: float = -0.05, k: float = 1.0, prop: Any = None) -> Stable:
     """Crystals near or below the convex hull; ``prop`` is the shipped energy above the hull unless given.
 
     See :class:`Stable`; for a hull of your own entries ``prop=energy_above_hull(hull="my_entries.parquet")``.

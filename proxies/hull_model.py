@@ -1,0 +1,162 @@
+"""A fitted hull: the energy of the convex hull as a function of the composition, without its entries."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import nn
+from torchtyping import TensorType
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import CheckpointError
+from crystalgfn.files import write_aside
+from crystalgfn.proxies.entries import compositions
+from crystalgfn.tables import elements
+from crystalgfn.typing import Floats
+
+FORMAT = "crystalgfn-hull"
+VERSION = 1
+WEIGHTS = "weights.safetensors"
+CHUNK = 16384  # compositions at a time
+STATES = "common"  # the table of oxidation states that the features know
+
+
+class HullModel(nn.Module):
+    """Formation energy of the most stable mixture at a composition, eV/atom, as an ensemble of small networks says it.
+
+    Never above 0, and 0 for an element. The networks are piecewise linear (ReLU), as a hull is. The spread is the
+    members' standard deviation times a factor, fitted so that 68 % of the errors at held-out compositions lie within.
+
+    Args:
+        members: networks in the ensemble.
+        width: units in each of the two hidden layers.
+    """
+
+    def __init__(self, members: int = 3, width: int = 256) -> None:
+        super().__init__()
+        self.shape = {"members": members, "width": width}
+        self.register_buffer("element_table", _element_table())
+        size = self.features(torch.eye(118)[:1]).shape[1]
+        self.first = nn.Parameter(torch.randn(size, members * width) * (2 / size) ** 0.5)
+        self.offset = nn.Parameter(torch.zeros(members * width))
+        self.second = nn.Parameter(torch.randn(members, width, width) * (2 / width) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(members, 1, width))
+        self.last = nn.Parameter(torch.randn(members, width, 1) * (1 / width) ** 0.5)
+        self.level = nn.Parameter(torch.zeros(members, 1, 1))
+        self.register_buffer("shift", torch.zeros(size))
+        self.register_buffer("scale", torch.ones(size))
+        self.register_buffer("spread_factor", torch.ones(()))
+
+    def features(self, fractions: TensorType["batch", 118]) -> TensorType["batch", "features"]:
+        """What the networks see: fractions; statistics of the elements; how evenly they share the atoms."""
+        n = max(5, int((fractions > 0).sum(1).max())) if len(fractions) else 5
+        shares, which = fractions.topk(n, dim=1)
+        values = self.element_table[which]
+        mean = (shares[:, :, None] * values).sum(1)
+        std = (shares[:, :, None] * (values - mean[:, None]).square()).sum(1).sqrt()
+        absent = (shares == 0)[:, :, None] * 1e6
+        low, high = (values + absent).amin(1), (values - absent).amax(1)
+        apart = (values[:, :, None, :2] - values[:, None, :, :2]).abs()
+        pairs = (apart * (shares[:, :, None] * shares[:, None, :])[..., None]).sum((1, 2))
+        norms = [shares.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
+        return torch.cat([fractions, mean, std, low, high, pairs, *norms, shares[:, :5]], 1)
+
+    def network(self, features: TensorType["batch", "features"]) -> TensorType["members", "batch"]:
+        """What each member says, eV/atom: what fitting trains."""
+        x = (features - self.shift) * self.scale
+        first = torch.addmm(self.offset, x, self.first).relu()
+        hidden = first.view(len(x), self.shape["members"], self.shape["width"]).transpose(0, 1)
+        hidden = torch.baddbmm(self.bias, hidden, self.second).relu()
+        return torch.baddbmm(self.level, hidden, self.last)[:, :, 0]
+
+    def moments(
+        self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]
+    ) -> tuple[TensorType["batch"], TensorType["batch"]]:
+        """Mean and spread at each composition, eV/atom, float64 [B].
+
+        Args:
+            crystals: crystals, compositions (counts or fractions, [B, 118]) or formulas.
+
+        Raises:
+            DataError: a formula that cannot be read.
+            InvalidCrystal: a composition without atoms or with a negative amount.
+        """
+        composition, _ = compositions(crystals)
+        device = self.shift.device
+        fractions = (composition / composition.sum(1, keepdim=True)).to(device)
+        with torch.no_grad():
+            parts = [
+                self.network(self.features(part))
+                for part in fractions.float().split(CHUNK)  # an empty batch has one empty part
+            ]
+        members = torch.cat(parts, 1).double()
+        compound = (fractions > 0).sum(1) > 1
+        mean, spread = members.mean(0).clamp_max(0), members.std(0) * self.spread_factor.double()
+        return mean * compound, spread * compound
+
+    def energy(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
+        """Energy of the hull at each composition, eV/atom, float64 [B]; arguments and errors as for `moments`."""
+        return self.moments(crystals)[0]
+
+    def spread(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
+        """How unsure each energy is, eV/atom, float64 [B]; arguments and errors as for `moments`."""
+        return self.moments(crystals)[1]
+
+    forward = energy
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
+        path = Path(folder) / WEIGHTS
+        metadata = {"format": FORMAT, "version": str(VERSION), "unit": "eV/atom", "shape": json.dumps(self.shape)}
+        content = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, metadata)
+        write_aside(path, lambda aside: aside.write_bytes(content))
+        return path
+
+    @classmethod
+    def load(cls, folder: str | Path) -> HullModel:
+        """Read a fitted hull from a folder with ``weights.safetensors``.
+
+        Raises:
+            CheckpointError: no such file, truncated, of another format, version or shape.
+        """
+        path = Path(folder) / WEIGHTS
+        remedy = "fit it again with crystalgfn.proxies.hull_fit.fit_hull, or copy it again"
+        if not path.is_file():
+            raise CheckpointError(f"there is no fitted hull at {folder}: {WEIGHTS} is missing")
+        try:
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
+        if metadata.get("format") != FORMAT:
+            raise CheckpointError(f"{path} holds no fitted hull (format {metadata.get('format')!r}, not {FORMAT!r})")
+        if metadata.get("version") != str(VERSION):
+            raise CheckpointError(
+                f"{path} has version {metadata.get('version')!r} of the format, this package reads {VERSION}; {remedy}"
+            )
+        try:
+            model = cls(**json.loads(metadata["shape"]))
+            model.load_state_dict(tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit this package's model ({error}); {remedy}") from error
+        return model.eval().requires_grad_(False)
+
+
+def _element_table() -> TensorType[118, "rows"]:
+    """Electronegativity, ln radius, row, group, lowest and highest common oxidation state of each element."""
+    states = [some or (0,) for some in elements.OXIDATION_STATES[STATES]]
+    columns = [
+        torch.tensor(elements.ELECTRONEGATIVITY),
+        torch.tensor(elements.RADIUS).log(),
+        torch.tensor(elements.ROW),
+        torch.tensor(elements.GROUP),
+        torch.tensor([float(min(some)) for some in states]),
+        torch.tensor([float(max(some)) for some in states]),
+    ]
+    return torch.stack([column.float() for column in columns], 1)
