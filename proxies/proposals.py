@@ -24,6 +24,8 @@ HIGHEST = 1.0  # eV/atom; strains that the rule of thumb puts above are not made
 COPIES = ((None, 0.0), (None, 0.04), (0.12, 0.08))
 SIMILAR, ANY = 0.55, 0.15  # shares of elements replaced by a similar one, and by any
 SWAP_TRIALS = 40
+#: Of swapped crystals: standard deviation of ln volume and of the shape; the second pair for the share `WIDE` of them.
+SWAP_STRAINS, WIDE = ((0.08, 0.03), (0.2, 0.08)), 0.3
 
 
 def volume_factor(volume_per_atom: float, spread: float | None, rng: np.random.Generator) -> float:
@@ -114,8 +116,9 @@ class Swaps:
             return None
         other = cell.with_numbers(np.array([new[z] for z in cell.numbers]))
         ratio = self.expected_volume(other.composition) / self.expected_volume(cell.composition)
-        factor = ratio * np.exp(0.08 * rng.standard_normal())
-        return other.with_lattice(strain_lattice(cell.space_group, cell.lattice, factor, 0.03, rng))
+        spread, shape = SWAP_STRAINS[int(rng.random() < WIDE)]
+        factor = ratio * np.exp(spread * rng.standard_normal())
+        return other.with_lattice(strain_lattice(cell.space_group, cell.lattice, factor, shape, rng))
 
 
 def permutations(cell: Cell, most: int = 4) -> list[Cell]:
