@@ -120,6 +120,7 @@ def fit_hull(
     # Samplers with other seeds, and formulas of the validation file, without all that was fitted on.
     held = _drawn(settings, settings.seed + 1, HELD_OUT, HELD_OUT) | {"validation formulas": val.crystals.composition}
     held = {name: some[~torch.isin(_prints(some), _prints(points))] for name, some in held.items()}
+    held = {name: some for name, some in held.items() if len(some)}
     everything = ExactHull(torch.cat([composition, val.crystals.composition]), torch.cat([energies, val.labels]))
     metrics = {
         "property": "energy of the convex hull",
@@ -251,7 +252,7 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, prog
         optimiser.step()
         schedule.step()
         if step % 100 == 0:
-            bar.set_postfix(error=f"{float((said - wanted).abs().mean()):.4f}")
+            bar.set_postfix(error=f"{float((said.detach() - wanted).abs().mean()):.4f}")
     model.eval().requires_grad_(False)
     mean, spread = model.moments(points[held])
     ratio = (mean - targets[held]).abs() / spread.clamp_min(1e-6)

@@ -96,8 +96,9 @@ class HullModel(nn.Module):
             ]
         members = torch.cat(parts, 1).double()
         compound = (fractions > 0).sum(1) > 1
-        mean, spread = members.mean(0).clamp_max(0), members.std(0) * self.spread_factor.double()
-        return mean * compound, spread * compound
+        mean = members.mean(0)
+        spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor.double()
+        return mean.clamp_max(0) * compound, spread * compound
 
     def energy(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
         """Energy of the hull at each composition, eV/atom, float64 [B]; arguments and errors as for `moments`."""

@@ -55,8 +55,9 @@ def evaluate(
     labels = read(val_path, "formation_energy", cache, progress=False).labels
     predicted, spread = prop.energy(val.crystals), prop.energy.spread(val.crystals)
     hull, hull_spread = prop.hull.moments(val.crystals)
+    claim, claim_spread = prop.moments(val.crystals)
     rows = {
-        "proxy - hull": _scores(predicted - hull, val.labels, torch.hypot(spread, hull_spread)),
+        "proxy - hull": _scores(claim, val.labels, claim_spread),
         "label - hull": _scores(labels - hull, val.labels, hull_spread),
     }
     if train_path is not None:
@@ -100,7 +101,7 @@ def claims(
     mean, spread = prop.moments(crystals)
     values = {"claim": mean, "claim + spread": mean + spread}
     for name, hull in (exact or {}).items():
-        values[f"energy - {name}"] = hull.above(crystals, prop.energy(crystals))
+        values[f"energy - {name}"] = EnergyAboveHull(prop.energy, hull)(crystals)
     rows = {}
     for name, value in values.items():
         quantiles = {f"{q:.0%}": float(value.quantile(q)) for q in QUANTILES}

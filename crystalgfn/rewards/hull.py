@@ -24,7 +24,7 @@ TABLES = (".parquet", ".csv")
 
 @dataclass(frozen=True, eq=False)
 class EnergyAboveHull:
-    """Formation energy minus the convex hull at the composition, eV/atom; a :class:`Property`.
+    """Formation energy minus the convex hull at the composition, eV/atom, at least 0 for elements; a `Property`.
 
     Negative values claim a compound below the hull of what is known. The spread is that of the energy and that of the
     hull, added as independent errors.
@@ -50,11 +50,11 @@ class EnergyAboveHull:
         # An ensemble gives both from one pass.
         both = getattr(self.energy, "_moments", None)
         mean, spread = both(crystals) if both else (self.energy(crystals), self.energy.spread(crystals))
-        return mean - hull, torch.hypot(spread, hull_spread)
+        return _above(crystals, mean, hull), torch.hypot(spread, hull_spread)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Energy above the hull of each crystal, eV/atom."""
-        return self.energy(crystals) - self.hull.energy(crystals).to(crystals.lattice)
+        return _above(crystals, self.energy(crystals), self.hull.energy(crystals).to(crystals.lattice))
 
     def spread(self, crystals: Crystals) -> Floats:
         """How unsure each value is, eV/atom."""
@@ -82,6 +82,12 @@ class EnergyAboveHull:
             )
         target = "crystalgfn.rewards.energy_above_hull"
         return {"_target_": target, "energy": describe(self.energy), "hull": self.source}
+
+
+def _above(crystals: Crystals, energy: Floats, hull: Floats) -> Floats:
+    # An element is the reference itself: its most stable form is at 0 and nothing can lie below.
+    above = energy - hull
+    return torch.where(crystals.n_elements == 1, above.clamp_min(0), above)
 
 
 def energy_above_hull(
