@@ -27,8 +27,8 @@ CHUNK = 16384  # crystals at a time, so that memory stays bounded whatever the b
 class EnsembleProxy(nn.Module):
     """A fitted property, as :class:`crystalgfn.rewards.Property`.
 
-    The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group. The mean is held
-    to ``[low, high]``, the range of the labels that it was fitted on. The spread is the members' standard deviation
+    The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group. Each is held to
+    ``[low, high]``, the range of the labels that it was fitted on. The spread is the members' standard deviation
     times a factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the
     share of each element: members agree about an element that none has seen, so disagreement alone would not tell.
 
@@ -97,14 +97,15 @@ class EnsembleProxy(nn.Module):
 
     def _moments(self, crystals: Crystals) -> tuple[torch.Tensor, torch.Tensor]:
         members = self.members(crystals).to(crystals.lattice.dtype)
+        members = members.clamp(self.low.to(members), self.high.to(members))
         mean = members.mean(0)
         spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor
         shares = crystals.composition.to(mean.dtype) / crystals.n_atoms[:, None]
         spread = spread + shares @ self.unfamiliar.to(mean.dtype)
-        return mean.clamp(self.low.to(mean), self.high.to(mean)), spread
+        return mean, spread
 
     def forward(self, crystals: Crystals) -> Floats:
-        """The mean prediction of each crystal, held to the range of the labels."""
+        """The mean prediction of each crystal."""
         return self._moments(crystals)[0]
 
     def spread(self, crystals: Crystals) -> Floats:

@@ -37,7 +37,7 @@ MODULUS = 144.0  # eV Å3
 STIFFNESS_RANGE = (1.5, 20.0)  # B V0, eV
 SHEAR_RATIO = 0.5
 CEILING = 2.0  # eV/atom
-MAX_SHAPE = 0.12  # standard deviation of the logarithmic shape strain, at most
+MAX_STRETCH, MAX_TURN = 0.4, 0.12  # standard deviations of ln(length) and of angles (radians), at most
 
 
 def metric(lattice: Lattices) -> torch.Tensor:
@@ -70,8 +70,9 @@ def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) ->
 def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, Floats]:
     """A strained copy of each crystal, and the prior's energy of the strain in eV/atom.
 
-    The volume changes by a factor log-uniform in 0.6-1.6; lengths and free angles by a few per cent, at most by about
-    a quarter; what the group fixes stays fixed.
+    The volume changes by a factor log-uniform in 0.6-1.6, for half of the copies in 0.87-1.15; free ratios of lengths
+    mostly by a few per cent and up to about a factor of two, free angles by a few degrees; what the group fixes stays
+    fixed.
     """
     n, lattice = len(crystals), crystals.lattice
     kind = torch.as_tensor(KIND)[crystals.space_group - 1]
@@ -79,8 +80,10 @@ def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, 
     def normal() -> torch.Tensor:
         return torch.randn(n, 3, generator=generator, dtype=lattice.dtype)
 
-    size = MAX_SHAPE * torch.rand(n, 1, generator=generator, dtype=lattice.dtype).square()
-    stretch, turn = normal() * size, normal() * torch.rad2deg(size)
+    def size(most: float) -> torch.Tensor:
+        return most * torch.rand(n, 1, generator=generator, dtype=lattice.dtype).square()
+
+    stretch, turn = normal() * size(MAX_STRETCH), torch.rad2deg(normal() * size(MAX_TURN))
     uniaxial = (kind == TETRAGONAL) | (kind == HEXAGONAL)
     stretch[uniaxial, 1] = stretch[uniaxial, 0]
     stretch[kind == CUBIC] = 0
@@ -93,6 +96,8 @@ def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, 
     angles = torch.where(flat[:, None], lattice[:, 3:], angles)
     low, high = (log(x) for x in VOLUME_RANGE)
     change = low + (high - low) * torch.rand(n, generator=generator, dtype=lattice.dtype)
+    near = torch.rand(n, generator=generator) < 0.5
+    change = torch.where(near, change * 0.3, change)
     lengths = lattice[:, :3] * stretch.exp()
     after = torch.cat([lengths, angles], 1)
     wanted = Crystals(crystals.space_group, crystals.composition, after)

@@ -1,6 +1,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -11,6 +12,7 @@ from crystalgfn.errors import CheckpointError, DataError
 from crystalgfn.proxies import fit as module
 from crystalgfn.proxies.data import Rows
 from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, volume_scan
+from crystalgfn.proxies.labels import HELD, VALUE, read_labels
 from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import load_proxy
 from crystalgfn.tables.elements import ELECTRONEGATIVITY, NOBLE_GAS, SYMBOLS
@@ -151,4 +153,68 @@ def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(EnsembleProxy, "bound", bound)
     scan = volume_scan(EnsembleProxy("x", "y", members=2, width=4), real)
-    assert scan["within_5_percent"] == 1.0 and scan["median"] == pytest.approx(1.04) and scan["at_an_end"] == 0.0
+    assert scan["within_6_percent"] == 1.0 and scan["median"] == pytest.approx(1.04) and scan["at_an_end"] == 0.0
+
+
+class Constant(EnsembleProxy):
+    """A proxy of two members that says 0 everywhere."""
+
+    def __init__(self):
+        super().__init__("formation_energy", "eV/atom", members=2, width=1, depth=1)
+
+    def network(self, features, space_group):
+        return torch.zeros(2, len(features))
+
+
+def off(target: float, bound: bool, seen: list[bool]) -> module._Off:
+    return module._Off(
+        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]),
+        torch.tensor(seen)[:, None],
+    )  # fmt: skip
+
+
+def test_a_prediction_above_a_bound_counts_fully_and_one_below_it_little() -> None:
+    draw = torch.Generator().manual_seed(0)
+    known, above = (
+        float(module._off_loss(Constant(), off(-1.0, bound, [True, True]), draw)) for bound in (False, True)
+    )
+    assert known == above == pytest.approx(2 * 0.99)  # two members, Huber beyond 0.02
+    below = float(module._off_loss(Constant(), off(1.0, True, [True, True]), draw))
+    assert below == pytest.approx(known * module.KNOWN / module.EXCESS)
+
+
+def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
+    draw = torch.Generator().manual_seed(0)
+    assert float(module._off_loss(Constant(), off(-1.0, False, [False, False]), draw)) == 0.0
+
+
+def test_labels_off_equilibrium_are_learned(paths: dict[str, Path], tmp_path: Path) -> None:
+    labels = read_labels()
+    settings = {**SMALL, "epochs": 30}
+    with_labels = fit(**paths, out=tmp_path / "with", progress=False, labels=labels, **settings)
+    without = fit(**paths, out=tmp_path / "without", progress=False, labelled=0.0, **settings)
+    assert "off_equilibrium" not in without and with_labels["off_equilibrium"]["all"]["crystals"] > 50
+    known = labels[(labels.kind == VALUE) & (labels.split == HELD)]
+    errors = [
+        float((EnsembleProxy.load(tmp_path / name)(known.crystals) - known.value).abs().mean())
+        for name in ("with", "without")
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
+def test_metals_are_a_censored_gap(rows: Rows) -> None:
+    proxy, settings = Constant(), Settings(property="band_gap")
+    proxy.network = lambda features, group: torch.tensor([[-1.0, -1.0, 1.0]] * 2)
+    three = rows[np.arange(3)]
+    errors = module._errors(proxy, three.crystals, torch.tensor([0.0, 0.5, 0.0]), settings)
+    assert errors[0].tolist() == pytest.approx([0.0, 1.49, 0.99])
+
+
+def test_several_files_are_fitted_together_and_each_crystal_once(paths: dict[str, Path], tmp_path: Path) -> None:
+    both = [paths["train_path"], paths["val_path"]]
+    few = {**SMALL, "epochs": 1, "labelled": 0.0}
+    one = fit(**paths, out=tmp_path / "one", progress=False, **few)
+    two = fit([paths["train_path"]] * 2, paths["val_path"], tmp_path / "two", paths["cache"], progress=False, **few)
+    assert two["rows_train"] == one["rows_train"]
+    three = fit(both, paths["val_path"], tmp_path / "three", paths["cache"], progress=False, **few)
+    assert three["rows_train"] == one["rows_train"]
