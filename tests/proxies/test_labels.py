@@ -328,7 +328,7 @@ def test_drawn_crystals_are_labelled(labeller):
 
 def test_the_shipped_labels_hold_all_sources_and_parts():
     found = read_labels()
-    assert len(found) > 1000
+    assert len(found) > 2000
     assert set(found.source.tolist()) == set(range(len(SOURCES)))
     assert set(found.split.tolist()) == {FIT, HELD, VAL} and set(found.kind.tolist()) == {VALUE, BOUND}
     assert 80 <= int((found.split == VAL).sum()) <= 200
