@@ -1,4 +1,4 @@
-"""The commands ``crystalgfn-train``, ``-sample``, ``-benchmark``: build objects from the configuration and call them.
+"""The commands ``crystalgfn-train``, ``-sample``, ...: build objects from the configuration and call them.
 
 Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C in 130.
 """
@@ -50,6 +50,29 @@ def benchmark(arguments: Sequence[str] | None = None) -> int:
         run(config, command, _device)
 
     return _run("benchmark", job, arguments)
+
+
+def check(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-check``: the exit code."""
+    command = shlex.join(["crystalgfn-check", *(sys.argv[1:] if arguments is None else arguments)])
+
+    def job(config: DictConfig) -> None:
+        from crystalgfn.check_claims import run
+
+        run(config, command)
+
+    return _run("check", job, arguments)
+
+
+def train_proxy(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-train-proxy``: the exit code."""
+
+    def job(config: DictConfig) -> None:
+        from crystalgfn.train_proxy import run
+
+        run(config)
+
+    return _run("train_proxy", job, arguments)
 
 
 def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] | None) -> int:

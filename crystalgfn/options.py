@@ -6,6 +6,7 @@ import argparse
 import difflib
 import re
 from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,8 @@ SHORTS = {
     "progress": "trainer.progress",
     "beta": "reward.beta",
 }
+#: Commands that narrow the space of a sampler: there it starts out with nothing in it.
+NARROWING = ("sample", "check")
 GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment")
 KINDS = {bool: bool, int: int, float: int | float}
 #: What null stands in for, where null is the default.
@@ -45,13 +48,18 @@ class OptionError(CrystalGFNError, ValueError):
     """A command line that cannot be understood."""
 
 
+def command(name: str) -> str:
+    """What the user types for it."""
+    return f"crystalgfn-{name.replace('_', '-')}"
+
+
 def read(name: str, arguments: Sequence[str]) -> DictConfig | None:
     """The configuration of a command (``train``, ...) as the command line has it; None where it only asked for help.
 
     Raises:
         OptionError: an unknown option, group or choice, a value of the wrong kind, or text that hydra cannot read.
     """
-    parser = argparse.ArgumentParser(prog=f"crystalgfn-{name}", add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog=command(name), add_help=False, allow_abbrev=False)
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--cfg", action="store_true")
     parser.add_argument("--config-dir")
@@ -119,10 +127,11 @@ def help_text(name: str) -> str:
     choices = [f"  {group:<11} {', '.join(name.removesuffix('.yaml') for name in names[group])}" for group in used]
     text = (folder / f"help_{name}.txt").read_text(encoding="utf-8")
     for placeholder, lines in {
-        "$SPACE": _lines(_options("space/default.yaml"), with_values=name != "sample"),
+        "$SPACE": _lines(_options("space/default.yaml"), with_values=name not in NARROWING),
         "$SHORTS": shorts,
         "$TOP": _lines(own),
         "$GROUPS": choices,
+        "$SETTINGS": _lines(list(_fit_settings())) if name == "train_proxy" else [],
     }.items():
         text = text.replace(placeholder, "\n".join(lines) + "\n")
     return text.rstrip()
@@ -176,6 +185,16 @@ def _options(path: str) -> Iterator[tuple[str, str, str]]:
             yield match["name"], re.sub(r"\$\{now:.*\}", "<now>", match["value"]), match["comment"] or ""
 
 
+def _fit_settings() -> Iterator[tuple[str, str, str]]:
+    """Name, default and meaning of each setting of a fit, from its class."""
+    from crystalgfn.proxies.fit import Settings
+
+    for field in fields(Settings):
+        if field.name not in ("property", "seed"):
+            meaning = re.search(rf"^ +{field.name}: (.*)$", Settings.__doc__, re.MULTILINE)
+            yield f"settings.{field.name}", str(field.default), meaning[1] if meaning else ""
+
+
 def _lines(options: Iterator[tuple[str, str, str]] | list, with_values: bool = True) -> list[str]:
     heads = [(f"{name}={value}" if with_values else name, comment) for name, value, comment in options]
     width = min(44, max(len(head) for head, _ in heads))
@@ -184,13 +203,13 @@ def _lines(options: Iterator[tuple[str, str, str]] | list, with_values: bool = T
 
 def _parse(text: str, name: str) -> Override:
     if text.startswith("-"):
-        raise OptionError(f"There is no option {text!r}: options are written name=value; see crystalgfn-{name} --help.")
+        raise OptionError(f"There is no option {text!r}: options are written name=value; see {command(name)} --help.")
     try:
         return OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise OptionError(
             f"{text!r} cannot be read: options are written name=value, lists as [a,b] without spaces "
-            f"(or in quotes), {{key: value}} in quotes; see crystalgfn-{name} --help."
+            f"(or in quotes), {{key: value}} in quotes; see {command(name)} --help."
         ) from error
 
 
@@ -198,8 +217,9 @@ def _full(override: Override, name: str) -> str:
     """The override under its full name."""
     key, line = override.key_or_group, override.input_line
     if key in space_names():
-        # Sampling narrows by what is given only, so there the space starts out with nothing in it.
-        return ("++" if name == "sample" else "") + f"space.{line.lstrip('+')}"
+        return ("++" if name in NARROWING else "") + f"space.{line.lstrip('+')}"
+    if name == "train_proxy" and key.startswith("settings."):
+        return f"++{line.lstrip('+')}"  # checked against the fit's own settings
     if name == "train" and key in SHORTS:
         return line.replace(key, SHORTS[key], 1)
     return line
@@ -267,7 +287,7 @@ def _explain(error: Exception, name: str) -> str:
         known = [*space_names(), *shorts, *GROUPS, *(option for option, _, _ in _options(f"{name}.yaml"))]
         near = difflib.get_close_matches(unknown[1].removeprefix("space."), known, n=1)
         hint = f"did you mean {near[0]}? All" if near else "all"
-        return f"There is no option {unknown[1]!r}; {hint} are listed by crystalgfn-{name} --help."
+        return f"There is no option {unknown[1]!r}; {hint} are listed by {command(name)} --help."
     missing = re.search(r"Could not find '([^'/]+)/([^']+)'", message)
     if missing:
         available = [line.strip() for line in message.splitlines() if line.startswith("\t")]

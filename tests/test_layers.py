@@ -17,11 +17,13 @@ LAYERS = (
     ("crystalgfn.policy",),
     (
         "crystalgfn.rewards",
+        "crystalgfn.proxies.distance",
         "crystalgfn.proxies.entries",
         "crystalgfn.proxies.exact_hull",
         "crystalgfn.proxies.features",
         "crystalgfn.proxies.hull_model",
         "crystalgfn.proxies.model",
+        "crystalgfn.proxies.references",  # one scale of energies: numbers a file holds, which evaluation needs too
     ),
     ("crystalgfn.structures", "crystalgfn.gfn"),
     ("crystalgfn.sampler", "crystalgfn.learn"),
@@ -33,7 +35,15 @@ LAYERS = (
         "crystalgfn.visualise",
     ),
     ("crystalgfn.proxies",),
-    ("crystalgfn", "crystalgfn.options", "crystalgfn.processes", "crystalgfn.benchmark", "crystalgfn.cli"),
+    (
+        "crystalgfn",
+        "crystalgfn.options",
+        "crystalgfn.processes",
+        "crystalgfn.benchmark",
+        "crystalgfn.check_claims",
+        "crystalgfn.train_proxy",
+        "crystalgfn.cli",
+    ),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 

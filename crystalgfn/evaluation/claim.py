@@ -1,0 +1,195 @@
+"""Claim and check: what the proxy of a sampler's reward says of its crystals, beside what CHGNet finds.
+
+A sampler finds every hole in its reward, so an error on real crystals does not say how far its own may be trusted. Of
+each crystal drawn the claim is the proxy's formation energy (and its bound); the check is E*, the lowest energy at the
+drawn group, composition and lattice, and the energy once the cell is free as well. CHGNet is a second opinion, not DFT,
+and not independent of the Materials Project. Needs the extra ``[relax]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.gfn.seeds import derived_seed
+from crystalgfn.proxies.references import References, shipped
+from crystalgfn.rewards.base import Property, properties
+from crystalgfn.structures.cells import Cell, nearest_ratio
+from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, Lowest, apart, lowest_structures
+from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.relax import Relaxed, energies, relax
+from crystalgfn.tables.exactness import primitive_basis
+
+NAME = "formation_energy"
+#: Atoms in a cell that random placement searches well enough for E* itself; above, without a template, E* is a bound.
+SMALL = 5
+TIME_LIMIT = 1.0
+"""Seconds for the placements of one crystal."""
+#: Why a crystal has no E*: no atoms could be placed; too close wherever they were; ran into each other; no energy.
+NOT_PLACED, CROWDED, COLLAPSED, UNKNOWN = "not placed", "crowded", "collapsed", "no energy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How crystals are drawn and checked.
+
+    Attributes:
+        n: crystals.
+        seed: of the draws and the placements.
+        k: spreads that the bound lies above the claim.
+        n_candidates: random placements of each, at most.
+        steps: of relaxing the atoms in the drawn cell, at most.
+        full_steps: of relaxing atoms and cell from there, at most.
+        chunk: crystals that are checked together.
+    """
+
+    n: int = 200
+    seed: int = 0
+    k: float = 1.0
+    n_candidates: int = 8
+    steps: int = 40
+    full_steps: int = 100
+    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
+        if self.k < 0:
+            raise ValueError(f"k={self.k}: give a number of at least 0")
+
+    @property
+    def chunks(self) -> range:
+        """Numbers of the chunks."""
+        return range(-(-self.n // self.chunk))
+
+    def part(self, i: int) -> slice:
+        """Where the crystals of chunk ``i`` are."""
+        return slice(i * self.chunk, min(self.n, (i + 1) * self.chunk))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What CHGNet finds for one crystal; energies are formation energies on MP-20's scale in eV/atom.
+
+    Attributes:
+        e_star: lowest at the drawn group, composition and lattice; NaN where there is none.
+        converged: whether its atoms came to rest.
+        sure: whether it is E* rather than an upper bound: at rest, and with a template or at most `SMALL` atoms.
+        candidates: structures that it is the lowest of.
+        templates: how many of these had the positions of real crystals.
+        e_relaxed: after relaxing the cell as well, NaN where that failed.
+        relaxed_converged: whether atoms and cell came to rest.
+        volume_ratio: of the relaxed cell to the drawn one.
+        length_ratio: relaxed over drawn, of that conventional length that changes most.
+        failure: why there is no ``e_star``, in a word or two (`NOT_PLACED`, ...); None where there is one.
+        error: what failed, in a sentence; None where nothing did.
+    """
+
+    e_star: float = np.nan
+    converged: bool = False
+    sure: bool = False
+    candidates: int = 0
+    templates: int = 0
+    e_relaxed: float = np.nan
+    relaxed_converged: bool = False
+    volume_ratio: float = np.nan
+    length_ratio: float = np.nan
+    failure: str | None = None
+    error: str | None = None
+
+
+def formation_energy(reward: Any) -> Property:
+    """The formation energy that a reward is made of, also inside an energy above the hull.
+
+    Raises:
+        RewardError: there is none.
+    """
+    found = [] if reward is None else properties(reward)
+    for prop in found:
+        for one in (prop, getattr(prop, "energy", None)):
+            if getattr(one, "name", None) == NAME:
+                return one
+    what = "has no reward" if reward is None else "has a reward without a property"
+    if found:
+        what = f"has a reward of {', '.join(prop.name for prop in found)}"
+    raise RewardError(
+        f"the sampler {what}, and CHGNet checks formation energies; choose one whose reward holds the property {NAME}"
+    )
+
+
+def check_crystals(
+    crystals: Crystals,
+    plan: Plan,
+    number: int = 0,
+    given: Sequence[Sequence[Cell]] | None = None,
+    references: References | None = None,
+) -> list[Checked]:
+    """What CHGNet finds for crystals that are checked together.
+
+    Args:
+        crystals: [B].
+        plan: how.
+        number: of this chunk; with the plan's seed it makes that of the placements.
+        given: for each crystal structures to try besides random placements, in cells that are the crystal's.
+        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+
+    Raises:
+        NotAvailable: CHGNet is not installed.
+    """
+    seed = derived_seed(plan.seed, number)
+    crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
+    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, TIME_LIMIT)
+    there = [i for i, one in enumerate(found) if one is not None]
+    free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
+    relaxed = dict(zip(there, free, strict=True))
+    whys = _reasons(crystals, plan, seed) if len(there) < len(crystals) else [("", "")] * len(crystals)
+    results = []
+    for i, one in enumerate(found):
+        if one is None:
+            failure, error = whys[i]
+            results.append(Checked(failure=failure, error=error))
+        else:
+            results.append(_checked(crystals[i], one, relaxed[i], references or shipped()))
+    return results
+
+
+def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: References) -> Checked:
+    def formation(energy: float) -> float:
+        return float(references.formation_energy(crystal.composition.numpy(), np.array([energy]))[0])
+
+    value = formation(lowest.energy)
+    if not np.isfinite(value):
+        return Checked(failure=UNKNOWN, error=f"an element of {crystal.formulas()[0]} has no reference energy")
+    sure = lowest.converged and (lowest.given > 0 or int(crystal.n_atoms[0]) <= SMALL)
+    first = (value, lowest.converged, sure, lowest.candidates, lowest.given)
+    if not apart(free):
+        return Checked(*first, error=free.error or "atoms ran into each other while the cell relaxed")
+    after = np.linalg.inv(primitive_basis(int(crystal.space_group[0]))) @ free.structure.lattice.matrix
+    ratios = np.linalg.norm(after, axis=1) / crystal.lattice[0, :3].numpy()
+    most = float(ratios[np.abs(np.log(ratios)).argmax()])
+    return Checked(*first, formation(free.energy), free.converged, free.volume_ratio, most, None, free.error)
+
+
+def _reasons(crystals: Crystals, plan: Plan, seed: int) -> list[tuple[str, str]]:
+    """Why each crystal would have no E*, from the same placements once more: a word or two, and a sentence."""
+    built = build_structures(
+        crystals, n_candidates=plan.n_candidates, refiner=None, seed=seed, time_limit=TIME_LIMIT
+    )  # fmt: skip
+    return [_reason(one.error, one.candidates) for one in built]
+
+
+def _reason(error: str | None, candidates: Sequence[Any]) -> tuple[str, str]:
+    if not candidates:
+        return NOT_PLACED, error or "no placement was found"
+    good = [structure for structure in candidates if nearest_ratio(structure) >= CLOSEST]
+    if not good:
+        return CROWDED, f"in all {len(candidates)} placements atoms are closer than {CLOSEST} of the sum of radii"
+    if not np.isfinite(energies(good)).any():
+        return UNKNOWN, "CHGNet has no energy for any placement"
+    return COLLAPSED, "atoms ran into each other while they relaxed"
