@@ -6,6 +6,7 @@ from crystalgfn.rewards.configured import Configured
 from crystalgfn.rewards.distance import DistanceToData, load_distance
 from crystalgfn.rewards.external import Slow, program, slow
 from crystalgfn.rewards.hull import EnergyAboveHull, Stable, energy_above_hull, stable
+from crystalgfn.rewards.near_data import NearData, near_data
 from crystalgfn.rewards.packing import Dense, dense, packing_fraction
 from crystalgfn.rewards.process import Program
 from crystalgfn.rewards.properties import PROXIES, Density, Function, VolumePerAtom, function, load_proxy
@@ -33,6 +34,7 @@ __all__ = [
     "EnergyAboveHull",
     "Floor",
     "Function",
+    "NearData",
     "Probability",
     "Program",
     "Property",
@@ -55,6 +57,7 @@ __all__ = [
     "load",
     "load_distance",
     "load_proxy",
+    "near_data",
     "packing_fraction",
     "probability",
     "product",
