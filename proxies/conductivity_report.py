@@ -76,7 +76,9 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m crystalgfn.proxies.conductivity_report", description="Compare the ionic conductivity."
     )
     parser.add_argument("data", help="OBELiX's CSV file, such as obelix/train.csv")
-    print(compare(parser.parse_args(arguments).data).to_string(float_format=lambda x: f"{x:.3f}"))
+    parser.add_argument("--seed", type=int, default=0, help="of the folds and the ensemble")
+    given = parser.parse_args(arguments)
+    print(compare(given.data, Settings(seed=given.seed)).to_string(float_format=lambda x: f"{x:.3f}"))
 
 
 if __name__ == "__main__":
