@@ -53,6 +53,8 @@ class Settings:
         members: networks in the ensemble.
         width: units a hidden layer.
         depth: hidden layers.
+        rank: of the term that is bilinear in the elements' fractions.
+        residual: whether hidden layers add to what they are given.
         holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
         left_out: share of the formulas that each member does not see.
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
@@ -61,13 +63,15 @@ class Settings:
 
     property: str = "formation_energy"
     seed: int = 0
-    epochs: int = 90
+    epochs: int = 60
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.3
-    members: int = 6
+    members: int = 5
     width: int = 256
-    depth: int = 2
+    depth: int = 4
+    rank: int = 64
+    residual: bool = True
     holdout: float = HELD_SHARE
     left_out: float = 0.1
     strained: float = 0.3
@@ -158,9 +162,8 @@ def fit_proxy(
     """Fit on ``rows`` and ``labels``, holding a part of the formulas back; the proxy, and the seconds that it took."""
     train, held = split(rows, settings.holdout, settings.seed)
     torch.manual_seed(settings.seed)
-    proxy = EnsembleProxy(
-        settings.property, COLUMNS[settings.property][1], settings.members, settings.width, settings.depth
-    )
+    size = {name: getattr(settings, name) for name in ("members", "width", "depth", "rank", "residual")}
+    proxy = EnsembleProxy(settings.property, COLUMNS[settings.property][1], **size)
     _standardise(proxy, train, settings)
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = _off(proxy, labels, settings) if labels is not None and settings.labelled else None

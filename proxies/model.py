@@ -38,18 +38,32 @@ class EnsembleProxy(nn.Module):
         members: networks in the ensemble.
         width: units in each of the hidden layers.
         depth: hidden layers.
+        rank: of the term that is bilinear in the elements' fractions, for what pairs of elements do; 0 for none.
+        residual: whether hidden layers after the first add to what they are given.
     """
 
-    def __init__(self, name: str, unit: str, members: int = 5, width: int = 192, depth: int = 2) -> None:
+    def __init__(
+        self,
+        name: str,
+        unit: str,
+        members: int = 5,
+        width: int = 192,
+        depth: int = 2,
+        rank: int = 0,
+        residual: bool = False,
+    ) -> None:
         super().__init__()
         self.name, self.unit, self.source = name, unit, None
-        self.shape = {"members": members, "width": width, "depth": depth}
+        self.shape = {"members": members, "width": width, "depth": depth, "rank": rank, "residual": residual}
         self.features = Features()
         size = self.features.size
         # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.
         self.first = nn.Parameter(torch.randn(size, members * width) * (2 / size) ** 0.5)
         self.groups = nn.Parameter(torch.randn(230, members * width) * 0.1)
         self.offset = nn.Parameter(torch.zeros(members * width))
+        if rank:
+            self.left, self.right = (nn.Parameter(torch.randn(118, members * rank)) for _ in range(2))
+            self.pairs = nn.Parameter(torch.randn(members, rank, width) * rank**-0.5)
         sizes = [*[width] * depth, 1]
         self.weights = nn.ParameterList(
             nn.Parameter(torch.randn(members, i, o) * (2 / i) ** 0.5) for i, o in zip(sizes, sizes[1:], strict=False)
@@ -69,11 +83,17 @@ class EnsembleProxy(nn.Module):
     ) -> TensorType["members", "batch"]:
         """What each member says, in standardised labels, from features and group numbers: what fitting trains."""
         x = (features - self.shift) * self.scale
-        first = torch.addmm(self.groups[space_group - 1] + self.offset, x, self.first).relu()
+        first = torch.addmm(self.groups[space_group - 1] + self.offset, x, self.first)
+        if self.shape["rank"]:
+            fractions = features[:, :118]
+            products = ((fractions @ self.left) * (fractions @ self.right)).split(self.shape["rank"], dim=1)
+            pairs = [product @ weight for product, weight in zip(products, self.pairs, strict=True)]
+            first = first + torch.cat(pairs, 1)
         answers = []
-        for m, hidden in enumerate(first.split(self.shape["width"], dim=1)):
+        for m, hidden in enumerate(first.relu().split(self.shape["width"], dim=1)):
             for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-                hidden = torch.addmm(bias[m], hidden, weight[m]).relu()
+                more = torch.addmm(bias[m], hidden, weight[m]).relu()
+                hidden = hidden + more if self.shape["residual"] else more
             answers.append(hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m])
         return torch.stack(answers)
 
