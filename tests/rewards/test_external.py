@@ -13,6 +13,9 @@ from crystalgfn.errors import RewardError
 from crystalgfn.rewards.base import describe, example_crystals
 from crystalgfn.rewards.cache import crystal_keys
 
+# loky's own thread may trip over workers that it is told to kill; results do not depend on it
+pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+
 CRYSTALS = example_crystals()
 DENSITY = CRYSTALS.density
 
