@@ -28,8 +28,6 @@ from crystalgfn.tables.exactness import primitive_basis
 NAME = "formation_energy"
 #: Atoms in a cell that random placement searches well enough for E* itself; above, without a template, E* is a bound.
 SMALL = 5
-TIME_LIMIT = 1.0
-"""Seconds for the placements of one crystal."""
 #: Why a crystal has no E*: no atoms could be placed; too close wherever they were; ran into each other; no energy.
 NOT_PLACED, CROWDED, COLLAPSED, UNKNOWN = "not placed", "crowded", "collapsed", "no energy"
 
@@ -45,6 +43,7 @@ class Plan:
         n_candidates: random placements of each, at most.
         steps: of relaxing the atoms in the drawn cell, at most.
         full_steps: of relaxing atoms and cell from there, at most.
+        time_limit: seconds for the placements of one crystal, at most; a busy machine finds less in them.
         chunk: crystals that are checked together.
     """
 
@@ -54,12 +53,15 @@ class Plan:
     n_candidates: int = 8
     steps: int = 40
     full_steps: int = 100
+    time_limit: float = 10.0
     chunk: int = 8
 
     def __post_init__(self) -> None:
         for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
+        if not self.time_limit > 0:
+            raise ValueError(f"time_limit={self.time_limit}: give seconds above 0")
         if self.k < 0:
             raise ValueError(f"k={self.k}: give a number of at least 0")
 
@@ -144,7 +146,7 @@ def check_crystals(
     """
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
-    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, TIME_LIMIT)
+    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, plan.time_limit)
     there = [i for i, one in enumerate(found) if one is not None]
     free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
     relaxed = dict(zip(there, free, strict=True))
@@ -179,7 +181,7 @@ def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: Refer
 def _reasons(crystals: Crystals, plan: Plan, seed: int) -> list[tuple[str, str]]:
     """Why each crystal would have no E*, from the same placements once more: a word or two, and a sentence."""
     built = build_structures(
-        crystals, n_candidates=plan.n_candidates, refiner=None, seed=seed, time_limit=TIME_LIMIT
+        crystals, n_candidates=plan.n_candidates, refiner=None, seed=seed, time_limit=plan.time_limit
     )  # fmt: skip
     return [_reason(one.error, one.candidates) for one in built]
 

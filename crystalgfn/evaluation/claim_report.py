@@ -86,6 +86,10 @@ def tables(figures: dict[str, Any]) -> str:
     parts = [markdown(("crystals", "", "share"), [(name, count, f"{count / n:.0%}") for name, count in counts])]
     if figures["failures"]:
         parts.append(markdown(("without E*", "crystals"), list(figures["failures"].items())))
+        parts.append(
+            f"The {n - figures['checked']} crystals without E* are in no gap below, and their claims are not confirmed: "
+            "crowded, no placement keeps the atoms apart; collapsed, they do not stay apart."
+        )
     names = {
         "claim_e_star": "claim - E*",
         "claim_e_star_sure": "claim - E*, where E* is sure",

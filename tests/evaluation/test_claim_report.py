@@ -65,7 +65,7 @@ def test_energies_above_a_hull(frame):
 def test_the_tables_say_it_all(frame):
     text = tables(summary(frame.assign(hull=-3.0)))
     assert "| placed | 4 | 80% |" in text
-    assert "| crowded | 1 |" in text
+    assert "| crowded | 1 |" in text and "The 2 crystals without E* are in no gap" in text
     assert "| claim - E* | 3 | 0.100 |" in text
     assert "relaxed over drawn volume" in text and "above the hull" in text
 
