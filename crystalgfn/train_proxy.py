@@ -6,7 +6,7 @@ import difflib
 import inspect
 import sys
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +80,7 @@ def _loop(
     strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
     strata = tuple(strata) if isinstance(strata, list) else strata
     policy, trainer = build(config.policy, "policy"), build(config.trainer, "trainer")
+    trainer = replace(trainer, progress=trainer.progress and config.progress)
     draw = SamplerDraws(space, config.draws, config.beta, policy, trainer, strata, config.seed)
     val = read(config.val, progress=config.progress)
     taken = frozenset().union(*val.keys)

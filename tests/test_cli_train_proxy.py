@@ -126,7 +126,7 @@ def density_labels(crystals, number):
 
 LOOP = [
     "active=true", "rounds=1", "draws=6", "policy=small", "trainer.steps=2", "trainer.batch_size=10",
-    "elements=[Na,Cl,K]", "space_groups=[221,225]", "n_atoms=[2,4]", "trainer.progress=false",
+    "elements=[Na,Cl,K]", "space_groups=[221,225]", "n_atoms=[2,4]",
 ]  # fmt: skip
 
 

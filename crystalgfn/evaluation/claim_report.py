@@ -87,8 +87,8 @@ def tables(figures: dict[str, Any]) -> str:
     if figures["failures"]:
         parts.append(markdown(("without E*", "crystals"), list(figures["failures"].items())))
         parts.append(
-            f"The {n - figures['checked']} crystals without E* are in no gap below, and their claims are not confirmed: "
-            "crowded, no placement keeps the atoms apart; collapsed, they do not stay apart."
+            f"The {n - figures['checked']} crystals without E* are in no gap below, their claims not confirmed. "
+            "Crowded: no placement keeps the atoms apart; collapsed: they do not stay apart."
         )
     names = {
         "claim_e_star": "claim - E*",
