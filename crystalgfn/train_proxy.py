@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import inspect
 import sys
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -14,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.errors import CrystalGFNError, NotAvailable
+from crystalgfn.errors import CrystalGFNError
 from crystalgfn.files import write_aside
 from crystalgfn.options import CONFIG, KINDS, OptionError, build
 from crystalgfn.proxies.active import ChgnetLabels, Label, SamplerDraws, active, hull_of
@@ -25,12 +24,6 @@ from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Templates
 from crystalgfn.structures.relax import chgnet
 
-#: For what `fit` does not take.
-REMEDIES = {
-    "column": "name the column as docs/data.md has it",
-    "setting": "give files with atoms, which need none",
-    "skip_bad": "take the rows that are named without it out of the file",
-}
 #: May differ between the calls that a fit or a loop is made in.
 FREE = ("progress", "rounds")
 
@@ -45,7 +38,7 @@ def run(config: DictConfig, label: Label | None = None) -> None:
     Raises:
         OptionError: values that cannot be, or a proxy that is there already.
         DataError: data that cannot be used.
-        NotAvailable: what this version cannot do, or a loop without CHGNet.
+        NotAvailable: a loop without CHGNet.
     """
     out = Path(config.out)
     settings, reading = _settings(config), _reading(config)
@@ -135,13 +128,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 
 def _reading(config: DictConfig) -> dict[str, Any]:
-    """How rows are read, where that is not as usual."""
-    usual = {name: one.default for name, one in inspect.signature(read).parameters.items()}
-    given = {name: config[name] for name in ("column", "setting", "skip_bad") if config[name] != usual[name]}
-    for name in given:
-        if name not in inspect.signature(fit).parameters:
-            raise NotAvailable(f"{name}={given[name]}: fits of this version read all files as usual; {REMEDIES[name]}")
-    return given
+    """How rows are read."""
+    return {name: config[name] for name in ("column", "setting", "skip_bad")}
 
 
 def _check(config: DictConfig, out: Path) -> None:

@@ -85,6 +85,9 @@ def fit(
     cache: str | Path | None = None,
     progress: bool = True,
     labels: Labels | None = None,
+    column: str | None = None,
+    setting: str = "unknown",
+    skip_bad: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
     """Fit a proxy and write ``weights.safetensors`` and ``metrics.json`` into ``out``.
@@ -100,6 +103,9 @@ def fit(
         cache: see :func:`crystalgfn.proxies.data.read`.
         progress: whether to show a progress bar.
         labels: formation energies off equilibrium; None: those that come with the package.
+        column: see :func:`crystalgfn.proxies.data.read`, as the next two; for all files.
+        setting: in which setting cells without positions are.
+        skip_bad: go on without the rows that cannot be read.
         **settings: see :class:`Settings`.
 
     Returns:
@@ -112,9 +118,10 @@ def fit(
     settings = Settings(**settings)
     if settings.property != "formation_energy":
         settings = replace(settings, strained=0.0, labelled=0.0)
-    val = read(val_path, settings.property, cache, progress)
+    how = {"column": column, "setting": setting, "skip_bad": skip_bad}
+    val = read(val_path, settings.property, cache, progress, **how)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
-    known = _together([read(path, settings.property, cache, progress) for path in paths])
+    known = _together([read(path, settings.property, cache, progress, **how) for path in paths])
     rows = exclude(known, val)
     if len(rows) < 100:
         raise DataError(

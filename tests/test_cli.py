@@ -236,7 +236,6 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
         (["device=abacus"], ["abacus"]),
         (["real=/nowhere.parquet"], ["/nowhere.parquet"]),
         (["resume=true"], ["out=<folder>"]),
-        (["reward=band_gap"], ["band_gap", "not shipped"]),
         (["reward._target_=no_such_module.Reward"], ["no_such_module"]),
     ],
 )

@@ -92,7 +92,7 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_goes_on(data, tmp_path
 
 
 @pytest.mark.parametrize("option", ["column=energy", "setting=standard", "skip_bad=true"])
-def test_how_rows_are_read_is_handed_on_where_fits_take_it(option, data, tmp_path, monkeypatch, capsys):
+def test_how_rows_are_read_is_handed_on(option, data, monkeypatch):
     name = option.split("=")[0]
     metrics = {
         "property": "formation_energy", "unit": "eV/atom", "val_mae": 0.1, "val_median_error": 0.1,
@@ -100,16 +100,10 @@ def test_how_rows_are_read_is_handed_on_where_fits_take_it(option, data, tmp_pat
     }  # fmt: skip
     given = {}
 
-    def takes(train, val, out, cache, progress, labels, column=None, setting="unknown", skip_bad=False, **settings):
+    def takes(train, val, out, cache, progress, labels, column, setting, skip_bad, **settings):
         given.update(column=column, setting=setting, skip_bad=skip_bad, settings=settings)
         return metrics
 
-    def takes_not(train, val, out, cache, progress, labels, **settings):
-        raise AssertionError("an option was dropped")
-
-    monkeypatch.setattr(train_proxy, "fit", takes_not)
-    assert f"{name}=" in failure([*data, option], capsys)
-    assert not (tmp_path / "out").exists()
     monkeypatch.setattr(train_proxy, "fit", takes)
     assert cli.train_proxy([*data, option]) == 0
     assert str(given[name]).lower() == option.split("=")[1] and name not in given["settings"]
