@@ -14,10 +14,34 @@ from typing import Any, Generic, TypeVar
 
 import torch
 
-from crystalgfn.typing import FeatureIndex, FeatureWeight, Mask, Pieces, RowIndex
+from crystalgfn.typing import FeatureIndex, FeatureWeight, Followers, Mask, Pairs, Pieces, RowIndex
 
 State = TypeVar("State")
 Objects = TypeVar("Objects")
+
+
+@dataclass(frozen=True)
+class Lookahead:
+    """What may follow some of the actions of a choice.
+
+    Attributes:
+        row: int64 [pairs] and
+        action: int64 [pairs], the actions looked at.
+        may: bool [pairs, elements], who may take the last count after each.
+    """
+
+    row: Pairs
+    action: Pairs
+    may: Followers
+
+    def select(self, keep: torch.Tensor, n: int) -> Lookahead:
+        """What belongs to some of ``n`` rows: a mask, or positions without repeats."""
+        index = keep.nonzero().flatten() if keep.dtype == torch.bool else keep
+        place = torch.full((n,), -1, device=index.device)
+        place[index] = torch.arange(len(index), device=index.device)
+        row = place[self.row]
+        here = row >= 0
+        return Lookahead(row[here], self.action[here], self.may[here])
 
 
 @dataclass(frozen=True)
@@ -27,16 +51,19 @@ class Discrete:
     Attributes:
         mask: bool [rows, actions], True where the action may be taken.
         counts: int64 [rows, slots] for the choice of (count, element): actions are slots x elements.
+        last: what may take the last count after each pair, for that choice where two counts are left.
     """
 
     mask: Mask
     counts: torch.Tensor | None = None
+    last: Lookahead | None = None
 
     def select(self, keep: torch.Tensor) -> Discrete:
         """The options of some of the rows."""
         return Discrete(
             self.mask[keep],
             None if self.counts is None else self.counts[keep],
+            None if self.last is None else self.last.select(keep, len(self.mask)),
         )
 
 

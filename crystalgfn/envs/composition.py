@@ -11,7 +11,7 @@ from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.mass import MassLookahead
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.envs.base import Discrete, Head
+from crystalgfn.envs.base import Discrete, Head, Lookahead
 from crystalgfn.tables import elements
 from crystalgfn.typing import Compositions, RowIndex
 
@@ -84,7 +84,20 @@ class CompositionMoves:
             for word in range(charge.shape[1]):
                 common |= self.finish[left, word, :slots] & charge[:, word, None, None]
             may = (common != 0) & self.after[state.element[rows, i - 1] + 1][:, None, :]
-        return Discrete(may.flatten(1), self.slot_count[left, :slots])
+        two = state.n_elements[rows] == i + 2
+        last = self._last(state, rows, may & two[:, None, None]) if i > 0 and bool(two.any()) else None
+        return Discrete(may.flatten(1), self.slot_count[left, :slots], last)
+
+    def _last(self, state: CrystalState, rows: RowIndex, may: torch.Tensor) -> Lookahead:
+        """Which elements may take the last count after each of the pairs ``may`` [rows, slots, E]."""
+        row, slot, column = may.nonzero().unbind(1)
+        left = state.left[rows[row]]
+        charge = self.sets.after(state.charge[rows[row]], column, self.slot_count[left, slot]).flatten(1)
+        rest = self.slot_next[left, slot]
+        common = torch.zeros(len(row), self.n_elements, dtype=torch.int64, device=rows.device)
+        for word in range(charge.shape[1]):
+            common |= self.finish[rest, word, 0] & charge[:, word, None]
+        return Lookahead(row, slot * self.n_elements + column, (common != 0) & self.after[column + 1])
 
     def _heavy_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
         """Pairs from which the density can be met too, [rows, S, E]."""

@@ -173,28 +173,55 @@ class ChoiceHead(nn.Module):
         return nn.functional.linear(hidden, self.linear.weight[:n], self.linear.bias[:n])
 
 
-class PairHead(nn.Module):
-    """Logits of (count, element) pairs: a bilinear score gated by the count."""
+class PairScore(nn.Module):
+    """Scores of (count, element) pairs: bilinear in hidden vector and element, gated by the count."""
 
     def __init__(self, config: PolicyConfig, counts: int = 81) -> None:
         super().__init__()
         self.query = nn.Linear(config.width, config.rank)
         self.gate = nn.Embedding(counts, config.rank)
-        self.count_bias = nn.Embedding(counts, 1)
         self.element = nn.Parameter(torch.randn(118, config.rank) * config.rank**-0.5)
         self.bias = nn.Parameter(torch.zeros(118))
         nn.init.zeros_(self.query.weight)
         nn.init.zeros_(self.query.bias)
         nn.init.normal_(self.gate.weight, std=0.5)
+
+    def forward(self, hidden: torch.Tensor, counts: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """[rows, width], counts [rows, slots], elements' columns [elements] -> [rows, slots, elements]."""
+        query = self.query(hidden)[:, None] * (1 + self.gate(counts.clamp_max(80)))
+        return query @ self.element[column].T + self.bias[column]
+
+
+class PairHead(nn.Module):
+    """Logits of (count, element) pairs.
+
+    Where two counts are left, charge decides who may take the last one, and that decides what a pair is worth. So ln of
+    the sum of exp(score) over these elements, with scores of their own, is added: the exact form of what is to come if
+    elements did not act on each other.
+    """
+
+    def __init__(self, config: PolicyConfig, counts: int = 81) -> None:
+        super().__init__()
+        self.next, self.last = PairScore(config, counts), PairScore(config, counts)
+        self.count_bias = nn.Embedding(counts, 1)
         nn.init.zeros_(self.count_bias.weight)
 
     def forward(self, hidden: torch.Tensor, head: Head, options: Discrete) -> torch.Tensor:
         """[rows, width] -> logits [rows, slots * elements]."""
         column = torch.tensor(head.elements, device=hidden.device) - 1
-        counts = options.counts.clamp_max(80)
-        query = self.query(hidden)[:, None] * (1 + self.gate(counts))
-        logits = query @ self.element[column].T + self.bias[column] + self.count_bias(counts)
-        return logits.flatten(1)
+        counts = options.counts
+        logits = self.next(hidden, counts, column) + self.count_bias(counts.clamp_max(80))
+        if options.last is None:
+            return logits.flatten(1)
+        # what the other slot holds is left after a slot's count is taken; two equal counts share a slot
+        left = torch.where(counts[:, 1:2] > 0, counts[:, :2].flip(1), counts[:, :1])
+        score = self.last(hidden, left, column)
+        ahead = options.last
+        top = score.detach().amax(2, keepdim=True)
+        place = 2 * ahead.row + ahead.action // len(column)
+        weight = (score - top).exp().flatten(0, 1).index_select(0, place)
+        worth = (weight * ahead.may).sum(1).log() + top.flatten().index_select(0, place)
+        return logits.flatten(1).index_put((ahead.row, ahead.action), worth, accumulate=True)
 
 
 class MixtureHead(nn.Module):
