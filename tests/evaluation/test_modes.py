@@ -56,7 +56,7 @@ def without_sodium(sampler):
     """The same sampler, but sodium is 10,000 times less probable wherever there is a choice."""
     network = copy.deepcopy(sampler.network)
     with torch.no_grad():
-        network.heads["element"].bias[10] -= math.log(1e4)
+        network.heads["element"].next.bias[10] -= math.log(1e4)
     return Sampler(sampler.space, network, sampler.reward)
 
 

