@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from crystalgfn.errors import CheckpointError
 
@@ -34,6 +36,20 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Write arrays as a compressed ``.npz``, aside and then renamed.
+
+    Raises:
+        CheckpointError: see `write_aside`.
+    """
+
+    def write(aside: Path) -> None:
+        with aside.open("wb") as file:  # given a name without .npz, numpy would add it
+            np.savez_compressed(file, **arrays)
+
+    write_aside(path, write)
 
 
 def remove_leftovers(folder: Path) -> None:

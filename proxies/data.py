@@ -18,7 +18,7 @@ from crystalgfn.domain import lattice as lattice_module
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import KIND, canonical_lattice
 from crystalgfn.errors import DataError, InvalidCrystal
-from crystalgfn.files import write_aside
+from crystalgfn.files import save_arrays, write_aside
 from crystalgfn.proxies.records import (
     CELL,
     UNIQUE_CELL,
@@ -260,13 +260,8 @@ def _crystals(
         "lattice": crystals.lattice.numpy(),
         "positions": positions,
     }
-    write_aside(cached, lambda aside: _save_columns(aside, columns))
+    save_arrays(cached, columns)
     return crystals, positions
-
-
-def _save_columns(path: Path, columns: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # given a name without .npz, numpy would add it
-        np.savez_compressed(file, **columns)
 
 
 def _standardise(table: pd.DataFrame, name: str, progress: bool) -> tuple[Crystals, np.ndarray]:

@@ -18,7 +18,7 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import DataError
-from crystalgfn.files import write_aside
+from crystalgfn.files import save_arrays
 from crystalgfn.proxies.data import Rows, split
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.references import References, shipped
@@ -91,7 +91,7 @@ class Labels:
             "value": self.value.numpy().astype(np.float32),
             **{name: getattr(self, name).numpy().astype(np.int8) for name in FLAGS},
         }
-        write_aside(Path(path), lambda aside: _save(aside, columns))
+        save_arrays(Path(path), columns)
 
 
 def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
@@ -191,8 +191,3 @@ def held_out(formulas: list[str]) -> np.ndarray:
     held = np.zeros(n, dtype=bool)
     held[split(rows, HELD_SHARE, HELD_SEED)[1].labels.long().numpy()] = True
     return held
-
-
-def _save(path: Path, columns: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # given a name without .npz, numpy would add it
-        np.savez_compressed(file, **columns)

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crystalgfn.errors import DataError
-from crystalgfn.files import write_aside
+from crystalgfn.files import save_arrays
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.labelling import Label, Labeller
 from crystalgfn.proxies.parents import Parents
@@ -92,12 +92,7 @@ def _write(path: Path, rows: list[tuple[str, int, Label]], units: Counter, spent
     columns["source"] = np.array([source for source, *_ in rows])
     columns["unit"] = np.array([unit for _, unit, _ in rows])
     columns["units"] = np.array([[name, count, spent[name]] for name, count in units.items()])
-    write_aside(path, lambda aside: _save(aside, columns))
-
-
-def _save(path: Path, columns: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:
-        np.savez_compressed(file, **columns)
+    save_arrays(path, columns)
 
 
 def _state(folder: Path) -> tuple[Counter, Counter, int]:

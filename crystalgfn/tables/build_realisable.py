@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from crystalgfn.files import write_aside
+from crystalgfn.files import save_arrays
 from crystalgfn.tables import groups
 from crystalgfn.tables.exactness import is_exact
 from crystalgfn.tables.letters import LetterPacking, Letters, letter_packing
@@ -89,11 +89,6 @@ def group_status(space_group: int) -> np.ndarray:
     return answer
 
 
-def _save(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with path.open("wb") as file:  # given a name without .npz, numpy would add it
-        np.savez_compressed(file, **arrays)
-
-
 def build_realisable(folder: Path) -> None:
     """Writes ``folder / "realisable.npz"``; groups already done are kept in a partial file, so a build resumes."""
     partial = folder / "realisable.partial.npz"
@@ -106,10 +101,10 @@ def build_realisable(folder: Path) -> None:
             continue
         done[str(number)] = group_status(number)
         is_exact.cache_clear()
-        write_aside(partial, lambda aside: _save(aside, done))
+        save_arrays(partial, done)
         names = Counter(STATUSES[s] for s in done[str(number)].tolist())
         print(f"group {number}: " + ", ".join(f"{n} {name}" for name, n in names.items()), flush=True)
     status = np.stack([done[str(number)] for number in range(1, 231)])
-    write_aside(folder / "realisable.npz", lambda aside: _save(aside, {"status": status}))
+    save_arrays(folder / "realisable.npz", {"status": status})
     partial.unlink()
     print(", ".join(f"{n} {STATUSES[s]}" for s, n in sorted(Counter(status.ravel().tolist()).items())))
