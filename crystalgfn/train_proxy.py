@@ -18,8 +18,9 @@ from crystalgfn.files import write_aside
 from crystalgfn.options import CONFIG, KINDS, OptionError, build
 from crystalgfn.proxies.active import ChgnetLabels, Label, SamplerDraws, active, hull_of
 from crystalgfn.proxies.data import COLUMNS, read
-from crystalgfn.proxies.fit import CHECKPOINT, METRICS, Settings, fit
+from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit
 from crystalgfn.proxies.labels import Labels, read_labels
+from crystalgfn.proxies.metrics import METRICS
 from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Templates
 from crystalgfn.structures.relax import chgnet

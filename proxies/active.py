@@ -28,8 +28,8 @@ from crystalgfn.learn import train
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.proxies.data import Rows, exclude
 from crystalgfn.proxies.exact_hull import ExactHull
-from crystalgfn.proxies.fit import METRICS
 from crystalgfn.proxies.labels import VALUE, Labels, label_crystals, read_labels
+from crystalgfn.proxies.metrics import METRICS
 from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import boltzmann
 from crystalgfn.rewards.base import Property

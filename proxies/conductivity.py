@@ -8,26 +8,23 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.stats import spearmanr
 from torchtyping import TensorType
 from tqdm import tqdm
 
 from crystalgfn.errors import DataError
-from crystalgfn.files import write_aside
 from crystalgfn.proxies.distance import NearestCentre
-from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.metrics import versions, write_metrics
+from crystalgfn.proxies.model import EnsembleProxy, spread_factor
 from crystalgfn.proxies.obelix import Measurements, read_obelix
 
 NAME, UNIT = "ionic_conductivity", "log10 S/cm"
-METRICS = "metrics.json"
 FOLDS = 5
-FAMILIAR = 20  # rows with an element, from which on it adds nothing to the spread
 #: Columns of the features that tell the size of the cell: ln atoms, 1 / atoms, ln a, b, c, ln atoms of the conventional
 #: cell. Measured materials are told apart by it, with up to hundreds of atoms; what samplers draw has few.
 SIZE = (141, 142, 153, 154, 155, -1)
@@ -84,9 +81,12 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
     fold = folds(rows, settings.seed)
     mean, spread = cross_validate(rows, fold, settings, progress)
     error = misses(mean, rows)
-    factor = _factor(error, spread)
+    factor = spread_factor(error, spread)
     within = torch.cat(
-        [error[fold == f] <= spread[fold == f] * _factor(error[fold != f], spread[fold != f]) for f in range(FOLDS)]
+        [
+            error[fold == f] <= spread[fold == f] * spread_factor(error[fold != f], spread[fold != f])
+            for f in range(FOLDS)
+        ]
     )
     proxy = learn(rows, settings, progress)
     proxy.spread_factor.fill_(factor)
@@ -99,16 +99,11 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
         "materials": int(rows.material.max()) + 1,
         "five_folds": scores(mean, rows) | {"within_spread": round(float(within.double().mean()), 3)},
         "settings": asdict(settings),
-        "versions": {
-            "crystalgfn": version("crystalgfn"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     proxy.save(out)
     centres.save(out)
-    text = json.dumps(metrics, indent=2) + "\n"
-    write_aside(Path(out) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_metrics(out, metrics)
     return metrics
 
 
@@ -155,13 +150,7 @@ def scores(mean: TensorType["batch"], rows: Measurements) -> dict[str, float]:
 
 def spearman(one: TensorType["batch"], other: TensorType["batch"]) -> float:
     """Rank correlation; ties have their mean rank."""
-    return float(torch.corrcoef(torch.stack([_ranks(one), _ranks(other)]))[0, 1])
-
-
-def _ranks(values: torch.Tensor) -> torch.Tensor:
-    ordered = values.sort().values
-    low, high = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
-    return (low + high).double() / 2
+    return float(spearmanr(one.numpy(), other.numpy()).statistic)
 
 
 def learn(rows: Measurements, settings: Settings, progress: bool = True) -> EnsembleProxy:
@@ -170,7 +159,8 @@ def learn(rows: Measurements, settings: Settings, progress: bool = True) -> Ense
     proxy = EnsembleProxy(NAME, UNIT, settings.members, settings.width)
     with torch.no_grad():
         features = proxy.features(rows.crystals)
-    _standardise(proxy, features, rows)
+    proxy.standardise(features, rows.crystals, rows.values)
+    proxy.scale[list(SIZE)] = 0
     targets = ((rows.values - proxy.label_mean) / proxy.label_std).float()
     n_materials = int(rows.material.max()) + 1
     seen = (torch.rand(settings.members, n_materials) >= settings.left_out)[:, rows.material].float()
@@ -199,26 +189,6 @@ def _surprise(said: torch.Tensor, target: torch.Tensor, censored: torch.Tensor, 
     z = (said - target) / sigma
     known = torch.nn.functional.huber_loss(z, torch.zeros_like(z), reduction="none")
     return sigma * torch.where(censored, -torch.special.log_ndtr(-z.clamp_max(10)) + (z - 10).clamp_min(0) * 10, known)
-
-
-def _standardise(proxy: EnsembleProxy, features: torch.Tensor, rows: Measurements) -> None:
-    """Set shifts and scales of features and values, which elements are unfamiliar, and the range of the means."""
-    deviation = features.std(0)
-    deviation[:118] = deviation[:118].clamp_min(0.05)
-    scale = torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), 0.0)
-    scale[list(SIZE)] = 0
-    proxy.shift.copy_(features.mean(0))
-    proxy.scale.copy_(scale)
-    proxy.label_mean.fill_(float(rows.values.mean()))
-    proxy.label_std.fill_(float(rows.values.std()))
-    seen = (rows.crystals.composition > 0).sum(0)
-    proxy.unfamiliar.copy_(rows.values.std() * (1 - seen / FAMILIAR).clamp_min(0))
-    proxy.low.fill_(float(rows.values.min()))
-    proxy.high.fill_(float(rows.values.max()))
-
-
-def _factor(error: torch.Tensor, spread: torch.Tensor) -> float:
-    return float((error / spread.clamp_min(1e-6)).quantile(0.68))
 
 
 def _rate(step: int, steps: int) -> float:

@@ -42,7 +42,7 @@ class Features(nn.Module):
         return torch.cat(
             [
                 fractions,
-                _element_statistics(shares, self.element_table[which]),
+                element_statistics(shares, self.element_table[which]),
                 _stoichiometry(shares, n_atoms),
                 self._lattice(crystals, fractions),
                 self.group_table[crystals.space_group - 1],
@@ -61,7 +61,9 @@ class Features(nn.Module):
         return torch.cat([ln_volume, packing, ln_lengths, shape, shortest_first, cosine_of(lattice[:, 3:])], 1)
 
 
-def _element_statistics(shares: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+def element_statistics(
+    shares: TensorType["batch", "elements"], values: TensorType["batch", "elements", "components"]
+) -> TensorType["batch", "features"]:
     """Mean, deviation, smallest, largest of values [B, k, p], and mean differences over pairs of the first two p."""
     mean = (shares[:, :, None] * values).sum(1)
     std = (shares[:, :, None] * (values - mean[:, None]).square()).sum(1).sqrt()
@@ -76,6 +78,16 @@ def _stoichiometry(shares: torch.Tensor, n_atoms: torch.Tensor) -> torch.Tensor:
     present = (shares > 0).sum(1, keepdim=True).float()
     norms = [shares.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
     return torch.cat([present, n_atoms.log(), 1 / n_atoms, *norms, shares[:, :5]], 1)
+
+
+def scales(features: TensorType["batch", "features"]) -> tuple[TensorType["features"], TensorType["features"]]:
+    """Shift and scale that standardise features whose first 118 are element fractions.
+
+    Fractions of rare elements are not blown up to unit variance; constant features are taken out.
+    """
+    deviation = features.std(0)
+    deviation[:118] = deviation[:118].clamp_min(0.05)
+    return features.mean(0), torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), 0.0)
 
 
 def element_table() -> np.ndarray:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import platform
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +19,12 @@ from crystalgfn.errors import CheckpointError, DataError
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
 from crystalgfn.proxies.labels import BOUND, FIT, HELD_SHARE, HIGH, SOURCES, VALUE, Labels, read_labels
-from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.metrics import versions, write_metrics
+from crystalgfn.proxies.model import EnsembleProxy, spread_factor
 from crystalgfn.proxies.strain import CEILING, strained
 from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
-METRICS = "metrics.json"
-#: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
-FAMILIAR = 20
 #: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
 CENSORED = {"band_gap": 0.0}
 #: Rows of labels off equilibrium in a step.
@@ -147,18 +142,13 @@ def fit(
         "seconds": round(seconds, 1),
         "settings": asdict(settings),
         "command": _command(paths, val_path, out, settings),
-        "versions": {
-            "crystalgfn": version("crystalgfn"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     if settings.property == "formation_energy":
         metrics["volume_scan"] = volume_scan(proxy, val.crystals[:: max(1, len(val) // 500)][:500])
     if settings.labelled:
         metrics["off_equilibrium"] = off_equilibrium(proxy, labels)
-    text = json.dumps(metrics, indent=2) + "\n"
-    write_aside(Path(out) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_metrics(out, metrics)
     (Path(out) / CHECKPOINT).unlink(missing_ok=True)
     return metrics
 
@@ -171,7 +161,11 @@ def fit_proxy(
     torch.manual_seed(settings.seed)
     size = {name: getattr(settings, name) for name in ("members", "width", "depth", "rank", "residual")}
     proxy = EnsembleProxy(settings.property, COLUMNS[settings.property][1], **size)
-    _standardise(proxy, train, settings)
+    with torch.no_grad():
+        features = proxy.features(train.crystals)
+    proxy.standardise(features, train.crystals, train.labels)
+    if settings.strained:
+        proxy.high += CEILING
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = _off(proxy, labels, settings) if labels is not None and settings.labelled else None
     steps = -(-len(train) // settings.batch)
@@ -189,7 +183,7 @@ def fit_proxy(
         # Seeded by the epoch, so that a resumed fit sees the same batches as an uninterrupted one.
         generator = torch.Generator().manual_seed(settings.seed * 100_003 + epoch)
         for chosen in torch.randperm(len(train), generator=generator).split(settings.batch):
-            loss = _loss(proxy, train, chosen, seen, settings, generator)
+            loss = _loss(proxy, train, features, chosen, seen, settings, generator)
             if off is not None:
                 loss = loss + settings.labelled * _off_loss(proxy, off, generator)
             optimiser.zero_grad(set_to_none=True)
@@ -206,8 +200,8 @@ def fit_proxy(
         _save_progress(checkpoint, state, settings, proxy, optimiser, schedule)
     proxy.load_state_dict(state["best_state"])
     proxy.eval().requires_grad_(False)
-    ratio = (proxy(held.crystals) - held.labels).abs() / proxy.spread(held.crystals).clamp_min(1e-6)
-    proxy.spread_factor.fill_(float(ratio.quantile(0.68)))
+    mean, spread = proxy.moments(held.crystals)
+    proxy.spread_factor.fill_(spread_factor((mean - held.labels).abs(), spread))
     return proxy, state["seconds"]
 
 
@@ -269,6 +263,7 @@ def _command(train: list[str | Path], val_path: str | Path, out: str | Path, set
 def _loss(
     proxy: EnsembleProxy,
     train: Rows,
+    features: TensorType["batch", "features"],
     chosen: torch.Tensor,
     seen: torch.Tensor,
     settings: Settings,
@@ -278,10 +273,13 @@ def _loss(
     crystals, labels = train.crystals[chosen], train.labels[chosen]
     weight = seen[:, chosen].float()
     weight = weight / weight.sum(1, keepdim=True)
-    loss = (weight * _errors(proxy, crystals, labels, settings)).sum()
+    loss = (weight * _errors(proxy, features[chosen], crystals, labels, settings)).sum()
     if settings.strained:
         copies, cost = strained(crystals, generator)
-        loss = loss + settings.strained * (weight * _errors(proxy, copies, labels + cost, settings)).sum()
+        with torch.no_grad():
+            seen_of_copies = proxy.features(copies)
+        errors = _errors(proxy, seen_of_copies, copies, labels + cost, settings)
+        loss = loss + settings.strained * (weight * errors).sum()
     return loss
 
 
@@ -310,40 +308,30 @@ def _off_loss(proxy: EnsembleProxy, off: _Off, generator: torch.Generator) -> to
     """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high."""
     chosen = torch.randint(len(off.target), (LABELLED_BATCH,), generator=generator)
     error = proxy.network(off.features[chosen], off.space_group[chosen]) - off.target[chosen]
-    size = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02, reduction="none")
+    size = _size(error)
     size = torch.where(off.bound[chosen] & (error < 0), KNOWN / EXCESS * size, size)
     weight = off.seen[:, chosen].float()
     return (weight * size).sum() / weight.sum().clamp_min(1) * len(weight)
 
 
 def _errors(
-    proxy: EnsembleProxy, crystals: Crystals, labels: Floats, settings: Settings
+    proxy: EnsembleProxy,
+    features: TensorType["batch", "features"],
+    crystals: Crystals,
+    labels: Floats,
+    settings: Settings,
 ) -> TensorType["members", "batch"]:
     """Absolute errors in standardised labels; below a censored label nothing is wrong."""
     target = ((labels - proxy.label_mean) / proxy.label_std).float()
-    with torch.no_grad():
-        features = proxy.features(crystals)
     error = proxy.network(features, crystals.space_group) - target
-    size = torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02, reduction="none")
     censored = CENSORED.get(settings.property)
+    size = _size(error)
     return size if censored is None else torch.where((labels <= censored) & (error < 0), 0.0, size)
 
 
-def _standardise(proxy: EnsembleProxy, rows: Rows, settings: Settings) -> None:
-    """Set shifts and scales of features and labels, which elements are unfamiliar, and the range of the means."""
-    with torch.no_grad():
-        features = proxy.features(rows.crystals)
-    proxy.shift.copy_(features.mean(0))
-    # Fractions of rare elements are not blown up to unit variance; constant features are left as they are.
-    deviation = features.std(0)
-    deviation[:118] = deviation[:118].clamp_min(0.05)
-    proxy.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), torch.zeros(())))
-    proxy.label_mean.fill_(float(rows.labels.mean()))
-    proxy.label_std.fill_(float(rows.labels.std()))
-    seen = (rows.crystals.composition > 0).sum(0)
-    proxy.unfamiliar.copy_(rows.labels.std() * (1 - seen / FAMILIAR).clamp_min(0))
-    proxy.low.fill_(float(rows.labels.min()))
-    proxy.high.fill_(float(rows.labels.max()) + (CEILING if settings.strained else 0.0))
+def _size(error: TensorType["members", "batch"]) -> TensorType["members", "batch"]:
+    """Absolute errors, rounded off near 0."""
+    return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02, reduction="none")
 
 
 def _rate(step: int, warm_up: int, total: int) -> float:

@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import platform
 import time
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +22,19 @@ from tqdm import tqdm
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import DataError
-from crystalgfn.files import write_aside
 from crystalgfn.proxies.completion import swapped
 from crystalgfn.proxies.data import COLUMNS, Rows, exclude, read
 from crystalgfn.proxies.entries import composition_of
 from crystalgfn.proxies.exact_hull import ExactHull
+from crystalgfn.proxies.features import scales
 from crystalgfn.proxies.hull_model import HullModel
-from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.metrics import versions, write_metrics
+from crystalgfn.proxies.model import EnsembleProxy, spread_factor
 from crystalgfn.proxies.records import reduced
 from crystalgfn.rewards import load_proxy
 from crystalgfn.sampler import Sampler
 from crystalgfn.typing import Floats
 
-METRICS = "metrics.json"
 STABLE = 0.03  # eV/atom above the hull of the entries, up to which crystals are worth swapping
 HELD_OUT = 10_000  # compositions of each kind that measure, and fit nothing
 
@@ -143,15 +141,10 @@ def fit_hull(
         "compositions_fitted": len(points),
         "cpu_seconds": round(seconds, 1),
         "settings": asdict(settings),
-        "versions": {
-            "crystalgfn": version("crystalgfn"),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
     }
     model.save(out)
-    text = json.dumps(metrics, indent=2) + "\n"
-    write_aside(Path(out) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_metrics(out, metrics)
     return metrics
 
 
@@ -234,11 +227,9 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, prog
     held, order = order[: len(points) // 50], order[len(points) // 50 :]  # for the factor of the spread
     model = HullModel(settings.members, settings.width)
     with torch.no_grad():
-        features = model.features(fractions[order[:100_000]])
-    deviation = features.std(0)
-    deviation[:118] = deviation[:118].clamp_min(0.05)
-    model.shift.copy_(features.mean(0))
-    model.scale.copy_(torch.where(deviation > 1e-4, 1 / deviation.clamp_min(1e-4), 0.0))
+        shift, scale = scales(model.features(fractions[order[:100_000]]))
+    model.shift.copy_(shift)
+    model.scale.copy_(scale)
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
     bar = tqdm(range(settings.steps), disable=not progress, desc="hull", unit="step")
@@ -255,8 +246,7 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, prog
             bar.set_postfix(error=f"{float((said.detach() - wanted).abs().mean()):.4f}")
     model.eval().requires_grad_(False)
     mean, spread = model.moments(points[held])
-    ratio = (mean - targets[held]).abs() / spread.clamp_min(1e-6)
-    model.spread_factor.fill_(float(ratio.quantile(0.68)))
+    model.spread_factor.fill_(spread_factor((mean - targets[held]).abs(), spread))
     return model
 
 

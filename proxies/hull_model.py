@@ -16,6 +16,7 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.entries import compositions
+from crystalgfn.proxies.features import element_statistics
 from crystalgfn.tables import elements
 from crystalgfn.typing import Floats
 
@@ -56,15 +57,9 @@ class HullModel(nn.Module):
         """What the networks see: fractions; statistics of the elements; how evenly they share the atoms."""
         n = max(5, int((fractions > 0).sum(1).max())) if len(fractions) else 5
         shares, which = fractions.topk(n, dim=1)
-        values = self.element_table[which]
-        mean = (shares[:, :, None] * values).sum(1)
-        std = (shares[:, :, None] * (values - mean[:, None]).square()).sum(1).sqrt()
-        absent = (shares == 0)[:, :, None] * 1e6
-        low, high = (values + absent).amin(1), (values - absent).amax(1)
-        apart = (values[:, :, None, :2] - values[:, None, :, :2]).abs()
-        pairs = (apart * (shares[:, :, None] * shares[:, None, :])[..., None]).sum((1, 2))
+        statistics = element_statistics(shares, self.element_table[which])
         norms = [shares.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
-        return torch.cat([fractions, mean, std, low, high, pairs, *norms, shares[:, :5]], 1)
+        return torch.cat([fractions, statistics, *norms, shares[:, :5]], 1)
 
     def network(self, features: TensorType["batch", "features"]) -> TensorType["members", "batch"]:
         """What each member says, eV/atom: what fitting trains."""

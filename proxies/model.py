@@ -15,13 +15,21 @@ from torchtyping import TensorType
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, RewardError
 from crystalgfn.files import write_aside
-from crystalgfn.proxies.features import Features
+from crystalgfn.proxies.features import Features, scales
 from crystalgfn.typing import Floats
 
 FORMAT = "crystalgfn-proxy"
 VERSION = 1
 WEIGHTS = "weights.safetensors"
 CHUNK = 16384  # crystals at a time, so that memory stays bounded whatever the batch
+
+#: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
+FAMILIAR = 20
+
+
+def spread_factor(error: Floats, spread: Floats) -> float:
+    """The factor with which 68 % of the errors lie within the spread."""
+    return float((error / spread.clamp_min(1e-6)).quantile(0.68))
 
 
 class EnsembleProxy(nn.Module):
@@ -115,7 +123,26 @@ class EnsembleProxy(nn.Module):
             ]
         return torch.cat(parts, 1) * self.label_std + self.label_mean
 
-    def _moments(self, crystals: Crystals) -> tuple[torch.Tensor, torch.Tensor]:
+    def standardise(self, features: TensorType["batch", "features"], crystals: Crystals, labels: Floats) -> None:
+        """Take shifts, scales, the range of the means and the familiar elements from what is to be fitted on.
+
+        Args:
+            features: of the crystals, [B, n].
+            crystals: [B].
+            labels: the property of each, [B].
+        """
+        shift, scale = scales(features)
+        self.shift.copy_(shift)
+        self.scale.copy_(scale)
+        self.label_mean.fill_(float(labels.mean()))
+        self.label_std.fill_(float(labels.std()))
+        self.low.fill_(float(labels.min()))
+        self.high.fill_(float(labels.max()))
+        seen = (crystals.composition > 0).sum(0)
+        self.unfamiliar.copy_(labels.std() * (1 - seen / FAMILIAR).clamp_min(0))
+
+    def moments(self, crystals: Crystals) -> tuple[Floats, Floats]:
+        """Mean and spread of each crystal, from one pass."""
         members = self.members(crystals).to(crystals.lattice.dtype)
         members = members.clamp(self.low.to(members), self.high.to(members))
         mean = members.mean(0)
@@ -126,15 +153,15 @@ class EnsembleProxy(nn.Module):
 
     def forward(self, crystals: Crystals) -> Floats:
         """The mean prediction of each crystal."""
-        return self._moments(crystals)[0]
+        return self.moments(crystals)[0]
 
     def spread(self, crystals: Crystals) -> Floats:
         """How unsure each prediction is, in the property's unit."""
-        return self._moments(crystals)[1]
+        return self.moments(crystals)[1]
 
     def bound(self, crystals: Crystals, k: float) -> Floats:
         """``mean + k * spread``."""
-        mean, spread = self._moments(crystals)
+        mean, spread = self.moments(crystals)
         return mean + k * spread
 
     def config(self) -> dict[str, Any]:

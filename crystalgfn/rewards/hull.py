@@ -48,7 +48,7 @@ class EnergyAboveHull:
         """Mean and spread of each crystal, eV/atom."""
         hull, hull_spread = (part.to(crystals.lattice) for part in self.hull.moments(crystals))
         # An ensemble gives both from one pass.
-        both = getattr(self.energy, "_moments", None)
+        both = getattr(self.energy, "moments", None)
         mean, spread = both(crystals) if both else (self.energy(crystals), self.energy.spread(crystals))
         return _above(crystals, mean, hull), torch.hypot(spread, hull_spread)
 

@@ -206,7 +206,8 @@ def test_metals_are_a_censored_gap(rows: Rows) -> None:
     proxy, settings = Constant(), Settings(property="band_gap")
     proxy.network = lambda features, group: torch.tensor([[-1.0, -1.0, 1.0]] * 2)
     three = rows[np.arange(3)]
-    errors = module._errors(proxy, three.crystals, torch.tensor([0.0, 0.5, 0.0]), settings)
+    features = proxy.features(three.crystals)
+    errors = module._errors(proxy, features, three.crystals, torch.tensor([0.0, 0.5, 0.0]), settings)
     assert errors[0].tolist() == pytest.approx([0.0, 1.49, 0.99])
 
 
