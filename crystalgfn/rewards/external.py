@@ -9,7 +9,7 @@ import math
 import shlex
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +26,8 @@ from crystalgfn.typing import Floats
 
 #: Seconds after which an idle worker goes.
 IDLE = 300
+#: Worker processes at hand, by their number.
+_POOLS: dict[int, Executor] = {}
 
 
 class _Crash(Exception):
@@ -160,7 +162,7 @@ class Slow:
         """The same, of a function; batches that a killed worker takes with it are done again."""
         workers = self.workers
         while batches:
-            pool = _pool(workers)
+            pool, used = _pool(workers), workers
             futures = [pool.submit(_numbers, self.fn, crystals[rows]) for rows in batches]
             done = 0
             try:
@@ -174,7 +176,8 @@ class Slow:
                     if isinstance(outcome, _Crash) or not future.done():
                         break
             finally:
-                if not all(future.done() for future in futures):
+                if any(not future.done() or isinstance(future.exception(), BrokenProcessPool) for future in futures):
+                    del _POOLS[used]
                     pool.shutdown(kill_workers=True)
             batches = batches[done:]
 
@@ -213,10 +216,18 @@ def program(
     return Slow(Program(tuple(words)), batch_size, workers, timeout, cache, failed)
 
 
-def _pool(workers: int) -> Any:
-    from joblib.externals.loky import get_reusable_executor
+def _pool(workers: int) -> Executor:
+    """Worker processes, kept from call to call; not joblib's own, which do not bear a second user."""
+    from joblib.externals.loky import ProcessPoolExecutor
 
-    return get_reusable_executor(max_workers=workers, timeout=IDLE)
+    if workers in _POOLS:
+        try:
+            _POOLS[workers].submit(int).result()
+        except BrokenProcessPool:  # something killed an idle worker
+            del _POOLS[workers]
+    if workers not in _POOLS:
+        _POOLS[workers] = ProcessPoolExecutor(workers, timeout=IDLE)
+    return _POOLS[workers]
 
 
 def _numbers(fn: Callable, crystals: Crystals) -> list[float]:

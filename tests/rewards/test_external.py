@@ -1,4 +1,5 @@
 import os
+import signal
 import sqlite3
 import sys
 import time
@@ -6,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from joblib import Parallel, delayed
 
 from crystalgfn import check_reward, rewards
 from crystalgfn.domain.crystals import Crystals
@@ -163,6 +165,27 @@ def test_a_worker_that_dies_costs_its_own_batch_only() -> None:
         values = slow(some)
     assert len(said) == 1 and values[0] == -30
     torch.testing.assert_close(values[1:], DENSITY[[2, 3]])
+
+
+def worker_number(crystals: Crystals) -> torch.Tensor:
+    return torch.full((len(crystals),), float(os.getpid()))
+
+
+def test_a_worker_that_died_while_idle_is_replaced() -> None:
+    some, others = CRYSTALS[[1, 2]], CRYSTALS[[3, 4]]
+    slow = rewards.slow(worker_number)
+    first = int(slow(some)[0])
+    os.kill(first, signal.SIGKILL)
+    time.sleep(1)
+    assert int(slow(others)[0]) != first
+
+
+def test_joblib_goes_on_beside_it() -> None:
+    """Both start their workers with loky."""
+    rewards.slow(density)(CRYSTALS)
+    for _ in range(2):
+        assert Parallel(n_jobs=2)(delayed(abs)(-i) for i in range(3)) == [0, 1, 2]
+        torch.testing.assert_close(rewards.slow(density)(CRYSTALS), DENSITY)
 
 
 def test_what_was_done_before_a_failure_is_kept(counting: Counting, tmp_path: Path) -> None:
