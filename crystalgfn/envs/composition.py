@@ -9,11 +9,12 @@ import torch
 
 from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.last_two import LastTwo
 from crystalgfn.domain.mass import MassLookahead
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.base import Discrete, Head, Lookahead
 from crystalgfn.tables import elements
-from crystalgfn.typing import Compositions, RowIndex
+from crystalgfn.typing import Compositions, Integers, RowIndex
 
 if TYPE_CHECKING:
     from crystalgfn.envs.crystal import CrystalState
@@ -50,6 +51,7 @@ class CompositionMoves:
             table.finish.transpose(0, 3, 4, 1, 2).reshape(len(table.finish), -1, *table.finish.shape[1:3])
         )
         self.sets = ChargeSets(table, space.alloys, device)
+        self.last_two = LastTwo(table, self.sets, space.alloys) if self.k_max > 2 else None
         self.initial_charge = self.sets.initial
         self.mass = None if space.density is None else MassLookahead(space.composition_rules, table, device)
         self.mass_range = None if tables.mass_range is None else put(tables.mass_range)
@@ -84,20 +86,19 @@ class CompositionMoves:
             for word in range(charge.shape[1]):
                 common |= self.finish[left, word, :slots] & charge[:, word, None, None]
             may = (common != 0) & self.after[state.element[rows, i - 1] + 1][:, None, :]
-        two = state.n_elements[rows] == i + 2
-        last = self._last(state, rows, may & two[:, None, None]) if i > 0 and bool(two.any()) else None
+        two = (state.n_elements[rows] == i + 2).nonzero().flatten() if i > 0 else rows[:0]
+        last = self._last(state, rows, two, may) if len(two) else None
         return Discrete(may.flatten(1), self.slot_count[left, :slots], last)
 
-    def _last(self, state: CrystalState, rows: RowIndex, may: torch.Tensor) -> Lookahead:
-        """Which elements may take the last count after each of the pairs ``may`` [rows, slots, E]."""
-        row, slot, column = may.nonzero().unbind(1)
-        left = state.left[rows[row]]
-        charge = self.sets.after(state.charge[rows[row]], column, self.slot_count[left, slot]).flatten(1)
-        rest = self.slot_next[left, slot]
-        common = torch.zeros(len(row), self.n_elements, dtype=torch.int64, device=rows.device)
-        for word in range(charge.shape[1]):
-            common |= self.finish[rest, word, 0] & charge[:, word, None]
-        return Lookahead(row, slot * self.n_elements + column, (common != 0) & self.after[column + 1])
+    def _last(self, state: CrystalState, rows: RowIndex, two: Integers, may: torch.Tensor) -> Lookahead:
+        """Which elements may take the last count after each of the pairs ``may`` [rows, slots, E], where two are left.
+
+        A limit of the density is not looked at: this guides the policy, and forbids nothing.
+        """
+        row, slot, column = may[two].nonzero().unbind(1)
+        at = rows[two]
+        follows = self.last_two.may(state.charge[at], state.left[at], row, slot, column)
+        return Lookahead(two[row], slot * self.n_elements + column, follows)
 
     def _heavy_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
         """Pairs from which the density can be met too, [rows, S, E]."""

@@ -1,0 +1,100 @@
+"""Who can take the last two counts of a composition, looked up by families of elements with the same charges."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from crystalgfn.domain.balance import ChargeSets
+from crystalgfn.domain.compositions import CompositionTables, pack
+from crystalgfn.typing import Followers, Pairs, RowIndex
+
+
+class LastTwo:
+    """Look-up tables over pairs of families; nothing loops over the batch.
+
+    Args:
+        table: the composition tables of a space.
+        sets: adds charges; where it lives, the tables live.
+        alloys: whether metals only count as neutral.
+    """
+
+    def __init__(self, table: CompositionTables, sets: ChargeSets, alloys: bool) -> None:
+        device = sets.family.device
+        size = np.zeros(len(table.slot_count), dtype=np.int64)
+        for _ in range(table.patterns.shape[1]):
+            size = np.where(table.slot_count[:, 0] > 0, 1 + size[table.slot_next[:, 0]], 0)
+        small = np.arange(len(size)) < len(table.finish)  # whole patterns have no table; a pure element needs none
+        counts = table.slot_count[(size == 2) & small, :2]
+        counts = np.where(counts[:, 1:] > 0, counts, counts[:, :1])  # two equal counts share a slot
+        which, inverse = np.unique(counts, axis=0, return_inverse=True)
+        place = np.full(len(size), -1)
+        place[(size == 2) & small] = inverse.reshape(-1)
+        ones = np.nonzero((size == 1) & small)[0]
+        single = np.full(len(size), -1)
+        single[ones] = np.arange(len(ones))
+        possible = (table.finish[ones, 0] != 0).any((2, 3))  # [ones, E]
+        follow = possible[:, None] & table.after[None, 1:]
+
+        def put(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        self.place, self.single, self.slot_next = put(place), put(single), put(table.slot_next)
+        self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
+        self.family, self.metal, self.alloys = sets.family, sets.metal.bool(), alloys
+        words = [_balancing(table, sets, *pair) for pair in which.tolist()]
+        n_words = 2 * sets.initial.shape[1]
+        n_families = len(table.plain)
+        empty = torch.zeros(0, n_words, n_families**2, dtype=torch.int64, device=device)
+        self.words = torch.stack(words) if words else empty
+        self.n_families = n_families
+        self.last_bit = divmod(2 * table.half_width + 1, 63)
+
+    def may(
+        self,
+        charge: torch.Tensor,
+        left: RowIndex,
+        row: Pairs,
+        slot: Pairs,
+        column: Pairs,
+    ) -> Followers:
+        """Which elements may take the last count.
+
+        Args:
+            charge: packed sets that were reached, [rows, 2, words].
+            left: multisets of the two counts left, [rows].
+            row: of each pair.
+            slot: of its count in that multiset.
+            column: the element that takes it.
+        """
+        place, words = self.place[left], charge.flatten(1)
+        common = torch.zeros(len(left), self.n_families**2, dtype=torch.int64, device=charge.device)
+        for word in range(words.shape[1]):
+            common |= self.words[place, word] & words[:, word, None]
+        first = (common != 0).view(-1, self.n_families, self.n_families)
+        fits = torch.stack([first, first.mT], 1).flatten(0, 2)  # who takes the slot's count, then who the other
+        may = fits.index_select(0, (2 * row + slot) * self.n_families + self.family[column])
+        may = may.index_select(1, self.family)
+        if self.alloys:
+            word, bit = self.last_bit
+            metals = ((charge[:, 1, word] >> bit) & 1).bool()[row] & self.metal[column]
+            may |= metals[:, None] & self.metal
+        rest = self.single[self.slot_next[left[row], slot]]
+        return may & self.follow.index_select(0, rest * len(self.family) + column)
+
+
+def _balancing(table: CompositionTables, sets: ChargeSets, one: int, other: int) -> torch.Tensor:
+    """Packed charges that ``one`` atoms of a family and ``other`` of another balance, [2 * words, families²].
+
+    As in ``finish``: with at most one element split if none was before, else with none.
+    """
+    n = len(table.plain)
+    device = sets.family.device
+    columns = torch.tensor([int(np.argmax(table.family == family)) for family in range(n)], device=device)
+    start = sets.initial.expand(n, -1, -1).clone()
+    half = sets.after(start, columns, torch.full_like(columns, one))
+    both = sets.after(half.repeat_interleave(n, 0), columns.repeat(n), torch.full((n * n,), other, device=device))
+    plain, split = sets.unpack(both)[..., :-1].flip(-1).unbind(1)
+    room = torch.zeros_like(plain[:, :1])  # the bit of metals
+    found = torch.stack([torch.cat([plain | split, room], 1), torch.cat([plain, room], 1)], 1)
+    return torch.from_numpy(pack(found.cpu().numpy())).to(device).flatten(1).T.contiguous()
