@@ -81,7 +81,6 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
     fold = folds(rows, settings.seed)
     mean, spread = cross_validate(rows, fold, settings, progress)
     error = misses(mean, rows)
-    factor = spread_factor(error, spread)
     within = torch.cat(
         [
             error[fold == f] <= spread[fold == f] * spread_factor(error[fold != f], spread[fold != f])
@@ -89,7 +88,7 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
         ]
     )
     proxy = learn(rows, settings, progress)
-    proxy.spread_factor.fill_(factor)
+    proxy.calibrate(error, spread)
     centres = NearestCentre.fit(rows.crystals.composition, settings.centres, settings.seed)
     metrics = {
         "property": NAME,

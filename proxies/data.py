@@ -153,8 +153,13 @@ def exclude(rows: Rows, others: Rows) -> Rows:
 
 def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Two parts without a common formula, the second with about ``share`` of the rows."""
-    held = np.array([_draw(min(key)[0], seed) < share for key in rows.keys], dtype=bool)
-    return rows[~held], rows[held]
+    second = held([min(key)[0] for key in rows.keys], share, seed)
+    return rows[~second], rows[second]
+
+
+def held(formulas: list[str], share: float, seed: int) -> np.ndarray:
+    """Which formulas `split` puts into the second part, bool [B]: each by a draw of its own."""
+    return np.array([_draw(formula, seed) < share for formula in formulas], dtype=bool)
 
 
 def bags(rows: Rows, members: int, share: float, seed: int) -> torch.Tensor:

@@ -2,7 +2,7 @@
 
 A label is E*(x), the lowest energy over Wyckoff assignments and coordinates at fixed group, composition and lattice,
 on MP-20's scale. It is an upper bound where the relaxation did not converge, or where no real crystal lent its
-positions and the cell has more than `SMALL` atoms. How labels are made: `crystalgfn.proxies.labelling`; what the
+positions and the cell is not small. How labels are made: `crystalgfn.proxies.labelling`; what the
 shipped ones are: ``labels/README.md``.
 """
 
@@ -19,11 +19,11 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.files import save_arrays
-from crystalgfn.proxies.data import Rows, split
+from crystalgfn.proxies.data import held
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.references import References, shipped
 from crystalgfn.structures.cells import Cell
-from crystalgfn.structures.lowest import lowest_structures
+from crystalgfn.structures.lowest import lowest_structures, searched
 from crystalgfn.tables import elements
 from crystalgfn.typing import Booleans, Floats, Integers
 
@@ -34,7 +34,6 @@ VALUE, BOUND, HIGH = 0, 1, 2
 #: Splits: to fit; of a composition that no fit may see; strained crystals of MP-20 val, to report only.
 FIT, HELD, VAL = 0, 1, 2
 CEILING = 1.0  # eV/atom above the hull of the training entries
-SMALL = 5  # atoms in a cell that random placement searches well enough for a value
 HELD_SHARE, HELD_SEED = 0.1, 0
 VERSION = 1
 FLAGS = ("kind", "source", "split", "candidates", "placed", "converged")
@@ -171,8 +170,7 @@ def label_crystals(
 
 def kind_of(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:
     """`VALUE`, `BOUND` or `HIGH` of each label; ``helped``: a real crystal lent its positions."""
-    sure = converged & (helped | (n_atoms <= SMALL))
-    return torch.where(high, HIGH, torch.where(sure, VALUE, BOUND))
+    return torch.where(high, HIGH, torch.where(searched(converged, helped, n_atoms), VALUE, BOUND))
 
 
 def formula(composition: np.ndarray) -> str:
@@ -185,9 +183,4 @@ def formula(composition: np.ndarray) -> str:
 
 def held_out(formulas: list[str]) -> np.ndarray:
     """[B] which formulas no fit may see: those that ``split(rows, HELD_SHARE, HELD_SEED)`` holds out of any rows."""
-    n = len(formulas)
-    empty = Crystals(torch.ones(n, dtype=torch.int64), torch.zeros(n, 118, dtype=torch.int64), torch.ones(n, 6))
-    rows = Rows(empty, torch.arange(n, dtype=torch.float64), [frozenset({(one, 1)}) for one in formulas])
-    held = np.zeros(n, dtype=bool)
-    held[split(rows, HELD_SHARE, HELD_SEED)[1].labels.long().numpy()] = True
-    return held
+    return held(formulas, HELD_SHARE, HELD_SEED)

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -19,17 +20,25 @@ from crystalgfn.proxies.features import Features, scales
 from crystalgfn.typing import Floats
 
 FORMAT = "crystalgfn-proxy"
-VERSION = 1
+VERSION = 2
 WEIGHTS = "weights.safetensors"
-CHUNK = 16384  # crystals at a time, so that memory stays bounded whatever the batch
+CHUNK = 1024  # crystals at a time: what lies between the layers then stays in the cache
 
 #: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
 FAMILIAR = 20
+#: Shares of the errors at which intervals are calibrated.
+LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
+#: Scale of the first weights, against He et al. 2015: what residual layers add up to stays of order one.
+GAIN = 0.4
 
 
 def spread_factor(error: Floats, spread: Floats) -> float:
     """The factor with which 68 % of the errors lie within the spread."""
     return float((error / spread.clamp_min(1e-6)).quantile(0.68))
+
+
+def _he(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.randn(shape) * GAIN * (2 / shape[-2]) ** 0.5)
 
 
 class EnsembleProxy(nn.Module):
@@ -66,16 +75,14 @@ class EnsembleProxy(nn.Module):
         self.features = Features()
         size = self.features.size
         # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.
-        self.first = nn.Parameter(torch.randn(size, members * width) * (2 / size) ** 0.5)
+        self.first = _he(size, members * width)
         self.groups = nn.Parameter(torch.randn(230, members * width) * 0.1)
         self.offset = nn.Parameter(torch.zeros(members * width))
         if rank:
             self.left, self.right = (nn.Parameter(torch.randn(118, members * rank)) for _ in range(2))
-            self.pairs = nn.Parameter(torch.randn(members, rank, width) * rank**-0.5)
+            self.pairs = nn.Parameter(torch.randn(members, rank, width) * GAIN * rank**-0.5)
         sizes = [*[width] * depth, 1]
-        self.weights = nn.ParameterList(
-            nn.Parameter(torch.randn(members, i, o) * (2 / i) ** 0.5) for i, o in zip(sizes, sizes[1:], strict=False)
-        )
+        self.weights = nn.ParameterList(_he(members, i, o) for i, o in zip(sizes, sizes[1:], strict=False))
         self.biases = nn.ParameterList(nn.Parameter(torch.zeros(members, o)) for o in sizes[1:])
         self.register_buffer("shift", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
@@ -85,6 +92,8 @@ class EnsembleProxy(nn.Module):
         self.register_buffer("high", torch.tensor(float("inf")))
         self.register_buffer("spread_factor", torch.ones(()))
         self.register_buffer("unfamiliar", torch.zeros(118))
+        self.register_buffer("floor", torch.zeros(()))
+        self.register_buffer("quantiles", torch.full((len(LEVELS),), torch.nan))
 
     def network(
         self, features: TensorType["batch", "features"], space_group: TensorType["batch"]
@@ -140,6 +149,37 @@ class EnsembleProxy(nn.Module):
         self.high.fill_(float(labels.max()))
         seen = (crystals.composition > 0).sum(0)
         self.unfamiliar.copy_(labels.std() * (1 - seen / FAMILIAR).clamp_min(0))
+
+    def calibrate(self, error: Floats, spread: Floats) -> None:
+        """Take the factor of the spread and the widths of intervals from errors on crystals that were held out.
+
+        Intervals are normalised conformal ones (Papadopoulos et al. 2008): the error over spread + floor, the floor a
+        tenth of the mean error, since members that agree may all be wrong.
+
+        Args:
+            error: absolute, [B].
+            spread: the members' deviation, before its factor, of the same crystals, [B].
+        """
+        self.spread_factor.fill_(spread_factor(error, spread))
+        self.floor.fill_(float(error.mean()) / 10)
+        score = error / (spread * self.spread_factor + self.floor).clamp_min(1e-6)
+        self.quantiles.copy_(score.quantile(torch.tensor(LEVELS, dtype=score.dtype)))
+
+    def interval(self, crystals: Crystals, share: float = 0.9) -> tuple[Floats, Floats]:
+        """Lower and upper ends between which ``share`` of held-out values lay.
+
+        Raises:
+            RewardError: a share outside 0.05-0.95, or a proxy whose intervals were not calibrated.
+        """
+        if not LEVELS[0] <= share <= LEVELS[-1]:
+            raise RewardError(f"share={share}: intervals are calibrated from {LEVELS[0]} to {LEVELS[-1]}")
+        factor = float(np.interp(share, LEVELS, self.quantiles.double().cpu().numpy()))
+        if np.isnan(factor):
+            raise RewardError(f"the intervals of the proxy {self.name} were not calibrated; call calibrate")
+        mean, spread = self.moments(crystals)
+        half = factor * (spread + self.floor.to(spread))
+        low, high = self.low.to(mean), self.high.to(mean)
+        return (mean - half).clamp(low, high), (mean + half).clamp(low, high)
 
     def moments(self, crystals: Crystals) -> tuple[Floats, Floats]:
         """Mean and spread of each crystal, from one pass."""

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import RewardError
@@ -20,14 +21,12 @@ from crystalgfn.gfn.seeds import derived_seed
 from crystalgfn.proxies.references import References, shipped
 from crystalgfn.rewards.base import Property, properties
 from crystalgfn.structures.cells import Cell, nearest_ratio
-from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, Lowest, apart, lowest_structures
+from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, Lowest, apart, lowest_structures, searched
 from crystalgfn.structures.placement import build_structures
 from crystalgfn.structures.relax import Relaxed, energies, relax
 from crystalgfn.tables.exactness import primitive_basis
 
 NAME = "formation_energy"
-#: Atoms in a cell that random placement searches well enough for E* itself; above, without a template, E* is a bound.
-SMALL = 5
 #: Why a crystal has no E*: no atoms could be placed; too close wherever they were; ran into each other; no energy.
 NOT_PLACED, CROWDED, COLLAPSED, UNKNOWN = "not placed", "crowded", "collapsed", "no energy"
 
@@ -82,7 +81,7 @@ class Checked:
     Attributes:
         e_star: lowest at the drawn group, composition and lattice; NaN where there is none.
         converged: whether its atoms came to rest.
-        sure: whether it is E* rather than an upper bound: at rest, and with a template or at most `SMALL` atoms.
+        sure: whether it is E* rather than an upper bound: at rest, and with a template or few atoms.
         candidates: structures that it is the lowest of.
         templates: how many of these had the positions of real crystals.
         e_relaxed: after relaxing the cell as well, NaN where that failed.
@@ -168,7 +167,8 @@ def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: Refer
     value = formation(lowest.energy)
     if not np.isfinite(value):
         return Checked(failure=UNKNOWN, error=f"an element of {crystal.formulas()[0]} has no reference energy")
-    sure = lowest.converged and (lowest.given > 0 or int(crystal.n_atoms[0]) <= SMALL)
+    at_rest, given = torch.tensor([lowest.converged]), torch.tensor([lowest.given > 0])
+    sure = bool(searched(at_rest, given, crystal.n_atoms))
     first = (value, lowest.converged, sure, lowest.candidates, lowest.given)
     if not apart(free):
         return Checked(*first, error=free.error or "atoms ran into each other while the cell relaxed")

@@ -13,6 +13,7 @@ from crystalgfn.errors import PlacementError
 from crystalgfn.structures.cells import Cell, conventional, nearest_ratio
 from crystalgfn.structures.placement import build_structures
 from crystalgfn.structures.relax import MAX_STEPS, Relaxed, energies, relax
+from crystalgfn.typing import Booleans, Integers
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -21,6 +22,8 @@ CLOSEST = 0.7
 """Of the sum of radii; structures with a closer pair are thrown away."""
 MAX_FORCE = 0.1
 """eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
+SMALL = 5
+"""Atoms in a cell that random placement searches well enough."""
 SHORT_STEPS, N_SHORT = 10, 4
 """So many of the best candidates are relaxed for so many steps, the lowest of them then to the end."""
 
@@ -44,6 +47,11 @@ class Lowest:
     candidates: int
     given: int
     placed: bool
+
+
+def searched(converged: Booleans, given: Booleans, n_atoms: Integers) -> Booleans:
+    """Whether the lowest energy found is E* rather than an upper bound: at rest, and given a template or small."""
+    return converged & (given | (n_atoms <= SMALL))
 
 
 @dataclass(frozen=True)

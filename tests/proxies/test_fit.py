@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +12,8 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, DataError
 from crystalgfn.proxies import fit as module
 from crystalgfn.proxies.data import Rows
-from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, volume_scan
-from crystalgfn.proxies.labels import HELD, VALUE, read_labels
+from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, unmeasured, volume_scan
+from crystalgfn.proxies.labels import FIT, HELD, VALUE, read_labels
 from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import load_proxy
 from crystalgfn.tables.elements import ELECTRONEGATIVITY, NOBLE_GAS, SYMBOLS
@@ -200,6 +201,19 @@ def test_labels_off_equilibrium_are_learned(paths: dict[str, Path], tmp_path: Pa
         for name in ("with", "without")
     ]
     assert errors[0] < 0.7 * errors[1]
+
+
+def test_formulas_that_measure_a_fit_are_not_fitted_on(rows: Rows) -> None:
+    labels = read_labels()
+    some = labels[labels.kind == VALUE]
+    formula = min(rows.keys[0])[0]
+    as_held = torch.where(torch.arange(len(some)) == 0, HELD, FIT)
+    composition = some.crystals.composition.clone()
+    composition[0] = 2 * rows.crystals.composition[0]  # another cell of the same formula
+    crystals = replace(some.crystals, composition=composition)
+    kept = unmeasured(rows, replace(some, crystals=crystals, split=as_held))
+    assert [min(key)[0] for key in kept.keys] == [min(key)[0] for key in rows.keys if min(key)[0] != formula]
+    assert 0 < len(kept) < len(rows)
 
 
 def test_metals_are_a_censored_gap(rows: Rows) -> None:

@@ -27,6 +27,7 @@ from crystalgfn.proxies.labels import (
     label_crystals,
     read_labels,
 )
+from crystalgfn.proxies.make_entries import make_entries
 from crystalgfn.proxies.merge_labels import card, counts, merge_labels
 from crystalgfn.proxies.parents import LATTICE, Parents
 from crystalgfn.proxies.references import References
@@ -341,3 +342,12 @@ def test_the_shipped_labels_hold_all_sources_and_parts():
 
 def test_the_constants_of_kinds_are_those_of_the_file_format():
     assert (module.VALUE, module.BOUND, module.HIGH, module.FIT, module.HELD, module.VAL) == (0, 1, 2, 0, 1, 2)
+
+
+def test_entries_of_a_hull_on_the_scale_of_chgnet(tmp_path):
+    far = ("CsCl", 225, [5.0, 5.0, 5.0, 60, 60, 60], [55, 17], [[0, 0, 0], [0.5, 0.5, 0.5]], -1.3)
+    pytest.importorskip("chgnet", reason="needs the extra [relax]")
+    entries = make_entries([write(tmp_path / "one.parquet", ROCK_SALT, far), write(tmp_path / "two.parquet", CAESIUM)])
+    assert entries.formula.tolist() == ["Cl1Na1", "Cl1Cs1"]  # the other one lies 1 eV/atom above the hull
+    assert entries.dft.tolist() == [-2.1, -2.3]
+    assert entries.formation_energy_per_atom.to_numpy() == pytest.approx([-2.1, -2.3], abs=0.15)

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,46 @@ def test_unfamiliar_elements_add_to_the_spread_by_their_share(proxy: EnsemblePro
     assert torch.equal(proxy(crystals), mean)
 
 
+def test_intervals_hold_their_share_of_what_they_were_calibrated_on(proxy: EnsembleProxy) -> None:
+    generator = torch.Generator().manual_seed(0)
+    crystals = Crystals.cat([example_crystals()] * 300)
+    stretch = 1 + 0.2 * torch.rand(len(crystals), 1, generator=generator, dtype=torch.float64)
+    crystals = replace(crystals, lattice=torch.cat([crystals.lattice[:, :3] * stretch, crystals.lattice[:, 3:]], 1))
+    mean, spread = proxy.moments(crystals)
+    value = mean + 2 * spread * torch.randn(len(mean), generator=generator)
+    proxy.calibrate((value - mean).abs(), spread)
+    for share in (0.05, 0.5, 0.9, 0.95):
+        low, high = proxy.interval(crystals, share)
+        inside = ((low <= value) & (value <= high)).double().mean()
+        assert float(inside) == pytest.approx(share, abs=0.003)
+    within = (value - mean).abs() <= proxy.spread(crystals)
+    assert float(within.double().mean()) == pytest.approx(0.68, abs=0.003)
+
+
+def test_members_that_agree_may_be_wrong(crystals: Crystals) -> None:
+    proxy = EnsembleProxy("colour", "eV", members=2, width=4).requires_grad_(False)
+    for parameter in proxy.parameters():
+        parameter.zero_()
+    assert float(proxy.spread(crystals).max()) == 0
+    proxy.calibrate(torch.linspace(0, 1, 21, dtype=torch.float64), torch.zeros(21, dtype=torch.float64))
+    low, high = proxy.interval(crystals, 0.9)
+    torch.testing.assert_close(high - low, torch.full_like(low, 1.8))
+
+
+def test_intervals_end_at_the_range_of_the_labels(proxy: EnsembleProxy, crystals: Crystals) -> None:
+    mean, spread = proxy.moments(crystals)
+    proxy.calibrate(100 + mean.abs(), spread)
+    proxy.low.fill_(0.0)
+    assert float(proxy.interval(crystals)[0].min()) == 0
+
+
+def test_intervals_that_cannot_be_given(proxy: EnsembleProxy, crystals: Crystals) -> None:
+    with pytest.raises(RewardError, match="colour were not calibrated"):
+        proxy.interval(crystals)
+    with pytest.raises(RewardError, match="share=0.99.*0.05 to 0.95"):
+        proxy.interval(crystals, 0.99)
+
+
 def test_large_batches_go_through_in_parts(
     proxy: EnsembleProxy, crystals: Crystals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,7 +162,7 @@ def rewritten(path: Path, **changes: str) -> None:
 
 FOREIGN = {
     "format": ("pickle", "holds no proxy"),
-    "version": ("99", "has version '99' of the format, this package reads 1"),
+    "version": ("99", "has version '99' of the format, this package reads 2"),
     "shape": ('{"members": 3, "width": 9}', "does not fit this package's model"),
 }
 

@@ -1,0 +1,64 @@
+"""Entries of a hull with CHGNet's energies: ``python -m crystalgfn.proxies.make_entries FILE --output OUT``.
+
+Energies of relaxed crystals come from CHGNet, those of a database from DFT; set beside this hull both sides of the
+difference have the same errors.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from crystalgfn.files import write_aside
+from crystalgfn.proxies.exact_hull import ExactHull
+from crystalgfn.proxies.labels import formula
+from crystalgfn.proxies.make_references import evaluated
+from crystalgfn.proxies.parents import Parents
+from crystalgfn.proxies.references import shipped
+
+NEAR = 0.05
+
+
+def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = True) -> pd.DataFrame:
+    """Columns formula, formation_energy_per_atom (CHGNet's, at the file's geometry) and dft (the file's), eV/atom.
+
+    Args:
+        paths: Parquet files as MP-20's; all their rows with an energy make one hull.
+        near: only rows at most so far above that hull, eV/atom, are evaluated: others would not lie on another either.
+        progress: shows a bar; about 30 crystals a second on one core.
+
+    Raises:
+        DataError: a file that cannot be used.
+    """
+    tables = [Parents.read(path).table for path in paths]
+    every = pd.concat(tables, ignore_index=True)
+    known = torch.tensor(every.formation_energy_per_atom.to_numpy(dtype=np.float64, copy=True))
+    above = ExactHull.from_entries(every).above(every.formula.tolist(), known)
+    composition, energy, dft = evaluated(Parents(every), np.flatnonzero(above.numpy() <= near), progress)
+    value = shipped().formation_energy(composition, energy)
+    formulas = [formula(row) for row in composition]
+    found = pd.DataFrame({"formula": formulas, "formation_energy_per_atom": value, "dft": dft})
+    return found[np.isfinite(found.formation_energy_per_atom)].reset_index(drop=True)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("files", type=Path, nargs="+", help="Parquet files as MP-20's")
+    parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--near", type=float, default=NEAR)
+    options = parser.parse_args()
+    entries = make_entries(options.files, options.near)
+    write_aside(options.output, lambda aside: entries.to_parquet(aside, index=False))
+    error = entries.formation_energy_per_atom - entries.dft
+    print(
+        f"{len(entries)} entries; CHGNet - file: mean {error.mean():+.3f}, mean size {error.abs().mean():.3f} eV/atom"
+    )
+
+
+if __name__ == "__main__":
+    main()
