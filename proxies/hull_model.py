@@ -7,21 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from torchtyping import TensorType
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import CheckpointError
-from crystalgfn.files import write_aside
 from crystalgfn.proxies.entries import compositions
 from crystalgfn.proxies.features import element_statistics
+from crystalgfn.proxies.weights import WeightFiles
 from crystalgfn.tables import elements
 from crystalgfn.typing import Floats
 
-FORMAT = "crystalgfn-hull"
-VERSION = 1
+FILES = WeightFiles(
+    "fitted hull", "crystalgfn-hull", 1, "fit it again with crystalgfn.proxies.hull_fit.fit_hull, or copy it again"
+)
 WEIGHTS = "weights.safetensors"
 CHUNK = 16384  # compositions at a time
 STATES = "common"  # the table of oxidation states that the features know
@@ -107,11 +105,8 @@ class HullModel(nn.Module):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
-        path = Path(folder) / WEIGHTS
-        metadata = {"format": FORMAT, "version": str(VERSION), "unit": "eV/atom", "shape": json.dumps(self.shape)}
-        content = save({name: tensor.contiguous() for name, tensor in self.state_dict().items()}, metadata)
-        write_aside(path, lambda aside: aside.write_bytes(content))
-        return path
+        shape = json.dumps(self.shape)
+        return FILES.write(Path(folder) / WEIGHTS, self.state_dict(), unit="eV/atom", shape=shape)
 
     @classmethod
     def load(cls, folder: str | Path) -> HullModel:
@@ -120,28 +115,7 @@ class HullModel(nn.Module):
         Raises:
             CheckpointError: no such file, truncated, of another format, version or shape.
         """
-        path = Path(folder) / WEIGHTS
-        remedy = "fit it again with crystalgfn.proxies.hull_fit.fit_hull, or copy it again"
-        if not path.is_file():
-            raise CheckpointError(f"there is no fitted hull at {folder}: {WEIGHTS} is missing")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} holds no fitted hull (format {metadata.get('format')!r}, not {FORMAT!r})")
-        if metadata.get("version") != str(VERSION):
-            raise CheckpointError(
-                f"{path} has version {metadata.get('version')!r} of the format, this package reads {VERSION}; {remedy}"
-            )
-        try:
-            model = cls(**json.loads(metadata["shape"]))
-            model.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not fit this package's model ({error}); {remedy}") from error
-        return model.eval().requires_grad_(False)
+        return FILES.load(Path(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"])))
 
 
 def _element_table() -> TensorType[118, "rows"]:

@@ -8,19 +8,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import nn
 from torchtyping import TensorType
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, RewardError
-from crystalgfn.files import write_aside
 from crystalgfn.proxies.features import Features, scales
+from crystalgfn.proxies.weights import WeightFiles
 from crystalgfn.typing import Floats
 
-FORMAT = "crystalgfn-proxy"
-VERSION = 2
+FILES = WeightFiles("proxy", "crystalgfn-proxy", 2, "fit it again with crystalgfn.proxies.fit.fit, or copy it again")
 WEIGHTS = "weights.safetensors"
 CHUNK = 1024  # crystals at a time: what lies between the layers then stays in the cache
 
@@ -216,16 +213,8 @@ class EnsembleProxy(nn.Module):
 
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
-        path = Path(folder) / WEIGHTS
-        metadata = {
-            "format": FORMAT,
-            "version": str(VERSION),
-            "property": self.name,
-            "unit": self.unit,
-            "shape": json.dumps(self.shape),
-        }
-        content = save({k: v.contiguous() for k, v in self.state_dict().items()}, metadata)
-        write_aside(path, lambda aside: aside.write_bytes(content))
+        shape = json.dumps(self.shape)
+        path = FILES.write(Path(folder) / WEIGHTS, self.state_dict(), property=self.name, unit=self.unit, shape=shape)
         self.source = str(Path(folder).resolve())
         return path
 
@@ -242,27 +231,12 @@ class EnsembleProxy(nn.Module):
             CheckpointError: no such file, truncated, of another format, version, property or shape.
         """
         path = Path(folder) / WEIGHTS
-        remedy = "fit it again with crystalgfn.proxies.fit.fit, or copy it again"
-        if not path.is_file():
-            raise CheckpointError(f"there is no proxy at {folder}: {WEIGHTS} is missing")
-        try:
-            with safe_open(path, framework="pt") as file:
-                metadata = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
-        if metadata.get("format") != FORMAT:
-            raise CheckpointError(f"{path} holds no proxy (format {metadata.get('format')!r}, not {FORMAT!r})")
-        if metadata.get("version") != str(VERSION):
-            raise CheckpointError(
-                f"{path} has version {metadata.get('version')!r} of the format, this package reads {VERSION}; {remedy}"
-            )
-        if property is not None and metadata.get("property") != property:
-            raise CheckpointError(f"{path} predicts {metadata.get('property')!r}, not {property!r}")
-        try:
-            proxy = cls(metadata["property"], metadata["unit"], **json.loads(metadata["shape"]))
-            proxy.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            raise CheckpointError(f"{path} does not fit this package's model ({error}); {remedy}") from error
+
+        def make(header: dict[str, str]) -> EnsembleProxy:
+            if property is not None and header.get("property") != property:
+                raise CheckpointError(f"{path} predicts {header.get('property')!r}, not {property!r}")
+            return cls(header["property"], header["unit"], **json.loads(header["shape"]))
+
+        proxy = FILES.load(path, make)
         proxy.source = source if source is not None else str(Path(folder).resolve())
-        return proxy.eval().requires_grad_(False)
+        return proxy

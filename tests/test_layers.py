@@ -23,6 +23,7 @@ LAYERS = (
         "crystalgfn.proxies.features",
         "crystalgfn.proxies.hull_model",
         "crystalgfn.proxies.model",
+        "crystalgfn.proxies.weights",
         "crystalgfn.proxies.references",  # one scale of energies: numbers a file holds, which evaluation needs too
     ),
     ("crystalgfn.structures", "crystalgfn.gfn"),
