@@ -1,0 +1,34 @@
+"""The band gap on folds: who is fitted on what, and what comes out."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from crystalgfn.errors import DataError
+from crystalgfn.proxies.matbench_report import matbench_folds
+
+QUICK = {"epochs": 2, "members": 2, "width": 8, "depth": 1, "batch": 16, "progress": False}
+
+
+def table(folds: list[int]) -> pd.DataFrame:
+    symbols = ["Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Ti"]
+    formulas = [f"{one}{other}" for one in symbols for other in ("F", "Cl", "Br", "I", "O", "S")]
+    columns = {"formula": formulas, "n_atoms": 2, "spacegroup": 225, "band_gap": np.arange(len(formulas)) % 4}
+    cell = {"a": 6.5, "b": 6.5, "c": 6.5, "alpha": 90, "beta": 90, "gamma": 90}
+    return pd.DataFrame({**columns, **cell, "fold": np.resize(folds, len(formulas))})
+
+
+def test_each_fold_is_predicted_by_the_others(tmp_path):
+    rows = table([0, 1, 2])
+    rows.loc[rows.fold == 2, "band_gap"] = 9.0  # what no other fold has
+    rows.to_csv(tmp_path / "gaps.csv", index=False)
+    found = matbench_folds(tmp_path / "gaps.csv", **QUICK)
+    assert found.index.tolist() == [0, 1, 2] and found.rows.tolist() == [20, 20, 20]
+    assert found.mae[2] > 5.9 and found["median"][2] > 5.9  # so nothing of it was fitted on
+    assert np.isfinite(found.to_numpy()).all()
+
+
+def test_one_fold_is_refused(tmp_path):
+    table([3]).to_csv(tmp_path / "gaps.csv", index=False)
+    with pytest.raises(DataError, match=r"gaps\.csv: every row needs a fold, and there must be two or more"):
+        matbench_folds(tmp_path / "gaps.csv", **QUICK)
