@@ -9,6 +9,9 @@ from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.compositions import CompositionTables, pack
 from crystalgfn.typing import Followers, Pairs, RowIndex
 
+#: Rows at a time while the tables are made, so that memory stays bounded.
+CHUNK = 4_000
+
 
 class LastTwo:
     """Look-up tables over pairs of families; nothing loops over the batch.
@@ -42,12 +45,7 @@ class LastTwo:
         self.place, self.single, self.slot_next = put(place), put(single), put(table.slot_next)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.family, self.metal, self.alloys = sets.family, sets.metal.bool(), alloys
-        words = [_balancing(table, sets, *pair) for pair in which.tolist()]
-        n_words = 2 * sets.initial.shape[1]
-        n_families = len(table.plain)
-        empty = torch.zeros(0, n_words, n_families**2, dtype=torch.int64, device=device)
-        self.words = torch.stack(words) if words else empty
-        self.n_families = n_families
+        self.words, self.n_families = _balancing(table, sets, which), len(table.plain)
         self.last_bit = divmod(2 * table.half_width + 1, 63)
 
     def may(
@@ -83,18 +81,22 @@ class LastTwo:
         return may & self.follow.index_select(0, rest * len(self.family) + column)
 
 
-def _balancing(table: CompositionTables, sets: ChargeSets, one: int, other: int) -> torch.Tensor:
-    """Packed charges that ``one`` atoms of a family and ``other`` of another balance, [2 * words, families²].
+def _balancing(table: CompositionTables, sets: ChargeSets, counts: np.ndarray) -> torch.Tensor:
+    """Packed charges that two families balance with ``counts`` [pairs, 2] atoms, [pairs, 2 * words, families²].
 
     As in ``finish``: with at most one element split if none was before, else with none.
     """
-    n = len(table.plain)
-    device = sets.family.device
+    n, device = len(table.plain), sets.family.device
     columns = torch.tensor([int(np.argmax(table.family == family)) for family in range(n)], device=device)
-    start = sets.initial.expand(n, -1, -1).clone()
-    half = sets.after(start, columns, torch.full_like(columns, one))
-    both = sets.after(half.repeat_interleave(n, 0), columns.repeat(n), torch.full((n * n,), other, device=device))
-    plain, split = sets.unpack(both)[..., :-1].flip(-1).unbind(1)
-    room = torch.zeros_like(plain[:, :1])  # the bit of metals
-    found = torch.stack([torch.cat([plain | split, room], 1), torch.cat([plain, room], 1)], 1)
-    return torch.from_numpy(pack(found.cpu().numpy())).to(device).flatten(1).T.contiguous()
+    parts = [torch.zeros(0, 2 * sets.initial.shape[1], n * n, dtype=torch.int64, device=device)]
+    for pairs in torch.from_numpy(counts).to(device).split(max(1, CHUNK // n**2)):
+        k = len(pairs)
+        one, other = pairs[:, 0].repeat_interleave(n), pairs[:, 1].repeat_interleave(n * n)
+        half = sets.after(sets.initial.repeat(k * n, 1, 1), columns.repeat(k), one)
+        both = sets.after(half.repeat_interleave(n, 0), columns.repeat(k * n), other)
+        plain, split = sets.unpack(both)[..., :-1].flip(-1).unbind(1)
+        room = torch.zeros_like(plain[:, :1])  # the bit of metals
+        found = torch.stack([torch.cat([plain | split, room], 1), torch.cat([plain, room], 1)], 1)
+        packed = torch.from_numpy(pack(found.cpu().numpy())).to(device)
+        parts.append(packed.view(k, n * n, 2 * sets.initial.shape[1]).mT)
+    return torch.cat(parts)

@@ -26,12 +26,12 @@ def proxy() -> EnsembleProxy:
 def test_it_says_what_it_is(proxy: EnsembleProxy) -> None:
     metrics = json.loads((FOLDER / "metrics.json").read_text())
     assert (proxy.name, proxy.unit) == (metrics["property"], metrics["unit"]) == ("formation_energy", "eV/atom")
-    assert metrics["val_mae"] <= 0.045
+    assert metrics["val_mae"] <= 0.035
     assert metrics["volume_scan"]["within_6_percent"] >= 0.8
     off = metrics["off_equilibrium"]["all"]
     assert off["mae"] <= 0.15 and off["spearman"] >= 0.9 and off["crystals"] > 500
     assert metrics["rows_train"] > 20_000 and metrics["rows_left_out_as_in_val"] > 0
-    assert (FOLDER / WEIGHTS).stat().st_size < 8e6
+    assert (FOLDER / WEIGHTS).stat().st_size < 9e6
     card = (FOLDER / "README.md").read_text()
     assert f"{metrics['val_mae']:.3f}" in card and str(metrics["rows_train"]) in card.replace(",", "")
 
