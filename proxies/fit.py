@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +72,11 @@ class Settings:
     strained: float = 0.15
     labelled: float = 0.1
 
+    def __post_init__(self) -> None:
+        if self.property != "formation_energy":
+            for name in ("strained", "labelled"):
+                object.__setattr__(self, name, 0.0)
+
 
 def fit(
     train_path: str | Path | Sequence[str | Path],
@@ -111,8 +116,6 @@ def fit(
         CheckpointError: ``out/fit.pt`` is of another run.
     """
     settings = Settings(**settings)
-    if settings.property != "formation_energy":
-        settings = replace(settings, strained=0.0, labelled=0.0)
     how = {"column": column, "setting": setting, "skip_bad": skip_bad}
     val = read(val_path, settings.property, cache, progress, **how)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)

@@ -38,7 +38,7 @@ def matbench_folds(path: str | Path, progress: bool = True, skip_bad: bool = Tru
     numbers = np.unique(fold)
     if len(fold) != len(rows) or len(numbers) < 2:
         raise DataError(f"{path}: every row needs a fold, and there must be two or more")
-    chosen = Settings(**{"property": "band_gap", "strained": 0.0, "labelled": 0.0, **settings})
+    chosen = Settings(**{"property": "band_gap", **settings})
     found = {}
     for number in numbers:
         train, test = rows[fold != number], rows[fold == number]
@@ -54,12 +54,12 @@ def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
-    for name, value in asdict(Settings(epochs=12, members=3, weight_decay=0.3)).items():
+    for name, value in asdict(Settings("band_gap", epochs=12, members=3, weight_decay=0.3)).items():
         if type(value) in (int, float):
             parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
     options = vars(parser.parse_args())
     path = options.pop("path")
-    table = matbench_folds(path, **options | {"strained": 0.0, "labelled": 0.0})
+    table = matbench_folds(path, **options)
     print(table.round(4).to_string())
     print(f"mean of the folds: {table.mae.mean():.4f} eV, by the median {table['median'].mean():.4f} eV")
 

@@ -29,6 +29,7 @@ class ChargeSets:
         self.initial = put(initial_charge(table.half_width, alloys))
         self.charges = put(pack(np.arange(2 * table.half_width + 2) <= 2 * table.half_width))  # the bits of charges
         self.bit = torch.arange(WORD, device=device)
+        self.metal_word, self.metal_bit = divmod(2 * table.half_width + 1, WORD)
 
     def after(self, charge: torch.Tensor, column: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
         """The sets after ``count`` [rows] atoms of the elements in ``column`` [rows]."""
@@ -37,10 +38,12 @@ class ChargeSets:
         out = _add(before, self.plain[family, count])
         out[:, 1] |= _add(before[:, :1], self.split[family, count])[:, 0]
         out &= self.charges
-        word, bit = divmod(2 * self.half_width + 1, WORD)
-        metals = (charge[:, 1, word] >> bit) & 1 & self.metal[column]
-        out[:, 1, word] |= metals << bit
+        out[:, 1, self.metal_word] |= (self.metals_only(charge) & self.metal[column]) << self.metal_bit
         return out
+
+    def metals_only(self, charge: torch.Tensor) -> torch.Tensor:
+        """1 where all elements so far are metals (rule ``alloys``), else 0, int64 [rows]."""
+        return (charge[:, 1, self.metal_word] >> self.metal_bit) & 1
 
     def unpack(self, charge: torch.Tensor) -> torch.Tensor:
         """Packed sets [..., words] as booleans [..., 2 half_width + 2]."""

@@ -44,9 +44,8 @@ class LastTwo:
 
         self.place, self.single, self.slot_next = put(place), put(single), put(table.slot_next)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
-        self.family, self.metal, self.alloys = sets.family, sets.metal.bool(), alloys
+        self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
         self.words, self.n_families = _balancing(table, sets, which), len(table.plain)
-        self.last_bit = divmod(2 * table.half_width + 1, 63)
 
     def may(
         self,
@@ -74,8 +73,7 @@ class LastTwo:
         may = fits.index_select(0, (2 * row + slot) * self.n_families + self.family[column])
         may = may.index_select(1, self.family)
         if self.alloys:
-            word, bit = self.last_bit
-            metals = ((charge[:, 1, word] >> bit) & 1).bool()[row] & self.metal[column]
+            metals = self.sets.metals_only(charge).bool()[row] & self.metal[column]
             may |= metals[:, None] & self.metal
         rest = self.single[self.slot_next[left[row], slot]]
         return may & self.follow.index_select(0, rest * len(self.family) + column)
