@@ -11,7 +11,9 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import in_domain
 from crystalgfn.domain.space_tables import realisable_compositions
+from crystalgfn.domain.volume import relative_volume
 from crystalgfn.tables import elements, groups
+from crystalgfn.typing import Booleans
 
 if TYPE_CHECKING:
     from crystalgfn.domain.space import CrystalSpace
@@ -25,6 +27,11 @@ Check = tuple[Callable[[int], str], torch.Tensor]
 def checks(space: CrystalSpace, crystals: Crystals) -> list[Check]:
     """All rules of a space on a batch: for each a function that words the reason for crystal i, and bool [B]."""
     return [*_composition(space, crystals), *_group(space, crystals), *_cell(space, crystals)]
+
+
+def cell_inside(space: CrystalSpace, crystals: Crystals) -> Booleans:
+    """Whether the cells obey all limits on them, bool [B]."""
+    return torch.stack([ok for _, ok in _cell(space, crystals)]).all(0)
 
 
 def _composition(space: CrystalSpace, crystals: Crystals) -> list[Check]:
@@ -123,4 +130,6 @@ def _cell(space: CrystalSpace, crystals: Crystals) -> list[Check]:
     ]
     if space.density is not None:
         out.append(between("density", crystals.density.double(), LENGTH_TOLERANCE, 0.0))
+    if space.relative_volume is not None:
+        out.append(between("relative_volume", relative_volume(crystals).double(), LENGTH_TOLERANCE, 0.0))
     return out

@@ -23,6 +23,9 @@ from crystalgfn.tables import groups
 from crystalgfn.typing import Booleans
 
 TRIGONAL = ("trigonal-rhombohedral", "trigonal-hexagonal")
+RANGES = (
+    "n_elements", "atoms_per_element", "n_atoms", "lengths", "angles", "volume_per_atom", "density", "relative_volume",
+)  # fmt: skip
 LARGEST_Z = 83  # beyond bismuth everything is radioactive
 RADIOACTIVE = ("Tc", "Pm")
 
@@ -46,6 +49,8 @@ class CrystalSpace:
         angles: lowest and highest alpha, beta, gamma in degrees, fixed angles included.
         volume_per_atom: lowest and highest in Å3.
         density: lowest and highest in g/cm3, or None.
+        relative_volume: lowest and highest volume over what the atoms take up in known crystals
+            (`crystalgfn.domain.volume.relative_volume`), or None; 0.65 to 3 holds 99.8 % of MP-20.
         oxidation_states: "icsd", "common", "all", a table such as {"Fe": [2, 3]}, or None for no charge rule.
         mixed_valence: False, "adjacent" (at most one element split over two consecutive states of its table with the
             same sign) or True (any state for any atom).
@@ -70,6 +75,7 @@ class CrystalSpace:
     angles: tuple[float, float] = (45.0, 140.0)
     volume_per_atom: tuple[float, float] = (4.0, 60.0)
     density: tuple[float, float] | None = None
+    relative_volume: tuple[float, float] | None = None
     oxidation_states: Any = "icsd"
     mixed_valence: bool | str = "adjacent"
     alloys: bool = False
@@ -79,8 +85,8 @@ class CrystalSpace:
             self._set(name, _symbols(name, getattr(self, name)))
         for name, lowest in (("n_elements", 1), ("atoms_per_element", 1), ("n_atoms", 1)):
             self._set(name, _limits(name, getattr(self, name), lowest, whole=True))
-        for name in ("lengths", "angles", "volume_per_atom", "density"):
-            if getattr(self, name) is not None or name != "density":
+        for name in ("lengths", "angles", "volume_per_atom", "density", "relative_volume"):
+            if getattr(self, name) is not None or name not in ("density", "relative_volume"):
                 self._set(name, _limits(name, getattr(self, name), 0.0, whole=False))
         if self.angles[1] > 180:
             raise InvalidSpace(f"angles={list(self.angles)}: angles end at 180 degrees")
@@ -304,7 +310,7 @@ class CrystalSpace:
             return kept
         if name in ("required_elements", "excluded_elements"):
             return tuple(dict.fromkeys([*mine, *_symbols(name, value)]))
-        if name in ("n_elements", "atoms_per_element", "n_atoms", "lengths", "angles", "volume_per_atom", "density"):
+        if name in RANGES:
             if value is None or mine is None:
                 return mine if value is None else value
             whole = name in ("n_elements", "atoms_per_element", "n_atoms")

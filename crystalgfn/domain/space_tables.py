@@ -10,10 +10,9 @@ import numpy as np
 import torch
 
 from crystalgfn.domain import compositions
-from crystalgfn.domain.cell import MARGIN
 from crystalgfn.domain.compositions import CompositionTables
-from crystalgfn.domain.mass import MassLookahead
-from crystalgfn.domain.units import DENSITY_UNIT
+from crystalgfn.domain.sums import SumLookahead
+from crystalgfn.domain.volume import SumLimits, sum_limits
 from crystalgfn.tables import groups, realisable
 
 if TYPE_CHECKING:
@@ -28,20 +27,20 @@ class SpaceTables:
         composition: the tables of the compositions.
         allowed: [230, P] which count patterns each group admits: realisable, neutral, with a cell.
         below: [230, P + 1] patterns admitted before each pattern; differences count those in a range.
-        mass_range: [230, n_atoms + 1, 2] masses (u) of the primitive cell that leave a cell, where density is limited.
+        sums: ranges of sums over the atoms that leave a cell, where not every composition does.
     """
 
     composition: CompositionTables
     allowed: np.ndarray
     below: np.ndarray
-    mass_range: np.ndarray | None = None
+    sums: SumLimits | None = None
 
 
 def build_tables(space: CrystalSpace) -> SpaceTables:
     """The tables of a space."""
     table = compositions.build(space.composition_rules)
     allowed = np.zeros((230, len(table.patterns)), dtype=bool)
-    mass_range = None
+    sums = None
     if len(table.patterns):
         possible = table.first.any((1, 2))
         allowed = space.group_allowed[:, None] & realisable_patterns(table.patterns) & possible
@@ -49,36 +48,23 @@ def build_tables(space: CrystalSpace) -> SpaceTables:
         for group in np.flatnonzero(space.group_allowed):
             atoms = table.n_atoms * int(groups.CENTRING[group])
             allowed[group] &= space.cell_limits.feasible(int(group) + 1, atoms * low, atoms * high)
-        if space.density is not None:
-            mass_range = _mass_range(space)
-            allowed &= _mass_allowed(space, table, allowed, mass_range)
+        cases = np.zeros((230, space.n_atoms[1] + 1), dtype=bool)
+        group, pattern = np.nonzero(allowed)
+        cases[group, table.n_atoms[pattern]] = True
+        sums = sum_limits(space, cases)
+        if sums is not None:
+            allowed &= _sums_allowed(space, table, allowed, sums)
     below = np.concatenate([np.zeros((230, 1), np.int64), np.cumsum(allowed, axis=1, dtype=np.int64)], axis=1)
-    return SpaceTables(table, allowed, below, mass_range)
+    return SpaceTables(table, allowed, below, sums)
 
 
-def _mass_range(space: CrystalSpace) -> np.ndarray:
-    """Masses [230, n_atoms + 1, 2] of primitive cells for which density and volume limits leave a cell."""
-    atoms = np.arange(space.n_atoms[1] + 1)
-    out = np.empty((230, len(atoms), 2))
-    for group in range(230):
-        centring = int(groups.CENTRING[group])
-        smallest, largest = space.cell_limits.volumes(group + 1)
-        low = np.maximum(atoms * centring * space.volume_per_atom[0], smallest)
-        high = np.minimum(atoms * centring * space.volume_per_atom[1], largest)
-        out[group, :, 0] = space.density[0] * low * (1 + MARGIN) / (DENSITY_UNIT * centring)
-        out[group, :, 1] = space.density[1] * high * (1 - MARGIN) / (DENSITY_UNIT * centring)
-    return out
-
-
-def _mass_allowed(
-    space: CrystalSpace, table: CompositionTables, allowed: np.ndarray, mass_range: np.ndarray
-) -> np.ndarray:
-    """Which patterns have a composition in the group's range of masses, bool [230, P]."""
-    lookahead = MassLookahead(space.composition_rules, table, torch.device("cpu"))
+def _sums_allowed(space: CrystalSpace, table: CompositionTables, allowed: np.ndarray, sums: SumLimits) -> np.ndarray:
+    """Which patterns have a composition with sums in the group's ranges, bool [230, P]."""
+    lookahead = SumLookahead(space.composition_rules, table, sums.weights, torch.device("cpu"))
     group, pattern = np.nonzero(allowed)
-    ranges = mass_range[group, table.n_atoms[pattern]]
+    ranges = sums.ranges[group, table.n_atoms[pattern]].reshape(len(group), -1)
     cases, inverse = np.unique(np.column_stack([pattern, ranges]), axis=0, return_inverse=True)
-    low, high = (torch.from_numpy(cases[:, i].copy()) for i in (1, 2))
+    low, high = torch.from_numpy(cases[:, 1:].reshape(len(cases), -1, 2).copy()).unbind(-1)
     reach = lookahead.possible(torch.from_numpy(cases[:, 0].astype(np.int64)), low, high).numpy()
     out = np.zeros_like(allowed)
     out[group, pattern] = reach[inverse.reshape(-1)]

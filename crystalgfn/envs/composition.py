@@ -10,8 +10,8 @@ import torch
 from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.last_two import LastTwo
-from crystalgfn.domain.mass import MassLookahead
 from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.domain.sums import SumLookahead
 from crystalgfn.envs.base import Discrete, Head, Lookahead
 from crystalgfn.tables import elements
 from crystalgfn.typing import Compositions, Integers, RowIndex
@@ -53,10 +53,13 @@ class CompositionMoves:
         self.sets = ChargeSets(table, space.alloys, device)
         self.last_two = LastTwo(table, self.sets, space.alloys) if self.k_max > 2 else None
         self.initial_charge = self.sets.initial
-        self.mass = None if space.density is None else MassLookahead(space.composition_rules, table, device)
-        self.mass_range = None if tables.mass_range is None else put(tables.mass_range)
+        self.sums = None
+        if tables.sums is not None:
+            self.sums = SumLookahead(space.composition_rules, table, tables.sums.weights, device)
+            self.sum_ranges = put(tables.sums.ranges)
         self.zs = put(np.array(space.element_numbers, dtype=np.int64))
-        self.masses = put(elements.MASS[np.array(space.element_numbers) - 1])
+        own = np.array(space.element_numbers) - 1
+        self.masses, self.volumes = put(elements.MASS[own]), put(elements.VOLUME[own])
         self.n_elements, self.n_slots = len(self.zs), self.slot_count.shape[1]
         column = np.full(119, -1)
         column[np.array(space.element_numbers)] = np.arange(self.n_elements)
@@ -76,8 +79,8 @@ class CompositionMoves:
         left = state.left[rows]
         i = position(head)
         slots = self.n_slots - i  # what is left has no more different counts
-        if self.mass is not None:
-            may = self._heavy_options(state, rows, i)[:, :slots]
+        if self.sums is not None:
+            may = self._limited_options(state, rows, i)[:, :slots]
         elif i == 0:
             may = self.first[state.node[rows]]
         else:
@@ -93,20 +96,22 @@ class CompositionMoves:
     def _last(self, state: CrystalState, rows: RowIndex, two: Integers, may: torch.Tensor) -> Lookahead:
         """Which elements may take the last count after each of the pairs ``may`` [rows, slots, E], where two are left.
 
-        A limit of the density is not looked at: this guides the policy, and forbids nothing.
+        Limits on sums over the atoms are not looked at: this guides the policy, and forbids nothing.
         """
         row, slot, column = may[two].nonzero().unbind(1)
         at = rows[two]
         follows = self.last_two.may(state.charge[at], state.left[at], row, slot, column)
         return Lookahead(two[row], slot * self.n_elements + column, follows)
 
-    def _heavy_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
-        """Pairs from which the density can be met too, [rows, S, E]."""
+    def _limited_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
+        """Pairs from which limits on sums over the atoms can be met too, [rows, S, E]."""
         atoms = state.counts[rows].sum(1)
-        low, high = (self.mass_range[state.group[rows], atoms] - state.mass[rows, None]).unbind(1)
+        element = state.element[rows]
+        spent = torch.where(element >= 0, state.amount[rows], 0).double()[..., None] * self.sums.weights[element]
+        low, high = (self.sum_ranges[state.group[rows], atoms] - spent.sum(1)[..., None]).unbind(-1)
         if i == 0:
-            return self.mass.first_options(state.node[rows], low, high)
-        return self.mass.next_options(state.charge[rows], state.element[rows, i - 1], state.left[rows], low, high)
+            return self.sums.first_options(state.node[rows], low, high)
+        return self.sums.next_options(state.charge[rows], state.element[rows, i - 1], state.left[rows], low, high)
 
     def _completions(self, state: CrystalState, rows: RowIndex) -> torch.Tensor:
         """How many patterns that the group admits begin with each count, [rows, C + 1]."""
@@ -133,6 +138,7 @@ class CompositionMoves:
         count = self.slot_count[left, slot]
         state.element[rows, i], state.amount[rows, i] = column, count
         state.mass[rows] += self.masses[column] * count
+        state.typical_volume[rows] += self.volumes[column] * count
         state.left[rows] = self.slot_next[left, slot]
         more = (state.n_elements[rows] > i + 1).nonzero().flatten()
         state.charge[rows[more]] = self.sets.after(state.charge[rows[more]], column[more], count[more])

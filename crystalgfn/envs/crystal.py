@@ -37,6 +37,7 @@ class CrystalState:
     element: torch.Tensor
     amount: torch.Tensor
     mass: torch.Tensor
+    typical_volume: torch.Tensor
     angles: torch.Tensor
     u: torch.Tensor
     v: torch.Tensor
@@ -77,7 +78,7 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
             n_elements=whole(), system=whole(value=-1), symmetry=whole(value=-1), group=whole(value=-1),
             node=whole(), counts=whole(k), left=whole(value=-1),
             charge=self.composition.initial_charge.expand(n, -1, -1).clone(),
-            element=whole(k, value=-1), amount=whole(k), mass=real(),
+            element=whole(k, value=-1), amount=whole(k), mass=real(), typical_volume=real(),
             angles=real(3, value=90.0), u=real(), v=real(), log_volume=real(),
         )  # fmt: skip
 

@@ -20,7 +20,8 @@ import torch
 
 from crystalgfn.domain import lattice as domain
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import TRICLINIC, cosine_of, in_domain, volume_factor
+from crystalgfn.domain.lattice import TRICLINIC, cosine_of, volume_factor
+from crystalgfn.domain.membership import cell_inside
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.domain.units import DENSITY_UNIT
 from crystalgfn.envs.base import Continuous, Head
@@ -49,8 +50,9 @@ class LatticeMoves:
         def put(array: np.ndarray) -> torch.Tensor:
             return torch.tensor(np.asarray(array), device=device)
 
+        self.space = space
         limits = space.cell_limits
-        self.volume_limits, self.density = space.volume_per_atom, space.density
+        self.volume_limits, self.density, self.relative = space.volume_per_atom, space.density, space.relative_volume
         self.low, self.high = log(space.lengths[0]), log(space.lengths[1])
         self.acute, self.obtuse = put(np.array(limits.acute())), put(np.array(limits.obtuse()))
         self.kind = put(domain.KIND)
@@ -60,7 +62,7 @@ class LatticeMoves:
         self.order = put(domain.ORDER_BOUNDS)
         self.order[self.kind == TRICLINIC] = 0.0
         typical = dict(
-            gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(2.9, 0.5)
+            gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(0.05, 0.35)
         )
         slack = {name: ANGLE_SLACK if name in ANGLES else LENGTH_SLACK for name in self.names}
         self.heads = tuple(Head(name, 0, *typical[name], slack=slack[name]) for name in self.names)
@@ -102,7 +104,7 @@ class LatticeMoves:
         if name in ANGLES:
             state.angles[rows, ANGLES.index(name)] = action * ANGLE_UNIT
         elif name == "volume":
-            state.log_volume[rows] = action
+            state.log_volume[rows] = action + self._log_typical(state, rows)
         else:
             getattr(state, name)[rows] = action
 
@@ -116,7 +118,7 @@ class LatticeMoves:
         return torch.cat([lengths.exp(), state.angles], 1)
 
     def read(self, plan: CrystalState, crystals: Crystals) -> None:
-        """The parameters of given crystals; NaN for cells outside the fundamental domain."""
+        """The parameters of given crystals; NaN for cells outside the limits or the fundamental domain."""
         cell = crystals.lattice.double()
         a, b, c = torch.log(cell[:, :3]).unbind(1)
         kind = self.kind[plan.group]
@@ -124,16 +126,18 @@ class LatticeMoves:
         plan.u = torch.where(kind <= 2, a - b, 0.0)
         plan.v = torch.where(kind <= 2, b - c, torch.where(kind <= 4, (a + b) / 2 - c, 0.0))
         log_volume = torch.log(crystals.volume_per_atom.double())
-        plan.log_volume = torch.where(in_domain(crystals.space_group, cell), log_volume, torch.nan)
+        plan.log_volume = torch.where(cell_inside(self.space, crystals), log_volume, torch.nan)
 
     def forced(self, plan: CrystalState, state: CrystalState, name: str, rows: RowIndex) -> torch.Tensor:
         """The planned value in the units of `options`."""
         if name in ANGLES:
             return plan.angles[rows, ANGLES.index(name)] / ANGLE_UNIT
-        return plan.log_volume[rows] if name == "volume" else getattr(plan, name)[rows]
+        if name == "volume":
+            return plan.log_volume[rows] - self._log_typical(state, rows)
+        return getattr(plan, name)[rows]
 
     def log_volumes(self, state: CrystalState, rows: RowIndex) -> tuple[torch.Tensor, torch.Tensor]:
-        """ln of the lowest and highest conventional cell volume, from volume per atom and density."""
+        """ln of the lowest and highest conventional cell volume, by volume per atom, density and relative volume."""
         atoms = self._atoms(state, rows)
         low, high = atoms * self.volume_limits[0], atoms * self.volume_limits[1]
         if self.density is not None:
@@ -141,11 +145,18 @@ class LatticeMoves:
             low = torch.maximum(low, mass / self.density[1])
             if self.density[0] > 0:
                 high = torch.minimum(high, mass / self.density[0])
+        if self.relative is not None:
+            typical = state.typical_volume[rows] * self.centring[state.group[rows]]
+            low, high = torch.maximum(low, self.relative[0] * typical), torch.minimum(high, self.relative[1] * typical)
         return low.log(), high.log()
 
     def _atoms(self, state: CrystalState, rows: RowIndex | slice) -> torch.Tensor:
         """Atoms in the conventional cell."""
         return state.amount[rows].sum(1) * self.centring[state.group[rows]]
+
+    def _log_typical(self, state: CrystalState, rows: RowIndex) -> torch.Tensor:
+        """ln of the typical volume per atom."""
+        return state.typical_volume[rows].log() - state.amount[rows].sum(1).log()
 
     def _factor(self, state: CrystalState, rows: RowIndex | slice) -> torch.Tensor:
         return volume_factor(cosine_of(state.angles[rows]))
@@ -240,12 +251,12 @@ class LatticeMoves:
     def _lengths(
         self, state: CrystalState, name: str, rows: RowIndex, log_low: torch.Tensor, log_high: torch.Tensor
     ) -> torch.Tensor:
-        """Open interval of u, v or ln(volume per atom), [rows, 2]."""
+        """Open interval of u, v or ln(relative volume), [rows, 2]."""
         log_factor = self._factor(state, rows).log()
         u, v = state.u[rows], state.v[rows]
         if name == "volume":
             e = torch.stack([2 * u + v, v - u, -u - 2 * v], 1)
-            shift = log_factor - self._atoms(state, rows).log()
+            shift = log_factor - self._atoms(state, rows).log() - self._log_typical(state, rows)
             low = torch.maximum(log_low - log_factor, 3 * self.low - e.amin(1)) + shift
             high = torch.minimum(log_high - log_factor, 3 * self.high - e.amax(1)) + shift
             return _interval(low, high)

@@ -36,7 +36,7 @@ SCALARS = (
     "v",
     "u2",
     "v2",
-    "radii",
+    "ln_typical_volume",
 )
 
 
@@ -76,7 +76,7 @@ class CrystalObservation:
         self.slot_count = torch.from_numpy(table.slot_count).to(device)
         zs = np.array(space.element_numbers, dtype=np.int64)
         self.zs = torch.from_numpy(zs).to(device)
-        self.volumes = torch.from_numpy(elements.SPHERE_VOLUME[zs - 1]).to(device)
+        self.volumes = torch.from_numpy(elements.VOLUME[zs - 1]).to(device)
         self.sets = ChargeSets(table, space.alloys, device)
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 

@@ -110,7 +110,7 @@ def test_islands_are_unbiased(base, log_z):
 @pytest.mark.parametrize("resample", [False, True])
 def test_log_z_is_that_of_importance_sampling(base, exact, log_z, resample):
     result = anneal(base, soft, 1200, keep=0.9, resample=resample, seed=5)
-    assert result.error < 0.1
+    assert result.error < 0.12
     assert abs(result.log_z - log_z) < 4 * result.error + 0.02
     assert abs(result.log_z - log_z) < 0.2
     # the chains' ends are crystals of the target

@@ -1,8 +1,9 @@
-"""Look-ahead for limits on the density: which partial compositions can end with a mass in a given range.
+"""Look-ahead for limits on sums over the atoms, such as mass: which partial compositions can end in given ranges.
 
-For every position in the order of the elements, multiset of counts left and charge still to balance, the lightest and
-the heaviest completion are tabulated. If one of the two is in the range, the range can be reached; if the lightest is
-above or the heaviest below, it cannot; where the range lies strictly between, the next elements are tried in turn.
+For every position in the order of the elements, multiset of counts left and charge still to balance, the least and the
+greatest completion of each sum are tabulated. If they are in the ranges (for one of the sums, if one of the two is),
+the ranges can be reached; if a least one is above its range or a greatest one below, they cannot; in between, the next
+elements are tried in turn.
 """
 
 from __future__ import annotations
@@ -14,14 +15,13 @@ import torch
 
 from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.compositions import CompositionRules, CompositionTables
-from crystalgfn.tables import elements
 
 CHUNK = 50_000  # options looked at together
 
 
 @dataclass(frozen=True)
 class _Rows:
-    """Partial compositions: packed charges, last column, counts left, range of mass left, whether of one element."""
+    """Partial compositions: packed charges, last column, counts and ranges of sums left, whether of one element."""
 
     charge: torch.Tensor
     last: torch.Tensor
@@ -34,15 +34,18 @@ class _Rows:
         return _Rows(*(getattr(self, f.name)[keep] for f in fields(self)))
 
 
-class MassLookahead:
-    """Exact masks for ranges of mass.
+class SumLookahead:
+    """Exact masks for ranges of sums over the atoms.
 
     Args:
         rules, table: of the compositions.
+        weights: what an atom of each element adds to each sum, [J, 118].
         device: where the tables live.
     """
 
-    def __init__(self, rules: CompositionRules, table: CompositionTables, device: torch.device) -> None:
+    def __init__(
+        self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
+    ) -> None:
         def put(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
@@ -53,23 +56,28 @@ class MassLookahead:
             put(table.slot_next),
             put(table.leftover),
         )
-        self.masses = put(elements.MASS[np.array(rules.zs) - 1].astype(np.float64))
-        self.lightest = put(_extremes(rules, table, 1.0))
-        self.heaviest = put(-_extremes(rules, table, -1.0))
+        own = weights[:, np.array(rules.zs) - 1]
+        self.weights = put(own.T)
+        # least and greatest weight of the elements that may still follow each column; 0 after the last
+        ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
+        self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
+        self.atoms = put(_atoms(table))
+        self.least = put(np.stack([_extremes(rules, table, w) for w in own], axis=-1))
+        self.greatest = put(-np.stack([_extremes(rules, table, -w) for w in own], axis=-1))
 
     def first_options(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """What whole patterns [rows] may begin with so that the mass can end in [low, high]; bool [rows, S, E]."""
+        """What whole patterns may begin with so that the sums can end in [low, high] [rows, J]; bool [rows, S, E]."""
         return self._keep(self.first[pattern], self._whole(pattern, low, high))
 
     def next_options(
         self, charge: torch.Tensor, last: torch.Tensor, left: torch.Tensor, low: torch.Tensor, high: torch.Tensor
     ) -> torch.Tensor:
-        """The same for partial compositions whose last element is in column ``last``; the range is of what is left."""
+        """The same for partial compositions whose last element is in column ``last``; ranges are of what is left."""
         rows = _Rows(charge, last, left, low, high, torch.zeros_like(last, dtype=torch.bool))
         return self._keep(self._may(rows), rows)
 
     def possible(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Whether whole patterns [rows] have a composition with a mass in [low, high]; bool [rows]."""
+        """Whether whole patterns [rows] have a composition with sums in [low, high]; bool [rows]."""
         return self._any(self.first[pattern], self._whole(pattern, low, high))
 
     def _whole(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> _Rows:
@@ -83,9 +91,12 @@ class MassLookahead:
         return balanced & self.after[rows.last + 1][:, None, :]
 
     def _keep(self, may: torch.Tensor, rows: _Rows) -> torch.Tensor:
-        """Those of the options ``may`` [rows, S, E] from which the range can be reached."""
+        """Those of the options ``may`` [rows, S, E] from which the ranges can be reached."""
         out = torch.zeros_like(may)
         options = may.nonzero()
+        inside, open_ = self._by_weights(options, rows)
+        out[tuple(options[inside].T)] = True
+        options = options[open_]
         for start in range(0, len(options), CHUNK):
             part = options[start : start + CHUNK]
             sure, unsure, moved = self._reach(part, rows)
@@ -95,8 +106,19 @@ class MassLookahead:
             out[part[:, 0], part[:, 1], part[:, 2]] = sure
         return out
 
+    def _by_weights(self, options: torch.Tensor, rows: _Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of options that can be finished: which are in the ranges whatever follows, and which are undecided yet."""
+        row, slot, column = options.unbind(1)
+        left = rows.left[row]
+        spent = self.weights[column] * self.slot_count[left, slot, None]
+        low, high = rows.low[row] - spent, rows.high[row] - spent
+        atoms = self.atoms[self.slot_next[left, slot], None]
+        least, greatest = atoms * self.lightest[column], atoms * self.heaviest[column]
+        inside = ((least >= low) & (greatest <= high)).all(1)
+        return inside, ~inside & (least <= high).all(1) & (greatest >= low).all(1)
+
     def _any(self, may: torch.Tensor, rows: _Rows) -> torch.Tensor:
-        """Whether any of the options reaches the range, bool [rows]; a few are tried first, then the others."""
+        """Whether any of the options reaches the ranges, bool [rows]; a few are tried first, then the others."""
         found = torch.zeros(len(may), dtype=torch.bool, device=may.device)
         flat = may.flatten(1)
         # options in an order that spreads over elements and counts, the same for every row
@@ -125,25 +147,39 @@ class MassLookahead:
             step = min(2 * step, CHUNK // 10)
 
     def _reach(self, part: torch.Tensor, rows: _Rows) -> tuple[torch.Tensor, torch.Tensor, _Rows]:
-        """Of options (row, slot, column): which surely reach the range, which may, and the compositions after them."""
+        """Of options (row, slot, column): which surely reach the ranges, which may, and the compositions after them."""
         row, slot, column = part.unbind(1)
         left = rows.left[row]
         count, rest = self.slot_count[left, slot], self.slot_next[left, slot]
-        spent = self.masses[column] * count
+        spent = self.weights[column] * count[:, None]
         low, high = rows.low[row] - spent, rows.high[row] - spent
         charge = self.sets.after(rows.charge[row], column, count)
         pure = rows.pure[row]
-        open_ = self.sets.unpack(charge)
-        light = torch.where(open_, self.lightest[column + 1, rest], torch.inf).amin((1, 2))
-        heavy = torch.where(open_, self.heaviest[column + 1, rest], -torch.inf).amax((1, 2))
-        light, heavy = torch.where(pure, 0.0, light), torch.where(pure, 0.0, heavy)
-        sure = ((light >= low) & (light <= high)) | ((heavy >= low) & (heavy <= high))
-        unsure = ~sure & (light < low) & (heavy > high)
+        open_ = self.sets.unpack(charge)[..., None]
+        least = torch.where(open_, self.least[column + 1, rest], torch.inf).amin((1, 2))
+        greatest = torch.where(open_, self.greatest[column + 1, rest], -torch.inf).amax((1, 2))
+        least, greatest = (torch.where(pure[:, None], 0.0, x) for x in (least, greatest))
+        least_in = (least >= low) & (least <= high)
+        greatest_in = (greatest >= low) & (greatest <= high)
+        # all completions are in all ranges but one, and one of them in that too
+        sure = (least_in | greatest_in).all(1) & ((~(least_in & greatest_in)).sum(1) <= 1)
+        unsure = ~sure & (least <= high).all(1) & (greatest >= low).all(1)
         return sure, unsure, _Rows(charge, column, rest, low, high, torch.zeros_like(pure))
 
 
-def _extremes(rules: CompositionRules, table: CompositionTables, sign: float) -> np.ndarray:
-    """Smallest sign * mass of the completions, [E + 1, M, 2, W + 1], laid out as the charges they balance."""
+def _atoms(table: CompositionTables) -> np.ndarray:
+    """Atoms in each multiset of counts, int64."""
+    following = np.arange(len(table.slot_count))
+    total = np.zeros(len(following), dtype=np.int64)
+    while (table.slot_count[following, 0] > 0).any():
+        count = table.slot_count[following, 0]
+        total += count
+        following = np.where(count > 0, table.slot_next[following, 0], following)
+    return total
+
+
+def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> np.ndarray:
+    """Least sum of the weights [E] of completions, [E + 1, M, 2, W + 1], laid out as the charges they balance."""
     half, n_small, n_el = table.half_width, len(table.finish), len(rules.zs)
     width = 2 * half + 1
     count, following = table.slot_count[:n_small], table.slot_next[:n_small]
@@ -170,13 +206,13 @@ def _extremes(rules: CompositionRules, table: CompositionTables, sign: float) ->
                 keep = (table.finish[rows, slots, e] != 0).any((1, 2))
                 rows, slots = rows[keep], slots[keep]
             rest = following[rows, slots]
-            mass = sign * c * elements.MASS[z - 1]
+            added = c * weights[e]
             plain, split = rules.charge.plain(z, c), rules.charge.split(z, c)
-            new[0][rows] = np.minimum(new[0][rows], _shifted(whole[rest], plain) + mass)
-            new[1][rows] = np.minimum(new[1][rows], _shifted(mixed[rest], plain) + mass)
-            new[1][rows] = np.minimum(new[1][rows], _shifted(whole[rest], split) + mass)
+            new[0][rows] = np.minimum(new[0][rows], _shifted(whole[rest], plain) + added)
+            new[1][rows] = np.minimum(new[1][rows], _shifted(mixed[rest], plain) + added)
+            new[1][rows] = np.minimum(new[1][rows], _shifted(whole[rest], split) + added)
             if rules.metal[e]:
-                new[2][rows] = np.minimum(new[2][rows], metals[rest] + mass)
+                new[2][rows] = np.minimum(new[2][rows], metals[rest] + added)
         whole, mixed, metals = new
         write(e)
     return out
