@@ -170,6 +170,7 @@ def _train(config: DictConfig) -> None:
             resume=resume,
             logger=logger,
             real=real,
+            init=None if config.init is None else cg.Sampler.load(config.init),
         )
     except KeyboardInterrupt:
         if (out / CHECKPOINT).exists():

@@ -35,6 +35,7 @@ def train(
     resume: bool = False,
     logger: Logger | None = None,
     real: Crystals | None = None,
+    init: Sampler | None = None,
 ) -> Sampler:
     """Train a policy until crystals come with probability proportional to their reward.
 
@@ -53,8 +54,10 @@ def train(
         resume: continue the run in ``out``; the settings must be those of that run.
         logger: takes the figures of the steps, and at every checkpoint a table of the best crystals.
         real: real crystals that are trained on too (``trainer.real_fraction``); those outside the space are left out.
+        init: a sampler whose policy the training starts from, such as one for a related reward; ``policy`` is then its.
 
     Raises:
+        InvalidSpace: a device that is not there, shares without a meaning, or an ``init`` that does not fit the space.
         CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
         RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal.
     """
@@ -73,10 +76,7 @@ def train(
         if not len(real):
             raise DataError("none of the real crystals is in the space; see space.explain(crystals)")
     env = CrystalEnvironment(space, device)
-    policy = replace(policy or PolicyConfig(), conditioned=trainer.betas is not None)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        network = PolicyNetwork.for_environment(policy, env).to(device)
+    network = _network(policy, trainer, env, seed, init).to(device)
     folder = None if out is None else Path(out)
     run = TrainingRun(
         env, network, lambda crystals: evaluate(reward, crystals), objective or VarGrad(huber=5.0), trainer,
@@ -92,3 +92,31 @@ def train(
     if folder is not None and not distributed.rank():
         sampler.save(folder / "sampler")
     return sampler
+
+
+def _network(
+    policy: PolicyConfig | None, trainer: Trainer, env: CrystalEnvironment, seed: int, init: Sampler | None
+) -> PolicyNetwork:
+    """A network with random weights, or with those of ``init``."""
+    conditioned = trainer.betas is not None
+    if init is None:
+        policy = replace(policy or PolicyConfig(), conditioned=conditioned)
+    else:
+        policy = init.network.config
+        if policy.conditioned != conditioned:
+            raise InvalidSpace(
+                f"trainer.betas={trainer.betas} with an init of betas={init.betas}: one is conditioned on the inverse "
+                "temperature and the other is not; start from another sampler, or from none"
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = PolicyNetwork.for_environment(policy, env)
+    if init is not None:
+        known, new = init.network.state_dict(), network.state_dict()
+        if foreign := sorted(k for k in new if k not in known or known[k].shape != new[k].shape):
+            raise InvalidSpace(
+                f"init does not fit the space: its network has other weights for {foreign[0]}; give a sampler of a "
+                "space with the same n_elements, n_atoms and atoms_per_element"
+            )
+        network.load_state_dict({k: known[k] for k in new})
+    return network

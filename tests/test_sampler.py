@@ -1,12 +1,13 @@
 """Samplers: constraints obeyed, files, resampling, adaptation, exactness after training."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 import crystalgfn as cg
-from crystalgfn.errors import CheckpointError, EmptySpace, RewardError
+from crystalgfn.errors import CheckpointError, EmptySpace, InvalidSpace, RewardError
 from crystalgfn.evaluation.exactness import SoftVolume, small_space
 from crystalgfn.gfn.diagnostics import diagnose
 from crystalgfn.policy.network import PolicyConfig
@@ -144,3 +145,15 @@ def test_two_minutes_on_a_small_space_reach_the_target():
     assert (found.pairs, found.missing) == (59, 0)
     assert found.variation < 0.01
     assert found.noise < 0.02  # the untrained sampler's weights are the noisy ones
+
+
+def test_training_starts_from_another_sampler(trained):
+    """Without a step it is that sampler; a space of another make, or a conditioned policy, is refused."""
+    still = cg.Trainer(steps=1, batch_size=16, learning_rate=1e-12, muon_learning_rate=1e-12, progress=False)
+    again = cg.train(trained.space, SoftVolume(), trainer=still, strata=trained.omega, init=trained)
+    crystals = trained.sample(100)
+    torch.testing.assert_close(again.log_prob(crystals), trained.log_prob(crystals), rtol=1e-6, atol=1e-6)
+    with pytest.raises(InvalidSpace, match="init does not fit the space: .* n_atoms"):
+        cg.train(cg.CrystalSpace(**SPACE | {"n_atoms": (1, 30)}), SoftVolume(), trainer=still, init=trained)
+    with pytest.raises(InvalidSpace, match="conditioned"):
+        cg.train(trained.space, SoftVolume(), trainer=replace(still, betas=(0.0, 1.0)), init=trained)
