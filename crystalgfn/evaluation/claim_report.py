@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from scipy.stats import spearmanr
+from scipy.stats import mannwhitneyu, spearmanr
 
 from crystalgfn.evaluation.record import markdown
 from crystalgfn.files import write_aside
@@ -68,7 +68,16 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
         figures["above_hull"] = {
             name: _above(frame[name] - frame.hull) for name in ("claim", "e_star", "e_relaxed")
         }  # fmt: skip
+        figures["auc_near_hull"] = auc(frame.claim - frame.hull, frame.e_relaxed - frame.hull <= NEAR_HULL, free)
     return figures
+
+
+def auc(score: pd.Series, positive: pd.Series, known: pd.Series) -> float | None:
+    """Area under the ROC curve of low scores as a sign of ``positive``, among the rows that are known."""
+    yes, no = score[known & positive], score[known & ~positive]
+    if not len(yes) or not len(no):
+        return None
+    return 1 - float(mannwhitneyu(yes, no).statistic) / (len(yes) * len(no))
 
 
 def tables(figures: dict[str, Any]) -> str:
@@ -114,6 +123,11 @@ def tables(figures: dict[str, Any]) -> str:
         words = {"claim": "claim", "e_star": "E*", "e_relaxed": "fully relaxed"}
         rows = [(words[name], *_above_row(one)) for name, one in figures["above_hull"].items() if one]
         parts.append(markdown(head, rows))
+        if figures["auc_near_hull"] is not None:
+            parts.append(
+                f"Claims above the hull tell the crystals that relax to at most {NEAR_HULL} eV/atom above it from the "
+                f"others with an area under the ROC curve of {figures['auc_near_hull']:.2f} (0.5: not at all)."
+            )
     return "\n\n".join(parts)
 
 

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crystalgfn.evaluation.claim_report import gap, picture, summary, tables
+from crystalgfn.evaluation.claim_report import auc, gap, picture, summary, tables
 
 NAN = np.nan
 
@@ -77,3 +77,11 @@ def test_nothing_checked_is_reported_too(frame, tmp_path):
     picture(none, tmp_path / "none.png")
     picture(frame, tmp_path / "some.png", "five")
     assert all((tmp_path / name).read_bytes()[:4] == b"\x89PNG" for name in ("none.png", "some.png"))
+
+
+def test_the_area_under_a_roc_curve_by_hand():
+    score = pd.Series([0.1, 0.2, 0.3, 0.4, 9.0])
+    positive = pd.Series([True, False, True, False, True])
+    known = pd.Series([True, True, True, True, False])
+    assert auc(score, positive, known) == pytest.approx(3 / 4)  # of four pairs one is the wrong way round
+    assert auc(score, positive & False, known) is None
