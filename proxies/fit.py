@@ -15,23 +15,19 @@ from torchtyping import TensorType
 from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
-from crystalgfn.proxies.labels import BOUND, FIT, HELD, HIGH, SOURCES, VALUE, Labels, read_labels
+from crystalgfn.proxies.labels import FIT, HELD, HIGH, SOURCES, VALUE, Labels, read_labels
 from crystalgfn.proxies.metrics import versions, write_metrics
 from crystalgfn.proxies.model import LEVELS, EnsembleProxy
+from crystalgfn.proxies.off_labels import OffLabels, absolute
 from crystalgfn.proxies.strain import CEILING, strained
 from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
 #: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
 CENSORED = {"band_gap": 0.0}
-#: Rows of labels off equilibrium in a step.
-LABELLED_BATCH = 64
-#: How far E* lies below an upper bound, on average, eV/atom, against the deviation of an energy that is known: lowest
-#: of eight random placements against real crystals (docs/labels.md), taken as exponentially distributed.
-EXCESS, KNOWN = 0.35, 0.05
 
 
 @dataclass(frozen=True)
@@ -54,6 +50,7 @@ class Settings:
         left_out: share of the formulas that each member does not see.
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
         labelled: weight of labels off equilibrium against the real rows; 0 for none. For energies only.
+        balance: share of the labels in a step that are no strained real crystals, but swapped, placed and proposed.
     """
 
     property: str = "formation_energy"
@@ -62,7 +59,7 @@ class Settings:
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.1
-    members: int = 6
+    members: int = 7
     width: int = 256
     depth: int = 4
     rank: int = 64
@@ -71,6 +68,7 @@ class Settings:
     left_out: float = 0.02
     strained: float = 0.15
     labelled: float = 0.1
+    balance: float = 0.5
 
     def __post_init__(self) -> None:
         if self.property != "formation_energy":
@@ -125,7 +123,7 @@ def fit(
         raise DataError(
             f"{', '.join(map(str, paths))} has {len(rows)} rows that are not in {val_path}; a proxy needs at least 100"
         )
-    labels = read_labels() if labels is None and settings.labelled else labels
+    labels = read_labels(high=True) if labels is None and settings.labelled else labels
     proxy, seconds = fit_proxy(rows, settings, out, progress, labels)
     proxy.save(out)
     errors = (proxy(val.crystals) - val.labels).abs()
@@ -173,7 +171,9 @@ def fit_proxy(
     if settings.strained:
         proxy.high += CEILING
     seen = bags(train, settings.members, settings.left_out, settings.seed)
-    off = _off(proxy, labels, settings) if labels is not None and settings.labelled else None
+    off = None
+    if labels is not None and settings.labelled:
+        off = OffLabels.of(proxy, labels, settings.balance, settings.left_out, settings.seed)
     steps = -(-len(train) // settings.batch)
     total = settings.epochs * steps
     optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
@@ -191,12 +191,17 @@ def fit_proxy(
         for chosen in torch.randperm(len(train), generator=generator).split(settings.batch):
             loss = _loss(proxy, train, features, chosen, seen, settings, generator)
             if off is not None:
-                loss = loss + settings.labelled * _off_loss(proxy, off, generator)
+                loss = loss + settings.labelled * off.loss(proxy, generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
             schedule.step()
         held_error = float((proxy(held.crystals) - held.labels).abs().mean())
+        if not np.isfinite(held_error):
+            raise TrainingError(
+                f"{settings.property}: the fit went astray in epoch {epoch + 1} (its error is {held_error}); start it "
+                f"again with a lower lr than {settings.lr:g}"
+            )
         if held_error < state["best"]:
             state["best"] = held_error
             state["best_state"] = {k: v.detach().clone() for k, v in proxy.state_dict().items()}
@@ -213,7 +218,7 @@ def fit_proxy(
 
 def unmeasured(rows: Rows, labels: Labels) -> Rows:
     """The rows of other formulas than those whose labels are held out to measure a fit."""
-    measured = {formula for key in labels[labels.split == HELD].keys() for formula, _ in key}
+    measured = {formula for key in labels[(labels.split == HELD) & (labels.kind != HIGH)].keys() for formula, _ in key}
     return rows[np.array([measured.isdisjoint(formula for formula, _ in key) for key in rows.keys])]
 
 
@@ -295,7 +300,7 @@ def _loss(
     """Mean absolute error of every member on the rows that it may see, and the same for strained copies."""
     crystals, labels = train.crystals[chosen], train.labels[chosen]
     weight = seen[:, chosen].float()
-    weight = weight / weight.sum(1, keepdim=True)
+    weight = weight / weight.sum(1, keepdim=True).clamp_min(1)  # a member may see none of a short last batch
     loss = (weight * _errors(proxy, features[chosen], crystals, labels, settings)).sum()
     if settings.strained:
         copies, cost = strained(crystals, generator)
@@ -304,37 +309,6 @@ def _loss(
         errors = _errors(proxy, seen_of_copies, copies, labels + cost, settings)
         loss = loss + settings.strained * (weight * errors).sum()
     return loss
-
-
-@dataclass(frozen=True)
-class _Off:
-    """Labels off equilibrium as a fit takes them: features, targets, which are bounds, which member may see which."""
-
-    features: torch.Tensor
-    space_group: torch.Tensor
-    target: torch.Tensor
-    bound: torch.Tensor
-    seen: torch.Tensor
-
-
-def _off(proxy: EnsembleProxy, labels: Labels, settings: Settings) -> _Off:
-    own = labels[(labels.split == FIT) & (labels.kind != HIGH)]
-    rows = Rows(own.crystals, own.value, own.keys())
-    with torch.no_grad():
-        features = proxy.features(own.crystals)
-    target = ((own.value - proxy.label_mean) / proxy.label_std).float()
-    seen = bags(rows, settings.members, settings.left_out, settings.seed)
-    return _Off(features, own.crystals.space_group, target, own.kind == BOUND, seen)
-
-
-def _off_loss(proxy: EnsembleProxy, off: _Off, generator: torch.Generator) -> torch.Tensor:
-    """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high."""
-    chosen = torch.randint(len(off.target), (LABELLED_BATCH,), generator=generator)
-    error = proxy.network(off.features[chosen], off.space_group[chosen]) - off.target[chosen]
-    size = _size(error)
-    size = torch.where(off.bound[chosen] & (error < 0), KNOWN / EXCESS * size, size)
-    weight = off.seen[:, chosen].float()
-    return (weight * size).sum() / weight.sum().clamp_min(1) * len(weight)
 
 
 def _errors(
@@ -348,13 +322,8 @@ def _errors(
     target = ((labels - proxy.label_mean) / proxy.label_std).float()
     error = proxy.network(features, crystals.space_group) - target
     censored = CENSORED.get(settings.property)
-    size = _size(error)
+    size = absolute(error)
     return size if censored is None else torch.where((labels <= censored) & (error < 0), 0.0, size)
-
-
-def _size(error: TensorType["members", "batch"]) -> TensorType["members", "batch"]:
-    """Absolute errors, rounded off near 0."""
-    return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02, reduction="none")
 
 
 def _rate(step: int, warm_up: int, total: int) -> float:

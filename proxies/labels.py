@@ -29,11 +29,14 @@ from crystalgfn.typing import Booleans, Floats, Integers
 
 SHIPPED = Path(__file__).parent / "labels" / "chgnet.npz"
 SOURCES = ("strained", "swapped", "placed", "proposed")
-#: Kinds: the energy is E*; E* is at most this; more than `CEILING` above the hull, of which only so much is sure.
+#: Kinds: the energy is E*; E* is at most this; found more than `CEILING` above the hull, where labels end: at least
+#: that, as far as the search went.
 VALUE, BOUND, HIGH = 0, 1, 2
 #: Splits: to fit; of a composition that no fit may see; strained crystals of MP-20 val, to report only.
 FIT, HELD, VAL = 0, 1, 2
 CEILING = 1.0  # eV/atom above the hull of the training entries
+#: eV/atom; no compound of MP-20 lies below -4.6, but CHGNet can go astray in crowded cells.
+LOWEST = -5.0
 HELD_SHARE, HELD_SEED = 0.1, 0
 VERSION = 1
 FLAGS = ("kind", "source", "split", "candidates", "placed", "converged")
@@ -45,7 +48,7 @@ class Labels:
 
     Attributes:
         crystals: [B].
-        value: formation energy in eV/atom, float32 [B].
+        value: formation energy in eV/atom, at most that of the hull and `CEILING`, float32 [B].
         kind: `VALUE`, `BOUND` or `HIGH`, int64 [B].
         source: place in `SOURCES`, int64 [B].
         split: `FIT`, `HELD` or `VAL`, int64 [B].
@@ -150,7 +153,8 @@ def label_crystals(
     mine, lowest = crystals[torch.tensor(rows, dtype=torch.int64)], [found[i] for i in rows]
     energy = np.array([one.energy for one in lowest], dtype=np.float64)
     value = torch.from_numpy((references or shipped()).formation_energy(mine.composition.numpy(), energy))
-    high = torch.zeros(len(rows), dtype=torch.bool) if hull is None else value - hull.energy(mine) > CEILING
+    top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
+    high, value = value > top, torch.minimum(value, top)
     columns = {
         name: torch.tensor([getattr(one, name) for one in lowest]) for name in ("converged", "given", "candidates")
     }
@@ -164,7 +168,7 @@ def label_crystals(
         columns["converged"].bool(),
         columns["candidates"].long(),
     )
-    known = torch.isfinite(value)
+    known = value >= LOWEST
     return labels[known], torch.tensor(rows, dtype=torch.int64)[known]
 
 

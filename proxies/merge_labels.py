@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import functools
 import importlib.metadata
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from zipfile import BadZipFile
 
@@ -23,6 +25,7 @@ from crystalgfn.proxies.labels import (
     FIT,
     HELD,
     HIGH,
+    LOWEST,
     SHIPPED,
     SOURCES,
     VAL,
@@ -32,7 +35,7 @@ from crystalgfn.proxies.labels import (
     held_out,
     kind_of,
 )  # fmt: skip
-from crystalgfn.proxies.make_labels import spent_on
+from crystalgfn.proxies.make_labels import shards_of, spent_on
 from crystalgfn.proxies.references import References, shipped
 from crystalgfn.tables import elements
 
@@ -40,14 +43,18 @@ TEMPLATE = (Path(__file__).parent / "labels" / "card.txt").read_text
 
 
 def merge_labels(
-    folder: str | Path, train: str | Path, val: str | Path, references: References | None = None
+    folders: str | Path | Sequence[str | Path],
+    train: str | Path,
+    val: str | Path,
+    references: References | None = None,
 ) -> Labels:
-    """All labels of a folder of shards (`crystalgfn.proxies.make_labels`), on MP-20's scale.
+    """All labels of folders of shards (`crystalgfn.proxies.make_labels`), on MP-20's scale.
 
-    Labels that share (reduced formula, space group) with ``val`` are left out, but for the strained copies of its own.
+    Left out are labels below `LOWEST`, and those that share (reduced formula, space group) with ``val``, but for the
+    strained copies of its own.
 
     Args:
-        folder: with the shards.
+        folders: with the shards, one or several.
         train: the Parquet file the labels were made from; its entries, without those that share (reduced formula,
             space group) with ``val``, make the hull above which labels end.
         val: the Parquet file held out.
@@ -56,7 +63,7 @@ def merge_labels(
     Raises:
         DataError: no shards, or one that cannot be read.
     """
-    columns = _shards(Path(folder))
+    columns = _shards([folders] if isinstance(folders, str | Path) else folders)
     composition, number = torch.from_numpy(columns["composition"]).long(), torch.from_numpy(columns["space_group"])
     crystals = Crystals(number.long(), composition, torch.from_numpy(columns["lattice"]).double())
     absolute = (references or shipped()).formation_energy(columns["composition"].astype(np.float64), columns["energy"])
@@ -66,9 +73,11 @@ def merge_labels(
     formulas = [formula(row) for row in composition.numpy()]
     strange = np.array([pair in taken for pair in zip(formulas, number.tolist(), strict=True)])
     own = columns["source"] == "held"
-    kept = torch.from_numpy(np.isfinite(value) & (own | ~strange))
+    kept = torch.from_numpy((value >= LOWEST) & (own | ~strange))
 
-    high = torch.from_numpy(value) - _hull(train, taken).energy(crystals) > CEILING
+    top = _hull(train, taken).energy(crystals).numpy() + CEILING
+    high = torch.from_numpy(value > top)
+    value = np.where(value > top, top, value)
     converged, helped = torch.from_numpy(columns["converged"]), torch.from_numpy(columns["given"] > 0)
     part = np.where(own, VAL, np.where(held_out(formulas), HELD, FIT))
     names = np.where(own, "strained", columns["source"])
@@ -95,7 +104,7 @@ def counts(labels: Labels) -> str:
     return "\n".join(lines)
 
 
-def card(labels: Labels, seconds: dict[str, float], seed: int) -> str:
+def card(labels: Labels, seconds: dict[str, float], seeds: str) -> str:
     """The text beside the labels: recipe, counts, cost."""
     values = labels.value[labels.kind != HIGH]
     spread = torch.quantile(values, torch.tensor([0.05, 0.5, 0.95])).tolist()
@@ -104,7 +113,7 @@ def card(labels: Labels, seconds: dict[str, float], seed: int) -> str:
         counts=counts(labels),
         cost=", ".join(f"{name} {spent / 60:.0f}" for name, spent in seconds.items()),
         total=f"{sum(seconds.values()) / 60:.0f}",
-        seed=seed,
+        seeds=seeds,
         versions=", ".join(f"{name} {version}" for name, version in versions.items()),
         low=f"{spread[0]:.2f}",
         middle=f"{spread[1]:.2f}",
@@ -131,11 +140,14 @@ def _alphabetical(text: str) -> str:
     return formula(counts)
 
 
-def _shards(folder: Path) -> dict[str, np.ndarray]:
+def _shards(folders: Sequence[str | Path]) -> dict[str, np.ndarray]:
     """The columns of all shards, one after another."""
-    paths = sorted(folder.glob("shard-[0-9]*.npz"))
-    if not paths:
-        raise DataError(f"{folder} holds no shards of labels; make them with crystalgfn.proxies.make_labels")
+    paths: list[Path] = []
+    for folder in folders:
+        found = shards_of(Path(folder))
+        if not found:
+            raise DataError(f"{folder} holds no shards of labels; make them with crystalgfn.proxies.make_labels")
+        paths += found
     wanted = "space_group composition lattice energy change base converged candidates given placed source".split()
     parts = []
     for path in paths:
@@ -152,13 +164,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("train", type=Path)
     parser.add_argument("val", type=Path)
-    parser.add_argument("shards", type=Path, help="folder of crystalgfn.proxies.make_labels")
+    parser.add_argument("shards", type=Path, nargs="+", help="folders of crystalgfn.proxies.make_labels")
     parser.add_argument("--output", type=Path, default=SHIPPED)
-    parser.add_argument("--seed", type=int, default=0, help="that the shards were made with, for the card")
+    parser.add_argument("--seeds", default="0", help="that the shards were made with, for the card")
     options = parser.parse_args()
     labels = merge_labels(options.shards, options.train, options.val)
     labels.save(options.output)
-    text = card(labels, spent_on(options.shards), options.seed)
+    spent = sum((Counter(spent_on(folder)) for folder in options.shards), Counter())
+    text = card(labels, dict(spent), options.seeds)
     write_aside(options.output.parent / "README.md", lambda aside: aside.write_text(text))
     print(counts(labels))
 

@@ -97,16 +97,17 @@ class EnsembleProxy(nn.Module):
     ) -> TensorType["members", "batch"]:
         """What each member says, in standardised labels, from features and group numbers: what fitting trains."""
         x = (features - self.shift) * self.scale
-        first = torch.addmm(self.groups[space_group - 1] + self.offset, x, self.first)
+        first = torch.addmm((self.groups + self.offset)[space_group - 1], x, self.first)
+        starts = first.split(self.shape["width"], dim=1)
         if self.shape["rank"]:
             fractions = features[:, :118]
             products = ((fractions @ self.left) * (fractions @ self.right)).split(self.shape["rank"], dim=1)
-            pairs = [product @ weight for product, weight in zip(products, self.pairs, strict=True)]
-            first = first + torch.cat(pairs, 1)
+            starts = [torch.addmm(*parts) for parts in zip(starts, products, self.pairs, strict=True)]
         answers = []
-        for m, hidden in enumerate(first.relu().split(self.shape["width"], dim=1)):
+        for m, start in enumerate(starts):
+            hidden = start.relu()
             for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
-                more = torch.addmm(bias[m], hidden, weight[m]).relu()
+                more = torch.addmm(bias[m], hidden, weight[m]).relu_()
                 hidden = hidden + more if self.shape["residual"] else more
             answers.append(hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m])
         return torch.stack(answers)

@@ -9,9 +9,9 @@ import torch
 from pymatgen.core import Composition
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.proxies import fit as module
-from crystalgfn.proxies.data import Rows
+from crystalgfn.proxies.data import Rows, read
 from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit, fit_proxy, unmeasured, volume_scan
 from crystalgfn.proxies.labels import FIT, HELD, VALUE, read_labels
 from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
@@ -157,36 +157,22 @@ def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.Monke
     assert scan["within_6_percent"] == 1.0 and scan["median"] == pytest.approx(1.04) and scan["at_an_end"] == 0.0
 
 
-class Constant(EnsembleProxy):
-    """A proxy of two members that says 0 everywhere."""
-
-    def __init__(self):
-        super().__init__("formation_energy", "eV/atom", members=2, width=1, depth=1)
-
-    def network(self, features, space_group):
-        return torch.zeros(2, len(features))
-
-
-def off(target: float, bound: bool, seen: list[bool]) -> module._Off:
-    return module._Off(
-        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]),
-        torch.tensor(seen)[:, None],
-    )  # fmt: skip
-
-
-def test_a_prediction_above_a_bound_counts_fully_and_one_below_it_little() -> None:
-    draw = torch.Generator().manual_seed(0)
-    known, above = (
-        float(module._off_loss(Constant(), off(-1.0, bound, [True, True]), draw)) for bound in (False, True)
+def test_a_member_that_sees_none_of_a_batch_learns_nothing_from_it(paths: dict[str, Path]) -> None:
+    rows = read(paths["train_path"], "formation_energy", paths["cache"], progress=False)
+    settings = module.Settings(members=2, strained=0.1)
+    proxy = EnsembleProxy("formation_energy", "eV/atom", members=2, width=4, depth=1)
+    seen = torch.ones(2, len(rows), dtype=torch.bool)
+    seen[1, 0] = False
+    chosen, features = torch.tensor([0]), proxy.features(rows.crystals)
+    one, none = (
+        module._loss(proxy, rows, features, chosen, s, settings, torch.Generator()).item() for s in (seen, seen & False)
     )
-    assert known == above == pytest.approx(2 * 0.99)  # two members, Huber beyond 0.02
-    below = float(module._off_loss(Constant(), off(1.0, True, [True, True]), draw))
-    assert below == pytest.approx(known * module.KNOWN / module.EXCESS)
+    assert np.isfinite(one) and one > 0 and none == 0.0
 
 
-def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
-    draw = torch.Generator().manual_seed(0)
-    assert float(module._off_loss(Constant(), off(-1.0, False, [False, False]), draw)) == 0.0
+def test_a_fit_that_goes_astray_says_so(paths: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="went astray in epoch 1 .*lower lr than 1e"):
+        fit(**paths, out=tmp_path, progress=False, **{**SMALL, "labelled": 0.0, "lr": 1e30, "epochs": 1})
 
 
 def test_labels_off_equilibrium_are_learned(paths: dict[str, Path], tmp_path: Path) -> None:
@@ -217,7 +203,7 @@ def test_formulas_that_measure_a_fit_are_not_fitted_on(rows: Rows) -> None:
 
 
 def test_metals_are_a_censored_gap(rows: Rows) -> None:
-    proxy, settings = Constant(), Settings(property="band_gap")
+    proxy, settings = EnsembleProxy("band_gap", "eV", members=2, width=1, depth=1), Settings(property="band_gap")
     proxy.network = lambda features, group: torch.tensor([[-1.0, -1.0, 1.0]] * 2)
     three = rows[np.arange(3)]
     features = proxy.features(three.crystals)

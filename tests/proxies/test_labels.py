@@ -104,7 +104,9 @@ def test_what_is_a_value_and_what_a_bound(files, tmp_path):
 
 def test_labels_end_above_the_hull_of_the_training_entries(files, tmp_path):
     rows = [("swapped", label({"K": 1, "Cl": 1}, energy=energy, given=1)) for energy in (-1.25, -1.15)]
-    assert merged(files, tmp_path, *rows).kind.tolist() == [VALUE, HIGH]  # the hull is at -2.2
+    found = merged(files, tmp_path, *rows)
+    assert found.kind.tolist() == [VALUE, HIGH]  # the hull is at -2.2
+    assert found.value.tolist() == pytest.approx([-1.25, -1.2])
 
 
 def test_what_val_holds_is_left_out_but_for_its_own_strained_copies(files, tmp_path):
@@ -179,8 +181,8 @@ def test_the_card_counts_what_is_there(some):
         "| all | 1 | 1 | 1 | 1 | 1 | 0 |",
     ]
     pytest.importorskip("chgnet", reason="the card names the version of the extra [relax]")
-    text = card(some, {"strained": 90.0, "swapped": 30.0}, seed=7)
-    assert "Seed 7. 2 minutes" in text and "strained 2, swapped 0" in text and counts(some) in text
+    text = card(some, {"strained": 90.0, "swapped": 30.0}, seeds="7")
+    assert "Seeds 7. 2 minutes" in text and "strained 2, swapped 0" in text and counts(some) in text
 
 
 @pytest.mark.parametrize("damage", ["missing", "text", "cut", "other", "version"])

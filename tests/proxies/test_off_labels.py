@@ -1,0 +1,50 @@
+"""What labels off equilibrium teach: values, bounds from above, the end of labels from below."""
+
+import pytest
+import torch
+
+from crystalgfn.proxies.labels import FIT, SOURCES, read_labels
+from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.off_labels import EXCESS, KNOWN, TOO_LOW, OffLabels
+
+
+class Constant(EnsembleProxy):
+    """A proxy of two members that says 0 everywhere."""
+
+    def __init__(self):
+        super().__init__("formation_energy", "eV/atom", members=2, width=1, depth=1)
+
+    def network(self, features, space_group):
+        return torch.zeros(2, len(features))
+
+
+def loss(target: float, bound: bool = False, high: bool = False, seen: tuple[bool, ...] = (True, True)) -> float:
+    labels = OffLabels(
+        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]), torch.tensor([high]),
+        torch.tensor(seen)[:, None], torch.ones(1),
+    )  # fmt: skip
+    return float(labels.loss(Constant(), torch.Generator().manual_seed(0)))
+
+
+def test_a_prediction_above_a_bound_counts_fully_and_one_below_it_little() -> None:
+    assert loss(-1.0) == loss(-1.0, bound=True) == pytest.approx(2 * 0.99)  # two members, Huber beyond 0.02
+    assert loss(1.0, bound=True) == pytest.approx(loss(1.0) * KNOWN / EXCESS)
+
+
+def test_where_labels_end_only_a_prediction_below_is_wrong() -> None:
+    assert loss(-1.0, high=True) == 0.0
+    assert loss(1.0, high=True) == pytest.approx(2 * 0.99 * TOO_LOW)
+
+
+def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
+    assert loss(-1.0, seen=(False, False)) == 0.0
+
+
+def test_strained_crystals_do_not_crowd_out_the_other_labels() -> None:
+    labels = read_labels(high=True)
+    found = OffLabels.of(Constant(), labels, balance=0.4, left_out=0.02, seed=0)
+    strained = (labels.source == SOURCES.index("strained"))[labels.split == FIT]
+    assert float(found.odds[~strained].sum()) == pytest.approx(0.4, abs=1e-5)
+    assert float(found.odds[strained].sum()) == pytest.approx(0.6, abs=1e-5)
+    alone = labels[labels.source == SOURCES.index("strained")]
+    assert (OffLabels.of(Constant(), alone, balance=0.4, left_out=0.02, seed=0).odds == 1).all()
