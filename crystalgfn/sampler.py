@@ -31,7 +31,7 @@ from crystalgfn.typing import Floats
 
 SHIPPED = Path(__file__).parent / "samplers"
 KIND = "crystalgfn sampler"
-VERSION = 1
+VERSION = 2  # 2: volumes are drawn relative to the typical one
 BATCH = 4096  # crystals walked at a time
 OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
 LOW_ESS = 0.1
