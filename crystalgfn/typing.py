@@ -2,7 +2,8 @@
 
 Axes: ``batch`` crystals or trajectories, ``rows`` the part of a batch that moves, ``actions`` what may be chosen,
 ``pairs`` of a count and an element, ``elements`` of a space, ``pieces`` disjoint intervals of one continuous draw,
-``fields`` sparse features of an observation, ``points`` of a quadrature over ``free`` parameters.
+``fields`` sparse features of an observation, ``points`` of a quadrature over ``free`` parameters, ``orbits`` and
+``atoms`` of crystals, filled up to the most of a batch.
 """
 
 from __future__ import annotations
@@ -24,3 +25,7 @@ FeatureIndex = TensorType["rows", "fields", torch.int64]
 FeatureWeight = TensorType["rows", "fields"]
 Points = TensorType["points", "free", torch.float64]
 Keys = TensorType["batch", "key", torch.int64]
+LogMetrics = TensorType["batch", 6, is_float]
+Cells = TensorType["batch", 3, 3, is_float]
+OfOrbits = TensorType["batch", "orbits", 3, is_float]
+OfAtoms = TensorType["batch", "atoms", 3, is_float]

@@ -96,7 +96,8 @@ def standardise(
     """
     cell = (cell_matrix([float(x) for x in lattice]), np.asarray(points, dtype=np.float64), np.asarray(numbers))
     found = _dataset(cell, symprec, 0)
-    data = found and _dataset(cell, symprec, int(groups.HALL_NUMBER[found.number - 1]))
+    wanted = found and int(groups.HALL_NUMBER[found.number - 1])
+    data = found if found and found.hall_number == wanted else found and _dataset(cell, symprec, wanted)
     if not data:
         return None
     rows = data.std_lattice
