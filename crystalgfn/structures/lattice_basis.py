@@ -51,13 +51,13 @@ def _kind(space_group: torch.Tensor) -> torch.Tensor:
 def restricted(space_group: Integers, log_metric: LogMetrics) -> LogMetrics:
     """Coefficients with those that the lattice system fixes at their values."""
     fixed = torch.zeros_like(log_metric)
-    fixed[:, 0] = torch.where(_kind(space_group) == HEXAGONAL, _HEXAGONAL_XY, 0.0)
+    fixed[:, 0] = _HEXAGONAL_XY * (_kind(space_group) == HEXAGONAL).to(fixed)
     return torch.where(free_of(space_group), log_metric, fixed)
 
 
 def log_metric_of(lattices: np.ndarray) -> np.ndarray:
     """Coefficients k of cells a, b, c (Å), alpha, beta, gamma (degrees), float64 [B, 6] -> [B, 6]."""
-    rows = np.array([cell_matrix(lattice) for lattice in lattices]).reshape(-1, 3, 3)
+    rows = np.array([cell_matrix(lattice) for lattice in np.asarray(lattices).tolist()]).reshape(-1, 3, 3)
     values, vectors = np.linalg.eigh(rows @ rows.transpose(0, 2, 1))
     logarithm = np.einsum("bij,bj,bkj->bik", vectors, 0.5 * np.log(values), vectors)
     return np.einsum("bij,kij->bk", logarithm, BASIS.numpy())

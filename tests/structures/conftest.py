@@ -72,3 +72,28 @@ def built(random_crystals):
     from crystalgfn.structures.placement import build_structures
 
     return build_structures(random_crystals, seed=1)
+
+
+def orbits_in(space_group, rng, n=3, species=(3, 8, 26, 17, 56)):
+    """A random `OrbitStructure` of a group: at most ``n`` orbits at random coordinates, at least one free if any is."""
+    from crystalgfn.structures.orbits import Orbit, OrbitStructure
+    from crystalgfn.tables import groups
+
+    positions = [p for p in groups.WYCKOFF[space_group - 1] if p.primitive_multiplicity <= 12]
+    positions = positions or list(groups.WYCKOFF[space_group - 1][:1])
+    free = [p for p in positions if p.free]
+    chosen = [free[rng.integers(len(free))]] if free else []
+    for _ in range(n - len(chosen)):
+        position = positions[rng.integers(len(positions))]
+        if position.free or position not in chosen:
+            chosen.append(position)
+    orbits = [Orbit(p.letter, int(rng.choice(species)), tuple(rng.random(3).tolist())) for p in chosen]
+    atoms = sum(p.multiplicity for p in chosen)
+    return OrbitStructure(space_group, cell_of(space_group, 15.0 * atoms, rng), tuple(orbits))
+
+
+@pytest.fixture(scope="session")
+def random_orbits():
+    """One random `OrbitStructure` of every group."""
+    rng = np.random.default_rng(3)
+    return [orbits_in(number, rng) for number in range(1, 231)]
