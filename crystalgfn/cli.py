@@ -26,6 +26,8 @@ from crystalgfn.options import OptionError, build, root, sentence
 
 #: How many crystals of a run in shards are drawn in its picture, at most.
 PICTURED = 10_000
+#: Commands whose processes, where torchrun started several, are one group.
+TOGETHER = ("train", "train_refiner")
 #: Where the structure files of each format go.
 FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 
@@ -75,6 +77,18 @@ def train_proxy(arguments: Sequence[str] | None = None) -> int:
     return _run("train_proxy", job, arguments)
 
 
+def train_refiner(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-train-refiner``: the exit code."""
+
+    def job(config: DictConfig) -> None:
+        from crystalgfn.train_refiner import run
+
+        config.device = _device(processes.own_device(config.device))
+        run(config)
+
+    return _run("train_refiner", job, arguments)
+
+
 def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] | None) -> int:
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that place atoms
     if os.getcwd() not in sys.path:
@@ -83,7 +97,7 @@ def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] 
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module="crystalgfn")
         warnings.showwarning = lambda message, *_: _say(f"warning: {sentence(message)}")
-        with processes.Group() if name == "train" else nullcontext():
+        with processes.Group() if name in TOGETHER else nullcontext():
             return _attempt(name, job, sys.argv[1:] if arguments is None else arguments)
 
 
@@ -92,12 +106,12 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
 
     def read() -> DictConfig | None:
         config = options.read(name, arguments)
-        if config is not None and name == "train" and processes.launched():
+        if config is not None and name in TOGETHER and processes.launched():
             OmegaConf.resolve(config)  # the time of day is the first process's for all
         return config
 
     try:
-        config = processes.of_first(read) if name == "train" else read()
+        config = processes.of_first(read) if name in TOGETHER else read()
         if config is not None:
             job(config)
     except KeyboardInterrupt:

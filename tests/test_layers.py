@@ -43,6 +43,7 @@ LAYERS = (
         "crystalgfn.benchmark",
         "crystalgfn.check_claims",
         "crystalgfn.train_proxy",
+        "crystalgfn.train_refiner",
         "crystalgfn.cli",
     ),
 )

@@ -1,7 +1,7 @@
 """What symmetry leaves free of an orbit, as coordinates on a torus of period 1.
 
-A Wyckoff position leaves its representative a point, a line, a plane or all of space. Its free coordinates u count along
-a basis of the lattice translations inside that flat (a basis in integers, since primitive coordinates are used), so every
+A Wyckoff position leaves its representative a point, a line, a plane or all of space. Its free coordinates u count
+along a basis of the lattice translations inside that flat (integers, since primitive coordinates are used), so every
 one of them has period 1 and every atom of the orbit is an integer matrix times u plus a shift.
 """
 
@@ -95,7 +95,7 @@ def _completed(basis: np.ndarray) -> np.ndarray:
 
 @cache
 def polar_directions(space_group: int) -> np.ndarray:
-    """[3, k] directions, in primitive coordinates, in which the group leaves the origin free; k = 0 if it is not polar."""
+    """[3, k] directions (primitive coordinates) in which a group leaves the origin free; k = 0 if it is not polar."""
     rotations = groups.WYCKOFF[space_group - 1][-1].operations[:, :, :3]
     left, sizes, _ = np.linalg.svd(rotations.mean(axis=0))
     fixed = left[:, sizes > 0.5]

@@ -2,8 +2,8 @@
 
 The metric of a conventional cell is G = exp(2 S) with S symmetric, so exp(S) is the cell in the frame where it is
 symmetric. S = sum of k_i B_i, with orthonormal B_1..B_3 off the diagonal (xy, xz, yz), B_4 and B_5 the shape of the
-diagonal and B_6 the volume: ln V = sqrt(3) k_6. A lattice system leaves some of the k free and fixes the others, and any
-values of the free ones give a lattice of the system.
+diagonal and B_6 the volume: ln V = sqrt(3) k_6. A lattice system leaves some of the k free and fixes the others, and
+any values of the free ones give a lattice of the system.
 """
 
 from __future__ import annotations

@@ -61,7 +61,8 @@ class Refiner:
         if not (folder / WEIGHTS).is_file():
             shipped = ", ".join(sorted(p.parent.name for p in SHIPPED.glob(f"*/{WEIGHTS}"))) or "none"
             raise CheckpointError(
-                f"there is no refiner {str(name)!r}: give a folder with {WEIGHTS}, or the name of a shipped one ({shipped})"
+                f"there is no refiner {str(name)!r}: give a folder with {WEIGHTS}, or the name of a shipped one "
+                f"({shipped})"
             )
         levels: dict[str, float] = {}
 
@@ -124,8 +125,10 @@ class Refiner:
             batch = OrbitBatch.of([structures[i] for i, _ in part]).to(self.device)
             made = self._sample(batch, part, lattice, start, steps, seed, noise, max_strain, churn).structures()
             for task, structure in zip(part, made, strict=True):
-                if not np.isfinite([structure.lattice, *(o.parameters[:3] for o in structure.orbits)][0]).all():
-                    raise PlacementError(f"structure {task[0]} came out with numbers that are not finite; give another start")
+                if not np.isfinite([*structure.lattice, *(x for o in structure.orbits for x in o.parameters)]).all():
+                    raise PlacementError(
+                        f"structure {task[0]} came out with numbers that are not finite; try more steps"
+                    )
                 kept = structures[task[0]].lattice if lattice == "keep" else structure.lattice
                 result[task] = replace(structure, lattice=kept)
         return list(result.values())

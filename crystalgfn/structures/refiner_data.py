@@ -25,7 +25,7 @@ CLOSEST = 0.5
 """Å; crystals with a closer pair are refused."""
 
 Row = tuple[str, int | None, tuple[np.ndarray, np.ndarray, np.ndarray] | str]
-"""What it is called in messages, the group that the file gives, and lattice, points, numbers or why they are not there."""
+"""What it is called in messages; the group that the file gives; lattice, points and numbers, or why there are none."""
 
 
 def prepare(
@@ -37,13 +37,13 @@ def prepare(
     skip_bad: bool = False,
     progress: bool = False,
 ) -> dict[str, int]:
-    """Write the orbits of all crystals of some sources to an ``.npz``; returns how many were used and left out, and why.
+    """Write the orbits of the crystals of some sources to an ``.npz``; returns how many were used and left out.
 
     Args:
         sources: Parquet files in the layout of MP-20 (columns Z, frac, spacegroup, prim_a ... prim_gamma) or folders
             of CIF files.
         out: the file to write.
-        held_out: Parquet file; what shares (reduced formula, group) with a row of it is left out.
+        held_out: a source, or an ``.npz`` of this function; what shares (reduced formula, group) with it is left out.
         symprec: of spglib, Å.
         max_atoms: in the primitive cell; larger crystals are left out.
         skip_bad: leave out what cannot be used, instead of stopping.
@@ -54,7 +54,7 @@ def prepare(
     """
     from tqdm import tqdm
 
-    taken = frozenset() if held_out is None else pairs(held_out)
+    taken = frozenset() if held_out is None else pairs(held_out, symprec)
     structures, counts = [], Counter(used=0, held_out=0, too_large=0, bad=0)
     rows = (row for source in sources for row in read(source))
     for name, group, content in tqdm(rows, desc="standardising", unit="crystals", disable=not progress):
@@ -76,14 +76,22 @@ def prepare(
     return dict(counts)
 
 
-def pairs(path: str | Path) -> frozenset[tuple[str, int]]:
-    """(reduced formula, group) of every row of a Parquet file that has atoms."""
+def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
+    """(reduced formula, group) of every crystal of a source; the group is the file's where it gives one."""
+    if Path(path).suffix == ".npz":
+        return frozenset((_formula(structure), structure.space_group) for structure in load(path)[0])
     found = set()
     for _, group, content in read(path):
-        if not isinstance(content, str) and group is not None:
-            lattice, points, numbers = content
-            found.add((Cell(group, lattice, points, numbers).formula, group))
+        if not isinstance(content, str):
+            cell = standardise(*content, symprec) if group is None else Cell(group, *content)
+            found |= set() if cell is None else {(cell.formula, cell.space_group)}
     return frozenset(found)
+
+
+def _formula(structure: OrbitStructure) -> str:
+    """As `Cell.formula`."""
+    numbers = np.repeat(list(structure.composition), list(structure.composition.values()))
+    return Cell(structure.space_group, np.zeros(6), np.zeros((0, 3)), numbers).formula
 
 
 def read(source: str | Path) -> Iterator[Row]:

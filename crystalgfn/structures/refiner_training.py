@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,11 +154,11 @@ def train(
     per_epoch = max(1, len(data) // (settings.batch * distributed.world_size()))
     steps, before = settings.epochs * per_epoch, state.seconds
     diffusion, bar = settings.diffusion(), _bar(progress, steps, state.step)
-    sizes = data.n_atoms * data.orbit_mask.sum(1)
+    sizes, order = (data.n_atoms * data.orbit_mask.sum(1)).cpu(), []
     while state.step < steps:
         epoch, at = divmod(state.step, per_epoch)
-        if at == 0 or "order" not in locals():
-            order = _order(sizes.cpu(), settings, epoch)
+        if at == 0 or not order:
+            order = _order(sizes, settings, epoch)
         rows = order[at * distributed.world_size() + distributed.rank()].to(device)
         loss = _step(state, diffusion, data[rows], settings, settings.rate(state.step, steps))
         state.step += 1
@@ -176,6 +176,14 @@ def train(
     return state.step >= steps
 
 
+def load_state(path: Path, settings: RefinerSettings, crystals: int) -> State:
+    """The state in a checkpoint; errors as `State.load`."""
+    network, average = settings.network(), settings.network()
+    state = State(network, average, torch.optim.AdamW(network.parameters()))
+    state.load(path, settings, crystals)
+    return state
+
+
 def _start(settings: RefinerSettings, data: OrbitBatch, device: str) -> State:
     network = settings.network().to(device)
     network.fit_lattices(data)
@@ -191,7 +199,8 @@ def _order(sizes: torch.Tensor, settings: RefinerSettings, epoch: int) -> list[t
     rough = sizes.double().log() + 0.2 * torch.rand(len(sizes), generator=generator, dtype=torch.float64)
     ranked = rough.argsort()
     n = min(settings.batch, len(ranked))
-    start = int(torch.randint(0, len(ranked) % n + 1, (), generator=generator))  # the rest sits out, now here, now there
+    # the rest sits out, small ones in one epoch, large ones in another
+    start = int(torch.randint(0, len(ranked) % n + 1, (), generator=generator))
     batches = list(ranked[start : start + len(ranked) // n * n].split(n))
     return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
@@ -219,7 +228,7 @@ def _step(state: State, diffusion: Diffusion, batch: OrbitBatch, settings: Refin
             p.grad = part.view_as(p)
     value = float(distributed.mean(loss.detach()))
     if not math.isfinite(value):
-        raise TrainingError(f"the loss is {value} at step {state.step}; resume with a lower settings.lr in a new folder")
+        raise TrainingError(f"the loss is {value} at step {state.step}; begin again with a lower lr in another folder")
     torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
     for group in state.optimizer.param_groups:
         group["lr"] = rate
@@ -271,8 +280,3 @@ def _bar(progress: bool, steps: int, done: int) -> Any:
         bar.update()
 
     return show
-
-
-def batches(n: int, size: int) -> Iterator[slice]:
-    """Slices of at most ``size`` that cover ``n``."""
-    return (slice(i, min(n, i + size)) for i in range(0, n, size))

@@ -64,7 +64,9 @@ class ScoreNetwork(nn.Module):
         cutoff: of distances, Å.
     """
 
-    def __init__(self, width: int = 128, layers: int = 4, radial: int = 24, waves: int = 8, cutoff: float = 6.0) -> None:
+    def __init__(
+        self, width: int = 128, layers: int = 4, radial: int = 24, waves: int = 8, cutoff: float = 6.0
+    ) -> None:  # fmt: skip
         super().__init__()
         self.shape = {"width": width, "layers": layers, "radial": radial, "waves": waves, "cutoff": cutoff}
         channels = radial + waves
@@ -82,7 +84,8 @@ class ScoreNetwork(nn.Module):
         self.noise = nn.Sequential(nn.Linear(32, width), nn.SiLU(), nn.Linear(width, width))
         self.layers = nn.ModuleList(Layer(width, channels) for _ in range(layers))
         self.collect = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in range(layers))
-        self.out = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 2 * channels))
+        hidden = nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU()
+        self.out = nn.Sequential(*hidden, nn.Linear(width, 2 * channels))
         self.stress = nn.Linear(width, radial)
         self.pooled = nn.Sequential(nn.Linear(width + 12, width), nn.SiLU(), nn.Linear(width, 6 + radial))
         nn.init.normal_(self.group.weight, std=0.1)
@@ -105,11 +108,12 @@ class ScoreNetwork(nn.Module):
                 collected = collected + collect(turned)
             gates = self.out(h)
             stress = self.stress(hidden) if lattice else None
-        vectors = (collected.float()[..., None, :] * gates.float().unflatten(-1, (2, -1))[:, :, None]).sum(-1)
+        exact = sigma.dtype
+        vectors = (collected.to(exact)[..., None, :] * gates.to(exact).unflatten(-1, (2, -1))[:, :, None]).sum(-1)
         field = self._to_free(batch, vectors, sigma)
         if not lattice:
             return field, None
-        return field, self._lattice(batch, noisy, h.float(), stress.float(), around.tensors)
+        return field, self._lattice(batch, noisy, h.to(exact), stress.to(exact), around.tensors)
 
     def _start(
         self, batch: OrbitBatch, lattice: torch.Tensor, sigma: torch.Tensor, sigma_lattice: torch.Tensor
@@ -120,8 +124,8 @@ class ScoreNetwork(nn.Module):
         site = torch.stack([multiplicity.log(), (order[:, None] / multiplicity).log()], -1)
         n_free = nn.functional.one_hot(batch.free_mask.sum(2), 4)
         n_atoms = batch.n_atoms.clamp_min(1).log()[:, None]
-        cell = torch.cat([lattice - lattice[:, :1] / torch.tensor([1e9, 3, 3, 3]).to(lattice), n_atoms], 1)
-        cell[:, 0] = cell[:, 0] - n_atoms[:, 0]
+        volume, lengths = lattice[:, :1], lattice[:, 1:]
+        cell = torch.cat([volume - n_atoms, lengths - volume / 3, n_atoms], 1)
         whole = self.group(batch.space_group) + self.cell(cell) + self.noise(_levels(sigma, sigma_lattice))
         own = self.element(batch.species) + self.tabulated(self.elements[batch.species])
         return own + self.site(torch.cat([site, n_free], -1).to(cell.dtype)) + whole[:, None]
@@ -140,7 +144,7 @@ class ScoreNetwork(nn.Module):
         self, batch: OrbitBatch, noisy: torch.Tensor, h: torch.Tensor, stress: torch.Tensor, tensors: torch.Tensor
     ) -> torch.Tensor:
         """F of the lattice: a strain in the frame of the cell, and what the coefficients themselves say."""
-        share = batch.multiplicity / batch.n_atoms.clamp_min(1)[:, None]
+        share = (batch.multiplicity / batch.n_atoms.clamp_min(1)[:, None]).to(h.dtype)
         total = torch.einsum("bo,bonk,bonxk->bxk", share, stress, tensors)
         pooled = torch.einsum("bo,bow->bw", share, h)
         open_ = free_of(batch.space_group)

@@ -3,9 +3,9 @@
 Two families, for a representative i and an atom j of the cell, dr their difference and T the lattice translations:
 
 * in space: sums over all T of radial functions of |dr + T| up to a cutoff, and the same times unit vectors;
-* in Fourier space: sums over short reciprocal vectors k of functions of |k| times cos(2 pi k dr) and, with the direction
-  of k, sin(2 pi k dr): periodic Fourier features of coordinate differences, weighed by the lattice's metric, which
-  reach as far as the cell does.
+* in Fourier space: sums over short reciprocal vectors k of functions of |k| times cos(2 pi k dr) and, with the
+  direction of k, sin(2 pi k dr): periodic Fourier features of coordinate differences, weighed by the lattice's metric,
+  which reach as far as the cell does.
 
 Both turn with the crystal: scalars do not change, vectors turn with it.
 """
@@ -25,6 +25,8 @@ WAVES = 2
 """Reciprocal vectors have coefficients up to this in the basis that is dual to the reduced cell."""
 LONGEST_WAVE_VECTOR = 0.5
 """1/Å; radial functions of |k| end here."""
+MOST = 5
+"""Images on either side of a cell that are looked at, along each axis; only cells flatter than real ones need more."""
 _HALF = torch.tensor([k for k in itertools.product(range(-WAVES, WAVES + 1), repeat=3) if k > (0, 0, 0)])
 
 
@@ -83,7 +85,7 @@ def _in_space(
     volume = torch.linalg.det(basis).abs()
     faces = torch.linalg.cross(basis[:, [1, 2, 0]], basis[:, [2, 0, 1]]).norm(dim=2)
     heights = volume[:, None] / faces
-    reach = (cutoff / heights + 0.5).floor().amax(0).int().tolist() if len(basis) else [0, 0, 0]
+    reach = (cutoff / heights + 0.5).floor().clamp_max(MOST).amax(0).int().tolist() if len(basis) else [0, 0, 0]
     images = torch.cartesian_prod(*(torch.arange(-n, n + 1.0, device=gaps.device) for n in reach)).to(gaps)
     shifts = images.reshape(-1, 3) @ basis  # [B, I, 3]
     vectors = gaps @ basis[:, None]
@@ -112,7 +114,9 @@ def _in_fourier_space(gaps: torch.Tensor, basis: torch.Tensor, waves: int) -> tu
     half = _HALF.to(gaps)
     wave_vectors = half @ torch.linalg.inv(basis).mT  # [B, k, 3], 1/Å
     length = torch.linalg.vector_norm(wave_vectors, dim=2, keepdim=True)
-    weights = _bumps(length, LONGEST_WAVE_VECTOR, waves)  # [B, k, waves]
+    # a k shorter than this has small coefficients in every reduced basis, so it does not matter which one was found
+    whole = (WAVES + 1) / torch.linalg.vector_norm(basis, dim=2).amax(1)[:, None, None]
+    weights = _bumps(length, LONGEST_WAVE_VECTOR, waves) * _fade(length / whole)  # [B, k, waves]
     weights = weights / (1 + weights.sum(1, keepdim=True)).sqrt()
     phases = 2 * math.pi * (gaps.flatten(1, 2) @ half.T)  # [B, ON, k]
     directed = ((wave_vectors / length)[..., None] * weights[:, :, None]).flatten(2)
@@ -123,8 +127,12 @@ def _in_fourier_space(gaps: torch.Tensor, basis: torch.Tensor, waves: int) -> tu
 def _bumps(x: torch.Tensor, end: float, n: int) -> torch.Tensor:
     """``n`` Gaussians with centres from 0 to ``end``, going smoothly to zero there, [..., 1] -> [..., n]."""
     centres = torch.linspace(0, end, n + 1, device=x.device, dtype=x.dtype)[1:]
-    envelope = 0.5 * (torch.cos(math.pi * (x / end).clamp_max(1.0)) + 1)
-    return torch.exp(-0.5 * ((x - centres) * n / end) ** 2) * envelope
+    return torch.exp(-0.5 * ((x - centres) * n / end) ** 2) * _fade(x / end)
+
+
+def _fade(x: torch.Tensor) -> torch.Tensor:
+    """From 1 at 0 to 0 at 1 and beyond."""
+    return 0.5 * (torch.cos(math.pi * x.clamp_max(1.0)) + 1)
 
 
 @torch.no_grad()

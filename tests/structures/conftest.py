@@ -87,7 +87,9 @@ def orbits_in(space_group, rng, n=3, species=(3, 8, 26, 17, 56)):
         position = positions[rng.integers(len(positions))]
         if position.free or position not in chosen:
             chosen.append(position)
-    orbits = [Orbit(p.letter, int(rng.choice(species)), tuple(rng.random(3).tolist())) for p in chosen]
+    generic = [0.043, 0.087, 0.139, 0.187, 0.213, 0.291, 0.319, 0.361, 0.417, 0.463, 0.561, 0.689, 0.793, 0.877, 0.931]
+    values = [rng.choice(generic, 3, replace=False) for _ in chosen]  # away from special points, and from each other
+    orbits = [Orbit(p.letter, int(rng.choice(species)), tuple(v.tolist())) for p, v in zip(chosen, values, strict=True)]
     atoms = sum(p.multiplicity for p in chosen)
     return OrbitStructure(space_group, cell_of(space_group, 15.0 * atoms, rng), tuple(orbits))
 
