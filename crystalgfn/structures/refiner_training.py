@@ -46,7 +46,7 @@ class RefinerSettings:
         seed: of weights, order and noise.
     """
 
-    epochs: int = 100
+    epochs: int = 150
     batch: int = 64
     lr: float = 1e-3
     warmup: int = 500
