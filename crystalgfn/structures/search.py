@@ -2,30 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.assignment import Assignment, check_assignment, sample_assignments
+from crystalgfn.structures.checks import SHORTEST, SYMPREC, group_fault
 from crystalgfn.structures.contacts import Contacts
-from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix
+from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.tables import elements, groups
 from crystalgfn.tables.packing import packing
 from crystalgfn.tables.realisable import realisable
 
-SYMPREC = 0.01
-"""Å; spglib must find the group of a crystal at this tolerance."""
 LOOSE_SYMPREC = 0.1
 """Å; placements that keep their group at this tolerance too, so that they read back as asked, come first."""
-SHORTEST = 0.5
-"""Å; no two atoms may be closer, periodic images included."""
 ROUNDS, ASSIGNMENTS, DRAWS = 4, 6, 32
 """Rounds at most; in each so many assignments, with so many random parameters for each."""
 SPREAD_ASSIGNMENTS, SPREAD_DRAWS, STEPS = 3, 4, 25
@@ -92,19 +86,6 @@ class Trial:
     parameters: np.ndarray
     assignment: Assignment
     stage: int
-
-
-def symmetry(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> Any | None:
-    """spglib's dataset of (lattice rows, fractional coordinates, numbers), None where it gives up."""
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
-    import spglib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces its coming error handling at each call
-        try:
-            return spglib.get_symmetry_dataset(cell, symprec=symprec)
-        except spglib.SpglibError:  # what later versions do instead of None
-            return None
 
 
 class Search:
@@ -208,19 +189,12 @@ class Search:
 
     def _check(self, trial: Trial) -> float | None:
         """The tolerance at which the placement keeps its group, the loose one if it can; None where it fails."""
-        points, species = self._orbits(trial).sites()
-        cell = (cell_matrix(self.task.lattice), points, species)
+        structure = self._orbits(trial)
         for symprec, answer in ((SYMPREC, None), (LOOSE_SYMPREC, SYMPREC)):
-            found = symmetry(cell, symprec)
-            if found is None or found.number != self.task.space_group:
+            wrong = group_fault(structure, symprec)
+            if wrong is not None:
                 if answer is None:
-                    what = f"group {found.number}" if found is not None else "no group"
-                    self.refusals[f"spglib (symprec {SYMPREC}) finds {what}"] += 1
-                return answer
-            atoms = len(np.unique(found.mapping_to_primitive))
-            if atoms != sum(self.task.counts.values()):
-                if answer is None:
-                    self.refusals[f"spglib (symprec {SYMPREC}) finds a primitive cell of {atoms} atoms"] += 1
+                    self.refusals[wrong] += 1
                 return answer
         return LOOSE_SYMPREC
 

@@ -1,0 +1,269 @@
+"""Real crystals whose positions others may take: same group, same counts, elements and cells as near as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from crystalgfn.structures import normaliser
+from crystalgfn.structures.checks import fault
+from crystalgfn.structures.orbits import OrbitStructure, cell_matrix
+from crystalgfn.structures.prototypes import Key, Prototypes, fingerprint
+from crystalgfn.structures.ranking import Ranking, permutations_of, shape_vector
+from crystalgfn.tables import elements, groups
+
+SAME = 0.25
+"""Largest difference of two fingerprints, in units of the cube root of the volume per atom, of one structure."""
+LOOKED_AT = 256
+"""Of the templates and permutations of a crystal, so many of the best are told apart."""
+SETTINGS_OF = 100
+"""Of the templates, so many of the best are compared with the cell in every setting."""
+NEAR = 0.1
+"""Settings whose cells are so much farther than the nearest make candidates of their own."""
+FARTHEST = 0.5
+"""Difference of shapes above which a template's setting is not tried."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A crystal's atoms on the positions of a real one.
+
+    Attributes:
+        structure: the crystal's elements in the crystal's cell, or in the template's own, scaled, where none is known.
+        probability: of this structure among those that the templates offer.
+        row: of the template in the index.
+    """
+
+    structure: OrbitStructure
+    probability: float
+    row: int
+
+
+@dataclass(frozen=True, eq=False)
+class Family:
+    """All crystals of an index with the same group and counts; elements by ascending count, then number.
+
+    Attributes:
+        rows: positions in the index [R].
+        counts: atoms of each element [S], ascending.
+        species: atomic numbers [R, S].
+        fingerprints: [R, S, S, 6], in units of the cube root of the volume per atom.
+        lattices: [R, 6].
+        surplus: ln of the volume over the sum of its elements' volumes [R].
+    """
+
+    rows: np.ndarray
+    counts: tuple[int, ...]
+    species: np.ndarray
+    fingerprints: np.ndarray
+    lattices: np.ndarray
+    surplus: np.ndarray
+
+    @cached_property
+    def shapes(self) -> np.ndarray:
+        """[R, 6]."""
+        return shape_vector(self.lattices)
+
+    @cached_property
+    def permutations(self) -> np.ndarray:
+        """Ways to exchange elements with equal counts, [P, S]."""
+        return np.array(list(permutations_of(self.counts)))
+
+
+def family(index: Prototypes, space_group: int, counts: tuple[int, ...]) -> Family | None:
+    """The crystals of an index with a group and ascending counts; None where there are none."""
+    rows = index.by_counts.get((space_group, counts))
+    if rows is None:
+        return None
+    species, prints = [], []
+    for i in rows.tolist():
+        present = np.flatnonzero(index.composition[i])
+        order = np.argsort(index.composition[i][present], kind="stable")
+        species.append(present[order] + 1)
+        prints.append(index.fingerprint(i)[np.ix_(order, order)])
+    volumes = index.volumes[np.array(species) - 1] @ np.array(counts) / sum(counts)
+    surplus = np.log(index.volume_per_atom[rows] / volumes)
+    return Family(rows, counts, np.array(species), np.array(prints), index.lattice[rows], surplus)
+
+
+class Templates:
+    """Ranks the crystals of an index as templates for others."""
+
+    def __init__(self, index: Prototypes, ranking: Ranking | None = None) -> None:
+        """Templates of an index; ``ranking`` None: the weights that come with the package."""
+        self.index = index
+        self.ranking = Ranking.shipped() if ranking is None else ranking
+        self._families: dict[tuple[int, tuple[int, ...]], Family | None] = {}
+
+    def family(self, space_group: int, counts: tuple[int, ...]) -> Family | None:
+        """The crystals with this group and these ascending counts (kept)."""
+        key = (space_group, counts)
+        if key not in self._families:
+            self._families[key] = family(self.index, *key)
+        return self._families[key]
+
+    def find(
+        self,
+        space_group: int,
+        counts: Mapping[str, int],
+        lattice: np.ndarray | None = None,
+        n: int = 1,
+        without: Collection[Key] = (),
+    ) -> list[Template]:
+        """At most ``n`` different structures, the most probable first; none where no real crystal has these counts.
+
+        Each has exactly the group at symprec 0.01 and no atoms closer than 0.5 Å.
+
+        Args:
+            space_group: 1-230.
+            counts: element symbol -> atoms per primitive cell.
+            lattice: the conventional cell [6] to use; None: that of each template, with the volume scaled.
+            n: how many, at most.
+            without: pairs (reduced formula, group) that no template may have.
+        """
+        pairs = sorted((count, elements.NUMBER[symbol]) for symbol, count in counts.items() if count)
+        target = np.array([z for _, z in pairs])
+        members = self.family(space_group, tuple(count for count, _ in pairs))
+        if members is None:
+            return []
+        cell = None if lattice is None else np.asarray(lattice, dtype=np.float64)
+        scores = self.scores(members, target, space_group, cell)
+        if without:
+            taken = [bool(key & set(without)) for key in self._keys(members)]
+            scores[np.array(taken)] = -np.inf
+        if not np.isfinite(scores).any():
+            return []
+        choices = _told_apart(members, scores)
+        found: list[Template] = []
+        prints: list[np.ndarray] = []
+        for probability, alternatives in choices:
+            if len(found) >= n:
+                break
+            for template in self._of_cluster(members, alternatives, target, cell, probability, space_group):
+                mark = _normalised(template.structure)
+                if not any(np.abs(mark - other).max() < SAME for other in prints):
+                    prints.append(mark)
+                    found.append(template)
+        return sorted(found, key=lambda t: -t.probability)[:n]
+
+    def scores(self, members: Family, target: np.ndarray, space_group: int, lattice: np.ndarray | None) -> np.ndarray:
+        """Scores [R, P] of the templates of a family with each exchange of elements with equal counts.
+
+        Args:
+            members: the family.
+            target: atomic numbers [S] by ascending count.
+            space_group: 1-230.
+            lattice: the cell [6], or None.
+        """
+        shares = np.array(members.counts) / sum(members.counts)
+        moved = members.species[:, members.permutations]
+        distances = self.ranking.distance[moved - 1, target - 1]
+        scores = self.ranking.elements(distances, shares, lattice is not None)
+        if lattice is None:
+            return scores
+        gaps = np.linalg.norm(members.shapes - shape_vector(lattice), axis=-1)
+        if len(normaliser.changed_lattices(space_group, lattice)) > 1:
+            best = np.argsort(-scores.max(axis=1), kind="stable")[:SETTINGS_OF]
+            for i in best[gaps[best] > 0.02].tolist():
+                gaps[i] = _setting_gaps(space_group, members.lattices[i], lattice).min()
+        surplus = np.log(_volume_per_atom(space_group, lattice, members.counts))
+        surplus -= np.log(self.index.volumes[target - 1] @ shares)
+        return scores + self.ranking.cells(gaps, members.surplus - surplus)[:, None]
+
+    def _of_cluster(
+        self,
+        members: Family,
+        alternatives: list[tuple[int, int]],
+        target: np.ndarray,
+        lattice: np.ndarray | None,
+        probability: float,
+        space_group: int,
+    ) -> list[Template]:
+        """The first of equivalent templates that passes the checks, in each setting that suits the cell."""
+        for at, permutation in alternatives[:3]:
+            row = int(members.rows[at])
+            old = members.species[at][members.permutations[permutation]]
+            change = dict(zip(old.tolist(), target.tolist(), strict=True))
+            source = self.index[row]
+            orbits = tuple(replace(orbit, species=change[orbit.species]) for orbit in source.orbits)
+            mapped = replace(source, orbits=orbits)
+            if lattice is None:
+                expected = self.index.volumes[target - 1] @ np.array(members.counts) / sum(members.counts)
+                actual = self.index.volume_per_atom[row]
+                factor = (expected * np.exp(members.surplus[at]) / actual) ** (1 / 3)
+                cell = np.array(source.lattice) * ([factor] * 3 + [1.0] * 3)
+                placed = [(replace(mapped, lattice=tuple(cell.tolist())), 1.0)]
+            else:
+                placed = self._settings(mapped, lattice, space_group)
+            found = [Template(s, probability * share, row) for s, share in placed if fault(s) is None]
+            if found:
+                return found
+        return []
+
+    def _settings(
+        self, structure: OrbitStructure, lattice: np.ndarray, space_group: int
+    ) -> list[tuple[OrbitStructure, float]]:
+        """The structure in the cell, described in each setting whose own cell is near it, and the share of each."""
+        gaps = _setting_gaps(space_group, np.array(structure.lattice), lattice)
+        limit = min(gaps.min() + NEAR, max(FARTHEST, gaps.min()))
+        moved = np.round(normaliser.changed_lattices(space_group, np.array(structure.lattice)), 4)
+        chosen: dict[bytes, int] = {}
+        for i in np.argsort(gaps, kind="stable")[:24].tolist():
+            if gaps[i] <= limit:
+                chosen.setdefault(moved[i].tobytes(), i)
+        indices = list(chosen.values())[:4]
+        weights = np.exp(self.ranking.cells(gaps[indices], np.zeros(len(indices))))
+        return [
+            (normaliser.apply(normaliser.setting(space_group, i), structure, lattice), float(w))
+            for i, w in zip(indices, weights / weights.sum(), strict=True)
+        ]
+
+    def _keys(self, members: Family) -> list[frozenset[Key]]:
+        return [self._all_keys[i] for i in members.rows.tolist()]
+
+    @cached_property
+    def _all_keys(self) -> list[frozenset[Key]]:
+        return self.index.keys()
+
+
+def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How far the shape of a cell is from the target in every setting, [n]."""
+    moved = normaliser.changed_lattices(space_group, lattice)
+    return np.linalg.norm(shape_vector(moved) - shape_vector(target), axis=-1)
+
+
+def _volume_per_atom(space_group: int, lattice: np.ndarray, counts: tuple[int, ...]) -> float:
+    return abs(np.linalg.det(cell_matrix(lattice.tolist()))) / int(groups.CENTRING[space_group - 1]) / sum(counts)
+
+
+def _normalised(structure: OrbitStructure) -> np.ndarray:
+    counts = tuple(structure.composition.values())
+    return fingerprint(structure) / _volume_per_atom(structure.space_group, np.array(structure.lattice), counts) ** (
+        1 / 3
+    )
+
+
+def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[tuple[int, int]]]]:
+    """Clusters of equal structures, the most probable first: probability, its (template, permutation) pairs."""
+    flat = scores.ravel()
+    weights = np.exp(flat - flat.max())
+    weights /= weights.sum()
+    order = np.argsort(-flat, kind="stable")[:LOOKED_AT]
+    order = order[weights[order] > 0]
+    at, permutation = np.unravel_index(order, scores.shape)
+    exchange = members.permutations[permutation]
+    prints = members.fingerprints[at[:, None, None], exchange[:, :, None], exchange[:, None, :]].reshape(len(order), -1)
+    left = np.ones(len(order), dtype=bool)
+    clusters = []
+    for i in range(len(order)):
+        if not left[i]:
+            continue
+        same = left & (np.abs(prints - prints[i]).max(axis=1) < SAME)
+        left &= ~same
+        chosen = np.flatnonzero(same)
+        pairs = list(zip(at[chosen].tolist(), permutation[chosen].tolist(), strict=True))
+        clusters.append((float(weights[order[chosen]].sum()), pairs))
+    return sorted(clusters, key=lambda c: -c[0])
