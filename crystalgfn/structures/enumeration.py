@@ -74,13 +74,13 @@ _Partial = tuple[float, frozenset[str], Letters]
 def _partial(space_group: int, counts: Sequence[int], cap: int, prefer: Preference) -> tuple[list[_Partial], bool]:
     """Assignments with their sums of preferences, the best first, in the order of the elements given."""
     pack = letter_packing(space_group, max(counts))
-    fixed = {f for f, _ in pack.fixed}
+    fixed = frozenset(f for f, _ in pack.fixed)
     order = sorted(range(len(counts)), key=lambda e: counts[e])
     options, whole = {}, True
     for e in order:
         drawn = list(itertools.islice(pack._element(counts[e], frozenset()), OPTIONS + 1))
         whole &= len(drawn) <= OPTIONS
-        weighed = [(sum(prefer(e, f) for f in letters), fixed & set(letters), letters) for letters in drawn]
+        weighed = [(sum(prefer(e, f) for f in letters), fixed.intersection(letters), letters) for letters in drawn]
         options[e] = sorted(weighed, key=lambda option: -option[0])
     partial: list[tuple[float, frozenset[str], dict[int, tuple[str, ...]]]] = [(0.0, frozenset(), {})]
     for e in order:

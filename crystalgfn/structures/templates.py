@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -10,12 +10,13 @@ import numpy as np
 
 from crystalgfn.structures import normaliser
 from crystalgfn.structures.checks import fault
+from crystalgfn.structures.enumeration import representative
 from crystalgfn.structures.orbits import OrbitStructure, cell_matrix
 from crystalgfn.structures.prototypes import Key, Prototypes, fingerprint
 from crystalgfn.structures.ranking import Ranking, permutations_of, shape_vector
 from crystalgfn.tables import elements, groups
 
-SAME = 0.25
+SAME = 0.3
 """Largest difference of two fingerprints, in units of the cube root of the volume per atom, of one structure."""
 LOOKED_AT = 256
 """Of the templates and permutations of a crystal, so many of the best are told apart."""
@@ -112,6 +113,7 @@ class Templates:
         lattice: np.ndarray | None = None,
         n: int = 1,
         without: Collection[Key] = (),
+        letters: Mapping[str, Sequence[str]] | None = None,
     ) -> list[Template]:
         """At most ``n`` different structures, the most probable first; none where no real crystal has these counts.
 
@@ -123,6 +125,7 @@ class Templates:
             lattice: the conventional cell [6] to use; None: that of each template, with the volume scaled.
             n: how many, at most.
             without: pairs (reduced formula, group) that no template may have.
+            letters: element symbol -> letters of its orbits, where they are known; equivalent choices count as these.
         """
         pairs = sorted((count, elements.NUMBER[symbol]) for symbol, count in counts.items() if count)
         target = np.array([z for _, z in pairs])
@@ -137,12 +140,15 @@ class Templates:
         if not np.isfinite(scores).any():
             return []
         choices = _told_apart(members, scores)
+        asked = None if letters is None else _choice_of(space_group, letters)
         found: list[Template] = []
         prints: list[np.ndarray] = []
         for probability, alternatives in choices:
             if len(found) >= n:
                 break
             for template in self._of_cluster(members, alternatives, target, cell, probability, space_group):
+                if asked is not None and _choice_of(space_group, template.structure.wyckoff()) != asked:
+                    continue
                 mark = _normalised(template.structure)
                 if not any(np.abs(mark - other).max() < SAME for other in prints):
                     prints.append(mark)
@@ -227,6 +233,12 @@ class Templates:
     @cached_property
     def _all_keys(self) -> list[frozenset[Key]]:
         return self.index.keys()
+
+
+def _choice_of(space_group: int, letters: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The representative of equivalent choices of letters."""
+    symbols = sorted(letters)
+    return dict(zip(symbols, representative(space_group, [letters[symbol] for symbol in symbols]), strict=True))
 
 
 def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> np.ndarray:
