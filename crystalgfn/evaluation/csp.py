@@ -290,16 +290,11 @@ def tables(records: Sequence[Mapping[str, Any]], baseline: str = "templates") ->
             part = [r for r in records if r["where"] in chosen and r["task"] == task]
             if part:
                 parts += [f"## {task}: {words}", _rates(part, [p for p in pairs if p[0] == task])]
-    names = [
-        f"{low}-{high}" if low < high < 10**6 else f"{low}" if low == high else f"> {low - 1}" for low, high in FREEDOM
-    ]
-    bins = [[r for r in records if low <= r["free"] <= high] for low, high in FREEDOM]
-    parts += ["## By free coordinates (match rate at 1 / 20)", _by(pairs, dict(zip(names, bins, strict=True)))]
-    systems = {s: [r for r in records if r["system"] == s] for s in groups.CRYSTAL_LATTICE_SYSTEMS}
-    parts += [
-        "## By lattice system (match rate at 1 / 20)",
-        _by(pairs, {s: part for s, part in systems.items() if part}),
-    ]
+    freedom = {name: [r for r in records if low <= r["free"] <= high] for name, (low, high) in FREEDOM.items()}
+    parts += ["## By free coordinates (match rate at 1 / 20)", _by(pairs, freedom)]
+    systems = {name: [r for r in records if r["system"] == name] for name in groups.CRYSTAL_LATTICE_SYSTEMS}
+    systems = {name: part for name, part in systems.items() if part}
+    parts += ["## By lattice system (match rate at 1 / 20)", _by(pairs, systems)]
     return "\n\n".join(parts)
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from crystalgfn.files import write_aside
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import WEIGHTS, Ranking
-from crystalgfn.structures.templates import SAME, Family, Templates
+from crystalgfn.structures.templates import SAME, SAME_SHAPE, Family, Templates
 from crystalgfn.typing import Floats
 
 MEMBERS, EXCHANGES = 150, 24
@@ -70,9 +70,9 @@ def _one(templates: Templates, formulas: np.ndarray, i: int, rng: np.random.Gene
     if not len(others) or len(counts) > WIDTH:
         return None
     others = rng.permutation(others)[:MEMBERS]
-    exchanges = members.permutations
+    exchanges = np.arange(len(members.permutations))
     if len(exchanges) > EXCHANGES:
-        exchanges = exchanges[rng.permutation(len(exchanges))[:EXCHANGES]]
+        exchanges = rng.permutation(len(exchanges))[:EXCHANGES]
     at = int(np.flatnonzero(members.rows == i)[0])
     same = _same(members, at, others, exchanges)
     if not same.any() or same.all():
@@ -81,7 +81,7 @@ def _one(templates: Templates, formulas: np.ndarray, i: int, rng: np.random.Gene
     old = np.zeros((m, WIDTH), dtype=np.int64)
     new = np.zeros((m, WIDTH), dtype=np.int64)
     shares, even = np.zeros((2, m, WIDTH), dtype=np.float32)
-    old[:, :s] = members.species[others][:, exchanges].reshape(m, s) - 1
+    old[:, :s] = members.species[others][:, members.permutations[exchanges]].reshape(m, s) - 1
     new[:, :s] = members.species[at] - 1
     shares[:, :s] = np.array(counts) / sum(counts)
     even[:, :s] = 1 / s
@@ -92,11 +92,17 @@ def _one(templates: Templates, formulas: np.ndarray, i: int, rng: np.random.Gene
 
 
 def _same(members: Family, at: int, others: np.ndarray, exchanges: np.ndarray) -> np.ndarray:
-    """Whether templates [R] with exchanges [P] have the structure of member ``at``, [R, P]."""
+    """Whether templates [R] with exchanges [P] (places in the family) have the structure of member ``at``, [R, P]."""
     found = np.zeros((len(others), len(exchanges)), dtype=bool)
-    for k, exchange in enumerate(exchanges):
+    own = members.choice(at, 0)
+    shaped = np.linalg.norm(members.shapes[others] - members.shapes[at], axis=1) < SAME_SHAPE
+    for k, place in enumerate(exchanges.tolist()):
+        exchange = members.permutations[place]
         prints = members.fingerprints[others][:, exchange][:, :, exchange]
-        found[:, k] = np.abs(prints - members.fingerprints[at]).reshape(len(others), -1).max(axis=1) < SAME
+        gaps = np.abs(prints - members.fingerprints[at]).reshape(len(others), -1).max(axis=1)
+        found[:, k] = (gaps < SAME) & shaped
+        for r in np.flatnonzero(found[:, k]).tolist():
+            found[r, k] = members.choice(int(others[r]), place) == own
     return found
 
 

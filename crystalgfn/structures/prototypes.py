@@ -21,6 +21,7 @@ from crystalgfn.structures.identify import orbits_of
 from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix
 from crystalgfn.structures.sources import Atoms, Unread, read_atoms
 from crystalgfn.tables import elements, groups
+from crystalgfn.tables.letters import Letters
 
 VERSION = 1
 """Of the file; raised whenever crystals are standardised in another way."""
@@ -150,6 +151,12 @@ class Prototypes:
         n = int((self.composition[i] > 0).sum())
         flat = self.distances[self._spans[i] : self._spans[i + 1]]
         return flat.reshape(n, n, NEIGHBOURS) / self.volume_per_atom[i] ** (1 / 3)
+
+    def letters_of(self, i: int, species: Sequence[int]) -> Letters:
+        """Letters of the orbits of each of these elements in crystal ``i``."""
+        part = slice(self.first[i], self.first[i + 1])
+        pairs = list(zip(self.species[part].tolist(), self.letters[part].tolist(), strict=True))
+        return tuple(tuple(chr(letter) for z, letter in pairs if z == one) for one in species)
 
     def formulas(self) -> list[str]:
         """Reduced, elements in alphabetical order, every count written."""

@@ -55,11 +55,15 @@ def read_atoms(path: str | Path) -> Iterator[Atoms | Unread]:
 
     Args:
         path: a ``.parquet`` file with columns ``Z``, ``frac`` and ``prim_a`` ... ``prim_gamma`` (or ``cell_a`` ...), a
-            ``.csv`` file with a column ``cif``, or a folder of ``.cif`` files.
+            ``.csv`` file with a column ``cif``, a folder of ``.cif`` files, or "aflow" for AFLOW's prototypes as
+            pymatgen carries them.
 
     Raises:
         DataError: no such source, or not one of these.
     """
+    if path == "aflow":
+        yield from _aflow()
+        return
     path = Path(path)
     if path.is_dir():
         files = sorted(path.glob("*.cif"))
@@ -99,6 +103,14 @@ def _parse(where: str, text: str, space_group: int = 0) -> Atoms | Unread:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:120]
+
+
+def _aflow() -> Iterator[Atoms | Unread]:
+    """AFLOW's prototypes (Mehl et al., Comput. Mater. Sci. 136, S1, 2017)."""
+    from pymatgen.analysis.prototypes import AFLOW_PROTOTYPE_LIBRARY
+
+    for entry in AFLOW_PROTOTYPE_LIBRARY:
+        yield atoms_of(entry["tags"]["aflow"], entry["snl"].structure)
 
 
 def _csv(path: Path) -> Iterator[Atoms | Unread]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -15,9 +15,11 @@ from crystalgfn.structures.orbits import OrbitStructure, cell_matrix
 from crystalgfn.structures.prototypes import Key, Prototypes, fingerprint
 from crystalgfn.structures.ranking import Ranking, permutations_of, shape_vector
 from crystalgfn.tables import elements, groups
+from crystalgfn.tables.letters import Letters
 
-SAME = 0.3
-"""Largest difference of two fingerprints, in units of the cube root of the volume per atom, of one structure."""
+SAME, SAME_SHAPE = 0.3, 0.25
+"""Largest difference of two fingerprints, in units of the cube root of the volume per atom, and of the shapes of two
+cells, of one structure; the letters must be equivalent too."""
 LOOKED_AT = 256
 """Of the templates and permutations of a crystal, so many of the best are told apart."""
 SETTINGS_OF = 100
@@ -54,6 +56,8 @@ class Family:
         fingerprints: [R, S, S, 6], in units of the cube root of the volume per atom.
         lattices: [R, 6].
         surplus: ln of the volume over the sum of its elements' volumes [R].
+        space_group: 1-230.
+        letters: of each element of each member.
     """
 
     rows: np.ndarray
@@ -62,6 +66,18 @@ class Family:
     fingerprints: np.ndarray
     lattices: np.ndarray
     surplus: np.ndarray
+    space_group: int
+    letters: tuple[Letters, ...]
+    _choices: dict[tuple[int, int], Letters] = field(default_factory=dict, repr=False)
+
+    def choice(self, at: int, permutation: int) -> Letters:
+        """The letters of a member with its elements exchanged, as the representative of equivalent choices (kept)."""
+        key = (at, permutation)
+        if key not in self._choices:
+            own = self.letters[at]
+            moved = [own[i] for i in self.permutations[permutation].tolist()]
+            self._choices[key] = representative(self.space_group, moved)
+        return self._choices[key]
 
     @cached_property
     def shapes(self) -> np.ndarray:
@@ -79,15 +95,17 @@ def family(index: Prototypes, space_group: int, counts: tuple[int, ...]) -> Fami
     rows = index.by_counts.get((space_group, counts))
     if rows is None:
         return None
-    species, prints = [], []
+    species, prints, letters = [], [], []
     for i in rows.tolist():
         present = np.flatnonzero(index.composition[i])
         order = np.argsort(index.composition[i][present], kind="stable")
         species.append(present[order] + 1)
         prints.append(index.fingerprint(i)[np.ix_(order, order)])
+        letters.append(index.letters_of(i, species[-1].tolist()))
     volumes = index.volumes[np.array(species) - 1] @ np.array(counts) / sum(counts)
     surplus = np.log(index.volume_per_atom[rows] / volumes)
-    return Family(rows, counts, np.array(species), np.array(prints), index.lattice[rows], surplus)
+    lattices = index.lattice[rows]
+    return Family(rows, counts, np.array(species), np.array(prints), lattices, surplus, space_group, tuple(letters))
 
 
 class Templates:
@@ -142,15 +160,15 @@ class Templates:
         choices = _told_apart(members, scores)
         asked = None if letters is None else _choice_of(space_group, letters)
         found: list[Template] = []
-        prints: list[np.ndarray] = []
+        prints: list[tuple[np.ndarray, np.ndarray]] = []
         for probability, alternatives in choices:
             if len(found) >= n:
                 break
             for template in self._of_cluster(members, alternatives, target, cell, probability, space_group):
                 if asked is not None and _choice_of(space_group, template.structure.wyckoff()) != asked:
                     continue
-                mark = _normalised(template.structure)
-                if not any(np.abs(mark - other).max() < SAME for other in prints):
+                mark = _normalised(template.structure), shape_vector(np.array(template.structure.lattice))
+                if not any(_near(mark, other) for other in prints):
                     prints.append(mark)
                     found.append(template)
         return sorted(found, key=lambda t: -t.probability)[:n]
@@ -258,6 +276,11 @@ def _normalised(structure: OrbitStructure) -> np.ndarray:
     )
 
 
+def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether two structures (fingerprint, shape of the cell) are one, whatever their letters."""
+    return bool(np.abs(one[0] - other[0]).max() < SAME / 3 and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)
+
+
 def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[tuple[int, int]]]]:
     """Clusters of equal structures, the most probable first: probability, its (template, permutation) pairs."""
     flat = scores.ravel()
@@ -268,12 +291,17 @@ def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[t
     at, permutation = np.unravel_index(order, scores.shape)
     exchange = members.permutations[permutation]
     prints = members.fingerprints[at[:, None, None], exchange[:, :, None], exchange[:, None, :]].reshape(len(order), -1)
+    marks: dict[Letters, int] = {}
+    choices = [members.choice(a, p) for a, p in zip(at.tolist(), permutation.tolist(), strict=True)]
+    letters = np.array([marks.setdefault(choice, len(marks)) for choice in choices])
+    shapes = members.shapes[at]
     left = np.ones(len(order), dtype=bool)
     clusters = []
     for i in range(len(order)):
         if not left[i]:
             continue
-        same = left & (np.abs(prints - prints[i]).max(axis=1) < SAME)
+        same = left & (letters == letters[i]) & (np.abs(prints - prints[i]).max(axis=1) < SAME)
+        same &= np.linalg.norm(shapes - shapes[i], axis=1) < SAME_SHAPE
         left &= ~same
         chosen = np.flatnonzero(same)
         pairs = list(zip(at[chosen].tolist(), permutation[chosen].tolist(), strict=True))
