@@ -18,7 +18,7 @@ from crystalgfn.files import write_aside
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import WEIGHTS, Ranking
 from crystalgfn.structures.templates import SAME, SAME_SHAPE, Family, Templates
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Booleans, Floats, RowFloats, RowIndex
 
 MEMBERS, EXCHANGES = 150, 24
 """Templates, and exchanges of elements with equal counts, that one crystal is compared with, at most."""
@@ -116,7 +116,7 @@ class _Scores(torch.nn.Module):
         for name in ("element", "shape", "volume"):
             setattr(self, name, torch.nn.Parameter(torch.log(torch.tensor(getattr(start, name), dtype=torch.float32))))
 
-    def forward(self, batch: Comparisons, with_lattice: bool) -> Floats:
+    def forward(self, batch: Comparisons, with_lattice: bool) -> RowFloats:
         gaps = self.embedding[batch.old] - self.embedding[batch.new]
         distance = ((gaps**2).sum(-1) + 1e-6).sqrt() - 1e-3
         weights = self.element.exp()[:2] if with_lattice else self.element.exp()[2:]
@@ -131,7 +131,7 @@ class _Scores(torch.nn.Module):
         return Ranking(*(x.detach().double().numpy() for x in found))
 
 
-def losses(scores: Floats, batch: Comparisons) -> tuple[torch.Tensor, torch.Tensor]:
+def losses(scores: RowFloats, batch: Comparisons) -> tuple[Floats, Booleans]:
     """- ln of the probability of templates with the right structure, and whether the best is one, [crystals]."""
     n = int(batch.owner.max()) + 1
     total = _log_sum(scores, batch.owner, n)
@@ -142,7 +142,7 @@ def losses(scores: Floats, batch: Comparisons) -> tuple[torch.Tensor, torch.Tens
     return total - right, hit
 
 
-def _log_sum(values: Floats, owner: torch.Tensor, n: int) -> Floats:
+def _log_sum(values: RowFloats, owner: RowIndex, n: int) -> Floats:
     top = torch.full((n,), -torch.inf).scatter_reduce(0, owner, values.detach(), "amax")
     return top + torch.zeros(n).scatter_add(0, owner, (values - top[owner]).exp()).log()
 

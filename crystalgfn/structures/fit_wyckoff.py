@@ -23,7 +23,7 @@ from crystalgfn.structures.wyckoff_features import Room, Site, usable_letters
 from crystalgfn.structures.wyckoff_model import WEIGHTS, Batch, WyckoffModel, collate
 from crystalgfn.tables import groups
 from crystalgfn.tables.letters import Letters
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Booleans, Floats, Integers, RowFloats, RowIndex
 
 OTHERS = 48
 """Assignments beside the real one that a crystal is fitted with, at most; the rest is left out at random."""
@@ -85,7 +85,7 @@ def examples(structures: Iterable[OrbitStructure], seed: int = 0, progress: bool
     return found
 
 
-def join(parts: Sequence[Example], without: torch.Tensor) -> tuple[Batch, torch.Tensor]:
+def join(parts: Sequence[Example], without: Booleans) -> tuple[Batch, Integers]:
     """One batch of several crystals and the places of the real assignments; some [B] without their lattice."""
     orbits = np.cumsum([0, *(len(p.batch.orbit_element) for p in parts)])
     rows = np.cumsum([0, *(len(p.batch.owner) for p in parts)])
@@ -112,7 +112,7 @@ def join(parts: Sequence[Example], without: torch.Tensor) -> tuple[Batch, torch.
     return joined, torch.tensor([p.truth + int(r) for p, r in zip(parts, rows, strict=False)])
 
 
-def cross_entropy(scores: Floats, owner: torch.Tensor, truth: torch.Tensor) -> Floats:
+def cross_entropy(scores: RowFloats, owner: RowIndex, truth: Integers) -> Floats:
     """- ln of the probability of the real assignment of each crystal, [B]."""
     n = len(truth)
     top = torch.full((n,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")

@@ -178,7 +178,7 @@ class Prototypes:
         taken = set(keys)
         return self.select(np.array([not (key & taken) for key in self.keys()], dtype=bool))
 
-    def select(self, rows: np.ndarray) -> Prototypes:
+    def select(self, rows: np.ndarray | Sequence[int]) -> Prototypes:
         """Some of the crystals: a mask or positions. The volumes of elements stay."""
         rows = np.flatnonzero(rows) if np.asarray(rows).dtype == bool else np.asarray(rows, dtype=np.int64)
         orbits = _ranges(self.first, rows)

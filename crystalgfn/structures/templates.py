@@ -20,6 +20,8 @@ from crystalgfn.tables.letters import Letters
 SAME, SAME_SHAPE = 0.3, 0.25
 """Largest difference of two fingerprints, in units of the cube root of the volume per atom, and of the shapes of two
 cells, of one structure; the letters must be equivalent too."""
+DISTINCT = 0.03
+"""Largest difference of fingerprints of two candidates of which one is left out."""
 LOOKED_AT = 256
 """Of the templates and permutations of a crystal, so many of the best are told apart."""
 SETTINGS_OF = 100
@@ -278,7 +280,7 @@ def _normalised(structure: OrbitStructure) -> np.ndarray:
 
 def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
     """Whether two structures (fingerprint, shape of the cell) are one, whatever their letters."""
-    return bool(np.abs(one[0] - other[0]).max() < SAME / 3 and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)
+    return bool(np.abs(one[0] - other[0]).max() < DISTINCT and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)
 
 
 def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[tuple[int, int]]]]:

@@ -35,7 +35,7 @@ from crystalgfn.structures.wyckoff_features import (
 )
 from crystalgfn.tables import elements, groups
 from crystalgfn.tables.letters import Letters
-from crystalgfn.typing import Floats
+from crystalgfn.typing import RowFloats, RowVectors
 
 WEIGHTS = Path(__file__).parent / "data" / "wyckoff.safetensors"
 ELEMENT, LETTER, HIDDEN, POOLED = 16, 8, 64, 32
@@ -78,7 +78,7 @@ class WyckoffModel(nn.Module):
             nn.Linear(POOLED + N_ASSIGNMENT + N_CRYSTAL, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 1)
         )
 
-    def orbits(self, batch: Batch) -> tuple[Floats, torch.Tensor]:
+    def orbits(self, batch: Batch) -> tuple[RowFloats, RowVectors]:
         """Score of each different orbit by itself [R], and what it adds to the whole [R, POOLED]."""
         parts = (
             batch.orbit_features,
@@ -89,7 +89,7 @@ class WyckoffModel(nn.Module):
         hidden = self.orbit(torch.cat(parts, 1))
         return self.alone(hidden).squeeze(1), self.pool(hidden)
 
-    def forward(self, batch: Batch) -> tuple[Floats, Floats]:
+    def forward(self, batch: Batch) -> tuple[RowFloats, RowFloats]:
         """Scores of all assignments [M], and the part of them that is a sum over orbits."""
         alone, pooled = self.orbits(batch)
         n = len(batch.owner)
@@ -117,7 +117,8 @@ class WyckoffModel(nn.Module):
             n: how many, at most.
             cap: assignments looked at; the probabilities are among these.
         """
-        symbols = [symbol for symbol, count in counts.items() if count]
+        # the order of elements decides which of equivalent choices is looked at, so it is that of the examples
+        symbols = sorted((s for s, count in counts.items() if count), key=lambda s: (counts[s], elements.NUMBER[s]))
         site = Site(
             space_group,
             tuple(elements.NUMBER[s] for s in symbols),
