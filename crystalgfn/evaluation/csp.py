@@ -23,7 +23,7 @@ from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.matching import match
 from crystalgfn.evaluation.record import markdown
 from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.structures.placement import build_from_wyckoff, build_structures
+from crystalgfn.structures.placement import build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.prototypes import Key, formula_of, orbit_structure
 from crystalgfn.structures.sources import Atoms, read_atoms
 from crystalgfn.structures.templates import Templates
@@ -129,15 +129,19 @@ def template_method(templates: Templates, leave_out: bool = True) -> Method:
 def build_method(**options: Any) -> Method:
     """`crystalgfn.build_structures` and `build_from_wyckoff` with these options, in a random cell where none is given.
 
-    Without options the baseline: Wyckoff positions and coordinates at random, the least crowded first.
+    Without options the baseline: Wyckoff positions and coordinates at random, the least crowded first. Where no cell is
+    given, templates come in their own.
     """
+    templates = templates_of(options.get("templates"))
+    placing = {**options, "templates": None}
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
         if what.lattice is not None:
-            return _built(what, what.lattice, k, seed, options)
+            return _built(what, what.lattice, k, seed, {**options, "templates": templates})
+        found = [] if templates is None else template_method(templates, leave_out=False)(what, k, seed)
         rng = np.random.default_rng(seed)
-        cells = [random_cell(what.space_group, what.counts, rng) for _ in range(k)]
-        return [one for i, cell in enumerate(cells) for one in _built(what, cell, 1, seed + i, options)]
+        cells = [random_cell(what.space_group, what.counts, rng) for _ in range(k - len(found))]
+        return found + [one for i, cell in enumerate(cells) for one in _built(what, cell, 1, seed + i, placing)]
 
     return method
 
@@ -148,7 +152,8 @@ def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping
         composition[0, elements.NUMBER[symbol] - 1] = count
     crystal = Crystals(torch.tensor([what.space_group]), composition, torch.tensor(lattice, dtype=torch.float64)[None])
     if what.letters is not None:
-        return build_from_wyckoff(crystal, [what.letters], n_candidates=k, seed=seed, **options)[0].candidates
+        own = {name: value for name, value in options.items() if name != "assignment"}
+        return build_from_wyckoff(crystal, [what.letters], n_candidates=k, seed=seed, **own)[0].candidates
     return build_structures(crystal, n_candidates=k, seed=seed, **options)[0].candidates
 
 

@@ -38,7 +38,8 @@ class Template:
 
     Attributes:
         structure: the crystal's elements in the crystal's cell, or in the template's own, scaled, where none is known.
-        probability: of this structure among those that the templates offer.
+        probability: of this structure among those that the templates offer: of all templates that have it, or, for
+            those that only offer other coordinates for it, of the one.
         row: of the template in the index.
     """
 
@@ -137,7 +138,8 @@ class Templates:
     ) -> list[Template]:
         """At most ``n`` different structures, the most probable first; none where no real crystal has these counts.
 
-        Each has exactly the group at symprec 0.01 and no atoms closer than 0.5 Å.
+        Where there are fewer than ``n``, further templates of the same structures follow. Each has exactly the group at
+        symprec 0.01 and no atoms closer than 0.5 Å.
 
         Args:
             space_group: 1-230.
@@ -159,21 +161,36 @@ class Templates:
             scores[np.array(taken)] = -np.inf
         if not np.isfinite(scores).any():
             return []
-        choices = _told_apart(members, scores)
         asked = None if letters is None else _choice_of(space_group, letters)
         found: list[Template] = []
         prints: list[tuple[np.ndarray, np.ndarray]] = []
-        for probability, alternatives in choices:
-            if len(found) >= n:
-                break
-            for template in self._of_cluster(members, alternatives, target, cell, probability, space_group):
+
+        def take(templates: list[Template]) -> bool:
+            """Keep those that are asked for and not there yet; whether there were any."""
+            for template in templates:
                 if asked is not None and _choice_of(space_group, template.structure.wyckoff()) != asked:
                     continue
                 mark = _normalised(template.structure), shape_vector(np.array(template.structure.lattice))
                 if not any(_near(mark, other) for other in prints):
                     prints.append(mark)
                     found.append(template)
-        return sorted(found, key=lambda t: -t.probability)[:n]
+            return bool(templates)
+
+        others: list[_Choice] = []
+        for choices in _told_apart(members, scores):
+            if len(found) >= n:
+                break
+            probability = sum(choice.weight for choice in choices)
+            used = next(
+                (i for i, c in enumerate(choices[:3]) if take(self._placed(members, c, target, cell, probability))), 2
+            )
+            others += choices[used + 1 :]
+        found.sort(key=lambda t: -t.probability)
+        for choice in sorted(others, key=lambda c: -c.weight)[: 2 * n]:  # the same structures with other coordinates
+            if len(found) >= n:
+                break
+            take(self._placed(members, choice, target, cell, choice.weight))
+        return found[:n]
 
     def scores(self, members: Family, target: np.ndarray, space_group: int, lattice: np.ndarray | None) -> np.ndarray:
         """Scores [R, P] of the templates of a family with each exchange of elements with equal counts.
@@ -199,35 +216,23 @@ class Templates:
         surplus -= np.log(self.index.volumes[target - 1] @ shares)
         return scores + self.ranking.cells(gaps, members.surplus - surplus)[:, None]
 
-    def _of_cluster(
-        self,
-        members: Family,
-        alternatives: list[tuple[int, int]],
-        target: np.ndarray,
-        lattice: np.ndarray | None,
-        probability: float,
-        space_group: int,
+    def _placed(
+        self, members: Family, choice: _Choice, target: np.ndarray, lattice: np.ndarray | None, probability: float
     ) -> list[Template]:
-        """The first of equivalent templates that passes the checks, in each setting that suits the cell."""
-        for at, permutation in alternatives[:3]:
-            row = int(members.rows[at])
-            old = members.species[at][members.permutations[permutation]]
-            change = dict(zip(old.tolist(), target.tolist(), strict=True))
-            source = self.index[row]
-            orbits = tuple(replace(orbit, species=change[orbit.species]) for orbit in source.orbits)
-            mapped = replace(source, orbits=orbits)
-            if lattice is None:
-                expected = self.index.volumes[target - 1] @ np.array(members.counts) / sum(members.counts)
-                actual = self.index.volume_per_atom[row]
-                factor = (expected * np.exp(members.surplus[at]) / actual) ** (1 / 3)
-                cell = np.array(source.lattice) * ([factor] * 3 + [1.0] * 3)
-                placed = [(replace(mapped, lattice=tuple(cell.tolist())), 1.0)]
-            else:
-                placed = self._settings(mapped, lattice, space_group)
-            found = [Template(s, probability * share, row) for s, share in placed if fault(s) is None]
-            if found:
-                return found
-        return []
+        """A template with the target's elements in each setting that suits the cell, where that passes the checks."""
+        row = int(members.rows[choice.at])
+        old = members.species[choice.at][members.permutations[choice.permutation]]
+        change = dict(zip(old.tolist(), target.tolist(), strict=True))
+        source = self.index[row]
+        mapped = replace(source, orbits=tuple(replace(orbit, species=change[orbit.species]) for orbit in source.orbits))
+        if lattice is None:
+            expected = self.index.volumes[target - 1] @ np.array(members.counts) / sum(members.counts)
+            factor = (expected * np.exp(members.surplus[choice.at]) / self.index.volume_per_atom[row]) ** (1 / 3)
+            cell = np.array(source.lattice) * ([factor] * 3 + [1.0] * 3)
+            placed = [(replace(mapped, lattice=tuple(cell.tolist())), 1.0)]
+        else:
+            placed = self._settings(mapped, lattice, members.space_group)
+        return [Template(s, probability * share, row) for s, share in placed if fault(s) is None]
 
     def _settings(
         self, structure: OrbitStructure, lattice: np.ndarray, space_group: int
@@ -283,8 +288,17 @@ def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarra
     return bool(np.abs(one[0] - other[0]).max() < DISTINCT and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)
 
 
-def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[tuple[int, int]]]]:
-    """Clusters of equal structures, the most probable first: probability, its (template, permutation) pairs."""
+@dataclass(frozen=True)
+class _Choice:
+    """A template with an exchange of its elements, by their places in the family, and its probability."""
+
+    at: int
+    permutation: int
+    weight: float
+
+
+def _told_apart(members: Family, scores: np.ndarray) -> list[list[_Choice]]:
+    """Clusters of equal structures, the most probable first, in each the nearest template first."""
     flat = scores.ravel()
     weights = np.exp(flat - flat.max())
     weights /= weights.sum()
@@ -305,7 +319,7 @@ def _told_apart(members: Family, scores: np.ndarray) -> list[tuple[float, list[t
         same = left & (letters == letters[i]) & (np.abs(prints - prints[i]).max(axis=1) < SAME)
         same &= np.linalg.norm(shapes - shapes[i], axis=1) < SAME_SHAPE
         left &= ~same
-        chosen = np.flatnonzero(same)
-        pairs = list(zip(at[chosen].tolist(), permutation[chosen].tolist(), strict=True))
-        clusters.append((float(weights[order[chosen]].sum()), pairs))
-    return sorted(clusters, key=lambda c: -c[0])
+        clusters.append(
+            [_Choice(int(at[j]), int(permutation[j]), float(weights[order[j]])) for j in np.flatnonzero(same)]
+        )
+    return sorted(clusters, key=lambda cluster: -sum(choice.weight for choice in cluster))
