@@ -15,9 +15,10 @@ import torch
 from safetensors.torch import save_file
 
 from crystalgfn.files import write_aside
+from crystalgfn.structures.families import SAME, SAME_SHAPE, Family
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import WEIGHTS, Ranking
-from crystalgfn.structures.templates import SAME, SAME_SHAPE, Family, Templates
+from crystalgfn.structures.templates import Templates
 from crystalgfn.typing import Booleans, Floats, RowFloats, RowIndex
 
 MEMBERS, EXCHANGES = 150, 24

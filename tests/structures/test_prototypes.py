@@ -7,8 +7,9 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.errors import DataError
-from crystalgfn.structures.prototypes import Prototypes, fingerprint, formula_of, orbit_structure
+from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.sources import Unread, atoms_of, read_atoms
+from crystalgfn.structures.standard import fingerprint, formula_of, orbit_structure
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 FLUORITE = Structure.from_spacegroup(225, Lattice.cubic(5.46), ["Ca", "F"], [[0] * 3, [0.25] * 3])

@@ -7,12 +7,14 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.structures.checks import fault
+from crystalgfn.structures.families import told_apart
 from crystalgfn.structures.fit_templates import compare, fit, losses, save
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures
-from crystalgfn.structures.prototypes import Prototypes, orbit_structure
+from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import Ranking, permutations_of
 from crystalgfn.structures.sources import atoms_of
-from crystalgfn.structures.templates import Templates, _told_apart
+from crystalgfn.structures.standard import orbit_structure
+from crystalgfn.structures.templates import Templates
 
 
 def crystal(number, lattice, species, points, shift=(0, 0, 0)):
@@ -120,7 +122,7 @@ def test_probabilities_of_clusters_sum_to_one(templates):
     members = templates.family(221, (1, 1, 3))
     scores = templates.scores(members, np.array([22, 38, 8]), 221, None)
     assert scores.shape == (3, 2)
-    assert sum(c.weight for cluster in _told_apart(members, scores) for c in cluster) == pytest.approx(1)
+    assert sum(c.weight for cluster in told_apart(members, scores) for c in cluster) == pytest.approx(1)
 
 
 def test_permutations_keep_counts():
