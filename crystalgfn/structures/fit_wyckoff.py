@@ -19,7 +19,7 @@ from tqdm import tqdm
 from crystalgfn.structures.enumeration import assignments, representative
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.wyckoff_features import Room, Site, usable_letters
+from crystalgfn.structures.wyckoff_features import OF_CELL, Room, Site, usable_letters
 from crystalgfn.structures.wyckoff_model import WEIGHTS, Batch, WyckoffModel, collate
 from crystalgfn.tables import groups
 from crystalgfn.tables.letters import Letters
@@ -95,9 +95,9 @@ def join(parts: Sequence[Example], without: Booleans) -> tuple[Batch, Integers]:
     orbit_features = cat([p.batch.orbit_features for p in parts])
     assignment_features = cat([p.batch.assignment_features for p in parts])
     crystal_features = cat([p.batch.crystal_features for p in parts])
-    orbit_features[:, 17:20] *= ~without[orbit_crystal, None]
-    assignment_features[:, 3:] *= ~without[owner, None]
-    crystal_features[:, 8:] *= ~without[:, None]
+    orbit_features[:, OF_CELL["orbit"]] *= ~without[orbit_crystal, None]
+    assignment_features[:, OF_CELL["assignment"]] *= ~without[owner, None]
+    crystal_features[:, OF_CELL["crystal"]] *= ~without[:, None]
     joined = Batch(
         orbit_features,
         cat([p.batch.orbit_element for p in parts]),

@@ -17,6 +17,8 @@ from crystalgfn.tables.letters import Letters
 
 N_ORBIT, N_CRYSTAL, N_ASSIGNMENT = 21, 14, 6
 """Lengths of the vectors below."""
+OF_CELL = {"orbit": slice(17, 20), "crystal": slice(8, 14), "assignment": slice(3, 6)}
+"""The parts of them that are zero where the cell is not known."""
 DRAWS = 8
 """Random coordinates tried for the room on a position with free ones."""
 LIKE = 0.6

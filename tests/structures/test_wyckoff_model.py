@@ -127,3 +127,30 @@ def test_weights_survive_their_file(model, tmp_path):
     (tmp_path / "bad.safetensors").write_text("x")
     with pytest.raises(CheckpointError, match="holds no model of Wyckoff letters"):
         WyckoffModel.load(tmp_path / "bad.safetensors")
+
+
+def test_learned_letters_are_placed_in_their_order(model, monkeypatch, make_crystals):
+    """With more candidates than the most probable assignment has structures, the next ones follow."""
+    from crystalgfn.structures.placement import build_structures
+
+    monkeypatch.setattr(WyckoffModel, "shipped", staticmethod(lambda: model))
+    lattice = tuple(PEROVSKITE.tolist())
+    crystals = make_crystals((221, {"Sr": 1, "Ti": 1, "O": 3}, lattice))
+    ranked = model.rank(221, {"Sr": 1, "Ti": 1, "O": 3}, PEROVSKITE)
+    result = build_structures(crystals, n_candidates=2, assignment="learned")[0]
+    symbols = ("Sr", "Ti", "O")
+
+    def choice(letters):
+        return representative(221, [letters[s] for s in symbols])
+
+    assert len(result.candidates) == 2
+    assert choice(result.wyckoff) in {choice(a) for a, _ in ranked}
+
+
+def test_unknown_ways_to_choose_letters_are_refused(make_crystals):
+    from crystalgfn.errors import PlacementError
+    from crystalgfn.structures.placement import build_structures
+
+    crystals = make_crystals((225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0)))
+    with pytest.raises(PlacementError, match="assignment='clever': choose 'random' or 'learned'"):
+        build_structures(crystals, assignment="clever")
