@@ -29,6 +29,8 @@ CHECKS = 3
 """Placements of one assignment and stage checked by spglib in a round, besides those that are kept."""
 GOOD_RATIO = 0.75
 """Distance over the sum of radii above which no further round is made."""
+LOOKED_AT = 128
+"""Assignments that learned letters are chosen from; enough for the rounds, and a quarter of the time of all."""
 CHANCE = 0.1
 """Distance over the sum of radii that makes up for letters which are e times less probable."""
 ENOUGH_ROOM = 0.9
@@ -177,7 +179,7 @@ class Search:
             if self.ranked is None:
                 model = WyckoffModel.shipped()
                 cell = np.array(task.lattice)
-                self.ranked = model.rank(task.space_group, task.counts, cell, ROUNDS * ASSIGNMENTS)
+                self.ranked = model.rank(task.space_group, task.counts, cell, ROUNDS * ASSIGNMENTS, LOOKED_AT)
             if self.ranked:
                 start = number * ASSIGNMENTS % len(self.ranked)
                 return list(self.ranked[start : start + ASSIGNMENTS])
