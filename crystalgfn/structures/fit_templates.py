@@ -158,7 +158,7 @@ def _batches(all_of: Comparisons, chosen: np.ndarray, size: int) -> Iterator[Com
         yield Comparisons(owner, *(x[rows] for x in fields))
 
 
-def fit(pairs: Comparisons, epochs: int = 8, held: float = 0.1, seed: int = 0, report: bool = False) -> Ranking:
+def fit(pairs: Comparisons, epochs: int = 2, held: float = 0.1, seed: int = 0, report: bool = False) -> Ranking:
     """The ranking that gives templates of the right structure the most probability.
 
     Args:
@@ -220,8 +220,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--exclude", help="crystals that share formula and group with this source are left out")
     parser.add_argument("--cache", help="folder where the indices of sources are kept")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
-    parser.add_argument("--crystals", type=int, default=8000)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--crystals", type=int, default=6000)
+    parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     index = Prototypes.read(options.source, options.cache, progress=True)

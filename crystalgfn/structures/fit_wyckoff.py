@@ -176,12 +176,15 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--exclude", help="crystals that share formula and group with this source are left out")
     parser.add_argument("--cache", help="folder where the indices of sources are kept")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--crystals", type=int, help="fit to so many of them, drawn at random; all by default")
     parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     index = Prototypes.read(options.source, options.cache, progress=True)
     if options.exclude:
         index = index.without(key for keys in Prototypes.read(options.exclude, options.cache).keys() for key in keys)
+    if options.crystals is not None:
+        index = index.select(np.random.default_rng(options.seed).permutation(len(index))[: options.crystals])
     parts = examples(index, options.seed, progress=True)
     print(f"{len(index)} crystals, {len(parts)} of them with more than one assignment")
     fit(parts, options.epochs, seed=options.seed).save(options.out)
