@@ -1,6 +1,7 @@
 """Names for the shapes that the package passes around (torchtyping).
 
 Axes: ``batch`` crystals or trajectories, ``rows`` the part of a batch that moves, ``actions`` what may be chosen,
+``pooled`` what a row adds to a whole,
 ``pairs`` of a count and an element, ``elements`` of a space, ``pieces`` disjoint intervals of one continuous draw,
 ``fields`` sparse features of an observation, ``points`` of a quadrature over ``free`` parameters, ``orbits`` and
 ``atoms`` of crystals, filled up to the most of a batch.
@@ -17,6 +18,8 @@ Booleans = TensorType["batch", torch.bool]
 Compositions = TensorType["batch", 118, torch.int64]
 Lattices = TensorType["batch", 6, is_float]
 RowIndex = TensorType["rows", torch.int64]
+RowFloats = TensorType["rows", is_float]
+RowVectors = TensorType["rows", "pooled", is_float]
 Pairs = TensorType["pairs", torch.int64]
 Followers = TensorType["pairs", "elements", torch.bool]
 Mask = TensorType["rows", "actions", torch.bool]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -97,7 +98,7 @@ def standardise(
     cell = (cell_matrix([float(x) for x in lattice]), np.asarray(points, dtype=np.float64), np.asarray(numbers))
     found = _dataset(cell, symprec, 0)
     wanted = found and int(groups.HALL_NUMBER[found.number - 1])
-    data = found if found and found.hall_number == wanted else found and _dataset(cell, symprec, wanted)
+    data = found if not found or found.hall_number == wanted else _dataset(cell, symprec, wanted)
     if not data:
         return None
     rows = data.std_lattice
@@ -124,6 +125,7 @@ def conventional(space_group: int, lattice: np.ndarray, points: np.ndarray, numb
 
 
 def _dataset(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float, hall_number: int) -> Any | None:
+    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
     import spglib
 
     with warnings.catch_warnings():

@@ -95,6 +95,14 @@ class Contacts:
             shortest[part] = distances.min(axis=(1, 2))
         return ratios, shortest
 
+    def between(self, parameters: np.ndarray) -> np.ndarray:
+        """The smallest distance between atoms of any two orbits, of one orbit on the diagonal, Å, [M, O, O]."""
+        nearest = np.empty((len(parameters), len(self.first), len(self.first)))
+        for part in self._chunks(len(parameters)):
+            distances = np.sqrt(self._squares(parameters[part])[1].min(axis=-1))
+            nearest[part] = np.minimum.reduceat(distances, self.first, axis=2)
+        return nearest
+
     def spread(self, parameters: np.ndarray, steps: int, reach: float = 1.05) -> np.ndarray:
         """Parameters after ``steps`` of pushing atoms apart that are closer than ``reach`` times the sum of radii."""
         parameters = parameters.copy()

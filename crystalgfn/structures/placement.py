@@ -1,19 +1,30 @@
-"""Places the atoms of crystals: exact Wyckoff assignments, random free parameters, the least crowded kept."""
+"""Places the atoms of crystals: on templates, or by exact Wyckoff assignments and random free parameters."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import NotAvailable, PlacementError
+from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.search import Search, Task
+from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+
+AFLOW = Path(__file__).parent / "data" / "aflow.npz"
+"""An index of the 288 prototypes of AFLOW that pymatgen carries."""
+Reference = Templates | Prototypes | str | Path | None
 
 
 @dataclass(frozen=True)
@@ -42,6 +53,8 @@ def build_structures(
     lattice: str = "keep",
     seed: int = 0,
     *,
+    templates: Reference = None,
+    assignment: str = "random",
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
@@ -57,6 +70,9 @@ def build_structures(
         refiner: None; this version places atoms at random and pushes close ones apart.
         lattice: "keep"; this version does not change lattices.
         seed: the same seed gives the same structures.
+        templates: real crystals whose positions are tried first: a source of them (`Prototypes.read`), `Templates` of
+            your own, "aflow" for the prototypes that come with the package, or None.
+        assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable.
         n_jobs: processes.
         progress: shows a bar.
         time_limit: seconds for one crystal, after which what was found so far is taken.
@@ -64,8 +80,12 @@ def build_structures(
     Raises:
         NotAvailable: a refiner or a way with the lattice that this version does not have.
         PlacementError: arguments that mean nothing.
+        DataError: ``templates`` cannot be read.
     """
-    return _build(crystals, None, n_candidates, refiner, lattice, seed, n_jobs, progress, time_limit)
+    if assignment not in ("random", "learned"):
+        raise PlacementError(f"assignment={assignment!r}: choose 'random' or 'learned'")
+    settings = _Settings(n_candidates, seed, time_limit, assignment == "learned", templates_of(templates))
+    return _build(crystals, None, settings, refiner, lattice, n_jobs, progress)
 
 
 def build_from_wyckoff(
@@ -76,6 +96,7 @@ def build_from_wyckoff(
     lattice: str = "keep",
     seed: int = 0,
     *,
+    templates: Reference = None,
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
@@ -87,28 +108,77 @@ def build_from_wyckoff(
     """
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
-    return _build(crystals, letters, n_candidates, refiner, lattice, seed, n_jobs, progress, time_limit)
+    settings = _Settings(n_candidates, seed, time_limit, False, templates_of(templates))
+    return _build(crystals, letters, settings, refiner, lattice, n_jobs, progress)
+
+
+def templates_of(reference: Reference) -> Templates | None:
+    """Templates of what the argument ``templates`` names.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if reference is None or isinstance(reference, Templates):
+        return reference
+    if isinstance(reference, Prototypes):
+        return Templates(reference)
+    return _read_templates(str(AFLOW if reference == "aflow" else reference))
+
+
+@lru_cache(maxsize=4)
+def _read_templates(path: str) -> Templates:
+    return Templates(Prototypes.read(path))
+
+
+@dataclass(frozen=True)
+class _Settings:
+    """What holds for every crystal of a call."""
+
+    n_candidates: int
+    seed: int
+    time_limit: float
+    learned: bool
+    templates: Templates | None
+
+    def task(
+        self,
+        i: int,
+        space_group: int,
+        counts: dict[str, int],
+        cell: tuple[float, ...],
+        letters: Mapping[str, Sequence[str]] | None,
+    ) -> Task:
+        """What is asked of crystal ``i``, with its templates."""
+        plain = Task(
+            space_group, counts, cell, letters, self.n_candidates, (self.seed, i), self.time_limit, (), self.learned
+        )
+        if self.templates is None:
+            return plain
+        try:
+            given = plain.assignment()
+        except PlacementError:  # said again, as that crystal's error, where it is placed
+            return plain
+        found = self.templates.find(space_group, counts, np.array(cell), self.n_candidates, letters=given)
+        return replace(plain, templates=tuple(template.structure for template in found))
 
 
 def _build(
     crystals: Crystals,
     letters: Sequence[Mapping[str, Sequence[str]]] | None,
-    n_candidates: int,
+    settings: _Settings,
     refiner: Callable[..., Any] | str | None,
     lattice: str,
-    seed: int,
     n_jobs: int,
     progress: bool,
-    time_limit: float,
 ) -> list[BuildResult]:
     if refiner is not None:
         raise NotAvailable(f"refiner={refiner!r}: this version has no refiner; use refiner=None")
     if lattice != "keep":
         raise NotAvailable(f"lattice={lattice!r}: this version keeps every lattice as it is; use lattice='keep'")
-    if n_candidates < 1 or time_limit <= 0 or n_jobs == 0:
+    if settings.n_candidates < 1 or settings.time_limit <= 0 or n_jobs == 0:
         raise PlacementError(
-            f"n_candidates={n_candidates}, time_limit={time_limit}, n_jobs={n_jobs}: at least one candidate, "
-            "a positive time and one process, please"
+            f"n_candidates={settings.n_candidates}, time_limit={settings.time_limit}, n_jobs={n_jobs}: at least one "
+            "candidate, a positive time and one process, please"
         )
     tasks = []
     for i, (number, row, cell) in enumerate(
@@ -116,7 +186,7 @@ def _build(
     ):
         counts = {elements.SYMBOLS[z]: count for z, count in enumerate(row) if count}
         given = None if letters is None else letters[i]
-        tasks.append(Task(number, counts, tuple(cell), given, n_candidates, (seed, i), time_limit))
+        tasks.append(settings.task(i, number, counts, tuple(cell), given))
     results = []
     for i, (structures, error, wyckoff) in enumerate(_run(tasks, n_jobs, progress)):
         best = structures[0] if structures else None

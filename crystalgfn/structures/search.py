@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import time
-import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.assignment import Assignment, check_assignment, sample_assignments
+from crystalgfn.structures.checks import SHORTEST, SYMPREC, contacts_of, group_fault
 from crystalgfn.structures.contacts import Contacts
-from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix
+from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.wyckoff_model import WyckoffModel
 from crystalgfn.tables import elements, groups
 from crystalgfn.tables.packing import packing
 from crystalgfn.tables.realisable import realisable
 
-SYMPREC = 0.01
-"""Å; spglib must find the group of a crystal at this tolerance."""
 LOOSE_SYMPREC = 0.1
 """Å; placements that keep their group at this tolerance too, so that they read back as asked, come first."""
-SHORTEST = 0.5
-"""Å; no two atoms may be closer, periodic images included."""
 ROUNDS, ASSIGNMENTS, DRAWS = 4, 6, 32
 """Rounds at most; in each so many assignments, with so many random parameters for each."""
 SPREAD_ASSIGNMENTS, SPREAD_DRAWS, STEPS = 3, 4, 25
@@ -34,6 +29,12 @@ CHECKS = 3
 """Placements of one assignment and stage checked by spglib in a round, besides those that are kept."""
 GOOD_RATIO = 0.75
 """Distance over the sum of radii above which no further round is made."""
+LOOKED_AT = 128
+"""Assignments that learned letters are chosen from; enough for the rounds, and a quarter of the time of all."""
+CHANCE = 0.1
+"""Distance over the sum of radii that makes up for letters which are e times less probable."""
+ENOUGH_ROOM = 0.9
+"""Distance over the sum of radii above which more room says nothing against more probable letters."""
 DISTINCT = 0.1
 """Å; candidates differ by more than this in some mean neighbour distance."""
 
@@ -43,6 +44,8 @@ class Task:
     """What is asked of one crystal.
 
     ``counts`` are atoms per primitive cell by element symbol; ``letters``, where given, the orbits of each element.
+    ``templates`` are candidates that passed the checks already and come first; ``learned``: letters are chosen by the
+    model of real crystals instead of at random.
     """
 
     space_group: int
@@ -52,6 +55,8 @@ class Task:
     n_candidates: int
     seed: tuple[int, int]
     time_limit: float
+    templates: tuple[OrbitStructure, ...] = ()
+    learned: bool = False
 
     @property
     def name(self) -> str:
@@ -83,7 +88,8 @@ class Task:
 class Trial:
     """One placement with its smallest distance over the sum of radii, and its smallest distance in Å.
 
-    ``stage`` is 0 for random parameters, 1 after they were pushed apart, 2 half way.
+    ``stage`` is 0 for random parameters, 1 after they were pushed apart, 2 half way. ``chance`` is the probability of
+    the letters, None where they are given or drawn at random.
     """
 
     ratio: float
@@ -92,19 +98,14 @@ class Trial:
     parameters: np.ndarray
     assignment: Assignment
     stage: int
+    chance: float | None = None
 
-
-def symmetry(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> Any | None:
-    """spglib's dataset of (lattice rows, fractional coordinates, numbers), None where it gives up."""
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
-    import spglib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces its coming error handling at each call
-        try:
-            return spglib.get_symmetry_dataset(cell, symprec=symprec)
-        except spglib.SpglibError:  # what later versions do instead of None
-            return None
+    @property
+    def merit(self) -> float:
+        """What trials are ordered by: the room between atoms, with learned letters their probability too."""
+        if self.chance is None:
+            return self.ratio
+        return min(self.ratio, ENOUGH_ROOM) + CHANCE * float(np.log(self.chance + 1e-9))
 
 
 class Search:
@@ -116,6 +117,7 @@ class Search:
         self.rng = np.random.default_rng(task.seed)
         self.stop = time.monotonic() + task.time_limit
         self.refusals: Counter[str] = Counter()
+        self.ranked: list[tuple[Assignment, float]] | None = None
 
     def run(self) -> list[OrbitStructure]:
         """At most ``n_candidates`` structures that pass every check, best first.
@@ -123,15 +125,20 @@ class Search:
         Raises:
             PlacementError: none does; says why.
         """
-        wanted = self.task.n_candidates
+        given = list(self.task.templates[: self.task.n_candidates])
+        wanted = self.task.n_candidates - len(given)
+        if not wanted:
+            return given
         kept: dict[float, list[Trial]] = {LOOSE_SYMPREC: [], SYMPREC: []}
         for number in range(ROUNDS):
-            trials = self._trials(DRAWS if number == 0 or any(kept.values()) else 4 * DRAWS)
+            trials = self._trials(number, DRAWS if number == 0 or any(kept.values()) else 4 * DRAWS)
             for trial in self._in_turn(trials):
-                late = time.monotonic() > self.stop and any(kept.values())
-                if late or self._enough(kept, trial):
+                late = time.monotonic() > self.stop and (given or any(kept.values()))
+                if late or self._enough(kept, trial, wanted):
                     break
                 if any(self._same(trial, other) for other in kept[LOOSE_SYMPREC] + kept[SYMPREC]):
+                    continue
+                if any(self._is(trial, template) for template in given):
                     continue
                 kept_at = self._check(trial)
                 if kept_at is not None:
@@ -140,14 +147,14 @@ class Search:
             good = [t for t in kept[LOOSE_SYMPREC] if t.ratio >= GOOD_RATIO]
             if len(good) >= wanted or rigid or not trials or time.monotonic() > self.stop:
                 break
-        best = [t for symprec in kept for t in sorted(kept[symprec], key=lambda t: -t.ratio)]
-        if not best:
+        best = [t for symprec in kept for t in sorted(kept[symprec], key=lambda t: -t.merit)]
+        if not best and not given:
             raise PlacementError(self._reason())
-        return [self._orbits(trial) for trial in best[:wanted]]
+        return given + [self._orbits(trial) for trial in best[:wanted]]
 
     def _in_turn(self, trials: list[Trial]) -> list[Trial]:
         """Those to check, best first: a few of each assignment and stage, as one that fails seldom fails alone."""
-        apart = [trial for trial in sorted(trials, key=lambda t: -t.ratio) if trial.shortest >= SHORTEST]
+        apart = [trial for trial in sorted(trials, key=lambda t: -t.merit) if trial.shortest >= SHORTEST]
         self.refusals[f"atoms are closer than {SHORTEST} Å"] += len(trials) - len(apart)
         taken: Counter[tuple[int, int]] = Counter()
         chosen = []
@@ -158,33 +165,47 @@ class Search:
                 chosen.append(trial)
         return chosen
 
-    def _enough(self, kept: dict[float, list[Trial]], trial: Trial) -> bool:
+    def _enough(self, kept: dict[float, list[Trial]], trial: Trial, wanted: int) -> bool:
         """Whether a further trial cannot better what is kept."""
-        ratios = sorted((t.ratio for t in kept[LOOSE_SYMPREC]), reverse=True)
-        return len(ratios) >= self.task.n_candidates and ratios[self.task.n_candidates - 1] >= trial.ratio
+        merits = sorted((t.merit for t in kept[LOOSE_SYMPREC]), reverse=True)
+        return len(merits) >= wanted and merits[wanted - 1] >= trial.merit
 
-    def _trials(self, draws: int) -> list[Trial]:
+    def _choices(self, number: int) -> list[tuple[Assignment, float | None]]:
+        """Assignments of a round with their probabilities: the given one, the next of the learned ones, random ones."""
+        task = self.task
+        if self.given:
+            return [(self.given, None)]
+        if task.learned:
+            if self.ranked is None:
+                model = WyckoffModel.shipped()
+                cell = np.array(task.lattice)
+                self.ranked = model.rank(task.space_group, task.counts, cell, ROUNDS * ASSIGNMENTS, LOOKED_AT)
+            if self.ranked:
+                start = number * ASSIGNMENTS % len(self.ranked)
+                return list(self.ranked[start : start + ASSIGNMENTS])
+        found = sample_assignments(task.space_group, task.counts, ASSIGNMENTS, self.rng)
+        return [(assignment, None) for assignment in found]
+
+    def _trials(self, number: int, draws: int) -> list[Trial]:
         """One round of placements with so many draws an assignment, not yet checked."""
         task = self.task
-        assignments = [self.given] if self.given else sample_assignments(
-            task.space_group, task.counts, ASSIGNMENTS, self.rng
-        )  # fmt: skip
         drawn = []
-        for assignment in assignments:
+        for assignment, chance in self._choices(number):
             letters = [letter for element in assignment.values() for letter in element]
             species = [elements.NUMBER[symbol] for symbol, element in assignment.items() for _ in element]
             contacts = Contacts(task.space_group, task.lattice, letters, species)
             parameters = self.rng.random((draws if contacts.free else 1, len(letters), 3))
             ratios, shortest = contacts.nearest(parameters)
-            drawn.append((float(ratios.max()), contacts, parameters, ratios, shortest, assignment))
+            best = int(ratios.argmax())
+            first = Trial(float(ratios[best]), float(shortest[best]), contacts, parameters[best], assignment, 0, chance)
+            drawn.append((first, parameters, ratios, shortest))
             if time.monotonic() > self.stop:
                 break
         if not drawn:
             self.refusals["no assignment of Wyckoff positions was found that gives exactly this group"] += 1
         trials = []
-        for rank, (_, contacts, parameters, ratios, shortest, assignment) in enumerate(
-            sorted(drawn, key=lambda d: -d[0])
-        ):
+        for rank, (first, parameters, ratios, shortest) in enumerate(sorted(drawn, key=lambda d: -d[0].merit)):
+            contacts = first.contacts
             top = np.argsort(-ratios, kind="stable")[:SPREAD_DRAWS]
             sets = [(parameters[top], ratios[top], shortest[top])]
             if contacts.free and rank < SPREAD_ASSIGNMENTS and time.monotonic() < self.stop:
@@ -194,7 +215,8 @@ class Search:
                     sets.append((moved, *contacts.nearest(moved)))
             for stage, group in enumerate(sets):
                 trials += [
-                    Trial(float(r), float(d), contacts, p, assignment, stage) for p, r, d in zip(*group, strict=True)
+                    replace(first, ratio=float(r), shortest=float(d), parameters=p, stage=stage)
+                    for p, r, d in zip(*group, strict=True)
                 ]
         return trials
 
@@ -208,19 +230,12 @@ class Search:
 
     def _check(self, trial: Trial) -> float | None:
         """The tolerance at which the placement keeps its group, the loose one if it can; None where it fails."""
-        points, species = self._orbits(trial).sites()
-        cell = (cell_matrix(self.task.lattice), points, species)
+        structure = self._orbits(trial)
         for symprec, answer in ((SYMPREC, None), (LOOSE_SYMPREC, SYMPREC)):
-            found = symmetry(cell, symprec)
-            if found is None or found.number != self.task.space_group:
+            wrong = group_fault(structure, symprec)
+            if wrong is not None:
                 if answer is None:
-                    what = f"group {found.number}" if found is not None else "no group"
-                    self.refusals[f"spglib (symprec {SYMPREC}) finds {what}"] += 1
-                return answer
-            atoms = len(np.unique(found.mapping_to_primitive))
-            if atoms != sum(self.task.counts.values()):
-                if answer is None:
-                    self.refusals[f"spglib (symprec {SYMPREC}) finds a primitive cell of {atoms} atoms"] += 1
+                    self.refusals[wrong] += 1
                 return answer
         return LOOSE_SYMPREC
 
@@ -228,6 +243,11 @@ class Search:
         if self.task.n_candidates == 1:
             return False
         gaps = one.contacts.fingerprint(one.parameters) - other.contacts.fingerprint(other.parameters)
+        return bool(np.abs(gaps).max() < DISTINCT)
+
+    def _is(self, trial: Trial, template: OrbitStructure) -> bool:
+        contacts, parameters = contacts_of(template)
+        gaps = trial.contacts.fingerprint(trial.parameters) - contacts.fingerprint(parameters[0])
         return bool(np.abs(gaps).max() < DISTINCT)
 
     def _reason(self) -> str:

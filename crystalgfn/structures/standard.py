@@ -1,0 +1,53 @@
+"""Real crystals as orbits, in the package's setting and the fundamental domain of lattices."""
+
+from __future__ import annotations
+
+from math import gcd
+
+import numpy as np
+
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures import normaliser
+from crystalgfn.structures.cells import standardise
+from crystalgfn.structures.checks import SHORTEST, contacts_of, shortest_distance
+from crystalgfn.structures.identify import orbits_of
+from crystalgfn.structures.orbits import OrbitStructure
+from crystalgfn.structures.sources import Atoms
+from crystalgfn.tables import elements
+
+NEIGHBOURS = 6
+"""Distances of a fingerprint for each pair of elements."""
+
+
+def fingerprint(structure: OrbitStructure) -> np.ndarray:
+    """Mean distances in Å [S, S, 6] from the atoms of each element to the nearest of each, elements by number.
+
+    Equal for structures that differ by an isometry.
+    """
+    contacts, parameters = contacts_of(structure)
+    return contacts.fingerprint(parameters[0], NEIGHBOURS)
+
+
+def formula_of(structure: OrbitStructure) -> str:
+    """Reduced, elements in alphabetical order, every count written."""
+    counts = {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()}
+    divisor = gcd(*counts.values())
+    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+
+
+def orbit_structure(atoms: Atoms, symprec: float = 0.1) -> OrbitStructure:
+    """A crystal as orbits, in the package's setting and the fundamental domain of lattices.
+
+    Raises:
+        PlacementError: spglib finds no group, atoms too close.
+    """
+    cell = standardise(atoms.lattice, atoms.points, atoms.numbers, symprec)
+    if cell is None:
+        raise PlacementError(f"spglib finds no space group at symprec {symprec}")
+    structure = normaliser.canonical(orbits_of(cell), cell.canonical)
+    if structure is None:
+        raise PlacementError(f"no setting of group {cell.space_group} leads to its canonical lattice")
+    shortest = shortest_distance(structure)
+    if shortest < SHORTEST:
+        raise PlacementError(f"two atoms are {shortest:.2f} Å apart; at least {SHORTEST} Å are asked for")
+    return structure

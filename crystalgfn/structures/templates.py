@@ -1,0 +1,221 @@
+"""Real crystals whose positions others may take: same group, same counts, elements and cells as near as can be."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from crystalgfn.structures import normaliser
+from crystalgfn.structures.checks import fault
+from crystalgfn.structures.enumeration import representative
+from crystalgfn.structures.families import SAME_SHAPE, Choice, Family, family, told_apart
+from crystalgfn.structures.orbits import OrbitStructure, cell_matrix
+from crystalgfn.structures.prototypes import Key, Prototypes
+from crystalgfn.structures.ranking import Ranking, shape_vector
+from crystalgfn.structures.standard import fingerprint
+from crystalgfn.tables import elements, groups
+
+DISTINCT = 0.03
+"""Largest difference of fingerprints of two candidates of which one is left out."""
+SETTINGS_OF = 100
+"""Of the templates, so many of the best are compared with the cell in every setting."""
+NEAR = 0.1
+"""Settings whose cells are so much farther than the nearest make candidates of their own."""
+FARTHEST = 0.5
+"""Difference of shapes above which a template's setting is not tried."""
+
+
+@dataclass(frozen=True)
+class Template:
+    """A crystal's atoms on the positions of a real one.
+
+    Attributes:
+        structure: the crystal's elements in the crystal's cell, or in the template's own, scaled, where none is known.
+        probability: of this structure among those that the templates offer: of all templates that have it, or, for
+            those that only offer other coordinates for it, of the one.
+        row: of the template in the index.
+    """
+
+    structure: OrbitStructure
+    probability: float
+    row: int
+
+
+class Templates:
+    """Ranks the crystals of an index as templates for others."""
+
+    def __init__(self, index: Prototypes, ranking: Ranking | None = None) -> None:
+        """Templates of an index; ``ranking`` None: the weights that come with the package."""
+        self.index = index
+        self.ranking = Ranking.shipped() if ranking is None else ranking
+        self._families: dict[tuple[int, tuple[int, ...]], Family | None] = {}
+
+    def family(self, space_group: int, counts: tuple[int, ...]) -> Family | None:
+        """The crystals with this group and these ascending counts (kept)."""
+        key = (space_group, counts)
+        if key not in self._families:
+            self._families[key] = family(self.index, *key)
+        return self._families[key]
+
+    def find(
+        self,
+        space_group: int,
+        counts: Mapping[str, int],
+        lattice: np.ndarray | None = None,
+        n: int = 1,
+        without: Collection[Key] = (),
+        letters: Mapping[str, Sequence[str]] | None = None,
+    ) -> list[Template]:
+        """At most ``n`` different structures, the most probable first; none where no real crystal has these counts.
+
+        Where there are fewer than ``n``, further templates of the same structures follow. Each has exactly the group at
+        symprec 0.01 and no atoms closer than 0.5 Å.
+
+        Args:
+            space_group: 1-230.
+            counts: element symbol -> atoms per primitive cell.
+            lattice: the conventional cell [6] to use; None: that of each template, with the volume scaled.
+            n: how many, at most.
+            without: pairs (reduced formula, group) that no template may have.
+            letters: element symbol -> letters of its orbits, where they are known; equivalent choices count as these.
+        """
+        pairs = sorted((count, elements.NUMBER[symbol]) for symbol, count in counts.items() if count)
+        target = np.array([z for _, z in pairs])
+        members = self.family(space_group, tuple(count for count, _ in pairs))
+        if members is None:
+            return []
+        cell = None if lattice is None else np.asarray(lattice, dtype=np.float64)
+        scores = self.scores(members, target, space_group, cell)
+        if without:
+            taken = [bool(key & set(without)) for key in self._keys(members)]
+            scores[np.array(taken)] = -np.inf
+        if not np.isfinite(scores).any():
+            return []
+        asked = None if letters is None else _choice_of(space_group, letters)
+        found: list[Template] = []
+        prints: list[tuple[np.ndarray, np.ndarray]] = []
+
+        def take(templates: list[Template]) -> bool:
+            """Keep those that are asked for and not there yet; whether there were any."""
+            for template in templates:
+                if asked is not None and _choice_of(space_group, template.structure.wyckoff()) != asked:
+                    continue
+                mark = _normalised(template.structure), shape_vector(np.array(template.structure.lattice))
+                if not any(_near(mark, other) for other in prints):
+                    prints.append(mark)
+                    found.append(template)
+            return bool(templates)
+
+        others: list[Choice] = []
+        for choices in told_apart(members, scores):
+            if len(found) >= n:
+                break
+            probability = sum(choice.weight for choice in choices)
+            used = next(
+                (i for i, c in enumerate(choices[:3]) if take(self._placed(members, c, target, cell, probability))), 2
+            )
+            others += choices[used + 1 :]
+        found.sort(key=lambda t: -t.probability)
+        for choice in sorted(others, key=lambda c: -c.weight)[: 2 * n]:  # the same structures with other coordinates
+            if len(found) >= n:
+                break
+            take(self._placed(members, choice, target, cell, choice.weight))
+        return found[:n]
+
+    def scores(self, members: Family, target: np.ndarray, space_group: int, lattice: np.ndarray | None) -> np.ndarray:
+        """Scores [R, P] of the templates of a family with each exchange of elements with equal counts.
+
+        Args:
+            members: the family.
+            target: atomic numbers [S] by ascending count.
+            space_group: 1-230.
+            lattice: the cell [6], or None.
+        """
+        shares = np.array(members.counts) / sum(members.counts)
+        moved = members.species[:, members.permutations]
+        distances = self.ranking.distance[moved - 1, target - 1]
+        scores = self.ranking.elements(distances, shares, lattice is not None)
+        if lattice is None:
+            return scores
+        gaps = np.linalg.norm(members.shapes - shape_vector(lattice), axis=-1)
+        if len(normaliser.changed_lattices(space_group, lattice)) > 1:
+            best = np.argsort(-scores.max(axis=1), kind="stable")[:SETTINGS_OF]
+            for i in best[gaps[best] > 0.02].tolist():
+                gaps[i] = _setting_gaps(space_group, members.lattices[i], lattice).min()
+        surplus = np.log(_volume_per_atom(space_group, lattice, members.counts))
+        surplus -= np.log(self.index.volumes[target - 1] @ shares)
+        return scores + self.ranking.cells(gaps, members.surplus - surplus)[:, None]
+
+    def _placed(
+        self, members: Family, choice: Choice, target: np.ndarray, lattice: np.ndarray | None, probability: float
+    ) -> list[Template]:
+        """A template with the target's elements in each setting that suits the cell, where that passes the checks."""
+        row = int(members.rows[choice.at])
+        old = members.species[choice.at][members.permutations[choice.permutation]]
+        change = dict(zip(old.tolist(), target.tolist(), strict=True))
+        source = self.index[row]
+        mapped = replace(source, orbits=tuple(replace(orbit, species=change[orbit.species]) for orbit in source.orbits))
+        if lattice is None:
+            expected = self.index.volumes[target - 1] @ np.array(members.counts) / sum(members.counts)
+            factor = (expected * np.exp(members.surplus[choice.at]) / self.index.volume_per_atom[row]) ** (1 / 3)
+            cell = np.array(source.lattice) * ([factor] * 3 + [1.0] * 3)
+            placed = [(replace(mapped, lattice=tuple(cell.tolist())), 1.0)]
+        else:
+            placed = self._settings(mapped, lattice, members.space_group)
+        return [Template(s, probability * share, row) for s, share in placed if fault(s) is None]
+
+    def _settings(
+        self, structure: OrbitStructure, lattice: np.ndarray, space_group: int
+    ) -> list[tuple[OrbitStructure, float]]:
+        """The structure in the cell, described in each setting whose own cell is near it, and the share of each."""
+        gaps = _setting_gaps(space_group, np.array(structure.lattice), lattice)
+        limit = min(gaps.min() + NEAR, max(FARTHEST, gaps.min()))
+        moved = np.round(normaliser.changed_lattices(space_group, np.array(structure.lattice)), 4)
+        chosen: dict[bytes, int] = {}
+        for i in np.argsort(gaps, kind="stable")[:24].tolist():
+            if gaps[i] <= limit:
+                chosen.setdefault(moved[i].tobytes(), i)
+        indices = list(chosen.values())[:4]
+        weights = np.exp(self.ranking.cells(gaps[indices], np.zeros(len(indices))))
+        return [
+            (normaliser.apply(normaliser.setting(space_group, i), structure, lattice), float(w))
+            for i, w in zip(indices, weights / weights.sum(), strict=True)
+        ]
+
+    def _keys(self, members: Family) -> list[frozenset[Key]]:
+        return [self._all_keys[i] for i in members.rows.tolist()]
+
+    @cached_property
+    def _all_keys(self) -> list[frozenset[Key]]:
+        return self.index.keys()
+
+
+def _choice_of(space_group: int, letters: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
+    """The representative of equivalent choices of letters."""
+    symbols = sorted(letters)
+    return dict(zip(symbols, representative(space_group, [letters[symbol] for symbol in symbols]), strict=True))
+
+
+def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How far the shape of a cell is from the target in every setting, [n]."""
+    moved = normaliser.changed_lattices(space_group, lattice)
+    return np.linalg.norm(shape_vector(moved) - shape_vector(target), axis=-1)
+
+
+def _volume_per_atom(space_group: int, lattice: np.ndarray, counts: tuple[int, ...]) -> float:
+    return abs(np.linalg.det(cell_matrix(lattice.tolist()))) / int(groups.CENTRING[space_group - 1]) / sum(counts)
+
+
+def _normalised(structure: OrbitStructure) -> np.ndarray:
+    counts = tuple(structure.composition.values())
+    return fingerprint(structure) / _volume_per_atom(structure.space_group, np.array(structure.lattice), counts) ** (
+        1 / 3
+    )
+
+
+def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
+    """Whether two structures (fingerprint, shape of the cell) are one, whatever their letters."""
+    return bool(np.abs(one[0] - other[0]).max() < DISTINCT and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)

@@ -1,0 +1,132 @@
+"""Crystal structure prediction: what is given, what counts as found, what is written down."""
+
+import json
+
+import numpy as np
+import pytest
+from pymatgen.core import Lattice, Structure
+
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation import csp, csp_report
+from crystalgfn.evaluation.matching import match, valid_composition, valid_structure
+from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.ranking import Ranking
+from crystalgfn.structures.sources import atoms_of
+from crystalgfn.structures.templates import Templates
+
+SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+RUTILE = Structure.from_spacegroup(136, Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]])
+
+
+@pytest.fixture
+def crystals():
+    return [
+        csp.question(atoms_of(name, s, 225 if s is SALT else 0)) for name, s in (("salt", SALT), ("rutile", RUTILE))
+    ]
+
+
+def test_a_structure_matches_itself_and_not_another():
+    primitive = RUTILE.get_primitive_structure()
+    primitive.translate_sites(range(len(primitive)), [0.1, 0.2, 0.3])
+    assert match(primitive, RUTILE).rms == pytest.approx(0, abs=1e-6)
+    assert match(SALT, RUTILE).rms is None
+    moved = Structure.from_spacegroup(136, RUTILE.lattice, ["Ti", "O"], [[0] * 3, [0.315, 0.315, 0]])
+    assert 0 < match(moved, RUTILE).rms < 0.05
+
+
+def test_the_filtered_protocol():
+    assert valid_composition(SALT) and valid_composition(RUTILE)
+    assert valid_composition(Structure(Lattice.cubic(3), ["Fe", "Al"], [[0] * 3, [0.5] * 3]))  # all metals
+    assert not valid_composition(Structure(Lattice.cubic(5), ["Na"] * 2 + ["Cl"], np.eye(3) / 2))
+    assert valid_structure(SALT)
+    assert not valid_structure(Structure(Lattice.cubic(4), ["Na", "Cl"], [[0] * 3, [0.05] * 3]))
+
+
+def test_what_is_given(crystals):
+    lattice, letters = crystals[1].orbits.lattice, crystals[1].orbits.wyckoff()
+    one, two, three = (csp.given(task, crystals[1]) for task in csp.TASKS)
+    assert one.letters == letters and two.letters is None and three.letters is None
+    assert one.lattice == pytest.approx(lattice) and two.lattice == pytest.approx(lattice) and three.lattice is None
+    assert three.space_group == 136 and three.counts == {"O": 4, "Ti": 2}
+    assert crystals[0].keys == {("Cl1Na1", 225)}
+    with pytest.raises(ValueError, match="there is no task 'T9'; there are T1, T2, T3"):
+        csp.given("T9", crystals[0])
+
+
+def test_records_and_rates(crystals, tmp_path):
+    """A method that knows the truth as its second answer for one crystal, and nothing for the other."""
+
+    def method(what, k, seed):
+        return [SALT, RUTILE][:k] if "Ti" in what.counts else []
+
+    calls = []
+
+    def counted(what, k, seed):
+        calls.append(what)
+        return method(what, k, seed)
+
+    out = tmp_path / "records.jsonl"
+    records = csp.run(crystals, {"oracle": counted}, ("T2",), k=5, out=out)
+    assert [r["formula"] for r in records] == ["Cl1Na1", "O4Ti2"] or [r["formula"] for r in records] == [
+        "Cl1Na1",
+        "O2Ti1",
+    ]
+    assert (csp_report.rate(records, 1), csp_report.rate(records, 2), csp_report.rate(records, 2, True)) == (
+        0.0,
+        0.5,
+        0.5,
+    )
+    assert csp_report.rmse(records, 2) == pytest.approx(0, abs=1e-6) and np.isnan(csp_report.rmse(records, 1))
+    assert (records[1]["free"], records[0]["free"], records[0]["system"]) == (1, 0, "cubic")
+    assert len(out.read_text().splitlines()) == len(calls) == 2
+
+    # begun again, with a line that was cut off: only that one is done again
+    lines = out.read_text().splitlines(keepends=True)
+    out.write_text(lines[0] + lines[1][:20])
+    again = csp.run(crystals, {"oracle": counted}, ("T2",), k=5, out=out)
+    assert len(calls) == 3 and [r["rms"] for r in again] == [r["rms"] for r in records]
+    assert [json.loads(line)["where"] for line in out.read_text().splitlines()] == ["salt", "rutile"]
+
+    report = csp_report.tables(records, baseline="oracle")
+    assert "| T2 | oracle | 2 | 0 | 50 |" in report and "without one of the oracle" in report
+
+
+def test_a_file_of_something_else(crystals, tmp_path):
+    (tmp_path / "records.jsonl").write_text("hello\nworld\n")
+    with pytest.raises(DataError, match="line 1, is no record of this benchmark"):
+        csp.run(crystals, {}, out=tmp_path / "records.jsonl")
+
+
+def test_templates_and_random_placement_as_methods(crystals):
+    index = Prototypes.of([c.orbits for c in crystals])
+    templates = Templates(index, Ranking.unfitted())
+    knowing, fair = csp.template_method(templates, leave_out=False), csp.template_method(templates)
+    for task in csp.TASKS:
+        assert csp.answer(crystals[1], task, "knowing", knowing, 2, 0)["rms"][0] == pytest.approx(0, abs=1e-4)
+        assert csp.answer(crystals[1], task, "fair", fair, 2, 0)["rms"] == []
+        record = csp.answer(crystals[0], task, "pyxtal", csp.build_method(), 1, 0)
+        assert record["rms"] == [pytest.approx(0, abs=1e-6)]  # rock salt has nothing to choose
+        assert record["seconds"] > 0 and record["error"] is None
+
+
+def test_random_cells_are_of_the_group():
+    import torch
+
+    from crystalgfn.domain.lattice import in_domain
+
+    rng = np.random.default_rng(0)
+    for number in (1, 5, 14, 19, 62, 88, 148, 166, 191, 225):
+        cells = torch.tensor(np.array([csp.random_cell(number, {"Sr": 2, "O": 4}, rng) for _ in range(5)]))
+        assert in_domain(torch.full((5,), number), cells).all()
+
+
+def test_questions_are_those_that_pandas_draws(shared_data):
+    import pandas as pd
+
+    source = shared_data / "mp20" / "val.parquet"
+    drawn = csp.questions(source, 5, seed=0)
+    wanted = pd.read_parquet(source).sample(5, random_state=0)
+    assert [q.where for q in drawn] == [f"row {i}" for i in wanted.index]
+    assert [q.truth.composition.reduced_formula for q in drawn] == [
+        Structure(Lattice.cubic(9), z, np.random.rand(len(z), 3)).composition.reduced_formula for z in wanted.Z
+    ]
