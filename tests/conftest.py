@@ -4,6 +4,7 @@
 """
 
 import functools
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,12 @@ class Anything(metaclass=_AnythingMeta):
 
 
 def pytest_sessionstart() -> None:
-    """Let typeguard pass over names under ``if TYPE_CHECKING``; it checks the other arguments as before."""
+    """Make Ctrl-C what it is on a terminal, and let typeguard pass over names under ``if TYPE_CHECKING``.
+
+    A shell's background jobs ignore Ctrl-C. Arguments with other names are checked as before.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     resolve = typeguard.get_type_hints  # torchtyping's, from here on
 
     @functools.wraps(resolve)

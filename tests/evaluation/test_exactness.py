@@ -43,12 +43,12 @@ def test_a_sampler_is_exact_for_its_own_density():
 
 
 def test_a_short_training_comes_near_and_says_how_near():
-    found = exactness.small_space(3, n=20_000, policy=SMALL)
+    found = exactness.small_space(6, n=20_000, policy=SMALL)
     assert 40 <= found.pairs <= 59  # few draws may miss the rarest
     assert found.trained > 0
     assert found.trained % 512 == 0
-    assert 3 <= found.seconds < 60
-    assert 0.1 < found.ess <= 1
+    assert 6 <= found.seconds < 60
+    assert 0 < found.ess <= 1
     before, target, _ = marginals(Sampler.untrained(cg.CrystalSpace(**exactness.SPACE)), SoftVolume(), 20_000)
     assert found.variation < variation(before, target)
     assert found.log_z == pytest.approx(2.65, abs=0.15)

@@ -31,7 +31,7 @@ def test_it_says_what_it_is(proxy: EnsembleProxy) -> None:
     off = metrics["off_equilibrium"]["all"]
     assert off["mae"] <= 0.15 and off["spearman"] >= 0.9 and off["crystals"] > 500
     assert metrics["rows_train"] > 20_000 and metrics["rows_left_out_as_in_val"] > 0
-    assert (FOLDER / WEIGHTS).stat().st_size < 9e6
+    assert (FOLDER / WEIGHTS).stat().st_size < 10e6
     card = (FOLDER / "README.md").read_text()
     assert f"{metrics['val_mae']:.3f}" in card and str(metrics["rows_train"]) in card.replace(",", "")
 
