@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from crystalgfn.domain.crystals import Crystals
+from crystalgfn.domain.volume import relative_volume
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import exclude, read
 from crystalgfn.tables import elements
@@ -37,12 +38,6 @@ def fit_volumes(crystals: Crystals) -> np.ndarray:
         loss.backward()
         optimiser.step()
     return _complete(log_volumes.detach().exp().numpy(), (crystals.composition > 0).any(0).numpy())
-
-
-def relative_volume(crystals: Crystals, volumes: np.ndarray) -> np.ndarray:
-    """Volume of each cell over the sum of its elements' volumes, [B]."""
-    taken = crystals.composition.double() @ torch.from_numpy(volumes) / crystals.n_atoms
-    return (crystals.volume_per_atom.double() / taken).numpy()
 
 
 def _complete(volumes: np.ndarray, known: np.ndarray) -> np.ndarray:

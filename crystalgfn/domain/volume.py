@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from crystalgfn.domain.space import CrystalSpace
 
 
-def relative_volume(crystals: Crystals) -> Floats:
-    """Volume of each cell over what its atoms take up in known crystals (`elements.VOLUME`), [B]."""
-    volumes = torch.tensor(elements.VOLUME).to(crystals.lattice)
+def relative_volume(crystals: Crystals, volumes: np.ndarray = elements.VOLUME) -> Floats:
+    """Volume of each cell over what its atoms take up in known crystals, or by other volumes of elements [118], [B]."""
+    volumes = torch.tensor(volumes).to(crystals.lattice)
     return crystals.volume_per_atom * crystals.n_atoms / (crystals.composition.to(volumes.dtype) @ volumes)
 
 

@@ -14,15 +14,13 @@ import numpy as np
 from crystalgfn.errors import DataError
 from crystalgfn.files import save_arrays
 from crystalgfn.structures.cells import Cell, standardise
-from crystalgfn.structures.contacts import Contacts
+from crystalgfn.structures.checks import SHORTEST, shortest_distance
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.recognise import orbits_of
 
 VERSION = 1
 LATTICE = [f"prim_{name}" for name in ("a", "b", "c", "alpha", "beta", "gamma")]
 COLUMNS = ["spacegroup", "Z", "frac", *LATTICE]
-CLOSEST = 0.5
-"""Å; crystals with a closer pair are refused."""
 
 Row = tuple[str, int | None, tuple[np.ndarray, np.ndarray, np.ndarray] | str]
 """What it is called in messages; the group that the file gives; lattice, points and numbers, or why there are none."""
@@ -150,11 +148,9 @@ def _orbits(
         return f"spglib finds no space group in it at symprec {symprec:g}"
     if len(cell.numbers) > max_atoms:
         return None
-    letters, species = [o.letter for o in structure.orbits], [o.species for o in structure.orbits]
-    contacts = Contacts(structure.space_group, structure.lattice, letters, species)
-    shortest = contacts.nearest(np.array([[o.parameters for o in structure.orbits]]))[1][0]
-    if shortest < CLOSEST:
-        return f"has atoms {shortest:.2f} Å apart, closer than {CLOSEST} Å"
+    shortest = shortest_distance(structure)
+    if shortest < SHORTEST:
+        return f"has atoms {shortest:.2f} Å apart, closer than {SHORTEST} Å"
     return cell, structure
 
 
