@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from crystalgfn.files import write_aside
+from crystalgfn.structures import fitting
 from crystalgfn.structures.families import SAME, SAME_SHAPE, Family
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import WEIGHTS, Ranking
@@ -215,18 +215,10 @@ def save(ranking: Ranking, path: Path) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Reads the crystals, fits, writes the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="real crystals: a Parquet or CSV file, a folder of CIFs, or an index (.npz)")
-    parser.add_argument("--exclude", help="crystals that share formula and group with this source are left out")
-    parser.add_argument("--cache", help="folder where the indices of sources are kept")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser = fitting.parser(__doc__, WEIGHTS, epochs=2)
     parser.add_argument("--crystals", type=int, default=6000)
-    parser.add_argument("--epochs", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    index = Prototypes.read(options.source, options.cache, progress=True)
-    if options.exclude:
-        index = index.without(key for keys in Prototypes.read(options.exclude, options.cache).keys() for key in keys)
+    index = fitting.read_index(options)
     pairs = compare(index, options.crystals, options.seed)
     print(f"{len(index)} crystals, {int(pairs.owner.max()) + 1} of them beside {len(pairs.owner)} templates")
     save(fit(pairs, options.epochs, seed=options.seed, report=True), options.out)

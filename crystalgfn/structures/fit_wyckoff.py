@@ -5,20 +5,18 @@
 
 from __future__ import annotations
 
-import argparse
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
+from crystalgfn.structures import fitting
 from crystalgfn.structures.enumeration import assignments, representative
 from crystalgfn.structures.orbits import OrbitStructure
-from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.wyckoff_features import OF_CELL, Room, Site, usable_letters
 from crystalgfn.structures.wyckoff_model import WEIGHTS, Batch, WyckoffModel, collate
 from crystalgfn.tables import groups
@@ -171,18 +169,10 @@ def _figures(model: WyckoffModel, parts: Sequence[Example], aside: np.ndarray) -
 
 def main(arguments: list[str] | None = None) -> None:
     """Reads the crystals, fits, writes the weights."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("source", help="real crystals: a Parquet or CSV file, a folder of CIFs, or an index (.npz)")
-    parser.add_argument("--exclude", help="crystals that share formula and group with this source are left out")
-    parser.add_argument("--cache", help="folder where the indices of sources are kept")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser = fitting.parser(__doc__, WEIGHTS, epochs=12)
     parser.add_argument("--crystals", type=int, help="fit to so many of them, drawn at random; all by default")
-    parser.add_argument("--epochs", type=int, default=12)
-    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
-    index = Prototypes.read(options.source, options.cache, progress=True)
-    if options.exclude:
-        index = index.without(key for keys in Prototypes.read(options.exclude, options.cache).keys() for key in keys)
+    index = fitting.read_index(options)
     if options.crystals is not None:
         index = index.select(np.random.default_rng(options.seed).permutation(len(index))[: options.crystals])
     parts = examples(index, options.seed, progress=True)

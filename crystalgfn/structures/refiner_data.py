@@ -17,6 +17,7 @@ from crystalgfn.structures.cells import Cell, standardise
 from crystalgfn.structures.checks import SHORTEST, shortest_distance
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.recognise import orbits_of
+from crystalgfn.structures.standard import formula_of
 
 VERSION = 1
 LATTICE = [f"prim_{name}" for name in ("a", "b", "c", "alpha", "beta", "gamma")]
@@ -77,19 +78,13 @@ def prepare(
 def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
     """(reduced formula, group) of every crystal of a source; the group is the file's where it gives one."""
     if Path(path).suffix == ".npz":
-        return frozenset((_formula(structure), structure.space_group) for structure in load(path)[0])
+        return frozenset((formula_of(structure), structure.space_group) for structure in load(path)[0])
     found = set()
     for _, group, content in read(path):
         if not isinstance(content, str):
             cell = standardise(*content, symprec) if group is None else Cell(group, *content)
             found |= set() if cell is None else {(cell.formula, cell.space_group)}
     return frozenset(found)
-
-
-def _formula(structure: OrbitStructure) -> str:
-    """As `Cell.formula`."""
-    numbers = np.repeat(list(structure.composition), list(structure.composition.values()))
-    return Cell(structure.space_group, np.zeros(6), np.zeros((0, 3)), numbers).formula
 
 
 def read(source: str | Path) -> Iterator[Row]:
