@@ -29,7 +29,7 @@ def run(config: DictConfig, command: str, check_device: Callable[[str], str]) ->
     Raises:
         OptionError: an unknown task, values that cannot be, or figures that are there already.
     """
-    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes}
+    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp}
     if config.task not in tasks:
         raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
     out = None if config.out is None else Path(config.out)
@@ -110,3 +110,45 @@ def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str,
     real = None if config.real is None else data.read(config.real).crystals
     result = modes.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
     return str(result), modes.figures(result)
+
+
+def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    """Crystals found again, by each method; what a folder holds already is not done again."""
+    from crystalgfn.evaluation import csp, csp_report
+    from crystalgfn.structures.prototypes import Prototypes
+    from crystalgfn.structures.refine import Refiner
+    from crystalgfn.structures.templates import Templates
+
+    chosen = config.csp
+    if chosen.data is None:
+        raise OptionError(
+            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
+        )
+    makers = {
+        "random": lambda: csp.build_method(),
+        "random+refiner": lambda: csp.refiner_method(refiner, steps=chosen.steps, learned=False),
+        "refiner": lambda: csp.refiner_method(refiner, steps=chosen.steps),
+        "templates": lambda: csp.template_method(templates),
+        "templates+refiner": lambda: csp.refiner_method(refiner, templates, steps=chosen.steps),
+    }
+    names = list(chosen.methods) if chosen.methods is not None else list(makers)
+    if chosen.methods is None and chosen.templates is None:
+        names = [name for name in names if "templates" not in name]
+    if unknown := [name for name in names if name not in makers]:
+        raise OptionError(f"csp.methods: there is no method {unknown[0]!r}; there are {', '.join(makers)}.")
+    if unknown := [task for task in chosen.tasks if task not in csp.TASKS]:
+        raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(csp.TASKS)}.")
+    if any("templates" in name for name in names) and chosen.templates is None:
+        raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
+    if chosen.k < 1 or chosen.steps < 1 or (chosen.n is not None and chosen.n < 1):
+        raise OptionError(f"csp.n={chosen.n}, csp.k={chosen.k}, csp.steps={chosen.steps}: give at least 1 for each.")
+    device = check_device("cpu" if config.devices is None else str(config.devices))
+    refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
+    asked = csp.questions(chosen.data, chosen.n, config.seed)
+    templates = None
+    if chosen.templates is not None:
+        templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
+    kept = None if config.out is None else Path(config.out) / "csp.jsonl"
+    methods = {name: makers[name]() for name in names}
+    answers = csp.run(asked, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.progress)
+    return csp_report.tables(answers), {"crystals": len(asked), "rates": csp_report.figures(answers)}

@@ -21,9 +21,13 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import HEXAGONAL, KIND, KINDS, MONOCLINIC, TETRAGONAL, TRICLINIC, canonical_lattice
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.matching import match
+from crystalgfn.structures.candidates import candidates
+from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.structures.placement import build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.prototypes import Key
+from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.search import Task
 from crystalgfn.structures.sources import Atoms, read_atoms
 from crystalgfn.structures.standard import formula_of, orbit_structure
 from crystalgfn.structures.templates import Templates
@@ -129,6 +133,7 @@ def build_method(**options: Any) -> Method:
     given, templates come in their own.
     """
     templates = templates_of(options.get("templates"))
+    options = {"refiner": None, **options}
     placing = {**options, "templates": None}
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
@@ -138,6 +143,43 @@ def build_method(**options: Any) -> Method:
         rng = np.random.default_rng(seed)
         cells = [random_cell(what.space_group, what.counts, rng) for _ in range(k - len(found))]
         return found + [one for i, cell in enumerate(cells) for one in _built(what, cell, 1, seed + i, placing)]
+
+    return method
+
+
+def refiner_method(
+    refiner: Refiner,
+    templates: Templates | None = None,
+    leave_out: bool = True,
+    draws: int | None = None,
+    steps: int = 20,
+    learned: bool = True,
+) -> Method:
+    """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
+
+    Args:
+        refiner: makes the free coordinates.
+        templates: real crystals that are tried too, or None.
+        leave_out: those of the crystal's own formula and group are not used.
+        draws: of the refiner for a crystal; None: a quarter more than structures asked for, at least 8.
+        steps: of the refiner's sampler.
+        learned: letters that real crystals make probable; False: random ones.
+    """
+
+    def method(what: Given, k: int, seed: int) -> list[Structure]:
+        n = max(FEWEST_DRAWS, k + k // 4) if draws is None else draws
+        generate = what.lattice is None
+        cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
+        task = Task(
+            what.space_group, what.counts, tuple(cell.tolist()), what.letters, k, (seed,), time_limit=2.0,
+            learned=learned,
+        )  # fmt: skip
+        way = "generate" if generate else "keep"
+        without = [what.keys if leave_out else ()]
+        found, reason = candidates([task], refiner, n, templates, way, steps, without)[0]
+        if reason is not None:
+            raise PlacementError(reason)
+        return [candidate.structure.to_structure() for candidate, _ in Choice.shipped().ranked(found)[:k]]
 
     return method
 

@@ -28,6 +28,17 @@ def rmse(records: Iterable[Mapping[str, Any]], k: int, filtered: bool = False) -
     return float(np.mean(found)) if found else float("nan")
 
 
+def figures(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Match rates and RMSE at 1, 5 and 20 of every task and method."""
+    pairs = dict.fromkeys((r["task"], r["method"]) for r in records)
+    found = []
+    for task, method in pairs:
+        part = [r for r in records if r["task"] == task and r["method"] == method]
+        rates = {f"rate_{k}": rate(part, k) for k in AT} | {f"filtered_{k}": rate(part, k, True) for k in AT}
+        found.append({"task": task, "method": method, "crystals": len(part), **rates, "rmse_1": rmse(part, 1)})
+    return found
+
+
 def _best(record: Mapping[str, Any], k: int, filtered: bool) -> float | None:
     pairs = zip(record["rms"][:k], record["valid"][:k], strict=True)
     return min((rms for rms, valid in pairs if rms is not None and (valid or not filtered)), default=None)

@@ -21,6 +21,8 @@ from crystalgfn.typing import Floats, LogMetrics, OfOrbits
 
 SIGMA_DATA = 1.0
 """Standard deviation of the lattice coefficients z."""
+WIDEST = 8.0
+"""Largest coefficient z of a denoised lattice; without a limit a poor network could lead to cells beyond all numbers."""
 IMAGES = 4
 """Periods on either side that the wrapped normal is summed over; at sigma = 0.7 the next is 1e-7."""
 
@@ -32,6 +34,23 @@ def wrapped_score(offset: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
     variance = sigma[..., None] ** 2
     weights = torch.softmax(-0.5 * images**2 / variance, dim=-1)
     return -(weights * images).sum(-1) / variance[..., 0]
+
+
+def orbit_score(batch: OrbitBatch, noisy: OfOrbits, sigma: Floats) -> OfOrbits:
+    """d ln p / du at ``noisy`` for the noise of orbits: p sums the wrapped normal about every atom that can stand for one.
+
+    An orbit is no other where another of its atoms represents it, so what a network can learn is the score of the sum
+    over those atoms (the heat kernel of the orbifold); that of the one atom which happens to be first only adds variance.
+    """
+    away, among = batch.representatives()
+    gap = (batch.of_atoms(noisy) - away)[..., None]
+    variance = sigma[:, None, None, None] ** 2
+    images = gap + torch.arange(-IMAGES, IMAGES + 1, device=gap.device, dtype=gap.dtype) - gap.round()
+    exponents = -0.5 * images**2 / variance
+    score = -(torch.softmax(exponents, -1) * images).sum(-1) / variance[..., 0]
+    log_density = (exponents.logsumexp(-1) * batch.of_atoms(batch.free_mask)).sum(-1)
+    weights = torch.softmax(log_density[:, None].masked_fill(~among, -math.inf), -1).nan_to_num()
+    return (weights @ score) * batch.free_mask
 
 
 @lru_cache(maxsize=8)
@@ -169,7 +188,7 @@ def errors(
     noise = torch.randn(batch.free.shape, generator=generator).to(batch.free) * sigma[:, None, None]
     z = network.standard(batch, batch.log_metric)
     noisy = z + torch.randn(z.shape, generator=generator).to(z) * sigma_lattice[:, None]
-    target = batch.without_drift(wrapped_score(noise, sigma[:, None, None]) * batch.free_mask)
+    target = batch.without_drift(orbit_score(batch, batch.free + noise, sigma))
     target = target / score_rms(sigma)[:, None, None]
     field, denoised = denoise(network, batch.at(batch.free + noise), noisy, sigma, sigma_lattice, lattice)
     coordinates = (field - target).square().sum((1, 2)) / batch.free_mask.sum((1, 2)).clamp_min(1)
@@ -223,7 +242,8 @@ def heun(
         """du / dsigma = -sigma score, dz / dsigma = (z - D) / sigma."""
         sigma, sigma_lattice = z.new_full((len(z),), s), z.new_full((len(z),), s_z)
         field, clean = denoise(network, batch.at(u), z, sigma, sigma_lattice, lattice)
-        return -field * s * score_rms(sigma)[:, None, None], (z - clean) / s_z if lattice else torch.zeros_like(z)
+        pull = (z - clean.clamp(-WIDEST, WIDEST)) / s_z if lattice else torch.zeros_like(z)
+        return -field * s * score_rms(sigma)[:, None, None], pull
 
     for i in range(steps):
         s, after = grid[i], grid[i + 1]

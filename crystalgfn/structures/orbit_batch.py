@@ -136,6 +136,26 @@ class OrbitBatch:
         index = self.orbit.reshape(*self.orbit.shape, *(1,) * (values.dim() - 2))
         return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
 
+    def representatives(self) -> tuple[OfAtoms, torch.Tensor]:
+        """The coordinates u that each atom gives its orbit as its representative, [B, N, 3], and which atoms can be it.
+
+        An atom can where its position, whatever u, is one that the representative takes at another u: all atoms of a
+        general position, those on the same line, plane or point of a special one. The second is bool [B, O, N].
+        """
+        own = self.of_atoms(torch.arange(self.species.shape[1], device=self.free.device).expand_as(self.species))
+        first = self.first.gather(1, own)
+        linear = self.linear.gather(1, first[..., None, None].expand_as(self.linear))
+        shift = self.shift.gather(1, first[..., None].expand_as(self.shift))
+        inverse = self.of_atoms(self.inverse)
+        turn = inverse @ self.linear
+        step = torch.einsum("bnij,bnj->bni", inverse, self.shift - shift)
+        left = torch.einsum("bnij,bnj->bni", linear, step) + shift - self.shift
+        same = ((linear @ turn - self.linear).abs().amax((2, 3)) < 1e-3) & ((left - left.round()).abs().amax(2) < 1e-3)
+        among = (own[:, None] == torch.arange(self.species.shape[1], device=own.device)[:, None]) & self.atom_mask[
+            :, None
+        ]
+        return torch.einsum("bnij,bnj->bni", turn, self.of_atoms(self.free)) + step, among & same[:, None]
+
     def pull_back(self, field: OfAtoms) -> OfOrbits:
         """A covector of every atom (the gradient of a potential), averaged onto the free coordinates of its orbit.
 

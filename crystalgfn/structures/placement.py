@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import NotAvailable, PlacementError
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.candidates import Candidate, candidates
+from crystalgfn.structures.choice import Choice
+from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.refine import LATTICES, Refiner
 from crystalgfn.structures.search import Search, Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
@@ -25,6 +29,11 @@ if TYPE_CHECKING:
 AFLOW = Path(__file__).parent / "data" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""
 Reference = Templates | Prototypes | str | Path | None
+LETTERS = ("random", "learned")
+FEWEST_DRAWS = 8
+"""Of a refiner for a crystal, however few structures are asked for."""
+AGAIN = 4
+"""Times as many draws where none of the first was right."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +46,9 @@ class BuildResult:
         crystal: the crystal that the structures are of, a batch of one.
         error: why there is no structure, in a sentence; None where there is one.
         wyckoff: element symbol -> letters of the orbits of ``structure``.
+        origins: where each of ``candidates`` comes from: "template", "refiner" (free coordinates made by diffusion),
+            "random" (placed at random and pushed apart), or "fixed" (letters without a free coordinate).
+        probabilities: of each among all candidates that were found; empty without a refiner.
     """
 
     structure: Structure | None
@@ -44,59 +56,74 @@ class BuildResult:
     crystal: Crystals
     error: str | None
     wyckoff: dict[str, list[str]] = field(default_factory=dict)
+    origins: list[str] = field(default_factory=list)
+    probabilities: list[float] = field(default_factory=list)
 
 
 def build_structures(
     crystals: Crystals,
     n_candidates: int = 1,
-    refiner: Callable[..., Any] | str | None = None,
+    refiner: Refiner | str | Path | None = "default",
     lattice: str = "keep",
     seed: int = 0,
     *,
     templates: Reference = None,
-    assignment: str = "random",
+    assignment: str | None = None,
+    draws: int | None = None,
+    steps: int = 20,
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
 ) -> list[BuildResult]:
-    """Structures of crystals, with exactly their lattice, composition and space group.
+    """Structures of crystals, with exactly their composition and space group, and their lattice unless it may move.
 
     Every structure has the group that was asked for at spglib's symprec 0.01, as many atoms in the primitive cell as
     the crystal, and no two atoms closer than 0.5 Å. Where that cannot be had, ``error`` says why.
 
+    With a refiner the Wyckoff letters are those that real crystals make probable, the free coordinates come from its
+    diffusion model, and the structure that is likeliest comes first. Where none of its draws passes the checks, atoms
+    are placed at random as without a refiner; ``origins`` says which it was.
+
     Args:
         crystals: [B].
-        n_candidates: at most so many different structures of each, those with the most room between atoms first.
-        refiner: None; this version places atoms at random and pushes close ones apart.
-        lattice: "keep"; this version does not change lattices.
+        n_candidates: at most so many different structures of each, best first.
+        refiner: a shipped one by its name, the folder of one of your own, a `Refiner`, or None: atoms are placed at
+            random and pushed apart.
+        lattice: "keep", "refine" (may be strained by up to 5 %) or "generate" (the one given is not used).
         seed: the same seed gives the same structures.
-        templates: real crystals whose positions are tried first: a source of them (`Prototypes.read`), `Templates` of
+        templates: real crystals whose positions are tried too: a source of them (`Prototypes.read`), `Templates` of
             your own, "aflow" for the prototypes that come with the package, or None.
-        assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable.
+        assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
+            None: learned with a refiner, random without.
+        draws: of the refiner for each crystal; None: a quarter more than candidates, at least 8.
+        steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
         n_jobs: processes.
         progress: shows a bar.
-        time_limit: seconds for one crystal, after which what was found so far is taken.
+        time_limit: seconds for one crystal placed at random, after which what was found so far is taken.
 
     Raises:
-        NotAvailable: a refiner or a way with the lattice that this version does not have.
+        CheckpointError: there is no such refiner.
         PlacementError: arguments that mean nothing.
         DataError: ``templates`` cannot be read.
     """
-    if assignment not in ("random", "learned"):
-        raise PlacementError(f"assignment={assignment!r}: choose 'random' or 'learned'")
-    settings = _Settings(n_candidates, seed, time_limit, assignment == "learned", templates_of(templates))
-    return _build(crystals, None, settings, refiner, lattice, n_jobs, progress)
+    settings = _Settings(
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), assignment, draws, steps, n_jobs,
+        progress, time_limit,
+    )  # fmt: skip
+    return _build(crystals, None, settings)
 
 
 def build_from_wyckoff(
     crystals: Crystals,
     letters: Sequence[Mapping[str, Sequence[str]]],
     n_candidates: int = 1,
-    refiner: Callable[..., Any] | str | None = None,
+    refiner: Refiner | str | Path | None = "default",
     lattice: str = "keep",
     seed: int = 0,
     *,
     templates: Reference = None,
+    draws: int | None = None,
+    steps: int = 20,
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
@@ -108,8 +135,27 @@ def build_from_wyckoff(
     """
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
-    settings = _Settings(n_candidates, seed, time_limit, False, templates_of(templates))
-    return _build(crystals, letters, settings, refiner, lattice, n_jobs, progress)
+    settings = _Settings(
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), None, draws, steps, n_jobs,
+        progress, time_limit,
+    )  # fmt: skip
+    return _build(crystals, letters, settings)
+
+
+def refiner_of(refiner: Refiner | str | Path | None) -> Refiner | None:
+    """The refiner that the argument ``refiner`` names.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if refiner is None or isinstance(refiner, Refiner):
+        return refiner
+    return _read_refiner(str(refiner))
+
+
+@lru_cache(maxsize=4)
+def _read_refiner(name: str) -> Refiner:
+    return Refiner.load(name)
 
 
 def templates_of(reference: Reference) -> Templates | None:
@@ -135,87 +181,155 @@ class _Settings:
     """What holds for every crystal of a call."""
 
     n_candidates: int
+    refiner: Refiner | None
+    lattice: str
     seed: int
-    time_limit: float
-    learned: bool
     templates: Templates | None
+    assignment: str | None
+    draws: int | None
+    steps: int
+    n_jobs: int
+    progress: bool
+    time_limit: float
 
-    def task(
-        self,
-        i: int,
-        space_group: int,
-        counts: dict[str, int],
-        cell: tuple[float, ...],
-        letters: Mapping[str, Sequence[str]] | None,
-    ) -> Task:
-        """What is asked of crystal ``i``, with its templates."""
-        plain = Task(
-            space_group, counts, cell, letters, self.n_candidates, (self.seed, i), self.time_limit, (), self.learned
-        )
+    def __post_init__(self) -> None:
+        if self.assignment not in (None, *LETTERS):
+            raise PlacementError(f"assignment={self.assignment!r}: choose 'random' or 'learned'")
+        if self.lattice not in LATTICES:
+            raise PlacementError(f"lattice={self.lattice!r} means nothing; it is one of {', '.join(LATTICES)}")
+        if self.refiner is None and self.lattice != "keep":
+            raise PlacementError(f"lattice={self.lattice!r} needs a refiner; without one use lattice='keep'")
+        if self.n_candidates < 1 or self.time_limit <= 0 or self.n_jobs == 0 or self.steps < 1:
+            raise PlacementError(
+                f"n_candidates={self.n_candidates}, time_limit={self.time_limit}, n_jobs={self.n_jobs}, "
+                f"steps={self.steps}: at least one candidate and step, a positive time and one process, please"
+            )
+        if self.draws is not None and self.draws < 1:
+            raise PlacementError(f"draws={self.draws}: give at least one draw of the refiner")
+
+    @property
+    def learned(self) -> bool:
+        """Whether letters are those that real crystals make probable."""
+        return (self.refiner is not None) if self.assignment is None else self.assignment == "learned"
+
+    def task(self, i: int, crystals: Crystals, letters: Sequence[Mapping[str, Sequence[str]]] | None) -> Task:
+        """What is asked of crystal ``i``."""
+        counts = {elements.SYMBOLS[z]: n for z, n in enumerate(crystals.composition[i].tolist()) if n}
+        given = None if letters is None else letters[i]
+        cell = tuple(crystals.lattice[i].tolist())
+        group = int(crystals.space_group[i])
+        return Task(
+            group, counts, cell, given, self.n_candidates, (self.seed, i), self.time_limit, (), self.learned
+        )  # fmt: skip
+
+    def with_templates(self, task: Task) -> Task:
+        """The task with structures of templates."""
         if self.templates is None:
-            return plain
+            return task
         try:
-            given = plain.assignment()
+            given = task.assignment()
         except PlacementError:  # said again, as that crystal's error, where it is placed
-            return plain
-        found = self.templates.find(space_group, counts, np.array(cell), self.n_candidates, letters=given)
-        return replace(plain, templates=tuple(template.structure for template in found))
+            return task
+        cell = np.array(task.lattice)
+        found = self.templates.find(task.space_group, task.counts, cell, self.n_candidates, letters=given)
+        return replace(task, templates=tuple(template.structure for template in found))
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    """What came of one task: structures with origins and probabilities, or why there are none."""
+
+    structures: Sequence[OrbitStructure] = ()
+    origins: Sequence[str] = ()
+    probabilities: Sequence[float] = ()
+    error: str | None = None
+
+    def result(self, crystal: Crystals) -> BuildResult:
+        """For the user."""
+        built = [structure.to_structure() for structure in self.structures]
+        first = self.structures[0].wyckoff() if built else {}
+        best = built[0] if built else None
+        return BuildResult(best, built, crystal, self.error, first, list(self.origins), list(self.probabilities))
 
 
 def _build(
-    crystals: Crystals,
-    letters: Sequence[Mapping[str, Sequence[str]]] | None,
-    settings: _Settings,
-    refiner: Callable[..., Any] | str | None,
-    lattice: str,
-    n_jobs: int,
-    progress: bool,
+    crystals: Crystals, letters: Sequence[Mapping[str, Sequence[str]]] | None, settings: _Settings
 ) -> list[BuildResult]:
-    if refiner is not None:
-        raise NotAvailable(f"refiner={refiner!r}: this version has no refiner; use refiner=None")
-    if lattice != "keep":
-        raise NotAvailable(f"lattice={lattice!r}: this version keeps every lattice as it is; use lattice='keep'")
-    if settings.n_candidates < 1 or settings.time_limit <= 0 or n_jobs == 0:
-        raise PlacementError(
-            f"n_candidates={settings.n_candidates}, time_limit={settings.time_limit}, n_jobs={n_jobs}: at least one "
-            "candidate, a positive time and one process, please"
-        )
-    tasks = []
-    for i, (number, row, cell) in enumerate(
-        zip(crystals.space_group.tolist(), crystals.composition.tolist(), crystals.lattice.tolist(), strict=True)
-    ):
-        counts = {elements.SYMBOLS[z]: count for z, count in enumerate(row) if count}
-        given = None if letters is None else letters[i]
-        tasks.append(settings.task(i, number, counts, tuple(cell), given))
-    results = []
-    for i, (structures, error, wyckoff) in enumerate(_run(tasks, n_jobs, progress)):
-        best = structures[0] if structures else None
-        results.append(BuildResult(best, structures, crystals[i], error, wyckoff))
-    return results
+    tasks = [settings.task(i, crystals, letters) for i in range(len(crystals))]
+    if settings.refiner is None:
+        outcomes = _placed([settings.with_templates(task) for task in tasks], settings)
+    else:
+        outcomes = _refined(tasks, settings)
+    return [outcome.result(crystals[i]) for i, outcome in enumerate(outcomes)]
 
 
-_Outcome = tuple[list, str | None, dict[str, list[str]]]
+def _refined(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
+    """With the refiner; what it fails at once more with more draws, and then at random."""
+    outcomes = _drawn(tasks, settings, 1)
+    for more in (AGAIN, 0):
+        failed = [i for i, outcome in enumerate(outcomes) if outcome.error is not None]
+        if not failed:
+            break
+        again = [tasks[i] for i in failed]
+        if more:
+            found = _drawn(again, settings, more)
+        else:
+            found = _placed(again, settings) if settings.lattice == "keep" else [outcomes[i] for i in failed]
+        for i, outcome in zip(failed, found, strict=True):
+            outcomes[i] = outcome if outcome.error is None else outcomes[i]
+    return outcomes
 
 
-def _run(tasks: list[Task], n_jobs: int, progress: bool) -> list[_Outcome]:
-    from tqdm import tqdm
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(n_jobs if n_jobs > 0 else cores, max(1, len(tasks) // 16))
+def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]:
+    """Candidates of all tasks, in as many processes as asked for."""
+    n = settings.n_candidates
+    draws = times * (max(FEWEST_DRAWS, n + n // 4) if settings.draws is None else settings.draws)
+    if times > 1:  # other noise
+        tasks = [replace(task, seed=(*task.seed, times)) for task in tasks]
+    options = (settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
+    workers = _workers(settings, len(tasks))
     if workers > 1:
         from joblib import Parallel, delayed
 
-        calls = (delayed(_place)(task) for task in tasks)
-        outcomes = Parallel(n_jobs=workers, return_as="generator")(calls)
+        chunks = [tasks[i::workers] for i in range(workers)]
+        parts = Parallel(n_jobs=workers)(delayed(candidates)(chunk, *options) for chunk in chunks)
+        found = [parts[i % workers][i // workers] for i in range(len(tasks))]
+    else:
+        found = candidates(tasks, *options, progress=settings.progress)
+    return [_chosen(own, reason, n) for own, reason in found]
+
+
+def _chosen(own: Sequence[Candidate], reason: str | None, n: int) -> _Outcome:
+    """The likeliest of the candidates."""
+    if not own:
+        return _Outcome(error=reason)
+    ranked = Choice.shipped().ranked(own)[:n]
+    structures = [candidate.structure for candidate, _ in ranked]
+    return _Outcome(structures, [c.origin for c, _ in ranked], [probability for _, probability in ranked])
+
+
+def _workers(settings: _Settings, tasks: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(settings.n_jobs if settings.n_jobs > 0 else cores, max(1, tasks // 16))
+
+
+def _placed(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
+    """At random, after templates."""
+    from tqdm import tqdm
+
+    workers = _workers(settings, len(tasks))
+    if workers > 1:
+        from joblib import Parallel, delayed
+
+        outcomes = Parallel(n_jobs=workers, return_as="generator")(delayed(_place)(task) for task in tasks)
     else:
         outcomes = map(_place, tasks)
-    return list(tqdm(outcomes, total=len(tasks), desc="placing atoms", disable=not progress))
+    return list(tqdm(outcomes, total=len(tasks), desc="placing atoms", disable=not settings.progress))
 
 
 def _place(task: Task) -> _Outcome:
-    """Structures, the reason why there is none, letters of the best."""
     try:
         found = Search(task).run()
     except PlacementError as error:
-        return [], str(error), {}
-    return [orbits.to_structure() for orbits in found], None, found[0].wyckoff()
+        return _Outcome(error=str(error))
+    return _Outcome(found, ["template" if one in task.templates else "random" for one in found])

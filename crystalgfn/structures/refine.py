@@ -95,6 +95,7 @@ class Refiner:
         noise: float = 0.4,
         max_strain: float = 0.05,
         churn: float = 0.0,
+        streams: Sequence[tuple[int, ...]] | None = None,
         progress: bool = False,
     ) -> list[OrbitStructure]:
         """``n`` structures for each of those given, of any sizes in one call: first the ``n`` of the first, and so on.
@@ -105,10 +106,11 @@ class Refiner:
             start: of the coordinates: ``"noise"``, or ``"given"``: those of the structures under some noise.
             steps: of the sampler; 2 ``steps`` - 1 network evaluations.
             n: for each structure.
-            seed: of the noise; what is made of a structure depends on its place in the list, not on the others.
+            seed: of the noise; what is made of a structure depends on its stream, not on the others.
             noise: for ``start="given"``, from 0 (none) to 1 (nothing is left of the start).
             max_strain: largest principal logarithmic strain.
             churn: noise added on the way (EDM's S_churn).
+            streams: of random numbers, one for each structure; its place in the list where they are not given.
             progress: shows a bar.
 
         Raises:
@@ -123,7 +125,8 @@ class Refiner:
             tasks = [task for task in tasks if _is_free(structures[task[0]])]
         for part in self._parts(structures, tasks, progress):
             batch = OrbitBatch.of([structures[i] for i, _ in part]).to(self.device)
-            made = self._sample(batch, part, lattice, start, steps, seed, noise, max_strain, churn).structures()
+            keys = [(seed, *(streams[i] if streams else (i,)), j) for i, j in part]
+            made = self._sample(batch, keys, lattice, start, steps, noise, max_strain, churn).structures()
             for task, structure in zip(part, made, strict=True):
                 if not np.isfinite([*structure.lattice, *(x for o in structure.orbits for x in o.parameters)]).all():
                     raise PlacementError(
@@ -136,17 +139,16 @@ class Refiner:
     def _sample(
         self,
         batch: OrbitBatch,
-        part: list[tuple[int, int]],
+        keys: list[tuple[int, ...]],
         lattice: str,
         start: str,
         steps: int,
-        seed: int,
         noise: float,
         max_strain: float,
         churn: float,
     ) -> OrbitBatch:
-        """The batch, refined."""
-        draws = [np.random.default_rng((seed, *task)) for task in part]
+        """The batch, refined; the keys are seeds."""
+        draws = [np.random.default_rng(key) for key in keys]
         lattices = torch.from_numpy(np.stack([rng.standard_normal(6) for rng in draws])).to(batch.free)
         shape, levels = batch.free.shape[1:], self.diffusion
         if start == "noise":
@@ -160,7 +162,7 @@ class Refiner:
             known = self.network.standard(batch, batch.log_metric) * (lattice == "refine")
             sigma = levels.sigma_lattice(torch.tensor(start_lattice)).item()
             z = torch.where(free_of(batch.space_group), known + sigma * lattices, 0.0)
-        generator = torch.Generator().manual_seed(hash((seed, *part[0])) % 2**31)
+        generator = torch.Generator().manual_seed(hash(keys[0]) % 2**31)
         time = 1.0 if start == "noise" else noise
         free, z = heun(
             self.network, levels, batch.at(free), steps, z, time, start_lattice, churn=churn, generator=generator

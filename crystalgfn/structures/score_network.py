@@ -22,6 +22,8 @@ from crystalgfn.typing import Floats, LogMetrics, OfOrbits
 
 SHARP = 0.03
 """Noise of the coordinates below which the output grows as 1 / sigma: a displacement over its noise."""
+LARGEST = 20.0
+"""Bound of F of the lattice, whose targets have unit variance: no crowded cell can make it explode."""
 
 
 class Layer(nn.Module):
@@ -152,7 +154,8 @@ class ScoreNetwork(nn.Module):
         xx, yy, zz, xy, xz, yz = (total * gates[:, None]).sum(2).unbind(1)
         strain = torch.stack([xx, xy, xz, xy, yy, yz, xz, yz, zz], 1).reshape(-1, 3, 3)
         along = torch.einsum("bij,kij->bk", strain, BASIS.to(strain))
-        return (direct + along * 0.1 / self.std[self._kind(batch)]) * open_
+        raw = direct + along * 0.1 / self.std[self._kind(batch)]
+        return LARGEST * torch.tanh(raw / LARGEST) * open_
 
     def _kind(self, batch: OrbitBatch) -> torch.Tensor:
         return torch.as_tensor(KIND, device=batch.space_group.device)[batch.space_group - 1]

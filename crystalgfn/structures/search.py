@@ -53,7 +53,7 @@ class Task:
     lattice: tuple[float, ...]
     letters: Mapping[str, Sequence[str]] | None
     n_candidates: int
-    seed: tuple[int, int]
+    seed: tuple[int, ...]
     time_limit: float
     templates: tuple[OrbitStructure, ...] = ()
     learned: bool = False

@@ -1,0 +1,133 @@
+"""Which of several candidate structures is likeliest: a small learned score of what speaks for each.
+
+The scores' softmax over the candidates of a crystal is fitted to give the most to those that are the real structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from crystalgfn.errors import CheckpointError
+from crystalgfn.files import write_aside
+from crystalgfn.structures.candidates import Candidate
+from crystalgfn.typing import RowFloats, RowVectors
+
+WEIGHTS = Path(__file__).parent / "data" / "choice.safetensors"
+N_FEATURES, HIDDEN = 12, 16
+FLOOR = 1e-3
+"""Added to probabilities before their logarithm is taken."""
+
+
+def features(own: Sequence[Candidate]) -> RowVectors:
+    """What speaks for each candidate of one crystal, [n, N_FEATURES]."""
+    columns = ("template", "letters", "votes", "misfit", "room")
+    template, letters, votes, misfit, room = (np.array([getattr(c, name) for c in own]) for name in columns)
+    best = template.max() if len(own) else 0.0
+    rows = [
+        np.log(template + FLOOR) / 2,
+        template > 0,
+        np.full(len(own), best > 0),
+        np.full(len(own), best),
+        np.log(letters + FLOOR) / 2,
+        2 * votes,
+        np.log(votes + 0.02) / 2,
+        misfit,
+        misfit - misfit.min() if len(own) else misfit,
+        np.minimum(room, 1.0) * 2,
+        4 * np.maximum(0.75 - room, 0.0),
+        np.full(len(own), votes.max() if len(own) else 0.0),
+    ]
+    return torch.tensor(np.stack(rows, axis=1), dtype=torch.float32)
+
+
+class Choice(nn.Module):
+    """Scores of candidates, higher for likelier ones."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(N_FEATURES, 1, bias=False)
+        self.bent = nn.Sequential(nn.Linear(N_FEATURES, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1, bias=False))
+
+    def forward(self, rows: RowVectors) -> RowFloats:
+        """[n, N_FEATURES] -> [n]."""
+        return (self.linear(rows) + self.bent(rows)).squeeze(1)
+
+    @torch.no_grad()
+    def ranked(self, own: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
+        """The candidates of one crystal, the likeliest first, with their probabilities among these."""
+        if not own:
+            return []
+        chances = torch.softmax(self(features(own)).double(), 0).numpy()
+        return [(own[i], float(chances[i])) for i in np.argsort(-chances, kind="stable")]
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as safetensors, aside and then renamed."""
+        from safetensors.torch import save_file
+
+        write_aside(Path(path), lambda aside: save_file(self.state_dict(), aside))
+
+    @staticmethod
+    def load(path: str | Path) -> Choice:
+        """The weights in a file of `save`.
+
+        Raises:
+            CheckpointError: the file is missing or of another kind.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        model = Choice()
+        try:
+            model.load_state_dict(load_file(path))
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{path} holds no weights of the choice; fit it, or use the shipped") from error
+        return model.eval().requires_grad_(False)
+
+    @staticmethod
+    @cache
+    def shipped() -> Choice:
+        """The weights that come with the package."""
+        return Choice.load(WEIGHTS)
+
+
+def fit(examples: Sequence[tuple[RowVectors, np.ndarray]], decay: float = 3e-3, seed: int = 0) -> Choice:
+    """Weights that give the real structures of examples the most probability.
+
+    Args:
+        examples: `features` of the candidates of a crystal, and which of them are right, bool [n]; those without a
+            right or without a wrong one teach nothing.
+        decay: weight of the squares of the weights.
+        seed: of the start.
+    """
+    used = [(own, torch.tensor(right)) for own, right in examples if right.any() and not right.all()]
+    rows, hits = torch.cat([x for x, _ in used]), torch.cat([y for _, y in used])
+    owner = torch.repeat_interleave(torch.arange(len(used)), torch.tensor([len(y) for _, y in used]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = Choice()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        scores = model(rows)
+        every = _logsumexp(scores, owner, len(used))
+        right = _logsumexp(scores[hits], owner[hits], len(used))
+        penalty = sum(p.square().sum() for p in model.parameters())
+        value = (every - right).mean() + decay * penalty
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return model.eval().requires_grad_(False)
+
+
+def _logsumexp(scores: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
+    """Over the rows of each owner, [n]."""
+    top = torch.full((n,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")
+    return torch.zeros(n).index_add(0, owner, (scores - top[owner]).exp()).log() + top

@@ -1,0 +1,135 @@
+"""Fits the choice among candidates to crystals that the refiner has not seen.
+
+``python -m crystalgfn.structures.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
+examples.npz``: the candidates of each crystal with its letters given, without, and without its lattice, and which of them
+are the real structure. They are kept as they come, so that an interrupted run goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation.csp import TASKS, Given, random_cell
+from crystalgfn.evaluation.matching import matcher
+from crystalgfn.files import save_arrays
+from crystalgfn.structures.candidates import candidates
+from crystalgfn.structures.choice import N_FEATURES, WEIGHTS, Choice, features, fit
+from crystalgfn.structures.orbits import OrbitStructure
+from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.search import Task
+from crystalgfn.structures.standard import formula_of
+from crystalgfn.structures.templates import Templates
+from crystalgfn.tables import elements
+
+CHUNK = 20
+"""Crystals between two writings."""
+
+
+def given(structure: OrbitStructure, task: str) -> Given:
+    """What a task tells of a crystal."""
+    counts = {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()}
+    lattice = None if task == "T3" else np.array(structure.lattice)
+    letters = structure.wyckoff() if task == "T1" else None
+    keys = frozenset({(formula_of(structure), structure.space_group)})
+    return Given(structure.space_group, counts, lattice, letters, keys)
+
+
+def labelled(
+    structures: Sequence[OrbitStructure], task: str, refiner: Refiner, templates: Templates, draws: int, first: int
+) -> list[tuple[torch.Tensor, np.ndarray]]:
+    """Features of the candidates of each crystal, and which of them are its real structure."""
+    wanted = [given(structure, task) for structure in structures]
+    tasks = []
+    for i, what in enumerate(wanted, start=first):
+        cell = random_cell(what.space_group, what.counts, np.random.default_rng(i)) if task == "T3" else what.lattice
+        tasks.append(
+            Task(what.space_group, what.counts, tuple(cell.tolist()), what.letters, draws, (i,), 2.0, learned=True)
+        )
+    way = "generate" if task == "T3" else "keep"
+    found = candidates(tasks, refiner, draws, templates, way, without=[what.keys for what in wanted])
+    result = []
+    for structure, (own, _) in zip(structures, found, strict=True):
+        truth = structure.to_structure()
+        right = [matcher().fit(candidate.structure.to_structure(), truth) for candidate in own]
+        result.append((features(own), np.array(right, dtype=bool)))
+    return result
+
+
+def gather(
+    structures: Sequence[OrbitStructure], refiner: Refiner, templates: Templates, draws: int, path: Path
+) -> list[tuple[torch.Tensor, np.ndarray]]:
+    """`labelled` for all tasks, kept in a file; a file that is there already goes on.
+
+    Raises:
+        DataError: the file holds something else.
+    """
+    examples, rows, labels, sizes = [], [], [], []
+    if path.exists():
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                rows, labels, sizes = list(file["rows"]), file["labels"].tolist(), file["sizes"].tolist()
+        except (OSError, ValueError, KeyError) as error:
+            raise DataError(f"{path} holds no examples ({error}); give another file") from error
+    starts = range(len(sizes) // len(TASKS), len(structures), CHUNK)
+    for start in tqdm(starts, desc="candidates", unit=f"{CHUNK} crystals", mininterval=5):
+        part = structures[start : start + CHUNK]
+        found = [labelled(part, task, refiner, templates, draws, start) for task in TASKS]
+        for own, right in (found[t][i] for i in range(len(part)) for t in range(len(TASKS))):
+            rows += list(own.numpy())
+            labels += right.tolist()
+            sizes.append(len(right))
+        arrays = {"rows": np.array(rows, dtype=np.float32), "labels": np.array(labels), "sizes": np.array(sizes)}
+        save_arrays(path, arrays)
+    ends = np.cumsum(sizes)
+    for start, end in zip([0, *ends[:-1]], ends, strict=True):
+        own = torch.tensor(np.array(rows[start:end])).reshape(-1, N_FEATURES)
+        examples.append((own, np.array(labels[start:end], dtype=bool)))
+    return examples
+
+
+def report(model: Choice, examples: Sequence[tuple[torch.Tensor, np.ndarray]]) -> str:
+    """Shares of the crystals with a right candidate, and whose first one is right, by task."""
+    words = []
+    for t, task in enumerate(TASKS):
+        own = examples[t :: len(TASKS)]
+        with torch.no_grad():
+            first = [bool(len(y) and y[int(model(x).argmax())]) for x, y in own]
+        words.append(f"{task}: {np.mean([y.any() for _, y in own]):.3f} there, {np.mean(first):.3f} first")
+    return "; ".join(words)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Makes the examples, fits to four fifths of them, reports on the rest, fits to all, writes the weights."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("crystals", help="crystals that the refiner was not trained on: any source, or an index")
+    parser.add_argument("--refiner", default="default")
+    parser.add_argument("--templates", required=True, help="real crystals: any source, or an index (.npz)")
+    parser.add_argument("--examples", type=Path, required=True, help="where the candidates are kept (.npz)")
+    parser.add_argument("--n", type=int, default=400)
+    parser.add_argument("--draws", type=int, default=24)
+    parser.add_argument("--decay", type=float, default=3e-3)
+    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    options = parser.parse_args(arguments)
+    index = Prototypes.read(options.crystals, progress=True)
+    order = np.random.default_rng(0).permutation(len(index))[: options.n]
+    structures = [index[i] for i in order.tolist()]
+    refiner, templates = Refiner.load(options.refiner), Templates(Prototypes.read(options.templates, progress=True))
+    examples = gather(structures, refiner, templates, options.draws, options.examples)
+    cut = len(examples) * 4 // 5 // len(TASKS) * len(TASKS)
+    print("held out:", report(fit(examples[:cut], options.decay), examples[cut:]))
+    model = fit(examples, options.decay)
+    print("all:", report(model, examples))
+    model.save(options.out)
+    print(f"weights written to {options.out}")
+
+
+if __name__ == "__main__":
+    main()
