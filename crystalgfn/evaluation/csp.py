@@ -24,9 +24,9 @@ from crystalgfn.evaluation.matching import match
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.placement import MORE_DRAWS, build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.prototypes import Key
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.sources import Atoms, read_atoms
 from crystalgfn.structures.standard import formula_of, orbit_structure
@@ -152,7 +152,7 @@ def refiner_method(
     templates: Templates | None = None,
     leave_out: bool = True,
     draws: int | None = None,
-    steps: int = 20,
+    steps: int = STEPS,
     learned: bool = True,
 ) -> Method:
     """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
@@ -161,13 +161,13 @@ def refiner_method(
         refiner: makes the free coordinates.
         templates: real crystals that are tried too, or None.
         leave_out: those of the crystal's own formula and group are not used.
-        draws: of the refiner for a crystal; None: a quarter more than structures asked for, at least 8.
+        draws: of the refiner for a crystal; None: 6 more than twice the structures asked for.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
     """
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
-        n = max(FEWEST_DRAWS, k + k // 4) if draws is None else draws
+        n = 2 * k + MORE_DRAWS if draws is None else draws
         generate = what.lattice is None
         cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
         task = Task(

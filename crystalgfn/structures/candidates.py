@@ -19,7 +19,7 @@ from crystalgfn.structures.enumeration import representative
 from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix, wyckoff_position
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.ranking import shape_vector
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.structures.wyckoff_model import WyckoffModel
@@ -33,6 +33,8 @@ LOOKED_AT = 256
 """Choices of letters that these are chosen from."""
 BUDGET = 10_000
 """Pairs of an orbit and an atom in the draws of one crystal, at most; 80 atoms in general positions have 6,400."""
+TEMPLATES = 12
+"""Looked at, at most."""
 FROM_TEMPLATES = 0.5
 """Share of the draws whose letters are those of templates, where there are any."""
 
@@ -87,7 +89,7 @@ def candidates(
     draws: int,
     templates: Templates | None = None,
     lattice: str = "keep",
-    steps: int = 20,
+    steps: int = STEPS,
     without: Sequence[Collection[Key]] | None = None,
     progress: bool = False,
 ) -> list[tuple[list[Candidate], str | None]]:
@@ -122,7 +124,7 @@ def candidates(
         if templates is not None:
             cell = np.array(task.lattice) if known else None
             taken = () if without is None else without[i]
-            offered = templates.find(task.space_group, task.counts, cell, max(draws, 1), taken, given)
+            offered = templates.find(task.space_group, task.counts, cell, min(draws, TEMPLATES), taken, given)
         for template in offered:
             _join(found[i], _candidate(template.structure, template=template.probability))
         begun = 0

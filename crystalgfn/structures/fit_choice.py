@@ -58,7 +58,7 @@ def labelled(
     result = []
     for structure, (own, _) in zip(structures, found, strict=True):
         truth = structure.to_structure()
-        right = [matcher().fit(candidate.structure.to_structure(), truth) for candidate in own]
+        right = [matcher().get_rms_dist(candidate.structure.to_structure(), truth) is not None for candidate in own]
         result.append((features(own), np.array(right, dtype=bool)))
     return result
 
@@ -114,7 +114,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--templates", required=True, help="real crystals: any source, or an index (.npz)")
     parser.add_argument("--examples", type=Path, required=True, help="where the candidates are kept (.npz)")
     parser.add_argument("--n", type=int, default=400)
-    parser.add_argument("--draws", type=int, default=24)
+    parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--decay", type=float, default=3e-3)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
