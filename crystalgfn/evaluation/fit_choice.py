@@ -1,6 +1,6 @@
 """Fits the choice among candidates to crystals that the refiner has not seen.
 
-``python -m crystalgfn.structures.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
+``python -m crystalgfn.evaluation.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
 examples.npz``: the candidates of each crystal with its letters given, without, and without its lattice, and which of
 them are the real structure. They are kept as they come, so that an interrupted run goes on.
 """
