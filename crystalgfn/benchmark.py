@@ -114,7 +114,7 @@ def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str,
 
 def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
     """Crystals found again, by each method; what a folder holds already is not done again."""
-    from crystalgfn.evaluation import csp, csp_report
+    from crystalgfn.evaluation import csp, csp_methods, csp_report
     from crystalgfn.structures.prototypes import Prototypes
     from crystalgfn.structures.refine import Refiner
     from crystalgfn.structures.templates import Templates
@@ -125,11 +125,11 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
             "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
         )
     makers = {
-        "random": lambda: csp.build_method(),
-        "random+refiner": lambda: csp.refiner_method(refiner, steps=chosen.steps, learned=False),
-        "refiner": lambda: csp.refiner_method(refiner, steps=chosen.steps),
-        "templates": lambda: csp.template_method(templates),
-        "templates+refiner": lambda: csp.refiner_method(refiner, templates, steps=chosen.steps),
+        "random": lambda: csp_methods.Built(),
+        "random+refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps, learned=False),
+        "refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps),
+        "templates": lambda: csp_methods.FromTemplates(templates),
+        "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
     }
     names = list(chosen.methods) if chosen.methods is not None else list(makers)
     if chosen.methods is None and chosen.templates is None:
@@ -150,7 +150,9 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
     kept = None if config.out is None else Path(config.out) / "csp.jsonl"
     methods = {name: makers[name]() for name in names}
-    answers = csp.run(asked, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.progress)
+    answers = csp.run(
+        asked, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
+    )
     return csp_report.tables(answers), {"crystals": len(asked), "rates": csp_report.figures(answers)}
 
 

@@ -9,36 +9,27 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import HEXAGONAL, KIND, KINDS, MONOCLINIC, TETRAGONAL, TRICLINIC, canonical_lattice
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.matching import match
-from crystalgfn.structures.candidates import candidates
-from crystalgfn.structures.choice import Choice
-from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.structures.placement import MORE_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.prototypes import Key
-from crystalgfn.structures.refine import STEPS, Refiner
-from crystalgfn.structures.search import Task
 from crystalgfn.structures.sources import Atoms, read_atoms
 from crystalgfn.structures.standard import formula_of, orbit_structure
-from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements, groups
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TASKS = ("T1", "T2", "T3")
-VOLUME_OF_SPHERES = 0.55
-"""Share of the cell that spheres of the elements' radii fill in the median of real crystals; for random cells."""
+CHUNK = 20
+"""Answers that a process of several makes before they are written."""
 
 
 @dataclass(frozen=True)
@@ -115,107 +106,6 @@ def given(task: str, one: Question) -> Given:
     return Given(one.orbits.space_group, counts, lattice, one.orbits.wyckoff() if task == "T1" else None, one.keys)
 
 
-def template_method(templates: Templates, leave_out: bool = True) -> Method:
-    """Templates alone; ``leave_out``: those of the crystal's own formula and group are not used."""
-
-    def method(what: Given, k: int, seed: int) -> list[Structure]:
-        without: Collection[Key] = what.keys if leave_out else ()
-        found = templates.find(what.space_group, what.counts, what.lattice, k, without, what.letters)
-        return [template.structure.to_structure() for template in found]
-
-    return method
-
-
-def build_method(**options: Any) -> Method:
-    """`crystalgfn.build_structures` and `build_from_wyckoff` with these options, in a random cell where none is given.
-
-    Without options the baseline: Wyckoff positions and coordinates at random, the least crowded first. Where no cell is
-    given, templates come in their own.
-    """
-    templates = templates_of(options.get("templates"))
-    options = {"refiner": None, **options}
-    placing = {**options, "templates": None}
-
-    def method(what: Given, k: int, seed: int) -> list[Structure]:
-        if what.lattice is not None:
-            return _built(what, what.lattice, k, seed, {**options, "templates": templates})
-        found = [] if templates is None else template_method(templates, leave_out=False)(what, k, seed)
-        rng = np.random.default_rng(seed)
-        cells = [random_cell(what.space_group, what.counts, rng) for _ in range(k - len(found))]
-        return found + [one for i, cell in enumerate(cells) for one in _built(what, cell, 1, seed + i, placing)]
-
-    return method
-
-
-def refiner_method(
-    refiner: Refiner,
-    templates: Templates | None = None,
-    leave_out: bool = True,
-    draws: int | None = None,
-    steps: int = STEPS,
-    learned: bool = True,
-) -> Method:
-    """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
-
-    Args:
-        refiner: makes the free coordinates.
-        templates: real crystals that are tried too, or None.
-        leave_out: those of the crystal's own formula and group are not used.
-        draws: of the refiner for a crystal; None: 6 more than twice the structures asked for.
-        steps: of the refiner's sampler.
-        learned: letters that real crystals make probable; False: random ones.
-    """
-
-    def method(what: Given, k: int, seed: int) -> list[Structure]:
-        n = 2 * k + MORE_DRAWS if draws is None else draws
-        generate = what.lattice is None
-        cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
-        task = Task(
-            what.space_group, what.counts, tuple(cell.tolist()), what.letters, k, (seed,), time_limit=2.0,
-            learned=learned,
-        )  # fmt: skip
-        way = "generate" if generate else "keep"
-        without = [what.keys if leave_out else ()]
-        found, reason = candidates([task], refiner, n, templates, way, steps, without)[0]
-        if reason is not None:
-            raise PlacementError(reason)
-        return [candidate.structure.to_structure() for candidate, _ in Choice.shipped().ranked(found)[:k]]
-
-    return method
-
-
-def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping[str, Any]) -> list[Structure]:
-    composition = torch.zeros(1, 118, dtype=torch.int64)
-    for symbol, count in what.counts.items():
-        composition[0, elements.NUMBER[symbol] - 1] = count
-    crystal = Crystals(torch.tensor([what.space_group]), composition, torch.tensor(lattice, dtype=torch.float64)[None])
-    if what.letters is not None:
-        own = {name: value for name, value in options.items() if name != "assignment"}
-        return build_from_wyckoff(crystal, [what.letters], n_candidates=k, seed=seed, **own)[0].candidates
-    return build_structures(crystal, n_candidates=k, seed=seed, **options)[0].candidates
-
-
-def random_cell(space_group: int, counts: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    """A random conventional cell of about the right volume, in the group's domain, [6]."""
-    kind = KIND[space_group - 1]
-    volume = sum(elements.SPHERE_VOLUME[elements.NUMBER[s] - 1] * n for s, n in counts.items()) / VOLUME_OF_SPHERES
-    lengths = np.exp(rng.uniform(-0.5, 0.5, 3))
-    angles = np.full(3, 90.0)
-    if kind == TRICLINIC:
-        angles = rng.uniform(65, 90, 3)
-    elif kind == MONOCLINIC:
-        angles[1] = rng.uniform(90, 120)
-    elif kind == HEXAGONAL:
-        angles[2] = 120.0
-    if kind in (TETRAGONAL, HEXAGONAL):
-        lengths[1] = lengths[0]
-    elif kind == KINDS.index("cubic"):
-        lengths[:] = 1.0
-    unit = abs(np.linalg.det(cell_matrix([*lengths, *angles])))
-    lengths *= (volume * int(groups.CENTRING[space_group - 1]) / unit) ** (1 / 3)
-    return canonical_lattice(space_group, np.concatenate([lengths, angles]))
-
-
 def run(
     crystals: Sequence[Question],
     methods: Mapping[str, Method],
@@ -223,6 +113,7 @@ def run(
     k: int = 20,
     seed: int = 0,
     out: str | Path | None = None,
+    n_jobs: int = 1,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
     """Let every method answer every question; one record for each crystal, task and method.
@@ -234,6 +125,7 @@ def run(
         k: structures of each method, at most.
         seed: of the methods.
         out: a file of one JSON line a record, written as they come; what it holds already is not done again.
+        n_jobs: processes; with more than one, 20 answers are written together.
         progress: shows a bar.
 
     Raises:
@@ -244,17 +136,33 @@ def run(
     path = None if out is None else Path(out)
     done = {} if path is None else _read(path)
     work = [(i, task, name) for i in range(len(crystals)) for task in tasks for name in methods]
-    records = []
-    for i, task, name in tqdm(work, disable=not progress, desc="predicting", mininterval=2):
-        key = (crystals[i].where, task, name, k, seed)
-        if key not in done:
-            done[key] = answer(crystals[i], task, name, methods[name], k, seed)
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                with path.open("a") as file:
-                    file.write(json.dumps(done[key]) + "\n")
-        records.append(done[key])
-    return records
+    keys = {item: (crystals[item[0]].where, item[1], item[2], k, seed) for item in work}
+    left = [item for item in work if keys[item] not in done]
+    parts = [left[i : i + CHUNK] for i in range(0, len(left), CHUNK)] if n_jobs != 1 else [[item] for item in left]
+    jobs = ([(crystals[i], task, name, methods[name], k, seed) for i, task, name in part] for part in parts)
+    bar = tqdm(total=len(work), initial=len(work) - len(left), disable=not progress, desc="predicting", mininterval=2)
+    for part, records in zip(parts, _answers(jobs, n_jobs), strict=True):
+        done |= {keys[item]: record for item, record in zip(part, records, strict=True)}
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with path.open("a") as file:
+                file.writelines(json.dumps(record) + "\n" for record in records)
+        bar.update(len(part))
+    bar.close()
+    return [done[keys[item]] for item in work]
+
+
+def _answers(jobs: Iterable[list[tuple]], n_jobs: int) -> Iterator[list[dict[str, Any]]]:
+    if n_jobs == 1:
+        yield from map(_answer_all, jobs)
+        return
+    from joblib import Parallel, delayed
+
+    yield from Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_answer_all)(job) for job in jobs)
+
+
+def _answer_all(job: list[tuple]) -> list[dict[str, Any]]:
+    return [answer(*arguments) for arguments in job]
 
 
 def answer(one: Question, task: str, name: str, method: Method, k: int, seed: int) -> dict[str, Any]:

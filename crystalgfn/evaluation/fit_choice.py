@@ -16,7 +16,8 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.csp import TASKS, Given, random_cell
+from crystalgfn.evaluation.csp import TASKS, Given
+from crystalgfn.evaluation.csp_methods import random_cell
 from crystalgfn.evaluation.matching import matcher
 from crystalgfn.files import save_arrays
 from crystalgfn.structures.candidates import candidates

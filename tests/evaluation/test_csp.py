@@ -4,13 +4,16 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation import csp, csp_report
+from crystalgfn.evaluation import csp, csp_methods, csp_report
 from crystalgfn.evaluation.matching import match, valid_composition, valid_structure
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import Ranking
+from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.structures.sources import atoms_of
 from crystalgfn.structures.templates import Templates
 
@@ -100,13 +103,43 @@ def test_a_file_of_something_else(crystals, tmp_path):
 def test_templates_and_random_placement_as_methods(crystals):
     index = Prototypes.of([c.orbits for c in crystals])
     templates = Templates(index, Ranking.unfitted())
-    knowing, fair = csp.template_method(templates, leave_out=False), csp.template_method(templates)
+    knowing, fair = csp_methods.FromTemplates(templates, leave_out=False), csp_methods.FromTemplates(templates)
     for task in csp.TASKS:
         assert csp.answer(crystals[1], task, "knowing", knowing, 2, 0)["rms"][0] == pytest.approx(0, abs=1e-4)
         assert csp.answer(crystals[1], task, "fair", fair, 2, 0)["rms"] == []
-        record = csp.answer(crystals[0], task, "pyxtal", csp.build_method(), 1, 0)
+        record = csp.answer(crystals[0], task, "pyxtal", csp_methods.Built(), 1, 0)
         assert record["rms"] == [pytest.approx(0, abs=1e-6)]  # rock salt has nothing to choose
         assert record["seconds"] > 0 and record["error"] is None
+
+
+def test_several_processes_say_the_same(crystals, tmp_path):
+    methods = {"random": csp_methods.Built({"time_limit": 60})}
+    alone = csp.run(crystals, methods, ("T1", "T2"), k=2)
+    together = csp.run(crystals, methods, ("T1", "T2"), k=2, out=tmp_path / "records.jsonl", n_jobs=2)
+    for one, other in zip(alone, together, strict=True):
+        assert one.pop("rms") == pytest.approx(other.pop("rms"), abs=1e-9)
+        assert one | {"seconds": 0.0} == other | {"seconds": 0.0}
+    again = csp.run(crystals, {}, ("T1",), k=2, out=tmp_path / "records.jsonl")
+    assert again == [] and len((tmp_path / "records.jsonl").read_text().splitlines()) == 4
+
+
+def test_the_refiner_as_a_method(crystals):
+    torch.manual_seed(0)
+    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
+    network.std.fill_(0.1)
+    templates = Templates(Prototypes.of([question.orbits for question in crystals]))
+    plain = csp_methods.Refined(Refiner(network), draws=6, steps=2)
+    helped = csp_methods.Refined(Refiner(network), templates, leave_out=False, draws=6, steps=2)
+    held_back = csp_methods.Refined(Refiner(network), templates, draws=6, steps=2)
+    records = csp.run(crystals, {"plain": plain, "helped": helped, "held back": held_back}, k=5)
+    assert len(records) == 18 and all(r["error"] is None and r["rms"] for r in records)
+    for record in records:
+        if record["method"] == "helped" and record["task"] != "T3":
+            assert min(rms for rms in record["rms"] if rms is not None) < 1e-3
+        if record["formula"] == "Cl1Na1" and record["task"] == "T1":
+            assert record["rms"][0] is not None  # nothing is free
+    figures = csp_report.figures(records)
+    assert {f["method"] for f in figures} == {"plain", "helped", "held back"} and len(figures) == 9
 
 
 def test_random_cells_are_of_the_group():
@@ -116,7 +149,7 @@ def test_random_cells_are_of_the_group():
 
     rng = np.random.default_rng(0)
     for number in (1, 5, 14, 19, 62, 88, 148, 166, 191, 225):
-        cells = torch.tensor(np.array([csp.random_cell(number, {"Sr": 2, "O": 4}, rng) for _ in range(5)]))
+        cells = torch.tensor(np.array([csp_methods.random_cell(number, {"Sr": 2, "O": 4}, rng) for _ in range(5)]))
         assert in_domain(torch.full((5,), number), cells).all()
 
 
