@@ -35,7 +35,7 @@ SHORTS = {
 }
 #: Commands that narrow the space of a sampler: there it starts out with nothing in it.
 NARROWING = ("sample", "check")
-GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment")
+GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment", "csp")
 KINDS = {bool: bool, int: int, float: int | float}
 #: What null stands in for, where null is the default.
 NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float, "objective.huber": float, "shard_size": int}
@@ -130,6 +130,7 @@ def help_text(name: str) -> str:
         "$SPACE": _lines(_options("space/default.yaml"), with_values=name not in NARROWING),
         "$SHORTS": shorts,
         "$TOP": _lines(own),
+        "$CSP": _lines([(f"csp.{option}", *rest) for option, *rest in _options("csp/default.yaml")]),
         "$GROUPS": choices,
         "$SETTINGS": _lines(list(_fit_settings())) if name == "train_proxy" else [],
     }.items():

@@ -117,6 +117,59 @@ def test_help_names_every_option(capsys):
     assert max(map(len, said.splitlines())) <= 140
 
 
+def test_crystals_are_found_again(tmp_path, capsys):
+    from pymatgen.core import Lattice, Structure
+
+    folders = {name: tmp_path / name for name in ("asked", "known")}
+    for folder in folders.values():
+        folder.mkdir()
+    for name, metal, a, c, x in (("asked", "Ti", 4.59, 2.96, 0.305), ("known", "Sn", 4.74, 3.19, 0.307)):
+        rutile = Structure.from_spacegroup(136, Lattice.tetragonal(a, c), [metal, "O"], [[0] * 3, [x, x, 0]])
+        rutile.to_file(str(folders[name] / "rutile.cif"))
+    asked = [
+        "task=csp",
+        f"csp.data={folders['asked']}",
+        f"csp.templates={folders['known']}",
+        "csp.k=2",
+        "csp.tasks=[T1,T2]",
+    ]
+    assert cli.benchmark([*asked, f"out={tmp_path / 'out'}", "progress=false"]) == 0
+    said = capsys.readouterr().out
+    assert "| T2 | templates+refiner |" in said
+    figures = json.loads((tmp_path / "out" / "csp.json").read_text())
+    rates = {(rate["task"], rate["method"]): rate["rate_1"] for rate in figures["rates"]}
+    assert len(rates) == 10 and rates["T1", "templates"] == rates["T1", "templates+refiner"] == 1.0
+    assert len((tmp_path / "out" / "csp.jsonl").read_text().splitlines()) == 10
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], ["csp.data=<file"]),
+        (["csp.data=a", "csp.methods=[luck]"], ["'luck'", "templates+refiner"]),
+        (["csp.data=a", "csp.tasks=[T9]"], ["'T9'", "T1, T2, T3"]),
+        (["csp.data=a", "csp.methods=[templates]"], ["csp.templates=<real"]),
+        (["csp.data=a", "csp.k=0"], ["csp.k=0", "at least 1"]),
+        (["csp.data=nowhere.parquet"], ["nowhere.parquet"]),
+        (["csp.data=a", "csp.refiner=nowhere"], ["no refiner 'nowhere'"]),
+        (["task=placement"], ["sampler=<name or folder>"]),
+    ],
+)
+def test_mistakes_with_structures(arguments, words, capsys):
+    assert cli.benchmark(["task=csp", *arguments]) != 0
+    said = capsys.readouterr().err
+    assert all(word in said for word in words), said
+    assert len(said.strip().splitlines()) == 1
+
+
+def test_placements_are_compared(tmp_path, capsys):
+    pytest.importorskip("chgnet")
+    assert cli.benchmark(["task=placement", "sampler=formation-energy", "placed=3", f"out={tmp_path}"]) == 0
+    assert "| by the refiner |" in capsys.readouterr().out
+    outcomes = json.loads((tmp_path / "placement.json").read_text())["outcomes"]
+    assert {name: len(own) for name, own in outcomes.items()} == {"at random": 3, "by the refiner": 3}
+
+
 def test_the_settings_of_training_are_those_of_training():
     from crystalgfn.options import compose_config
 
