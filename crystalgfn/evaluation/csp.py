@@ -18,14 +18,14 @@ import numpy as np
 import torch
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import HEXAGONAL, KIND, KINDS, MONOCLINIC, TETRAGONAL, TRICLINIC, canonical_lattice
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.matching import match
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
-from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
+from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.prototypes import Key
+from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.sources import Atoms, read_atoms
@@ -37,8 +37,6 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TASKS = ("T1", "T2", "T3")
-VOLUME_OF_SPHERES = 0.55
-"""Share of the cell that spheres of the elements' radii fill in the median of real crystals; for random cells."""
 
 
 @dataclass(frozen=True)
@@ -193,27 +191,6 @@ def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping
         own = {name: value for name, value in options.items() if name != "assignment"}
         return build_from_wyckoff(crystal, [what.letters], n_candidates=k, seed=seed, **own)[0].candidates
     return build_structures(crystal, n_candidates=k, seed=seed, **options)[0].candidates
-
-
-def random_cell(space_group: int, counts: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    """A random conventional cell of about the right volume, in the group's domain, [6]."""
-    kind = KIND[space_group - 1]
-    volume = sum(elements.SPHERE_VOLUME[elements.NUMBER[s] - 1] * n for s, n in counts.items()) / VOLUME_OF_SPHERES
-    lengths = np.exp(rng.uniform(-0.5, 0.5, 3))
-    angles = np.full(3, 90.0)
-    if kind == TRICLINIC:
-        angles = rng.uniform(65, 90, 3)
-    elif kind == MONOCLINIC:
-        angles[1] = rng.uniform(90, 120)
-    elif kind == HEXAGONAL:
-        angles[2] = 120.0
-    if kind in (TETRAGONAL, HEXAGONAL):
-        lengths[1] = lengths[0]
-    elif kind == KINDS.index("cubic"):
-        lengths[:] = 1.0
-    unit = abs(np.linalg.det(cell_matrix([*lengths, *angles])))
-    lengths *= (volume * int(groups.CENTRING[space_group - 1]) / unit) ** (1 / 3)
-    return canonical_lattice(space_group, np.concatenate([lengths, angles]))
 
 
 def run(
