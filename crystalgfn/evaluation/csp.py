@@ -1,6 +1,7 @@
 """Crystal structure prediction on real crystals: what share of them is found again, given less and less of them.
 
-T1: group, composition, lattice and Wyckoff letters are given; T2: without the letters; T3: group and composition only.
+T1: group, composition, lattice and Wyckoff letters are given; T2: without the letters; T3: group and composition only;
+T4: the reduced formula only.
 A method returns up to k structures, best first; a crystal counts as found at k where one of the first k matches
 (``crystalgfn.evaluation.matching``). Every crystal counts, those for which a method returns nothing as misses.
 """
@@ -10,7 +11,8 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +26,7 @@ from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.predict import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
@@ -36,7 +39,7 @@ from crystalgfn.tables import elements, groups
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-TASKS = ("T1", "T2", "T3")
+TASKS = ("T1", "T2", "T3", "T4")
 
 
 @dataclass(frozen=True)
@@ -58,9 +61,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Given:
-    """What a method is told of a crystal: lattice [6] and letters only in the tasks that give them."""
+    """What a method is told of a crystal: lattice [6], letters and group only in the tasks that give them.
 
-    space_group: int
+    ``counts`` are atoms in the primitive cell, or where no group is given in one formula unit.
+    """
+
+    space_group: int | None
     counts: dict[str, int]
     lattice: np.ndarray | None
     letters: dict[str, list[str]] | None
@@ -109,14 +115,22 @@ def given(task: str, one: Question) -> Given:
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     counts = {elements.SYMBOLS[z - 1]: n for z, n in one.orbits.composition.items()}
+    if task == "T4":
+        units = gcd(*counts.values())
+        return Given(None, {symbol: n // units for symbol, n in counts.items()}, None, None, one.keys)
     lattice = None if task == "T3" else np.array(one.orbits.lattice)
     return Given(one.orbits.space_group, counts, lattice, one.orbits.wyckoff() if task == "T1" else None, one.keys)
 
 
 def template_method(templates: Templates, leave_out: bool = True) -> Method:
-    """Templates alone; ``leave_out``: those of the crystal's own formula and group are not used."""
+    """Templates alone; ``leave_out``: those of the crystal's own formula and group are not used.
+
+    Where no group is given, those of all groups in order of their distances, none of the crystal's own formula.
+    """
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
+        if what.space_group is None:
+            return _predicted(what, k, seed, Settings(templates=templates, model=False), leave_out)
         without: Collection[Key] = what.keys if leave_out else ()
         found = templates.find(what.space_group, what.counts, what.lattice, k, without, what.letters)
         return [template.structure.to_structure() for template in found]
@@ -128,13 +142,15 @@ def build_method(**options: Any) -> Method:
     """`crystalgfn.build_structures` and `build_from_wyckoff` with these options, in a random cell where none is given.
 
     Without options the baseline: Wyckoff positions and coordinates at random, the least crowded first. Where no cell is
-    given, templates come in their own.
+    given, templates come in their own; where no group is given, each of the most probable groups gets one structure.
     """
     templates = templates_of(options.get("templates"))
     options = {"refiner": None, **options}
     placing = {**options, "templates": None}
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
+        if what.space_group is None:
+            return _one_of_each(what, k, seed, method)
         if what.lattice is not None:
             return _built(what, what.lattice, k, seed, {**options, "templates": templates})
         found = [] if templates is None else template_method(templates, leave_out=False)(what, k, seed)
@@ -155,16 +171,22 @@ def refiner_method(
 ) -> Method:
     """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
 
+    Where no group is given what `crystalgfn.predict` does.
+
     Args:
         refiner: makes the free coordinates.
         templates: real crystals that are tried too, or None.
-        leave_out: those of the crystal's own formula and group are not used.
+        leave_out: those of the crystal's own formula and group are not used; where no group is given, none of its
+            formula.
         draws: of the refiner for a crystal; None: a quarter more than structures asked for, at least 8.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
     """
 
     def method(what: Given, k: int, seed: int) -> list[Structure]:
+        if what.space_group is None:
+            settings = Settings(refiner, templates, draws, steps, learned=learned)
+            return _predicted(what, k, seed, settings, leave_out)
         n = max(FEWEST_DRAWS, k + k // 4) if draws is None else draws
         generate = what.lattice is None
         cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
@@ -180,6 +202,24 @@ def refiner_method(
         return [candidate.structure.to_structure() for candidate, _ in Choice.shipped().ranked(found)[:k]]
 
     return method
+
+
+def _predicted(what: Given, k: int, seed: int, settings: Settings, leave_out: bool) -> list[Structure]:
+    """Structures of a formula."""
+    units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
+    taken = frozenset(formula for formula, _ in what.keys) if leave_out else frozenset()
+    found = polymorphs(units, k, replace(settings, without=taken), seed=seed)
+    return [one.structure.to_structure() for one in found]
+
+
+def _one_of_each(what: Given, k: int, seed: int, method: Method) -> list[Structure]:
+    """A structure of a method in each of the most probable groups and cells of a formula, as far as it finds one."""
+    units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
+    found: list[Structure] = []
+    for i, pair in enumerate(probable(units, Settings())[:k]):
+        counts = {symbol: n * pair.units for symbol, n in what.counts.items()}
+        found += method(Given(pair.space_group, counts, None, None, what.keys), 1, seed + i)
+    return found
 
 
 def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping[str, Any]) -> list[Structure]:
@@ -207,7 +247,7 @@ def run(
     Args:
         crystals: what is to be found.
         methods: by name.
-        tasks: some of T1, T2, T3.
+        tasks: some of T1, T2, T3, T4.
         k: structures of each method, at most.
         seed: of the methods.
         out: a file of one JSON line a record, written as they come; what it holds already is not done again.

@@ -155,16 +155,16 @@ def fit_mixture(model: PolymorphModel, neighbours: Neighbours, held: Examples, d
         chosen[truth] = True
         chosen &= np.isfinite(flat)
         at = np.flatnonzero(chosen)
-        truths.append(sum(map(len, rows)) + int(np.searchsorted(at, truth)) if rows else int(np.searchsorted(at, truth)))
+        truths.append(
+            sum(map(len, rows)) + int(np.searchsorted(at, truth)) if rows else int(np.searchsorted(at, truth))
+        )
         rows.append(seen[at])
         owner.append(np.full(len(at), i))
     inputs = torch.tensor(np.concatenate(rows), dtype=torch.float32)
     return _minimised(Mixture(), inputs, torch.from_numpy(np.concatenate(owner)), torch.tensor(truths), decay)
 
 
-def _minimised(
-    mixture: Mixture, inputs: torch.Tensor, owner: Integers, truths: Integers, decay: float
-) -> Mixture:
+def _minimised(mixture: Mixture, inputs: torch.Tensor, owner: Integers, truths: Integers, decay: float) -> Mixture:
     """L-BFGS on the cross-entropy over the rows of each owner."""
     nn.init.normal_(mixture.bent[2].weight, std=0.05)
     start = [p.detach().clone() for p in mixture.parameters()]
@@ -194,10 +194,10 @@ def figures(chances: np.ndarray, truth: np.ndarray) -> dict[str, float]:
     """
     flat = chances.reshape(len(chances), -1)
     own = flat[np.arange(len(flat)), truth]
-    rank = (flat > own[:, None]).sum(1)
+    rank = np.where(np.isfinite(own), (flat > own[:, None]).sum(1), flat.shape[1])
     groups = np.exp(chances).sum(2)
     group = groups[np.arange(len(groups)), truth // MAX_ATOMS]
-    group_rank = (groups > group[:, None]).sum(1)
+    group_rank = np.where(group > 0, (groups > group[:, None]).sum(1), 230)
     found = {f"pair_{k}": float((rank < k).mean()) for k in (1, 5, 20)}
     found |= {f"group_{k}": float((group_rank < k).mean()) for k in (1, 5, 20)}
     return found | {"nats": float(-np.maximum(own, -20).mean())}

@@ -1,7 +1,8 @@
-"""What real crystals with the same counts say of a composition's space group and formula units, and how much it weighs.
+"""What real crystals with the same counts say of a composition's group and formula units, and how much it weighs.
 
-Every crystal of an index whose formula has the same counts is a template, whatever its group: its elements are replaced,
-and the distances of elements that rank the templates of one group (``crystalgfn.structures.ranking``) rank all of them.
+Every crystal of an index whose formula has the same counts is a template, whatever its group: its elements are
+replaced, and the distances of elements that rank the templates of one group rank all of them
+(``crystalgfn.structures.ranking``).
 """
 
 from __future__ import annotations

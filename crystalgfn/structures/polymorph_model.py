@@ -27,7 +27,7 @@ from crystalgfn.typing import PairMask, PairScores, RowVectors, Slots
 WEIGHTS = Path(__file__).parent / "data" / "polymorphs.safetensors"
 WIDTH = 8
 """Elements that have a place of their own; more only count in the means."""
-MEMBERS, EMBEDDING, HIDDEN, SHARED = 3, 16, 128, 24
+MEMBERS, EMBEDDING, HIDDEN, SHARED = 2, 16, 128, 24
 N_SLOT = 5
 N_WHOLE = 8
 
@@ -135,7 +135,9 @@ class PolymorphModel(nn.Module):
 
     def forward(self, batch: Batch) -> PairScores:
         """ln of the probabilities [B, 230, MAX_ATOMS], -inf for pairs that cannot be realised."""
-        parts = torch.stack([log_softmax(m(batch.numbers, batch.slots, batch.whole), batch.possible) for m in self.members])
+        parts = torch.stack(
+            [log_softmax(m(batch.numbers, batch.slots, batch.whole), batch.possible) for m in self.members]
+        )
         return torch.logsumexp(parts, 0) - np.log(MEMBERS)
 
     @torch.no_grad()

@@ -19,7 +19,7 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import canonical_lattice
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.errors import PlacementError
+from crystalgfn.errors import EmptySpace, PlacementError
 from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 FEWEST_PAIRS = 4
 """Pairs (group, formula units) that are looked into, however few structures are asked for."""
-COVERED = 0.99
+COVERED = 0.97
 """Of the probability of all pairs; the rest is not looked into where there are enough."""
 UNSURE = 0.5
 """eV/atom; standard error of the proxy above which it has no energy for a crystal."""
@@ -97,6 +97,7 @@ class Settings:
         draws: of the refiner for each pair; None: as many as give a quarter more structures than asked for, at least 8.
         steps: of the refiner's sampler.
         max_atoms: in the primitive cell.
+        learned: letters that real crystals make probable; False: random ones.
         model: False: templates alone say which pairs are probable.
         without: formulas whose crystals are no templates, as `formula_of` writes them.
         progress: shows bars.
@@ -107,6 +108,7 @@ class Settings:
     draws: int | None = None
     steps: int = 20
     max_atoms: int = MAX_ATOMS
+    learned: bool = True
     model: bool = True
     without: Collection[str] = field(default_factory=frozenset)
     progress: bool = False
@@ -157,9 +159,7 @@ def predict(
         raise PlacementError(f"max_atoms={max_atoms}: the primitive cell may have 1 to {MAX_ATOMS} atoms")
     if refiner is None and templates is None:
         raise PlacementError("refiner=None and templates=None leave nothing to make structures of; give one of them")
-    settings = Settings(
-        refiner_of(refiner), templates_of(templates), draws, steps, max_atoms, progress=progress
-    )
+    settings = Settings(refiner_of(refiner), templates_of(templates), draws, steps, max_atoms, progress=progress)
     found = polymorphs(units, n, settings, space_group, seed)
     energies = energies_of([one.structure for one in found])
     return [
@@ -176,8 +176,15 @@ def units_of(formula: str) -> dict[int, int]:
 
     Raises:
         InvalidSpace: a formula that cannot be read, an unknown element.
+        PlacementError: a formula unit of more atoms than a primitive cell may have.
     """
-    return CrystalSpace(formula=formula, n_elements=(1, 118), n_atoms=(1, 10_000), atoms_per_element=(1, 10_000), oxidation_states=None).formula_units
+    try:
+        return CrystalSpace(formula=formula, n_elements=(1, MAX_ATOMS), oxidation_states=None).formula_units
+    except EmptySpace as error:
+        raise PlacementError(
+            f"no space group holds {formula} with at most {MAX_ATOMS} atoms in the primitive cell; give a smaller "
+            "formula"
+        ) from error
 
 
 def polymorphs(
@@ -217,11 +224,13 @@ def probable(units: Mapping[int, int], settings: Settings, space_group: int | No
     if space_group is not None:
         chances[np.arange(230) != space_group - 1] = -np.inf
     if not np.isfinite(chances).any():
-        group = "no space group" if space_group is None else f"space group {space_group} ({groups.SYMBOL[space_group - 1]})"
+        group = (
+            "no space group" if space_group is None else f"space group {space_group} ({groups.SYMBOL[space_group - 1]})"
+        )
         raise PlacementError(
             f"{group} {'holds' if space_group is None else 'cannot hold'} {_formula(units)} with at most "
-            f"{settings.max_atoms} atoms in the primitive cell; ask for another group or formula, or more atoms "
-            f"(up to {MAX_ATOMS})"
+            f"{settings.max_atoms} atoms in the primitive cell; ask for another group or formula, or for more atoms "
+            f"(max_atoms up to {MAX_ATOMS})"
         )
     if settings.templates is not None:
         neighbours = _neighbours(settings.templates)
@@ -249,15 +258,17 @@ def _of_pairs(
     reasons: list[str] = []
     if settings.refiner is None:
         assert settings.templates is not None  # or there is nothing to make structures of
-        for pair, own, keys in zip(pairs, counts, without, strict=True):
-            for one in settings.templates.find(pair.space_group, own, None, n, keys):
+        for pair, own, keys, share in zip(pairs, counts, without, _shares(pairs, n), strict=True):
+            if sum(one.probability > pair.probability for one in found) >= n:
+                break  # nothing of this pair or the next is among the first
+            for one in settings.templates.find(pair.space_group, own, None, share, keys):
                 found.append(Polymorph(one.structure, pair.probability * one.probability, "template"))
         return found, reasons
     rng = np.random.default_rng(seed)
     tasks = [
         Task(
             pair.space_group, own, tuple(random_cell(pair.space_group, own, rng).tolist()), None, n,
-            (seed, pair.space_group, pair.units), 2.0, learned=True,
+            (seed, pair.space_group, pair.units), 2.0, learned=settings.learned,
         )
         for pair, own in zip(pairs, counts, strict=True)
     ]  # fmt: skip
@@ -272,6 +283,12 @@ def _of_pairs(
         for candidate, probability in choice.ranked(own_candidates):
             found.append(Polymorph(candidate.structure, pair.probability * probability, candidate.origin))
     return found, reasons
+
+
+def _shares(pairs: list[Pair], n: int) -> list[int]:
+    """Structures of each pair, by its probability, one more than its part of ``n``; at most ``n``."""
+    total = sum(pair.probability for pair in pairs)
+    return [min(n, 1 + ceil(n * pair.probability / total)) for pair in pairs]
 
 
 def energies_of(structures: list[OrbitStructure]) -> list[float | None]:

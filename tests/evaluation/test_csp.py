@@ -44,12 +44,13 @@ def test_the_filtered_protocol():
 
 def test_what_is_given(crystals):
     lattice, letters = crystals[1].orbits.lattice, crystals[1].orbits.wyckoff()
-    one, two, three = (csp.given(task, crystals[1]) for task in csp.TASKS)
+    one, two, three, four = (csp.given(task, crystals[1]) for task in csp.TASKS)
     assert one.letters == letters and two.letters is None and three.letters is None
     assert one.lattice == pytest.approx(lattice) and two.lattice == pytest.approx(lattice) and three.lattice is None
     assert three.space_group == 136 and three.counts == {"O": 4, "Ti": 2}
+    assert four.space_group is None and four.counts == {"O": 2, "Ti": 1} and four.lattice is four.letters is None
     assert crystals[0].keys == {("Cl1Na1", 225)}
-    with pytest.raises(ValueError, match="there is no task 'T9'; there are T1, T2, T3"):
+    with pytest.raises(ValueError, match="there is no task 'T9'; there are T1, T2, T3, T4"):
         csp.given("T9", crystals[0])
 
 
