@@ -26,7 +26,7 @@ from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
-from crystalgfn.structures.predict import Settings, polymorphs, probable
+from crystalgfn.structures.polymorphs import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner

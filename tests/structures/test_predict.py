@@ -5,12 +5,14 @@ import pytest
 import torch
 
 import crystalgfn as cg
+import crystalgfn.structures.polymorphs as search
 from crystalgfn.errors import InvalidSpace, PlacementError
 from crystalgfn.structures.checks import symmetry
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.polymorph_model import PolymorphModel
-from crystalgfn.structures.predict import Settings, energies_of, polymorphs, probable, units_of
+from crystalgfn.structures.polymorphs import Pair, Settings, polymorphs, probable
+from crystalgfn.structures.predict import energies_of, units_of
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import Ranking
 from crystalgfn.structures.refine import Refiner
@@ -48,7 +50,8 @@ def refiner():
 def choice(monkeypatch):
     """An unfitted choice, so that these tests do not depend on its weights."""
     torch.manual_seed(0)
-    monkeypatch.setattr(Choice, "shipped", staticmethod(lambda own=Choice().eval(): own))
+    unfitted = Choice().eval()
+    monkeypatch.setattr(Choice, "shipped", staticmethod(lambda: unfitted))
 
 
 def check(found, composition):
@@ -102,10 +105,8 @@ def test_pairs_add_up_to_one(templates):
 
 def test_the_likeliest_of_all_pairs_come_first(templates, monkeypatch):
     """Two structures in two groups: the second of a probable group stands before the first of an improbable one."""
-    from crystalgfn.structures import predict
-
-    pairs = [predict.Pair(225, 1, 0.9), predict.Pair(221, 1, 0.1)]
-    monkeypatch.setattr(predict, "probable", lambda *_: pairs)
+    pairs = [Pair(225, 1, 0.9), Pair(221, 1, 0.1)]
+    monkeypatch.setattr(search, "probable", lambda *_: pairs)
     found = polymorphs({19: 1, 35: 1}, 5, Settings(templates=templates))
     assert found[0].structure.space_group == 225 and found[0].probability > 0.45
     assert found[-1].structure.space_group == 221 and found[-1].probability == pytest.approx(0.1)
