@@ -29,7 +29,7 @@ def run(config: DictConfig, command: str, check_device: Callable[[str], str]) ->
     Raises:
         OptionError: an unknown task, values that cannot be, or figures that are there already.
     """
-    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp}
+    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp, "placement": _placement}
     if config.task not in tasks:
         raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
     out = None if config.out is None else Path(config.out)
@@ -152,3 +152,22 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     methods = {name: makers[name]() for name in names}
     answers = csp.run(asked, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.progress)
     return csp_report.tables(answers), {"crystals": len(asked), "rates": csp_report.figures(answers)}
+
+
+def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    """Crystals of a sampler, placed at random and with the refiner, relaxed with CHGNet."""
+    from crystalgfn.evaluation import paired
+    from crystalgfn.structures.refine import Refiner
+
+    if config.sampler is None:
+        raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
+    if config.placed < 1:
+        raise OptionError(f"placed={config.placed}: give at least one crystal.")
+    device = check_device("cpu" if config.devices is None else str(config.devices))
+    crystals = Sampler.load(config.sampler).sample(config.placed, seed=config.seed)
+    refiner = Refiner.load(config.csp.refiner, device)
+    ways = {
+        name: paired.measure(crystals, one, seed=config.seed, progress=config.progress)
+        for name, one in (("at random", None), ("by the refiner", refiner))
+    }
+    return paired.table(ways), {"outcomes": paired.figures(ways)}

@@ -321,7 +321,8 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
     built = cg.build_structures(
         crystals,
         n_candidates=config.n_candidates,
-        refiner=None,
+        refiner=config.refiner,
+        templates=config.templates,
         seed=config.seed,
         n_jobs=config.n_jobs,
         progress=config.progress,

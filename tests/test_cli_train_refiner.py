@@ -85,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
         (["val=[a,b]"], ["val must be one"]),
         (["train=nowhere.parquet"], ["nowhere.parquet"]),
         (["val=nowhere.npz"], ["nowhere.npz"]),
-        (["train=table.csv"], ["table.csv", "Parquet"]),
+        (["train=table.csv"], ["table.csv", "no file or folder"]),
         (["epochs=0"], ["epochs", "above 0"]),
         (["epochs=many"], ["epochs", "whole number"]),
         (["kept=2.0"], ["kept", "from 0 to 1"]),

@@ -25,11 +25,11 @@ from crystalgfn.evaluation.matching import match
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
-from crystalgfn.structures.placement import FEWEST_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.placement import MORE_DRAWS, build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.polymorphs import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.random_cell import random_cell
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.sources import Atoms, read_atoms
 from crystalgfn.structures.standard import formula_of, orbit_structure
@@ -166,7 +166,7 @@ def refiner_method(
     templates: Templates | None = None,
     leave_out: bool = True,
     draws: int | None = None,
-    steps: int = 20,
+    steps: int = STEPS,
     learned: bool = True,
 ) -> Method:
     """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
@@ -178,7 +178,7 @@ def refiner_method(
         templates: real crystals that are tried too, or None.
         leave_out: those of the crystal's own formula and group are not used; where no group is given, none of its
             formula.
-        draws: of the refiner for a crystal; None: a quarter more than structures asked for, at least 8.
+        draws: of the refiner for a crystal; None: 6 more than twice the structures asked for.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
     """
@@ -187,7 +187,7 @@ def refiner_method(
         if what.space_group is None:
             settings = Settings(refiner, templates, draws, steps, learned=learned)
             return _predicted(what, k, seed, settings, leave_out)
-        n = max(FEWEST_DRAWS, k + k // 4) if draws is None else draws
+        n = 2 * k + MORE_DRAWS if draws is None else draws
         generate = what.lattice is None
         cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
         task = Task(

@@ -19,7 +19,7 @@ from crystalgfn.structures.enumeration import representative
 from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix, wyckoff_position
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.ranking import shape_vector
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.structures.wyckoff_model import WyckoffModel
@@ -31,6 +31,10 @@ LETTERS = 12
 """Choices of letters that draws are spread over, at most."""
 LOOKED_AT = 256
 """Choices of letters that these are chosen from."""
+BUDGET = 10_000
+"""Pairs of an orbit and an atom in the draws of one crystal, at most; 80 atoms in general positions have 6,400."""
+TEMPLATES = 12
+"""Looked at, at most."""
 FROM_TEMPLATES = 0.5
 """Share of the draws whose letters are those of templates, where there are any."""
 
@@ -59,7 +63,7 @@ class Candidate:
 
     @property
     def origin(self) -> str:
-        """ "template", "refiner", or "fixed" where the letters leave nothing free."""
+        """Where it comes from: "template", "refiner", or "fixed" where the letters leave nothing free."""
         if not any(wyckoff_position(self.structure.space_group, o.letter).free for o in self.structure.orbits):
             return "fixed"
         return "template" if self.template > 0 else "refiner"
@@ -85,7 +89,7 @@ def candidates(
     draws: int,
     templates: Templates | None = None,
     lattice: str = "keep",
-    steps: int = 20,
+    steps: int = STEPS,
     without: Sequence[Collection[Key]] | None = None,
     progress: bool = False,
 ) -> list[tuple[list[Candidate], str | None]]:
@@ -120,20 +124,22 @@ def candidates(
         if templates is not None:
             cell = np.array(task.lattice) if known else None
             taken = () if without is None else without[i]
-            offered = templates.find(task.space_group, task.counts, cell, max(draws, 1), taken, given)
+            offered = templates.find(task.space_group, task.counts, cell, min(draws, TEMPLATES), taken, given)
         for template in offered:
             _join(found[i], _candidate(template.structure, template=template.probability))
         begun = 0
         for letters, probability, n in _choices(task, given, found[i], draws, known):
             start = _start(task, letters)
+            n = min(n, max(1, BUDGET // (len(start.orbits) * sum(task.counts.values()))))
             streams += [(*task.seed, k) for k in range(begun, begun + n)]
             begun += n
             starts += [start] * n
             owner += [(i, probability)] * n
+    drawn = Counter(i for i, _ in owner)
     made = refiner.refine(starts, lattice, steps=steps, streams=streams, progress=progress)
     checks = zip(owner, made, strict=True)
     for (i, probability), structure in tqdm(checks, total=len(made), desc="checking", disable=not progress):
-        candidate = _candidate(structure, letters=probability, votes=1 / draws)
+        candidate = _candidate(structure, letters=probability, votes=1 / drawn[i])
         wrong = f"atoms are closer than {SHORTEST} Å" if candidate is None else None
         if candidate is not None and not any(_same(candidate, other) for other in found[i]):
             wrong = group_fault(structure)

@@ -96,7 +96,7 @@ class Choice(nn.Module):
         return Choice.load(WEIGHTS)
 
 
-def fit(examples: Sequence[tuple[RowVectors, np.ndarray]], decay: float = 3e-3, seed: int = 0) -> Choice:
+def fit(examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 3e-3, seed: int = 0) -> Choice:
     """Weights that give the real structures of examples the most probability.
 
     Args:

@@ -22,7 +22,7 @@ from crystalgfn.typing import Floats, LogMetrics, OfOrbits
 SIGMA_DATA = 1.0
 """Standard deviation of the lattice coefficients z."""
 WIDEST = 8.0
-"""Largest coefficient z of a denoised lattice; without a limit a poor network could lead to cells beyond all numbers."""
+"""Largest coefficient z of a denoised lattice; with none, a poor network could lead to cells beyond all numbers."""
 IMAGES = 4
 """Periods on either side that the wrapped normal is summed over; at sigma = 0.7 the next is 1e-7."""
 
@@ -37,10 +37,10 @@ def wrapped_score(offset: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
 
 
 def orbit_score(batch: OrbitBatch, noisy: OfOrbits, sigma: Floats) -> OfOrbits:
-    """d ln p / du at ``noisy`` for the noise of orbits: p sums the wrapped normal about every atom that can stand for one.
+    """d ln p / du at ``noisy``: p is the wrapped normal, summed over every atom that can represent its orbit.
 
-    An orbit is no other where another of its atoms represents it, so what a network can learn is the score of the sum
-    over those atoms (the heat kernel of the orbifold); that of the one atom which happens to be first only adds variance.
+    An orbit is no other where another of its atoms represents it, so what a network can learn is the score of this sum
+    (the heat kernel of the orbifold); that of the atom which happens to be first only adds variance.
     """
     away, among = batch.representatives()
     gap = (batch.of_atoms(noisy) - away)[..., None]

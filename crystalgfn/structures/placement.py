@@ -14,10 +14,11 @@ import numpy as np
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidates import Candidate, candidates
+from crystalgfn.structures.checks import fault
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.refine import LATTICES, Refiner
+from crystalgfn.structures.refine import LATTICES, STEPS, Refiner
 from crystalgfn.structures.search import Search, Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
@@ -30,8 +31,10 @@ AFLOW = Path(__file__).parent / "data" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""
 Reference = Templates | Prototypes | str | Path | None
 LETTERS = ("random", "learned")
-FEWEST_DRAWS = 8
-"""Of a refiner for a crystal, however few structures are asked for."""
+MORE_DRAWS = 6
+"""Of a refiner for a crystal than twice the structures asked for."""
+FEWEST_RELAXED = 4
+"""Candidates of a crystal that are relaxed, where so many were found."""
 AGAIN = 4
 """Times as many draws where none of the first was right."""
 
@@ -49,6 +52,7 @@ class BuildResult:
         origins: where each of ``candidates`` comes from: "template", "refiner" (free coordinates made by diffusion),
             "random" (placed at random and pushed apart), or "fixed" (letters without a free coordinate).
         probabilities: of each among all candidates that were found; empty without a refiner.
+        energies: CHGNet's total energy of each in eV/atom, NaN where it has none; empty unless they were relaxed.
     """
 
     structure: Structure | None
@@ -58,6 +62,7 @@ class BuildResult:
     wyckoff: dict[str, list[str]] = field(default_factory=dict)
     origins: list[str] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
+    energies: list[float] = field(default_factory=list)
 
 
 def build_structures(
@@ -70,7 +75,8 @@ def build_structures(
     templates: Reference = None,
     assignment: str | None = None,
     draws: int | None = None,
-    steps: int = 20,
+    steps: int = STEPS,
+    relax: bool = False,
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
@@ -95,20 +101,23 @@ def build_structures(
             your own, "aflow" for the prototypes that come with the package, or None.
         assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
             None: learned with a refiner, random without.
-        draws: of the refiner for each crystal; None: a quarter more than candidates, at least 8.
+        draws: of the refiner for each crystal; None: 6 more than twice the candidates.
         steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
+        relax: candidates are relaxed with CHGNet within their symmetry (the cell too unless ``lattice`` is "keep"), at
+            least 4 of each crystal, and ordered by its energy; needs the extra ``[relax]``.
         n_jobs: processes.
         progress: shows a bar.
         time_limit: seconds for one crystal placed at random, after which what was found so far is taken.
 
     Raises:
         CheckpointError: there is no such refiner.
+        NotAvailable: ``relax`` without CHGNet.
         PlacementError: arguments that mean nothing.
         DataError: ``templates`` cannot be read.
     """
     settings = _Settings(
-        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), assignment, draws, steps, n_jobs,
-        progress, time_limit,
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), assignment, draws, steps, relax,
+        n_jobs, progress, time_limit,
     )  # fmt: skip
     return _build(crystals, None, settings)
 
@@ -123,7 +132,8 @@ def build_from_wyckoff(
     *,
     templates: Reference = None,
     draws: int | None = None,
-    steps: int = 20,
+    steps: int = STEPS,
+    relax: bool = False,
     n_jobs: int = 1,
     progress: bool = False,
     time_limit: float = 2.0,
@@ -136,8 +146,8 @@ def build_from_wyckoff(
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
     settings = _Settings(
-        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), None, draws, steps, n_jobs,
-        progress, time_limit,
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), None, draws, steps, relax,
+        n_jobs, progress, time_limit,
     )  # fmt: skip
     return _build(crystals, letters, settings)
 
@@ -188,6 +198,7 @@ class _Settings:
     assignment: str | None
     draws: int | None
     steps: int
+    relax: bool
     n_jobs: int
     progress: bool
     time_limit: float
@@ -208,6 +219,11 @@ class _Settings:
             raise PlacementError(f"draws={self.draws}: give at least one draw of the refiner")
 
     @property
+    def wanted(self) -> int:
+        """Candidates of each crystal before the last ordering."""
+        return max(self.n_candidates, FEWEST_RELAXED) if self.relax else self.n_candidates
+
+    @property
     def learned(self) -> bool:
         """Whether letters are those that real crystals make probable."""
         return (self.refiner is not None) if self.assignment is None else self.assignment == "learned"
@@ -219,7 +235,7 @@ class _Settings:
         cell = tuple(crystals.lattice[i].tolist())
         group = int(crystals.space_group[i])
         return Task(
-            group, counts, cell, given, self.n_candidates, (self.seed, i), self.time_limit, (), self.learned
+            group, counts, cell, given, self.wanted, (self.seed, i), self.time_limit, (), self.learned
         )  # fmt: skip
 
     def with_templates(self, task: Task) -> Task:
@@ -231,7 +247,7 @@ class _Settings:
         except PlacementError:  # said again, as that crystal's error, where it is placed
             return task
         cell = np.array(task.lattice)
-        found = self.templates.find(task.space_group, task.counts, cell, self.n_candidates, letters=given)
+        found = self.templates.find(task.space_group, task.counts, cell, self.wanted, letters=given)
         return replace(task, templates=tuple(template.structure for template in found))
 
 
@@ -242,14 +258,21 @@ class _Outcome:
     structures: Sequence[OrbitStructure] = ()
     origins: Sequence[str] = ()
     probabilities: Sequence[float] = ()
+    energies: Sequence[float] = ()
     error: str | None = None
+
+    def ordered(self, order: Sequence[int]) -> _Outcome:
+        """Some of its structures in another order."""
+        columns = (self.structures, self.origins, self.probabilities, self.energies)
+        return _Outcome(*([column[i] for i in order] if column else [] for column in columns), self.error)
 
     def result(self, crystal: Crystals) -> BuildResult:
         """For the user."""
         built = [structure.to_structure() for structure in self.structures]
         first = self.structures[0].wyckoff() if built else {}
         best = built[0] if built else None
-        return BuildResult(best, built, crystal, self.error, first, list(self.origins), list(self.probabilities))
+        lists = (list(self.origins), list(self.probabilities), list(self.energies))
+        return BuildResult(best, built, crystal, self.error, first, *lists)
 
 
 def _build(
@@ -260,7 +283,31 @@ def _build(
         outcomes = _placed([settings.with_templates(task) for task in tasks], settings)
     else:
         outcomes = _refined(tasks, settings)
-    return [outcome.result(crystals[i]) for i, outcome in enumerate(outcomes)]
+    if settings.relax:
+        outcomes = _relaxed(outcomes, settings)
+    return [
+        outcome.ordered(range(len(outcome.structures))[: settings.n_candidates]).result(crystals[i])
+        for i, outcome in enumerate(outcomes)
+    ]
+
+
+def _relaxed(outcomes: list[_Outcome], settings: _Settings) -> list[_Outcome]:
+    """Relaxed within their symmetry, the lowest energy first; what loses its group by that stays as it was."""
+    from crystalgfn.structures.relax_orbits import relax_orbits
+
+    flat = [structure for outcome in outcomes for structure in outcome.structures]
+    found = iter(relax_orbits(flat, settings.lattice == "keep", progress=settings.progress))
+    results = []
+    for outcome in outcomes:
+        structures, energies = [], []
+        for before in outcome.structures:
+            one = next(found)
+            kept = fault(one.structure) is None
+            structures.append(one.structure if kept else before)
+            energies.append(one.energy if kept else float("nan"))
+        order = np.argsort(energies, kind="stable").tolist()  # NaN comes last
+        results.append(replace(outcome, structures=structures, energies=energies).ordered(order))
+    return results
 
 
 def _refined(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
@@ -282,8 +329,8 @@ def _refined(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
 
 def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]:
     """Candidates of all tasks, in as many processes as asked for."""
-    n = settings.n_candidates
-    draws = times * (max(FEWEST_DRAWS, n + n // 4) if settings.draws is None else settings.draws)
+    n = settings.wanted
+    draws = times * (2 * n + MORE_DRAWS if settings.draws is None else settings.draws)
     if times > 1:  # other noise
         tasks = [replace(task, seed=(*task.seed, times)) for task in tasks]
     options = (settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
@@ -296,7 +343,7 @@ def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]
         found = [parts[i % workers][i // workers] for i in range(len(tasks))]
     else:
         found = candidates(tasks, *options, progress=settings.progress)
-    return [_chosen(own, reason, n) for own, reason in found]
+    return [_chosen(own, reason, settings.wanted) for own, reason in found]
 
 
 def _chosen(own: Sequence[Candidate], reason: str | None, n: int) -> _Outcome:

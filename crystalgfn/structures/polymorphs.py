@@ -17,11 +17,10 @@ from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure
-from crystalgfn.structures.placement import FEWEST_DRAWS
 from crystalgfn.structures.polymorph_mixture import Neighbours
 from crystalgfn.structures.polymorph_model import PolymorphModel
 from crystalgfn.structures.random_cell import random_cell
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements, groups
@@ -29,6 +28,8 @@ from crystalgfn.tables.realisable import MAX_ATOMS
 
 FEWEST_PAIRS = 4
 """Pairs (group, formula units) that are looked into, however few structures are asked for."""
+FEWEST_DRAWS = 8
+"""Of a refiner for a pair."""
 COVERED = 0.97
 """Of the probability of all pairs; the rest is not looked into where there are enough."""
 
@@ -70,7 +71,7 @@ class Settings:
     refiner: Refiner | None = None
     templates: Templates | None = None
     draws: int | None = None
-    steps: int = 20
+    steps: int = STEPS
     max_atoms: int = MAX_ATOMS
     learned: bool = True
     model: bool = True

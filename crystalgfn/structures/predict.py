@@ -18,7 +18,7 @@ from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.placement import Reference, refiner_of, templates_of
 from crystalgfn.structures.polymorphs import Settings, polymorphs
-from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.tables.realisable import MAX_ATOMS
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def predict(
     templates: Reference = None,
     max_atoms: int = MAX_ATOMS,
     draws: int | None = None,
-    steps: int = 20,
+    steps: int = STEPS,
     seed: int = 0,
     progress: bool = False,
 ) -> list[Prediction]:

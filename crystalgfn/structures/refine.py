@@ -27,6 +27,8 @@ PAIRS = {"cpu": 6_000, "cuda": 600_000}
 """Pairs of a representative and an atom that are in one batch, at most."""
 LEVELS = (0.02, 0.05, 0.1, 0.2)
 """Noise of the coordinates at which `Refiner.misfit` looks."""
+STEPS = 5
+"""More do not find more crystals (docs/atoms.md): 9 evaluations of the network."""
 TYPICAL = 0.2
 """Standard deviation of the logarithmic strain between crystals of one lattice system."""
 
@@ -88,7 +90,7 @@ class Refiner:
         structures: Sequence[OrbitStructure],
         lattice: str = "keep",
         start: str = "noise",
-        steps: int = 20,
+        steps: int = STEPS,
         n: int = 1,
         seed: int = 0,
         *,
@@ -173,7 +175,7 @@ class Refiner:
         return batch.at(free, metric if lattice == "generate" else bounded(metric, batch.log_metric, max_strain))
 
     @torch.no_grad()
-    def misfit(self, structures: Sequence[OrbitStructure], draws: int = 4, seed: int = 0) -> Floats:
+    def misfit(self, structures: Sequence[OrbitStructure], draws: int = 2, seed: int = 0) -> Floats:
         """How badly the network finds each structure again from a little noise, lower for likelier ones, [B].
 
         The denoising loss at a few noise levels, whose weighted mean bounds the likelihood; for comparing structures

@@ -71,7 +71,7 @@ def built(random_crystals):
     """The structures of ``random_crystals``."""
     from crystalgfn.structures.placement import build_structures
 
-    return build_structures(random_crystals, seed=1)
+    return build_structures(random_crystals, refiner=None, seed=1)
 
 
 def orbits_in(space_group, rng, n=3, species=(3, 8, 26, 17, 56)):

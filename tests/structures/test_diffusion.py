@@ -41,6 +41,40 @@ def test_score_rms_is_that_of_draws(sigma):
     assert df.score_rms(sigma.float()[None]).item() == pytest.approx(drawn.item(), rel=0.01)
 
 
+@pytest.mark.parametrize("level", [0.02, 0.1, 0.3])
+def test_orbit_score_is_the_gradient_of_the_explicit_sum(random_orbits, level):
+    """Over all atoms that the representative can be, and all their images."""
+    batch = OrbitBatch.of(random_orbits, torch.float64)
+    sigma = torch.tensor(level, dtype=torch.float64)
+    noisy = (batch.free + level * torch.randn(batch.free.shape, dtype=torch.float64)).requires_grad_()
+    away, among = batch.representatives()
+    total = 0.0
+    for o in range(noisy.shape[1]):
+        each = log_density(noisy[:, o, None] - away, sigma)  # [B, N, 3]
+        each = torch.where(batch.free_mask[:, o, None], each, 0.0).sum(2)
+        some = among[:, o].any(1)
+        total = total + torch.logsumexp(each.masked_fill(~among[:, o], -math.inf)[some], 1).sum()
+    wanted = torch.autograd.grad(total, noisy)[0]
+    found = df.orbit_score(batch, noisy.detach(), sigma.expand(len(batch)))
+    assert found == pytest.approx((wanted * batch.free_mask).numpy(), rel=1e-6, abs=1e-6)
+
+
+def test_orbit_score_is_what_can_be_known_of_the_score_of_the_noise(random_orbits):
+    """The mean of one times the other is the mean square of the former: it is a conditional expectation."""
+    batch = OrbitBatch.of(random_orbits, torch.float64)
+    for level in (0.05, 0.15, 0.3):
+        sigma, torques, squares, raw = torch.full((len(batch),), level, dtype=torch.float64), 0.0, 0.0, 0.0
+        for _ in range(40):
+            noise = level * torch.randn(batch.free.shape, dtype=torch.float64)
+            whole = df.wrapped_score(noise, sigma[:, None, None]) * batch.free_mask
+            known = df.orbit_score(batch, batch.free + noise, sigma)
+            torques, squares, raw = (
+                torques + (whole * known).sum(), squares + known.square().sum(), raw + whole.square().sum()
+            )  # fmt: skip
+        assert torques / squares == pytest.approx(1.0, abs=0.05)
+        assert squares < raw and (level < 0.1 or squares < 0.8 * raw)
+
+
 def test_uniform_at_the_highest_noise():
     sigma = torch.tensor(Diffusion().sigma_max, dtype=torch.float64)
     density = log_density(torch.linspace(-0.5, 0.5, 101, dtype=torch.float64), sigma).exp()

@@ -50,7 +50,7 @@ def test_every_file_reads_back(results, tmp_path):
 
 def test_candidates_have_files_of_their_own(make_crystals, tmp_path):
     crystals = make_crystals((14, {"Li": 4, "O": 4}, (5.0, 6.0, 7.0, 90.0, 100.0, 90.0)))
-    results = build_structures(crystals, n_candidates=3)
+    results = build_structures(crystals, n_candidates=3, refiner=None)
     names = write_structures(results, tmp_path, formats=["poscar"])
     assert names == ["0000_LiO_14.vasp"]
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -60,7 +60,7 @@ def test_candidates_have_files_of_their_own(make_crystals, tmp_path):
 
 def test_asymmetric_unit_of_rock_salt(make_crystals):
     salt = make_crystals((225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0)))
-    structure = build_from_wyckoff(salt, [{"Na": ["a"], "Cl": ["b"]}])[0].structure
+    structure = build_from_wyckoff(salt, [{"Na": ["a"], "Cl": ["b"]}], refiner=None)[0].structure
     assert [multiplicity for _, multiplicity in asymmetric_unit(structure, 225)] == [4, 4]
     with pytest.raises(PlacementError, match="does not have the operations of space group 227"):
         asymmetric_unit(structure, 227)

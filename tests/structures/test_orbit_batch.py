@@ -90,3 +90,30 @@ def test_rows_have_no_more_padding_than_they_need(batch):
 def test_structures_that_cannot_be_in_a_batch(structure, words):
     with pytest.raises(PlacementError, match=words):
         OrbitBatch.of([structure])
+
+
+def test_any_representative_gives_the_same_atoms(batch):
+    """Atoms put where another of the orbit's atoms stands as its representative: the same set of atoms."""
+    away, among = batch.representatives()
+    first = batch.first[..., None].expand(-1, -1, 3)
+    assert among.gather(2, batch.first[..., None])[..., 0][batch.orbit_mask].all()
+    own = away.gather(1, first) - batch.free
+    assert ((own - own.round()) * batch.free_mask).abs().max() < 1e-9
+    others, counts = 0, among.sum(2)
+    for turn in range(int(counts.max())):
+        chosen = among.int().cumsum(2).eq((turn % counts.clamp_min(1) + 1)[..., None]) & among
+        moved = batch.at(away.gather(1, chosen.int().argmax(2)[..., None].expand(-1, -1, 3)))
+        others += int((chosen.int().argmax(2) != batch.first)[batch.orbit_mask].sum())
+        one, other = batch.points(), moved.points()
+        gaps = one[:, :, None] - other[:, None]
+        same = ((gaps - gaps.round()).abs() < 1e-7).all(3) & (batch.orbit[:, :, None] == batch.orbit[:, None])
+        assert (same.any(2) | ~batch.atom_mask).all()
+    assert others > 500
+
+
+def test_all_atoms_of_a_general_position_can_represent_it(batch):
+    _, among = batch.representatives()
+    general = batch.free_mask.sum(2) == 3
+    assert torch.equal(among.sum(2)[general], batch.multiplicity[general]) and general.sum() > 100
+    fixed = (batch.free_mask.sum(2) == 0) & batch.orbit_mask
+    assert (among.sum(2)[fixed] == 1).all()

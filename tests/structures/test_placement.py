@@ -1,5 +1,6 @@
-"""Placed structures are what was asked for, by spglib and pymatgen."""
+"""Structures placed without a refiner are what was asked for, by spglib and pymatgen."""
 
+import functools
 import re
 import time
 
@@ -11,9 +12,12 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import NotAvailable, PlacementError
-from crystalgfn.structures.placement import build_from_wyckoff, build_structures
+from crystalgfn.errors import CheckpointError, PlacementError
+from crystalgfn.structures import placement
 from crystalgfn.tables import groups
+
+build_structures = functools.partial(placement.build_structures, refiner=None)
+build_from_wyckoff = functools.partial(placement.build_from_wyckoff, refiner=None)
 
 ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
 PEROVSKITE = (221, {"Sr": 1, "Ti": 1, "O": 3}, (3.905, 3.905, 3.905, 90.0, 90.0, 90.0))
@@ -132,10 +136,16 @@ def test_bad_letters_are_an_error_of_their_crystal(make_crystals):
 
 def test_bad_arguments(make_crystals):
     crystals = make_crystals(ROCK_SALT)
-    with pytest.raises(NotAvailable, match="no refiner; use refiner=None"):
-        build_structures(crystals, refiner="default")
-    with pytest.raises(NotAvailable, match="use lattice='keep'"):
+    with pytest.raises(CheckpointError, match="no refiner 'none of them'"):
+        build_structures(crystals, refiner="none of them")
+    with pytest.raises(PlacementError, match="needs a refiner; without one use lattice='keep'"):
         build_structures(crystals, lattice="refine")
+    with pytest.raises(PlacementError, match="lattice='bent' means nothing"):
+        build_structures(crystals, lattice="bent")
+    with pytest.raises(PlacementError, match="draws=0"):
+        build_structures(crystals, draws=0)
+    with pytest.raises(PlacementError, match="steps=0"):
+        build_structures(crystals, steps=0)
     with pytest.raises(PlacementError, match="n_candidates=0"):
         build_structures(crystals, n_candidates=0)
     with pytest.raises(PlacementError, match="letters are given for 2 crystals, but there are 1"):

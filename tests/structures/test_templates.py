@@ -135,14 +135,14 @@ def test_build_structures_takes_templates_first(templates, make_crystals):
         (221, {"Sr": 1, "Ti": 1, "O": 3}, (3.905, 3.905, 3.905, 90.0, 90.0, 90.0)),
         (136, {"Ti": 2, "O": 4}, (4.59, 4.59, 2.96, 90.0, 90.0, 90.0)),
     )
-    first, second = build_structures(crystals, n_candidates=3, templates=templates)
+    first, second = build_structures(crystals, refiner=None, n_candidates=3, templates=templates)
     assert matches_structure(first.structure, perovskite("Sr", "Ti", "O", 3.905))
     assert second.structure is not None and second.error is None  # no template: placed
     matcher = StructureMatcher(scale=False, stol=0.01)
     for i, one in enumerate(first.candidates):
         assert not any(matcher.fit(one, other) for other in first.candidates[:i])
     letters = [{"Sr": ["a"], "Ti": ["b"], "O": ["c"]}, {"Ti": ["a"], "O": ["f"]}]
-    given = build_from_wyckoff(crystals, letters, templates=templates)
+    given = build_from_wyckoff(crystals, letters, refiner=None, templates=templates)
     assert matches_structure(given[0].structure, perovskite("Sr", "Ti", "O", 3.905))
     assert given[1].wyckoff == letters[1]
 
@@ -154,7 +154,7 @@ def matches_structure(structure, truth):
 def test_shipped_prototypes_of_aflow(make_crystals):
     """Half-Heusler and spinel are among AFLOW's prototypes, so they are right at the first try."""
     crystals = make_crystals((227, {"Mg": 2, "Al": 4, "O": 8}, (8.08, 8.08, 8.08, 90.0, 90.0, 90.0)))
-    found = build_structures(crystals, templates="aflow")[0].structure
+    found = build_structures(crystals, refiner=None, templates="aflow")[0].structure
     spinel = Structure.from_spacegroup(
         227, Lattice.cubic(8.08), ["Mg", "Al", "O"], [[0] * 3, [5 / 8] * 3, [0.3874] * 3]
     )

@@ -137,7 +137,7 @@ def test_learned_letters_are_placed_in_their_order(model, monkeypatch, make_crys
     lattice = tuple(PEROVSKITE.tolist())
     crystals = make_crystals((221, {"Sr": 1, "Ti": 1, "O": 3}, lattice))
     ranked = model.rank(221, {"Sr": 1, "Ti": 1, "O": 3}, PEROVSKITE)
-    result = build_structures(crystals, n_candidates=2, assignment="learned")[0]
+    result = build_structures(crystals, refiner=None, n_candidates=2, assignment="learned")[0]
     symbols = ("Sr", "Ti", "O")
 
     def choice(letters):
@@ -153,4 +153,4 @@ def test_unknown_ways_to_choose_letters_are_refused(make_crystals):
 
     crystals = make_crystals((225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0)))
     with pytest.raises(PlacementError, match="assignment='clever': choose 'random' or 'learned'"):
-        build_structures(crystals, assignment="clever")
+        build_structures(crystals, refiner=None, assignment="clever")

@@ -1,8 +1,8 @@
 """Fits the choice among candidates to crystals that the refiner has not seen.
 
-``python -m crystalgfn.structures.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
-examples.npz``: the candidates of each crystal with its letters given, without, and without its lattice, and which of them
-are the real structure. They are kept as they come, so that an interrupted run goes on.
+``python -m crystalgfn.evaluation.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
+examples.npz``: the candidates of each crystal with its letters given, without, and without its lattice, and which of
+them are the real structure. They are kept as they come, so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def labelled(
     result = []
     for structure, (own, _) in zip(structures, found, strict=True):
         truth = structure.to_structure()
-        right = [matcher().fit(candidate.structure.to_structure(), truth) for candidate in own]
+        right = [matcher().get_rms_dist(candidate.structure.to_structure(), truth) is not None for candidate in own]
         result.append((features(own), np.array(right, dtype=bool)))
     return result
 
@@ -117,7 +117,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--templates", required=True, help="real crystals: any source, or an index (.npz)")
     parser.add_argument("--examples", type=Path, required=True, help="where the candidates are kept (.npz)")
     parser.add_argument("--n", type=int, default=400)
-    parser.add_argument("--draws", type=int, default=24)
+    parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--decay", type=float, default=3e-3)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)

@@ -1,0 +1,61 @@
+"""The choice is fitted to candidates of crystals whose structure is known, and a run that was stopped goes on."""
+
+import numpy as np
+import pytest
+import torch
+
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation import fit_choice
+from crystalgfn.structures.choice import Choice
+from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.score_network import ScoreNetwork
+from crystalgfn.structures.templates import Templates
+
+
+def rutile(metal, a, c, x=0.305, anion=8):
+    return OrbitStructure(136, (a, a, c, 90.0, 90.0, 90.0), (Orbit("a", metal), Orbit("f", anion, (x, x, 0.0))))
+
+
+@pytest.fixture(scope="module")
+def crystals():
+    known = [rutile(22, 4.6, 2.96), rutile(50, 4.74, 3.19), rutile(44, 4.49, 3.11), rutile(32, 4.4, 2.87)]
+    return known + [rutile(25, 4.87, 3.31, anion=9), rutile(12, 4.62, 3.05, anion=9)]
+
+
+@pytest.fixture(scope="module")
+def refiner(tmp_path_factory):
+    torch.manual_seed(0)
+    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
+    network.std.fill_(0.1)
+    folder = tmp_path_factory.mktemp("refiner")
+    Refiner(network).save(folder)
+    return folder
+
+
+def test_it_fits_and_goes_on(crystals, refiner, tmp_path, capsys, monkeypatch):
+    Prototypes.of(crystals).save(tmp_path / "all.npz")
+    monkeypatch.setattr(fit_choice, "CHUNK", 2)
+    asked = [
+        str(tmp_path / "all.npz"), "--refiner", str(refiner), "--templates", str(tmp_path / "all.npz"),
+        "--examples", str(tmp_path / "examples.npz"), "--draws", "4", "--out", str(tmp_path / "choice.safetensors"),
+    ]  # fmt: skip
+    fit_choice.main([*asked, "--n", "4"])
+    said = capsys.readouterr().out
+    assert "T1: 1.000 there" in said  # every crystal has templates among the others
+    with np.load(tmp_path / "examples.npz") as file:
+        assert len(file["sizes"]) == 12 and file["labels"].any()
+        first = file["rows"]
+    fit_choice.main([*asked, "--n", "6"])  # goes on with the last two
+    with np.load(tmp_path / "examples.npz") as file:
+        assert len(file["sizes"]) == 18 and (file["rows"][: len(first)] == first).all()
+    assert Choice.load(tmp_path / "choice.safetensors")
+
+
+def test_a_file_of_something_else(crystals, refiner, tmp_path):
+    (tmp_path / "examples.npz").write_text("no")
+    with pytest.raises(DataError, match="holds no examples"):
+        fit_choice.gather(
+            crystals, Refiner.load(refiner), Templates(Prototypes.of(crystals)), 2, tmp_path / "examples.npz"
+        )

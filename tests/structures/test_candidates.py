@@ -1,0 +1,180 @@
+"""Structures made with a refiner: what every one of them has, where they come from, and how they are chosen."""
+
+import numpy as np
+import pytest
+import torch
+
+from crystalgfn.structures import candidates as module
+from crystalgfn.structures.candidates import Candidate, candidates
+from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
+from crystalgfn.structures.choice import N_FEATURES, Choice, features, fit
+from crystalgfn.structures.enumeration import representative
+from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.placement import build_from_wyckoff, build_structures
+from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.score_network import ScoreNetwork
+from crystalgfn.structures.search import Task
+from crystalgfn.structures.templates import Templates
+from crystalgfn.tables import elements
+
+ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
+RUTILE = (136, {"Ti": 2, "O": 4}, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0))
+OLIVINE = (62, {"Li": 4, "Fe": 4, "P": 4, "O": 16}, (10.33, 6.01, 4.69, 90.0, 90.0, 90.0))
+REAL_RUTILE = OrbitStructure(136, RUTILE[2], (Orbit("a", 22), Orbit("f", 8, (0.305, 0.305, 0.0))))
+
+
+@pytest.fixture(scope="module")
+def untrained():
+    torch.manual_seed(0)
+    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
+    network.std.fill_(0.1)
+    return Refiner(network)
+
+
+def task(row, letters=None, seed=0):
+    return Task(row[0], row[1], row[2], letters, 4, (seed,), 2.0, learned=True)
+
+
+def check(structure, row):
+    assert structure.space_group == row[0]
+    assert {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()} == row[1]
+    assert group_fault(structure) is None and shortest_distance(structure) >= SHORTEST
+
+
+@pytest.mark.parametrize("lattice", ["keep", "refine", "generate"])
+def test_every_candidate_is_what_was_asked_for(untrained, lattice):
+    rows = [ROCK_SALT, RUTILE, OLIVINE]
+    found = candidates([task(row) for row in rows], untrained, 16, lattice=lattice, steps=3)
+    for row, (own, reason) in zip(rows, found, strict=True):
+        assert own and reason is None
+        for candidate in own:
+            check(candidate.structure, row)
+            assert (candidate.structure.lattice == row[2]) == (lattice == "keep")
+        assert sum(c.votes for c in own) <= 1 + 1e-9
+
+
+def test_candidates_of_a_crystal_do_not_depend_on_the_others(untrained):
+    alone = candidates([task(RUTILE, seed=7)], untrained, 8, steps=3)[0][0]
+    among = candidates([task(ROCK_SALT), task(RUTILE, seed=7), task(OLIVINE)], untrained, 8, steps=3)[1][0]
+    assert len(alone) == len(among)
+    for one, other in zip(alone, among, strict=True):
+        assert [o.letter for o in one.structure.orbits] == [o.letter for o in other.structure.orbits]
+        gap = np.array([o.parameters for o in one.structure.orbits]) - [o.parameters for o in other.structure.orbits]
+        assert np.abs(gap - np.rint(gap)).max() < 1e-3
+
+
+def test_given_letters_are_kept(untrained):
+    letters = {"Ti": ["a"], "O": ["f"]}
+    for candidate in candidates([task(RUTILE, letters)], untrained, 8, steps=3)[0][0]:
+        assert candidate.structure.wyckoff() == letters and candidate.letters == 1.0
+
+
+def test_letters_are_shared_out_by_probability():
+    a, b, c, d = ("a",), ("b",), ("c",), ("d",)
+    shares = module._rounded({a: 0.5, b: 0.3, c: 0.14, d: 0.06}, 10)
+    assert shares == {a: 5, b: 3, c: 1, d: 1}  # 1.4 has less of a remainder to lose than 0.6
+    assert module._rounded({a: 0.6, b: 0.4}, 1) == {a: 1}
+
+
+def test_a_template_and_a_draw_that_agree_are_one(untrained):
+    """A refiner whose draws are the template itself: one candidate with all of the votes."""
+
+    class Knows(Refiner):
+        def refine(self, structures, lattice="keep", **_):
+            known = representative(136, [["a"], ["f"]])
+            right = [representative(136, [s.wyckoff()["Ti"], s.wyckoff()["O"]]) == known for s in structures]
+            return [REAL_RUTILE if r else s for r, s in zip(right, structures, strict=True)]
+
+    knows = Knows(untrained.network)
+    templates = Templates(Prototypes.of([REAL_RUTILE]))
+    own, _ = candidates([task(RUTILE)], knows, 8, templates)[0]
+    best = max(own, key=lambda c: c.template)
+    assert best.template == pytest.approx(1.0) and best.votes >= 0.5 and best.origin == "template"
+    assert sum(c.template > 0 for c in own) == 1
+    without = candidates([task(RUTILE)], knows, 8, templates, without=[{("O2Ti1", 136)}])[0][0]
+    assert all(c.template == 0 for c in without)
+
+
+def test_large_cells_get_fewer_draws(untrained, monkeypatch):
+    drawn = []
+    refine = Refiner.refine
+    monkeypatch.setattr(
+        Refiner, "refine", lambda self, s, *args, **kw: drawn.append(len(s)) or refine(self, s, *args, **kw)
+    )
+    monkeypatch.setattr(module, "BUDGET", 200)
+    candidates([task(OLIVINE)], untrained, 16, steps=1)
+    candidates([task(ROCK_SALT)], untrained, 16, steps=1)
+    assert drawn[0] < 16 and drawn[1] == 16
+
+
+def test_what_cannot_be_says_why(untrained):
+    (own, reason), (good, _) = candidates(
+        [task((225, {"Na": 1, "Cl": 1, "O": 1}, ROCK_SALT[2])), task(ROCK_SALT)], untrained, 2, steps=1
+    )
+    assert own == [] and "cannot hold" in reason and good
+    ((own, reason),) = candidates([task((225, ROCK_SALT[1], (0.6, 0.6, 0.6, 90.0, 90.0, 90.0)))], untrained, 2, steps=1)
+    assert own == [] and "closer than 0.5" in reason
+
+
+def test_build_structures_with_an_untrained_refiner(untrained, make_crystals):
+    crystals = make_crystals(ROCK_SALT, RUTILE, (225, {"Na": 1, "Cl": 1, "O": 1}, ROCK_SALT[2]))
+    salt, rutile, bad = build_structures(crystals, n_candidates=3, refiner=untrained, steps=3, seed=1)
+    assert salt.origins == ["fixed"] * len(salt.candidates) and "cannot hold" in bad.error and bad.structure is None
+    for result in (salt, rutile):
+        assert len(result.candidates) == len(result.origins) == len(result.probabilities) <= 3
+        assert result.probabilities == sorted(result.probabilities, reverse=True)
+        assert 0 < sum(result.probabilities) <= 1 + 1e-9
+    again = build_structures(crystals, n_candidates=3, refiner=untrained, steps=3, seed=1)
+    assert [r.candidates for r in again] == [salt.candidates, rutile.candidates, []]
+
+
+def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untrained, make_crystals, monkeypatch):
+    crowd = lambda self, structures, *_, **__: [  # noqa: E731
+        OrbitStructure(s.space_group, s.lattice, tuple(Orbit(o.letter, o.species) for o in s.orbits))
+        for s in structures
+    ]
+    monkeypatch.setattr(Refiner, "refine", crowd)  # all parameters zero: atoms on top of each other
+    result = build_from_wyckoff(make_crystals(RUTILE), [{"Ti": ["a"], "O": ["f"]}], refiner=untrained)[0]
+    assert result.error is None and result.origins == ["random"] and result.wyckoff == {"Ti": ["a"], "O": ["f"]}
+    monkeypatch.undo()
+    drawn = build_from_wyckoff(make_crystals(RUTILE), [{"Ti": ["a"], "O": ["f"]}], refiner=untrained, steps=3)[0]
+    assert drawn.origins == ["refiner"]
+
+
+def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, misfit=0.0):
+    return Candidate(REAL_RUTILE, template, letters, votes, room, misfit, (np.zeros(1), np.zeros(1)))
+
+
+def test_choice_learns_what_speaks_for_the_right_one():
+    """Right is the one with the most votes, whatever the rest says."""
+    rng = np.random.default_rng(0)
+    examples, chosen = [], 0
+    for _ in range(300):
+        own = [candidate(rng.random(), rng.random(), rng.random(), 1.0, rng.random()) for _ in range(6)]
+        right = np.zeros(6, dtype=bool)
+        right[int(np.argmax([c.votes for c in own]))] = True
+        examples.append((own, right))
+    model = fit([(features(own), right) for own, right in examples[:200]], decay=1e-4)
+    for own, right in examples[200:]:
+        chosen += right[own.index(model.ranked(own)[0][0])]
+    assert chosen >= 90
+
+
+def test_choice_of_nothing_and_of_one():
+    model = Choice()
+    assert model.ranked([]) == [] and features([]).shape == (0, N_FEATURES)
+    ((_, probability),) = model.ranked([candidate()])
+    assert probability == pytest.approx(1.0)
+
+
+def test_choice_is_saved_and_read(tmp_path):
+    model = Choice()
+    model.save(tmp_path / "choice.safetensors")
+    other = Choice.load(tmp_path / "choice.safetensors")
+    own = [candidate(0.1 * i, 0.2, 0.3, 0.5, 0.1 * i) for i in range(4)]
+    assert [p for _, p in model.ranked(own)] == [p for _, p in other.ranked(own)]
+    from crystalgfn.errors import CheckpointError
+
+    with pytest.raises(CheckpointError, match="holds no weights of the choice"):
+        Choice.load(tmp_path / "none.safetensors")
