@@ -21,7 +21,7 @@ from crystalgfn.structures.polymorph_mixture import Mixture, Neighbours, mixed_f
 from crystalgfn.structures.polymorph_model import WEIGHTS, Batch, PolymorphModel, collate, log_softmax
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.tables.realisable import MAX_ATOMS
-from crystalgfn.typing import Floats, Integers
+from crystalgfn.typing import Floats, Integers, RowIndex
 
 BATCH = 128
 HELD = 0.1
@@ -155,16 +155,14 @@ def fit_mixture(model: PolymorphModel, neighbours: Neighbours, held: Examples, d
         chosen[truth] = True
         chosen &= np.isfinite(flat)
         at = np.flatnonzero(chosen)
-        truths.append(
-            sum(map(len, rows)) + int(np.searchsorted(at, truth)) if rows else int(np.searchsorted(at, truth))
-        )
+        truths.append(sum(map(len, rows)) + int(np.searchsorted(at, truth)))
         rows.append(seen[at])
         owner.append(np.full(len(at), i))
     inputs = torch.tensor(np.concatenate(rows), dtype=torch.float32)
     return _minimised(Mixture(), inputs, torch.from_numpy(np.concatenate(owner)), torch.tensor(truths), decay)
 
 
-def _minimised(mixture: Mixture, inputs: torch.Tensor, owner: Integers, truths: Integers, decay: float) -> Mixture:
+def _minimised(mixture: Mixture, inputs: torch.Tensor, owner: RowIndex, truths: Integers, decay: float) -> Mixture:
     """L-BFGS on the cross-entropy over the rows of each owner."""
     nn.init.normal_(mixture.bent[2].weight, std=0.05)
     start = [p.detach().clone() for p in mixture.parameters()]

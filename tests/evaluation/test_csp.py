@@ -106,7 +106,9 @@ def test_templates_and_random_placement_as_methods(crystals):
         assert csp.answer(crystals[1], task, "knowing", knowing, 2, 0)["rms"][0] == pytest.approx(0, abs=1e-4)
         assert csp.answer(crystals[1], task, "fair", fair, 2, 0)["rms"] == []
         record = csp.answer(crystals[0], task, "pyxtal", csp.build_method(), 1, 0)
-        assert record["rms"] == [pytest.approx(0, abs=1e-6)]  # rock salt has nothing to choose
+        assert len(record["rms"]) == 1
+        if task != "T4":  # rock salt has nothing to choose once its group is known
+            assert record["rms"] == [pytest.approx(0, abs=1e-6)]
         assert record["seconds"] > 0 and record["error"] is None
 
 

@@ -58,7 +58,7 @@ def check(found, composition):
     """Composition and group of every structure, and the order."""
     for one in found:
         assert one.structure.composition.reduced_formula == composition
-        cell = (one.structure.lattice.matrix, one.structure.frac_coords, [s.specie.Z for s in one.structure])
+        cell = (one.structure.lattice.matrix, one.structure.frac_coords, np.array(one.structure.atomic_numbers))
         assert symmetry(cell, 0.01).number == one.space_group
         assert set(one.wyckoff) == {s.symbol for s in one.structure.composition}
         assert one.energy is None or np.isfinite(one.energy)
@@ -76,7 +76,7 @@ def test_templates_alone(templates):
 
 
 def test_with_a_refiner(templates, refiner):
-    options = {"n": 6, "refiner": refiner, "draws": 3, "steps": 2}
+    options = {"n": 4, "refiner": refiner, "draws": 2, "steps": 1, "max_atoms": 8}
     alone = cg.predict("TiO2", **options, seed=1)
     check(alone, "TiO2")
     assert len(alone) > 1 and {one.origin for one in alone} <= {"refiner", "fixed"}
@@ -134,7 +134,7 @@ def test_energies_are_none_where_nothing_was_learned():
         ("NaCl", {"space_group": 231}, PlacementError, "space_group=231: space groups are numbered 1 to 230"),
         ("NaCl", {"space_group": 207}, PlacementError, r"space group 207 \(P432\) cannot hold .* at most 20 atoms"),
         ("TiO2", {"space_group": 136, "max_atoms": 5}, PlacementError, "cannot hold .* at most 5 atoms"),
-        ("Ca5P3O13H", {}, PlacementError, "no space group holds Ca5P3O13H with at most 20 atoms"),
+        ("Na20Cl", {}, PlacementError, "no space group holds Na20Cl with at most 20 atoms"),
         ("NaCl", {"max_atoms": 1}, PlacementError, "no space group holds .* at most 1 atoms"),
         ("NaCl", {"n": 0}, PlacementError, "n=0"),
         ("NaCl", {"draws": 0}, PlacementError, "draws=0"),
