@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 from crystalgfn import rewards
@@ -17,14 +18,13 @@ from crystalgfn.sampler import Sampler
 
 __version__ = "0.1.0"
 
-_STRUCTURES = ("build_structures", "build_from_wyckoff")  # pymatgen is imported when they are first asked for
+#: Where what makes structures is; pymatgen is imported when it is first asked for.
+_STRUCTURES = {"build_structures": "placement", "build_from_wyckoff": "placement", "predict": "predict"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _STRUCTURES:
-        from crystalgfn.structures import placement
-
-        return getattr(placement, name)
+        return getattr(import_module(f"crystalgfn.structures.{_STRUCTURES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
@@ -44,6 +44,7 @@ __all__ = [
     "build_structures",
     "check_reward",
     "load_proxy",
+    "predict",
     "rewards",
     "train",
 ]

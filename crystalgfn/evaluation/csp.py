@@ -1,6 +1,7 @@
 """Crystal structure prediction on real crystals: what share of them is found again, given less and less of them.
 
-T1: group, composition, lattice and Wyckoff letters are given; T2: without the letters; T3: group and composition only.
+T1: group, composition, lattice and Wyckoff letters are given; T2: without the letters; T3: group and composition only;
+T4: the reduced formula only.
 A method returns up to k structures, best first; a crystal counts as found at k where one of the first k matches
 (``crystalgfn.evaluation.matching``). Every crystal counts, those for which a method returns nothing as misses.
 """
@@ -11,6 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +29,7 @@ from crystalgfn.tables import elements, groups
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-TASKS = ("T1", "T2", "T3")
+TASKS = ("T1", "T2", "T3", "T4")
 CHUNK = 20
 """Answers that a process of several makes before they are written."""
 
@@ -51,9 +53,12 @@ class Question:
 
 @dataclass(frozen=True)
 class Given:
-    """What a method is told of a crystal: lattice [6] and letters only in the tasks that give them."""
+    """What a method is told of a crystal: lattice [6], letters and group only in the tasks that give them.
 
-    space_group: int
+    ``counts`` are atoms in the primitive cell, or where no group is given in one formula unit.
+    """
+
+    space_group: int | None
     counts: dict[str, int]
     lattice: np.ndarray | None
     letters: dict[str, list[str]] | None
@@ -102,6 +107,9 @@ def given(task: str, one: Question) -> Given:
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
     counts = {elements.SYMBOLS[z - 1]: n for z, n in one.orbits.composition.items()}
+    if task == "T4":
+        units = gcd(*counts.values())
+        return Given(None, {symbol: n // units for symbol, n in counts.items()}, None, None, one.keys)
     lattice = None if task == "T3" else np.array(one.orbits.lattice)
     return Given(one.orbits.space_group, counts, lattice, one.orbits.wyckoff() if task == "T1" else None, one.keys)
 
@@ -121,7 +129,7 @@ def run(
     Args:
         crystals: what is to be found.
         methods: by name.
-        tasks: some of T1, T2, T3.
+        tasks: some of T1, T2, T3, T4.
         k: structures of each method, at most.
         seed: of the methods.
         out: a file of one JSON line a record, written as they come; what it holds already is not done again.

@@ -6,42 +6,44 @@ Objects that can be sent to other processes, and are called with what is given, 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import HEXAGONAL, KIND, KINDS, MONOCLINIC, TETRAGONAL, TRICLINIC, canonical_lattice
 from crystalgfn.errors import PlacementError
 from crystalgfn.evaluation.csp import Given
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import Choice
-from crystalgfn.structures.orbits import cell_matrix
 from crystalgfn.structures.placement import MORE_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.polymorphs import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
+from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
-from crystalgfn.tables import elements, groups
+from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-VOLUME_OF_SPHERES = 0.55
-"""Share of the cell that spheres of the elements' radii fill in the median of real crystals; for random cells."""
-
 
 @dataclass(frozen=True)
 class FromTemplates:
-    """Templates alone; ``leave_out``: those of the crystal's own formula and group are not used."""
+    """Templates alone; ``leave_out``: those of the crystal's own formula and group are not used.
+
+    Where no group is given, those of all groups in order of their distances, none of the crystal's own formula.
+    """
 
     templates: Templates
     leave_out: bool = True
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures."""
+        if what.space_group is None:
+            return _predicted(what, k, seed, Settings(templates=self.templates, model=False), self.leave_out)
         without: Collection[Key] = what.keys if self.leave_out else ()
         found = self.templates.find(what.space_group, what.counts, what.lattice, k, without, what.letters)
         return [template.structure.to_structure() for template in found]
@@ -52,13 +54,15 @@ class Built:
     """`crystalgfn.build_structures` and `build_from_wyckoff` with options, in a random cell where none is given.
 
     Without options the baseline: Wyckoff positions and coordinates at random, the least crowded first. Where no cell is
-    given, templates come in their own.
+    given, templates come in their own; where no group is given, each of the most probable groups gets one structure.
     """
 
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures."""
+        if what.space_group is None:
+            return self._one_of_each(what, k, seed)
         templates = templates_of(self.options.get("templates"))
         options = {"refiner": None, **self.options}
         if what.lattice is not None:
@@ -69,15 +73,27 @@ class Built:
         placing = {**options, "templates": None}
         return found + [one for i, cell in enumerate(cells) for one in _built(what, cell, 1, seed + i, placing)]
 
+    def _one_of_each(self, what: Given, k: int, seed: int) -> list[Structure]:
+        """A structure in each of the most probable groups and cells of a formula, as far as one is found."""
+        units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
+        found: list[Structure] = []
+        for i, pair in enumerate(probable(units, Settings())[:k]):
+            counts = {symbol: n * pair.units for symbol, n in what.counts.items()}
+            found += self(Given(pair.space_group, counts, None, None, what.keys), 1, seed + i)
+        return found
+
 
 @dataclass(frozen=True)
 class Refined:
     """What `build_structures` does with a refiner, in cells of the refiner's own where none is given.
 
+    Where no group is given what `crystalgfn.predict` does.
+
     Attributes:
         refiner: makes the free coordinates.
         templates: real crystals that are tried too, or None.
-        leave_out: those of the crystal's own formula and group are not used.
+        leave_out: those of the crystal's own formula and group are not used; where no group is given, none of its
+            formula.
         draws: of the refiner for a crystal; None: 6 more than twice the structures asked for.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
@@ -92,6 +108,9 @@ class Refined:
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures, the likeliest first."""
+        if what.space_group is None:
+            settings = Settings(self.refiner, self.templates, self.draws, self.steps, learned=self.learned)
+            return _predicted(what, k, seed, settings, self.leave_out)
         draws = 2 * k + MORE_DRAWS if self.draws is None else self.draws
         generate = what.lattice is None
         cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
@@ -107,6 +126,14 @@ class Refined:
         return [candidate.structure.to_structure() for candidate, _ in Choice.shipped().ranked(found)[:k]]
 
 
+def _predicted(what: Given, k: int, seed: int, settings: Settings, leave_out: bool) -> list[Structure]:
+    """Structures of a formula."""
+    units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
+    taken = frozenset(formula for formula, _ in what.keys) if leave_out else frozenset()
+    found = polymorphs(units, k, replace(settings, without=taken), seed=seed)
+    return [one.structure.to_structure() for one in found]
+
+
 def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping[str, Any]) -> list[Structure]:
     composition = torch.zeros(1, 118, dtype=torch.int64)
     for symbol, count in what.counts.items():
@@ -116,24 +143,3 @@ def _built(what: Given, lattice: np.ndarray, k: int, seed: int, options: Mapping
         own = {name: value for name, value in options.items() if name != "assignment"}
         return build_from_wyckoff(crystal, [what.letters], n_candidates=k, seed=seed, **own)[0].candidates
     return build_structures(crystal, n_candidates=k, seed=seed, **options)[0].candidates
-
-
-def random_cell(space_group: int, counts: Mapping[str, int], rng: np.random.Generator) -> np.ndarray:
-    """A random conventional cell of about the right volume, in the group's domain, [6]."""
-    kind = KIND[space_group - 1]
-    volume = sum(elements.SPHERE_VOLUME[elements.NUMBER[s] - 1] * n for s, n in counts.items()) / VOLUME_OF_SPHERES
-    lengths = np.exp(rng.uniform(-0.5, 0.5, 3))
-    angles = np.full(3, 90.0)
-    if kind == TRICLINIC:
-        angles = rng.uniform(65, 90, 3)
-    elif kind == MONOCLINIC:
-        angles[1] = rng.uniform(90, 120)
-    elif kind == HEXAGONAL:
-        angles[2] = 120.0
-    if kind in (TETRAGONAL, HEXAGONAL):
-        lengths[1] = lengths[0]
-    elif kind == KINDS.index("cubic"):
-        lengths[:] = 1.0
-    unit = abs(np.linalg.det(cell_matrix([*lengths, *angles])))
-    lengths *= (volume * int(groups.CENTRING[space_group - 1]) / unit) ** (1 / 3)
-    return canonical_lattice(space_group, np.concatenate([lengths, angles]))

@@ -16,20 +16,22 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.csp import TASKS, Given
-from crystalgfn.evaluation.csp_methods import random_cell
+from crystalgfn.evaluation.csp import Given
 from crystalgfn.evaluation.matching import matcher
 from crystalgfn.files import save_arrays
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import N_FEATURES, WEIGHTS, Choice, features, fit
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.standard import formula_of
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
 
+TASKS = ("T1", "T2", "T3")
+"""Those of the benchmark that a space group is given in: candidates are chosen among those of one."""
 CHUNK = 20
 """Crystals between two writings."""
 
