@@ -8,7 +8,6 @@ each other counts as the first.
 
 from __future__ import annotations
 
-import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -196,7 +195,8 @@ def tasks(
             if len(of) > 1 and not disordered:
                 found.append(Task(f"{kind} {key}", kind, tuple(indices), tuple(of), None, tolerances))
             near = tuple(known[j] for j in others.get(key, ()) if not (disordered and known[j].ordered))
-            for part in itertools.batched(indices, CHUNK) if near else ():
+            for start in range(0, len(indices) if near else 0, CHUNK):
+                part = tuple(indices[start : start + CHUNK])
                 of = tuple(samples[i] for i in part)
                 found.append(Task(f"{kind} {key} known {part[0]}", kind, part, of, near, tolerances))
     return found
@@ -235,9 +235,7 @@ def gather(records: Sequence[Mapping[str, Any]]) -> Matches:
         kind = record["task"].split()[0]
         for i, other in record["matches"]:
             first, known = (
-                (found.swap_duplicate_of, found.swap_known_as)
-                if kind == SWAP
-                else (found.duplicate_of, found.known_as)
+                (found.swap_duplicate_of, found.swap_known_as) if kind == SWAP else (found.duplicate_of, found.known_as)
             )
             (known if isinstance(other, str) else first).setdefault(i, other)
     # With elements exchanged, or not at all: the same is the same.
@@ -246,4 +244,3 @@ def gather(records: Sequence[Mapping[str, Any]]) -> Matches:
     for i, where in found.known_as.items():
         found.swap_known_as.setdefault(i, where)
     return found
-

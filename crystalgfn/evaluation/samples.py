@@ -1,7 +1,7 @@
 """Anyone's crystals, to be judged: runs of ``crystalgfn-sample``, folders of CIFs, Parquet, CSV and extended XYZ.
 
-Unlike `crystalgfn.structures.sources.read_atoms`, partial occupancies are kept, and what takes time (parsing) is left to
-whoever calls `Item.read`, so that it can be shared out to processes.
+Unlike `crystalgfn.structures.sources.read_atoms`, partial occupancies are kept, and what takes time (parsing) is left
+to whoever calls `Item.read`, so that it can be shared out to processes.
 """
 
 from __future__ import annotations
