@@ -8,6 +8,8 @@ each other counts as the first.
 
 from __future__ import annotations
 
+import time
+import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -138,11 +140,13 @@ class Task:
     tolerances: Tolerances
 
     def run(self) -> dict[str, Any]:
-        """The task's name, and for each sample that matches something its index and what it matches."""
+        """The task's name and seconds, and for each sample that matches something its index and what it matches."""
+        start = time.perf_counter()
         comparer = Comparer(self.kind, self.tolerances)
         own = [comparer.reduced(entry.structure()) for entry in self.samples]
         pairs = self._among(comparer, own) if self.known is None else self._known(comparer, own)
-        return {"task": self.name, "matches": [list(pair) for pair in pairs]}
+        matches = [list(pair) for pair in pairs]
+        return {"task": self.name, "matches": matches, "seconds": round(time.perf_counter() - start, 4)}
 
     def _among(self, comparer: Comparer, own: Sequence[Structure]) -> Iterator[tuple[int, int]]:
         """(index, index of the first sample that it matches)."""
@@ -193,13 +197,18 @@ def tasks(
             of = [samples[i] for i in indices]
             disordered = kind == DISORDER and all(one.ordered for one in of)
             if len(of) > 1 and not disordered:
-                found.append(Task(f"{kind} {key}", kind, tuple(indices), tuple(of), None, tolerances))
+                found.append(Task(_name(kind, key, indices, 0), kind, tuple(indices), tuple(of), None, tolerances))
             near = tuple(known[j] for j in others.get(key, ()) if not (disordered and known[j].ordered))
             for start in range(0, len(indices) if near else 0, CHUNK):
                 part = tuple(indices[start : start + CHUNK])
                 of = tuple(samples[i] for i in part)
-                found.append(Task(f"{kind} {key} known {part[0]}", kind, part, of, near, tolerances))
+                found.append(Task(_name(kind, key, part, len(near)), kind, part, of, near, tolerances))
     return found
+
+
+def _name(kind: str, key: str, indices: Sequence[int], known: int) -> str:
+    """The same for the same comparisons only."""
+    return f"{kind} {key} {zlib.crc32(str(list(indices)).encode()):08x} {known}"
 
 
 def _buckets(entries: Mapping[int, Entry], kind: str) -> dict[str, list[int]]:
