@@ -180,7 +180,7 @@ def _with(frame: pd.DataFrame, column: str) -> pd.DataFrame:
 
 
 def _check(frame: pd.DataFrame, name: str) -> Share | None:
-    found = share_of(None if value is None or value != value else value for value in frame[name].astype(object))
+    found = share_of(frame[name].dropna())
     return found if found.n else None
 
 

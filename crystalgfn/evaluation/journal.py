@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from crystalgfn.errors import CheckpointError
 
 
@@ -44,7 +46,7 @@ class Journal:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", encoding="utf-8") as file:
-                file.write("".join(json.dumps(record) + "\n" for record in new.values()))
+                file.write("".join(json.dumps(record, default=_plain) + "\n" for record in new.values()))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
@@ -67,3 +69,10 @@ class Journal:
         if len(whole) < len(raw):
             with self.path.open("r+b") as file:
                 file.truncate(len(whole))
+
+
+def _plain(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{value!r} is nothing that JSON has")

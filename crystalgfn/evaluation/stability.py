@@ -31,7 +31,7 @@ METASTABLE = 0.1
 """eV/atom above the hull, at most."""
 STEPS = 100
 CLOSEST = 0.6
-"""Of the sum of radii; a structure with a closer pair, before or after, has no energy. MP-20 val has none below 0.68."""
+"""Of the sum of radii; a structure with a closer pair, before or after, has no energy. All of MP-20 val lie above."""
 
 
 @dataclass(frozen=True)
