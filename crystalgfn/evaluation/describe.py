@@ -62,7 +62,7 @@ def describe(sample: Sample, symprecs: Sequence[float] = SYMPRECS, main: float =
         "crystal_system": crystal_system(group),
         "lattice_system": groups.CRYSTAL_LATTICE_SYSTEMS[groups.CRYSTAL_LATTICE_SYSTEM[group - 1]] if group else None,
         "point_symmetry": groups.POINT_SYMMETRIES[groups.POINT_SYMMETRY[group - 1]] if group else None,
-        "point_group": point_group(group),
+        "point_group": found.point_group,
         "prototype": found.prototype,
         **_cell(primitive),
         **{f"source_{name}": value for name, value in sample.values.items()},
@@ -75,15 +75,6 @@ def crystal_system(group: int) -> str | None:
         return None
     name = groups.CRYSTAL_LATTICE_SYSTEMS[groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
     return "trigonal" if name.startswith("trigonal") else name
-
-
-def point_group(group: int) -> str | None:
-    """Hermann-Mauguin symbol of the point group, None for no group."""
-    if not group:
-        return None
-    from pymatgen.symmetry.groups import SpaceGroup
-
-    return str(SpaceGroup.from_int_number(group).point_group)
 
 
 def structure_of_row(row: Mapping[str, Any]) -> Structure:

@@ -103,7 +103,7 @@ class Comparer:
     def same(self, one: Structure, other: Structure) -> bool:
         """Whether two reduced structures match."""
         if self.kind == DISORDER:
-            return self._near(one, other) and self.matcher.fit(one, other, skip_structure_reduction=True)
+            return self._near(one, other) and bool(self.matcher.fit(one, other, skip_structure_reduction=True))
         if len(one) != len(other):
             return False
         fit = self.matcher.fit if self.kind == SAME else self.matcher.fit_anonymous

@@ -36,7 +36,7 @@ class ReferenceHull:
         lowest: dict[tuple[tuple[int, float], ...], float] = {}
         for pairs, energy in zip(compositions, energies, strict=True):
             total = sum(n for _, n in pairs)
-            key = tuple((z, round(n / total, 6)) for z, n in sorted(pairs))
+            key = tuple((z, round(n / total, 12)) for z, n in sorted(pairs))
             lowest[key] = min(float(energy), lowest.get(key, np.inf))
         self._systems: dict[frozenset[int], list[tuple[tuple[tuple[int, float], ...], float]]] = defaultdict(list)
         for key, energy in lowest.items():

@@ -287,12 +287,12 @@ def _foreign(where: str, text: str, kind: str) -> tuple[Structure | Unread, int]
 
 def _checked(item: Item, structure: Structure, claimed: int) -> Sample | Unread:
     """A sample, unless its elements or its cell mean nothing."""
-    structure = structure.copy(site_properties={})
-    structure.remove_oxidation_states()
     names = {str(getattr(element, "symbol", element)) for element in structure.composition}
     unknown = sorted(name for name in names if name not in elements.NUMBER and name not in ("D", "T"))
     if unknown:
         return Unread(item.where, f"{unknown[0]} is no element")
+    structure = structure.copy(site_properties={})
+    structure.remove_oxidation_states()
     if not (np.isfinite(structure.lattice.matrix).all() and np.isfinite(structure.frac_coords).all()):
         return Unread(item.where, "has a coordinate that is no number")
     if not structure.volume / max(len(structure), 1) > SMALLEST:

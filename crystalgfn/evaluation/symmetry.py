@@ -32,11 +32,13 @@ class Symmetry:
         primitive: the primitive cell at the tightest tolerance; the cell as it is where there is no group.
         prototype: anonymous formula, group and Wyckoff letters at the main tolerance, equal for all choices of origin;
             None where there is no group.
+        point_group: its symbol at the main tolerance; None where there is no group.
     """
 
     groups: dict[float, int]
     primitive: Structure
     prototype: str | None
+    point_group: str | None
 
 
 def symmetry_of(structure: Structure, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN) -> Symmetry:
@@ -50,7 +52,8 @@ def symmetry_of(structure: Structure, symprecs: Sequence[float] = SYMPRECS, main
         if symprec == min({*symprecs, main}) and found[symprec] is not None:
             primitive = _primitive(structure, found[symprec])
     label = None if found[main] is None else _prototype(found[main], kinds)
-    return Symmetry({s: 0 if one is None else int(one.number) for s, one in found.items()}, primitive, label)
+    groups = {s: 0 if one is None else int(one.number) for s, one in found.items()}
+    return Symmetry(groups, primitive, label, None if found[main] is None else str(found[main].pointgroup))
 
 
 def site_kinds(structure: Structure) -> np.ndarray:
