@@ -6,13 +6,13 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.structures.checks import symmetry
+from crystalgfn.structures.normaliser import letter_permutations
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -89,7 +89,11 @@ def _primitive(structure: Structure, found: Any) -> Structure:
 
 
 def _prototype(found: Any, kinds: np.ndarray) -> str:
-    """Anonymous formula, group, letters of each kind of site; kinds with the fewest atoms first."""
+    """Anonymous formula, group, letters of each kind of site; kinds with the fewest atoms first.
+
+    Of one crystal in all choices of origin it is the same. Crystals of one prototype whose lengths order their axes
+    otherwise, as orthorhombic ones may, count as two.
+    """
     letters: dict[int, list[str]] = defaultdict(list)
     orbits, first = np.unique(found.crystallographic_orbits, return_index=True)
     for _, i in zip(orbits, first, strict=True):
@@ -99,21 +103,6 @@ def _prototype(found: Any, kinds: np.ndarray) -> str:
     formula = "".join(f"{chr(65 + i)}{n // divisor}" for i, n in enumerate(sorted(counts.values())))
     label = min(
         sorted((counts[kind], "".join(sorted(map(new.get, own)))) for kind, own in letters.items())
-        for new in relabellings(int(found.number))
+        for new in letter_permutations(int(found.number))
     )
     return f"{re.sub(r'(?<=[A-Z])1(?![0-9])', '', formula)}_{found.number}_{'_'.join(own for _, own in label)}"
-
-
-@cache
-def relabellings(number: int) -> tuple[dict[str, str], ...]:
-    """The ways in which another choice of the origin or of the axes renames the Wyckoff letters of a group."""
-    from pymatgen.analysis.prototypes import WYCKOFF_POSITION_RELAB_DICT
-
-    return tuple(
-        {_letter(old): _letter(new) for old, new in one.items()} for one in WYCKOFF_POSITION_RELAB_DICT[str(number)]
-    )
-
-
-def _letter(name: Any) -> str:
-    """Pymatgen has letters as code points in part, as they are meant for ``str.translate``."""
-    return chr(name) if isinstance(name, int) else str(name)
