@@ -74,5 +74,5 @@ def test_rock_salt_relaxes():
     found = relax_job(Job(7, start, steps=40))
     assert found["error"] is None and found["index"] == 7 and found["converged"]
     assert found["formation_energy"] == pytest.approx(-2.1, abs=0.1)
-    assert found["start_energy"] > found["formation_energy"] and 0.9 < found["volume_ratio"] < 1.0
+    assert found["start_energy"] > found["formation_energy"] and 0.8 < found["volume_ratio"] < 0.95
     assert found["displacement"] == pytest.approx(0, abs=1e-3)
