@@ -165,7 +165,8 @@ def _folder(path: Path) -> list[Item | Unread]:
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in FILES)
     if not files:
         raise DataError(f"the folder {path} holds no table.parquet of a run and no {', '.join(FILES)} file")
-    return [item for file in files for item in _file(file, file.name)]
+    cifs = [file for file in files if file.suffix.lower() == ".cif"]  # beside them the others are the same crystals
+    return [item for file in cifs or files for item in _file(file, file.name)]
 
 
 def _file(path: Path, where: str) -> list[Item | Unread]:

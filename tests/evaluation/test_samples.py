@@ -33,6 +33,7 @@ def test_a_folder_of_cifs_with_a_broken_one(tmp_path):
     write(HALF, tmp_path / "b.cif")
     (tmp_path / "c.cif").write_text("data_nothing\n_cell_length_a 3\n")
     (tmp_path / "notes.txt").write_text("not a crystal")
+    (tmp_path / "a.vasp").write_text("the same crystals in another format")
     salt, half, broken = read(tmp_path)
     assert salt.structure.matches(SALT) and salt.claimed == 225
     assert not half.structure.is_ordered and half.structure.composition.reduced_formula == "Li0.5Fe0.5O1"
