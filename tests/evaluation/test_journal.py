@@ -45,5 +45,6 @@ def test_work_in_one_process_and_without_dask(monkeypatch):
         list(unordered(abs, [1, 2], scheduler="local"))
 
 
+@pytest.mark.slow
 def test_work_in_two_processes():
     assert sorted(unordered(abs, [-1, 2, -3], n_jobs=2)) == [1, 2, 3]
