@@ -66,6 +66,18 @@ def check(arguments: Sequence[str] | None = None) -> int:
     return _run("check", job, arguments)
 
 
+def evaluate(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-evaluate``: the exit code."""
+    command = shlex.join(["crystalgfn-evaluate", *(sys.argv[1:] if arguments is None else arguments)])
+
+    def job(config: DictConfig) -> None:
+        from crystalgfn.evaluate_samples import run
+
+        run(config, command)
+
+    return _run("evaluate", job, arguments)
+
+
 def train_proxy(arguments: Sequence[str] | None = None) -> int:
     """``crystalgfn-train-proxy``: the exit code."""
 

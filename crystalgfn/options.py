@@ -39,6 +39,7 @@ GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experi
 KINDS = {bool: bool, int: int, float: int | float}
 #: What null stands in for, where null is the default.
 NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float, "objective.huber": float, "shard_size": int}
+NULLABLE |= {"limit": int, "relax_n": int}
 CONFIG = "config.yaml"
 
 _OPTION = re.compile(r"^(?P<name>[a-z][a-z_]*): (?P<value>.*?)(?: +# (?P<comment>.*))?$")

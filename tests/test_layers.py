@@ -42,6 +42,7 @@ LAYERS = (
         "crystalgfn.processes",
         "crystalgfn.benchmark",
         "crystalgfn.check_claims",
+        "crystalgfn.evaluate_samples",
         "crystalgfn.train_proxy",
         "crystalgfn.train_refiner",
         "crystalgfn.cli",

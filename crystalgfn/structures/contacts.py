@@ -13,7 +13,7 @@ from crystalgfn.tables.exactness import primitive_basis, primitive_orbits
 
 CHUNK = 1_500_000
 """Distances held in memory at once."""
-_IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
+IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
 
 
 def reduced_basis(cell: np.ndarray) -> np.ndarray:
@@ -56,7 +56,7 @@ class Contacts:
         self.species = np.asarray(species)[self.orbit]
         radius = elements.RADIUS[self.species - 1]
         self.touching = radius[self.first][:, None] + radius[None]  # [O, N] sums of radii
-        self.images = _IMAGES @ self.cell
+        self.images = IMAGES @ self.cell
         jacobian = self.cell.T @ self.linear[self.first]
         self._to_parameters = np.linalg.pinv(jacobian, rcond=1e-9)
         self.free = bool(np.abs(jacobian).max() > 1e-9)
@@ -80,7 +80,7 @@ class Contacts:
         return vectors, np.maximum(squares, 0.0)
 
     def _chunks(self, n: int) -> list[slice]:
-        step = max(1, CHUNK // (len(self.first) * len(self.orbit) * len(_IMAGES)))
+        step = max(1, CHUNK // (len(self.first) * len(self.orbit) * len(IMAGES)))
         return [slice(i, i + step) for i in range(0, n, step)]
 
     def nearest(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

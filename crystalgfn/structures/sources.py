@@ -89,16 +89,21 @@ def atoms_of(where: str, structure: Structure, space_group: int = 0) -> Atoms | 
     return Atoms(where, np.array(structure.lattice.parameters), structure.frac_coords % 1.0, numbers, space_group)
 
 
-def _parse(where: str, text: str, space_group: int = 0) -> Atoms | Unread:
+def read_cif(where: str, text: str) -> Structure | Unread:
+    """The first structure of a CIF, in the cell that it is in; partial occupancies stay."""
     from pymatgen.io.cif import CifParser
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about rounding and missing entries; what matters raises
         try:
-            structure = CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False)[0]
+            return CifParser.from_str(text, occupancy_tolerance=1.0).parse_structures(primitive=False)[0]
         except Exception as error:  # pymatgen's parser raises whatever its parts do
             return Unread(where, f"not a CIF that can be read ({_first_line(error)})")
-    return atoms_of(where, structure, space_group)
+
+
+def _parse(where: str, text: str, space_group: int = 0) -> Atoms | Unread:
+    structure = read_cif(where, text)
+    return structure if isinstance(structure, Unread) else atoms_of(where, structure, space_group)
 
 
 def _first_line(error: Exception) -> str:

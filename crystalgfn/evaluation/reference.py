@@ -1,0 +1,132 @@
+"""Known crystals that samples are compared with; their structures are built only where they are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation.samples import Item, Sample, read_items
+from crystalgfn.evaluation.validity import amounts
+from crystalgfn.structures.sources import Unread
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """A crystal with what buckets are made of.
+
+    Attributes:
+        where: where it stands in its source.
+        amounts: (Z, atoms in its cell), ascending.
+        ordered: whether every site holds one whole atom.
+        group: the space group that its source names, or that was found; 0 where none is known.
+        origin: what its structure comes from.
+    """
+
+    where: str
+    amounts: tuple[tuple[int, float], ...]
+    ordered: bool
+    group: int
+    origin: Item | Sample
+
+    def structure(self) -> Structure:
+        """The structure, built anew where it was not parsed before."""
+        read = self.origin if isinstance(self.origin, Sample) else self.origin.read()
+        if isinstance(read, Unread):
+            raise DataError(str(read))
+        return read.structure
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A set of known crystals.
+
+    Attributes:
+        name: its path.
+        entries: those that can be used.
+        errors: those that cannot, and why.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    errors: Sequence[Unread]
+
+    def energies(self, column: str) -> tuple[list[tuple[tuple[int, float], ...]], np.ndarray]:
+        """Compositions and formation energies, eV/atom, of the entries that have one.
+
+        Raises:
+            DataError: none has.
+        """
+        found = [(one.amounts, one.origin.values.get(column, np.nan)) for one in self.entries]
+        known = [(composition, energy) for composition, energy in found if np.isfinite(energy)]
+        if not known:
+            raise DataError(
+                f"the reference {self.name} has no numbers in a column {column}, so no hull can be built of it; name "
+                "the column of formation energies (eV/atom) by energy=<column>, or say relax=false"
+            )
+        return [composition for composition, _ in known], np.array([energy for _, energy in known])
+
+    @staticmethod
+    def read(path: str | Path, n_jobs: int = 1) -> Reference:
+        """The crystals of any source that `read_items` takes.
+
+        Raises:
+            DataError: no such source, or no crystal in it that can be read.
+        """
+        items = read_items(path)
+        entries = [entry_of(item) if isinstance(item, Item) else item for item in items]
+        return Reference.of(str(path), _in_order(entries, n_jobs))
+
+    @staticmethod
+    def of(name: str, entries: Iterable[Entry | Unread]) -> Reference:
+        """A reference of entries, those that could not be read apart.
+
+        Raises:
+            DataError: there is none that could.
+        """
+        entries = list(entries)
+        good = [one for one in entries if isinstance(one, Entry)]
+        bad = [one for one in entries if isinstance(one, Unread)]
+        if not good:
+            raise DataError(f"no crystal of the reference {name} can be read; the first: {bad[0] if bad else 'none'}")
+        return Reference(name, good, bad)
+
+
+def entry_of(item: Item) -> Entry | Item | Unread:
+    """The entry of plain atoms without building their structure; items that must be parsed come back as they are."""
+    if item.kind != "atoms":
+        return item
+    numbers, counts = np.unique(item.content.numbers, return_counts=True)
+    if numbers.min() < 1 or numbers.max() > 118:
+        return Unread(item.where, f"atomic number {numbers.min() if numbers.min() < 1 else numbers.max()}")
+    pairs = tuple(zip(numbers.tolist(), counts.astype(float).tolist(), strict=True))
+    return Entry(item.where, pairs, True, item.claimed, item)
+
+
+def parsed(item: Item) -> Entry | Unread:
+    """The entry of anything, its structure kept."""
+    read = item.read()
+    if isinstance(read, Unread):
+        return read
+    return Entry(read.where, tuple(amounts(read.structure).items()), read.structure.is_ordered, read.claimed, read)
+
+
+def _in_order(entries: Sequence[Entry | Item | Unread], n_jobs: int) -> list[Entry | Unread]:
+    todo = [i for i, one in enumerate(entries) if isinstance(one, Item)]
+    result = list(entries)
+    if n_jobs == 1 or len(todo) < 200:
+        found = [parsed(entries[i]) for i in todo]
+    else:
+        from joblib import Parallel, delayed
+
+        found = Parallel(n_jobs=n_jobs, batch_size=50)(delayed(parsed)(entries[i]) for i in todo)
+    for i, one in zip(todo, found, strict=True):
+        result[i] = one
+    return result

@@ -1,0 +1,8 @@
+"""crystalgfn-evaluate for a checkout: python scripts/evaluate.py --help."""
+
+import sys
+
+from crystalgfn.cli import evaluate
+
+if __name__ == "__main__":
+    sys.exit(evaluate())
