@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--examples", type=Path, required=True, help="where the candidates are kept (.npz)")
     parser.add_argument("--n", type=int, default=400)
     parser.add_argument("--draws", type=int, default=40)
-    parser.add_argument("--decay", type=float, default=3e-3)
+    parser.add_argument("--decay", type=float, default=1e-3)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     index = Prototypes.read(options.crystals, progress=True)

@@ -15,19 +15,19 @@ from torch import nn
 
 from crystalgfn.errors import CheckpointError
 from crystalgfn.files import write_aside
-from crystalgfn.structures.candidates import Candidate
+from crystalgfn.structures.candidate import Candidate
 from crystalgfn.typing import RowFloats, RowVectors
 
 WEIGHTS = Path(__file__).parent / "data" / "choice.safetensors"
-N_FEATURES, HIDDEN = 12, 16
+N_FEATURES, HIDDEN = 16, 16
 FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
 
 
 def features(own: Sequence[Candidate]) -> RowVectors:
     """What speaks for each candidate of one crystal, [n, N_FEATURES]."""
-    columns = ("template", "letters", "votes", "misfit", "room")
-    template, letters, votes, misfit, room = (np.array([getattr(c, name) for c in own]) for name in columns)
+    columns = ("template", "letters", "votes", "misfit", "room", "support", "template_support")
+    template, letters, votes, misfit, room, support, real = (np.array([getattr(c, n) for c in own]) for n in columns)
     best = template.max() if len(own) else 0.0
     rows = [
         np.log(template + FLOOR) / 2,
@@ -42,6 +42,10 @@ def features(own: Sequence[Candidate]) -> RowVectors:
         np.minimum(room, 1.0) * 2,
         4 * np.maximum(0.75 - room, 0.0),
         np.full(len(own), votes.max() if len(own) else 0.0),
+        2 * support,
+        np.log(support + 0.02) / 2,
+        2 * real,
+        np.log(real + FLOOR) / 2,
     ]
     return torch.tensor(np.stack(rows, axis=1), dtype=torch.float32)
 
@@ -96,7 +100,7 @@ class Choice(nn.Module):
         return Choice.load(WEIGHTS)
 
 
-def fit(examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 3e-3, seed: int = 0) -> Choice:
+def fit(examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0) -> Choice:
     """Weights that give the real structures of examples the most probability.
 
     Args:

@@ -13,7 +13,8 @@ import numpy as np
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
-from crystalgfn.structures.candidates import Candidate, candidates
+from crystalgfn.structures.candidate import Candidate
+from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.checks import fault
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure

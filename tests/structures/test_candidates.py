@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from crystalgfn.structures import candidates as module
-from crystalgfn.structures.candidates import Candidate, candidates
+from crystalgfn.structures.candidate import Candidate
+from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
 from crystalgfn.structures.choice import N_FEATURES, Choice, features, fit
 from crystalgfn.structures.enumeration import representative

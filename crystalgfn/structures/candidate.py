@@ -1,0 +1,100 @@
+"""A candidate structure of a crystal, with what speaks for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from crystalgfn.structures.checks import SHORTEST, contacts_of
+from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
+from crystalgfn.structures.ranking import shape_vector
+from crystalgfn.tables import groups
+
+SAME, SAME_SHAPE = 0.12, 0.1
+"""Largest difference of fingerprints (over the cube root of the volume per atom) and of cells of one structure."""
+NEAR, NEAR_SHAPE = 0.15, 0.15
+"""Widths of the Gaussians in the same differences with which draws and templates support structures like their own."""
+
+Mark = tuple[np.ndarray, np.ndarray]
+"""Fingerprint over the cube root of the volume per atom, and shape of the cell."""
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """A structure with what speaks for it.
+
+    Attributes:
+        structure: in the lattice that was asked for, if one was.
+        template: the probability of its template, summed over those with this structure; 0 where none has it.
+        letters: the probability of its letters, 1 where they were given.
+        votes: share of the refiner's draws that came out as this structure.
+        support: the same with every draw counting by how near it is, whatever its letters.
+        template_support: probabilities of all templates, each counting by how near it is.
+        room: the smallest distance of two atoms over the sum of their radii.
+        misfit: see `Refiner.misfit`; 0 where nothing is free.
+        mark: what tells it from others.
+    """
+
+    structure: OrbitStructure
+    template: float
+    letters: float
+    votes: float
+    room: float
+    misfit: float
+    mark: Mark = field(repr=False)
+    support: float = 0.0
+    template_support: float = 0.0
+
+    @property
+    def origin(self) -> str:
+        """Where it comes from: "template", "refiner", or "fixed" where the letters leave nothing free."""
+        if not any(wyckoff_position(self.structure.space_group, o.letter).free for o in self.structure.orbits):
+            return "fixed"
+        return "template" if self.template > 0 else "refiner"
+
+
+def candidate_of(
+    structure: OrbitStructure, template: float = 0.0, letters: float = 0.0, votes: float = 0.0
+) -> Candidate | None:
+    """A structure as a candidate; None where two atoms are too close."""
+    contacts, parameters = contacts_of(structure)
+    ratio, shortest = (float(x[0]) for x in contacts.nearest(parameters))
+    if not shortest >= SHORTEST:
+        return None
+    volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(groups.CENTRING[structure.space_group - 1])
+    scale = (volume / sum(structure.composition.values())) ** (1 / 3)
+    mark = contacts.fingerprint(parameters[0]) / scale, shape_vector(np.array(structure.lattice))
+    return Candidate(structure, template, letters, votes, ratio, 0.0, mark)
+
+
+def same(one: Candidate, other: Candidate) -> bool:
+    """Whether two candidates are one structure."""
+    near = np.abs(one.mark[0] - other.mark[0]).max() < SAME
+    return bool(near and np.linalg.norm(one.mark[1] - other.mark[1]) < SAME_SHAPE)
+
+
+def support_of(one: Candidate, others: Sequence[tuple[Mark, float]]) -> float:
+    """Weights of marks, each by how near it is."""
+    total = 0.0
+    for (distances, shape), weight in others:
+        gap = np.abs(one.mark[0] - distances).max() / NEAR
+        total += weight * float(np.exp(-0.5 * (gap**2 + (np.linalg.norm(one.mark[1] - shape) / NEAR_SHAPE) ** 2)))
+    return total
+
+
+def join(found: list[Candidate], candidate: Candidate | None) -> None:
+    """Count a candidate to the one that is the same, or as a new one."""
+    if candidate is None:
+        return
+    for i, other in enumerate(found):
+        if same(candidate, other):
+            found[i] = replace(
+                other,
+                template=other.template + candidate.template,
+                letters=max(other.letters, candidate.letters),
+                votes=other.votes + candidate.votes,
+            )
+            return
+    found.append(candidate)
