@@ -29,6 +29,13 @@ PICTURED = 10_000
 #: Commands whose processes, where torchrun started several, are one group.
 TOGETHER = ("train", "train_refiner")
 #: Where the structure files of each format go.
+#: Where coordinates come from (`crystalgfn.structures.placement.BuildResult`), in words.
+ORIGINS = {
+    "refiner": "by the refiner",
+    "template": "of templates",
+    "random": "at random",
+    "fixed": "fixed by symmetry",
+}
 FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 
 
@@ -261,7 +268,7 @@ def _sample(config: DictConfig) -> None:
     crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
     if config.diagnostics and sampler.reward is not None:
         _diagnose(sampler, space, config)
-    placed = _place(crystals.to("cpu"), config, out) if config.structures else ([], [])
+    placed = _place(crystals.to("cpu"), config, out) if config.structures else ([], [], [])
     frame = results.table(sampler, crystals, space, *placed, beta=config.beta)
     results.write_table(frame, out)
     if config.picture:
@@ -323,8 +330,8 @@ def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> No
         print(f"A picture of the first of them: {out / 'picture.png'}")
 
 
-def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], list[str | None]]:
-    """Structure files; for each crystal why it has none, and its file in the first format."""
+def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], ...]:
+    """Structure files; for each crystal why it has none, its first file, and where its atoms come from."""
     import crystalgfn as cg
     from crystalgfn.structures.files import write_structures
 
@@ -340,7 +347,8 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
         progress=config.progress,
     )
     names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
-    return [one.error for one in built], [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
+    files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
+    return [one.error for one in built], files, [one.origins[0] if one.origins else None for one in built]
 
 
 def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:
@@ -371,6 +379,11 @@ def _summary(frame: Any, config: DictConfig, out: Path) -> None:
     if config.structures:
         folders = ", ".join(str(out / FOLDERS[form]) for form in config.formats)
         print(f"{frame['file'].notna().sum()} of them with atoms: {folders}")
+        origins = ", ".join(
+            f"{count} {ORIGINS[name]}" for name, count in Counter(frame["origin"].dropna()).most_common()
+        )
+        if origins:
+            print(f"  coordinates: {origins}")
         for reason, count in Counter(frame["error"].dropna()).most_common(5):
             print(f"  {count} without: {reason}")
     if config.picture:

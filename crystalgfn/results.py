@@ -22,6 +22,7 @@ def table(
     space: CrystalSpace | None = None,
     errors: Sequence[str | None] | None = None,
     names: Sequence[str | None] | None = None,
+    origins: Sequence[str | None] | None = None,
     beta: float | None = None,
 ) -> pd.DataFrame:
     """One row a crystal: parameters, the reward's properties, log q and log R, its file and why it has none.
@@ -32,6 +33,7 @@ def table(
         space: the constraint under which they were drawn.
         errors: why the atoms of a crystal could not be placed, [B].
         names: names of structure files, [B].
+        origins: where the atoms come from, see `crystalgfn.BuildResult`, [B].
         beta: the inverse temperature at which they were drawn; None: the reward's own.
 
     Raises:
@@ -47,8 +49,8 @@ def table(
         frame["log_q"] = sampler.log_prob(crystals, space=space, beta=beta).cpu().numpy()
         if sampler.reward is not None:
             frame["log_r"] = sampler.log_reward(crystals, beta=beta).cpu().numpy()
-    frame["file"] = pd.Series(list(names) if names is not None else [None] * len(crystals), dtype="str")
-    frame["error"] = pd.Series(list(errors) if errors is not None else [None] * len(crystals), dtype="str")
+    for column, values in (("file", names), ("origin", origins), ("error", errors)):
+        frame[column] = pd.Series([None] * len(crystals) if values is None else list(values), dtype="str")
     return frame
 
 

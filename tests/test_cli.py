@@ -103,6 +103,8 @@ def test_sampling_writes_structures_a_table_and_a_picture(trained, tmp_path, cap
     assert set(frame["space_group"]) <= {221, 225}
     assert frame[["log_q", "log_r", "density"]].notna().all().all()
     assert (frame["file"].isna() == frame["error"].notna()).all()
+    assert set(frame["origin"].dropna()) <= {"refiner", "fixed", "random"}
+    assert (frame["origin"].isna() == frame["file"].isna()).all()
     placed = frame[frame["file"].notna()]
     assert len(placed) >= 10
     for row in placed.itertuples():
