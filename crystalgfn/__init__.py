@@ -19,7 +19,12 @@ from crystalgfn.sampler import Sampler
 __version__ = "0.1.0"
 
 #: Where what makes structures is; pymatgen is imported when it is first asked for.
-_STRUCTURES = {"build_structures": "placement", "build_from_wyckoff": "placement", "predict": "predict"}
+_STRUCTURES = {
+    "build_structures": "placement",
+    "build_from_wyckoff": "placement",
+    "predict": "predict",
+    "refine_structures": "refine_structures",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -45,6 +50,7 @@ __all__ = [
     "check_reward",
     "load_proxy",
     "predict",
+    "refine_structures",
     "rewards",
     "train",
 ]

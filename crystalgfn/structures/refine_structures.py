@@ -1,0 +1,95 @@
+"""Structures of one's own, refined: from pymatgen to orbits, through the refiner, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.checks import fault
+from crystalgfn.structures.orbits import OrbitStructure
+from crystalgfn.structures.placement import BuildResult, refiner_of
+from crystalgfn.structures.refine import STEPS, Refiner
+from crystalgfn.structures.sources import Unread, atoms_of
+from crystalgfn.structures.standard import orbit_structure
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+
+def refine_structures(
+    structures: Sequence[Structure],
+    refiner: Refiner | str | Path = "default",
+    lattice: str = "keep",
+    seed: int = 0,
+    *,
+    noise: float = 0.4,
+    max_strain: float = 0.05,
+    steps: int = STEPS,
+    symprec: float = 0.1,
+    progress: bool = False,
+) -> list[BuildResult]:
+    """Structures with the same group, letters and composition, whose free coordinates the refiner finds likelier.
+
+    Args:
+        structures: ordered ones, no two atoms closer than 0.5 Å.
+        refiner: a shipped one by its name, the folder of one of your own, or a `Refiner`.
+        lattice: "keep", or "refine": may be strained by ``max_strain``.
+        seed: of the noise.
+        noise: how much of the start is forgotten, from 0 (nothing) to 1 (everything).
+        max_strain: largest principal logarithmic strain.
+        steps: of the refiner's sampler.
+        symprec: at which spglib finds the group, Å.
+        progress: shows a bar.
+
+    Returns:
+        One result for each; what cannot be refined has its reason in ``error`` and does not stop the others.
+
+    Raises:
+        CheckpointError: there is no such refiner.
+        PlacementError: arguments that mean nothing.
+    """
+    if lattice == "generate":
+        raise PlacementError("lattice='generate' would forget the structure; use lattice='keep' or lattice='refine'")
+    known = [_orbits(structure, symprec) for structure in structures]
+    starts = [one for one in known if isinstance(one, OrbitStructure)]
+    options = {"start": "given", "steps": steps, "seed": seed, "noise": noise, "max_strain": max_strain}
+    made = iter(refiner_of(refiner).refine(starts, lattice, progress=progress, **options))
+    return [_result(one, next(made) if isinstance(one, OrbitStructure) else None) for one in known]
+
+
+def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
+    """A structure as orbits, or why it cannot be."""
+    atoms = atoms_of(structure.reduced_formula, structure)
+    if isinstance(atoms, Unread):
+        return atoms.reason
+    try:
+        return orbit_structure(atoms, symprec)
+    except PlacementError as error:
+        return f"{structure.reduced_formula}: {error}"
+
+
+def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> BuildResult:
+    if isinstance(before, str):
+        return BuildResult(None, [], _crystal(None), before)
+    wrong = fault(after)
+    if wrong is not None:
+        return BuildResult(None, [], _crystal(before), f"the refined structure did not pass: {wrong}; try less noise")
+    structure = after.to_structure()
+    return BuildResult(structure, [structure], _crystal(after), None, after.wyckoff(), ["refiner"])
+
+
+def _crystal(structure: OrbitStructure | None) -> Crystals:
+    """The crystal that a structure is of, a batch of one; an empty batch for none."""
+    rows = [] if structure is None else [structure]
+    composition = torch.zeros(len(rows), 118, dtype=torch.int64)
+    for i, row in enumerate(rows):
+        for z, count in row.composition.items():
+            composition[i, z - 1] = count
+    groups = torch.tensor([row.space_group for row in rows], dtype=torch.int64)
+    lattices = torch.tensor([row.lattice for row in rows], dtype=torch.float64).reshape(-1, 6)
+    return Crystals(groups, composition, lattices)
