@@ -123,7 +123,8 @@ class Refined:
         found, reason = candidates([task], self.refiner, draws, self.templates, way, self.steps, without)[0]
         if reason is not None:
             raise PlacementError(reason)
-        return [candidate.structure.to_structure() for candidate, _ in Choice.shipped().ranked(found)[:k]]
+        ranked = Choice.shipped(self.templates is not None).ranked(found)
+        return [candidate.structure.to_structure() for candidate, _ in ranked[:k]]
 
 
 def _predicted(what: Given, k: int, seed: int, settings: Settings, leave_out: bool) -> list[Structure]:

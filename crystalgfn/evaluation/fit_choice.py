@@ -1,8 +1,9 @@
 """Fits the choice among candidates to crystals that the refiner has not seen.
 
 ``python -m crystalgfn.evaluation.fit_choice held_out.npz --refiner runs/refiner --templates train.parquet --examples
-examples.npz``: the candidates of each crystal with its letters given, without, and without its lattice, and which of
-them are the real structure. They are kept as they come, so that an interrupted run goes on.
+examples.npz``, and once more without ``--templates`` and with other examples: the candidates of each crystal with its
+letters given, without, and without its lattice, and which of them are the real structure. They are kept as they come,
+so that an interrupted run goes on.
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ def given(structure: OrbitStructure, task: str) -> Given:
 
 
 def labelled(
-    structures: Sequence[OrbitStructure], task: str, refiner: Refiner, templates: Templates, draws: int, first: int
+    structures: Sequence[OrbitStructure],
+    task: str,
+    refiner: Refiner,
+    templates: Templates | None,
+    draws: int,
+    first: int,
 ) -> list[tuple[torch.Tensor, np.ndarray]]:
     """Features of the candidates of each crystal, and which of them are its real structure."""
     wanted = [given(structure, task) for structure in structures]
@@ -67,7 +73,7 @@ def labelled(
 
 
 def gather(
-    structures: Sequence[OrbitStructure], refiner: Refiner, templates: Templates, draws: int, path: Path
+    structures: Sequence[OrbitStructure], refiner: Refiner, templates: Templates | None, draws: int, path: Path
 ) -> list[tuple[torch.Tensor, np.ndarray]]:
     """`labelled` for all tasks, kept in a file; a file that is there already goes on.
 
@@ -114,24 +120,29 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("crystals", help="crystals that the refiner was not trained on: any source, or an index")
     parser.add_argument("--refiner", default="default")
-    parser.add_argument("--templates", required=True, help="real crystals: any source, or an index (.npz)")
+    parser.add_argument(
+        "--templates", help="real crystals: any source, or an index (.npz); none: for use without templates"
+    )
     parser.add_argument("--examples", type=Path, required=True, help="where the candidates are kept (.npz)")
     parser.add_argument("--n", type=int, default=400)
     parser.add_argument("--draws", type=int, default=40)
     parser.add_argument("--decay", type=float, default=1e-3)
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, help="default: the file that ships")
     options = parser.parse_args(arguments)
     index = Prototypes.read(options.crystals, progress=True)
     order = np.random.default_rng(0).permutation(len(index))[: options.n]
     structures = [index[i] for i in order.tolist()]
-    refiner, templates = Refiner.load(options.refiner), Templates(Prototypes.read(options.templates, progress=True))
+    refiner = Refiner.load(options.refiner)
+    known = options.templates is not None
+    templates = Templates(Prototypes.read(options.templates, progress=True)) if known else None
     examples = gather(structures, refiner, templates, options.draws, options.examples)
     cut = len(examples) * 4 // 5 // len(TASKS) * len(TASKS)
     print("held out:", report(fit(examples[:cut], options.decay), examples[cut:]))
     model = fit(examples, options.decay)
     print("all:", report(model, examples))
-    model.save(options.out)
-    print(f"weights written to {options.out}")
+    out = options.out or WEIGHTS[known]
+    model.save(out)
+    print(f"weights written to {out}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,9 @@ from crystalgfn.files import write_aside
 from crystalgfn.structures.candidate import Candidate
 from crystalgfn.typing import RowFloats, RowVectors
 
-WEIGHTS = Path(__file__).parent / "data" / "choice.safetensors"
+DATA = Path(__file__).parent / "data"
+WEIGHTS = {True: DATA / "choice.safetensors", False: DATA / "choice_alone.safetensors"}
+"""With templates among what speaks for candidates, and without."""
 N_FEATURES, HIDDEN = 16, 16
 FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
@@ -95,9 +97,9 @@ class Choice(nn.Module):
 
     @staticmethod
     @cache
-    def shipped() -> Choice:
-        """The weights that come with the package."""
-        return Choice.load(WEIGHTS)
+    def shipped(templates: bool) -> Choice:
+        """The weights that come with the package, for candidates made with templates or without."""
+        return Choice.load(WEIGHTS[templates])
 
 
 def fit(examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0) -> Choice:

@@ -344,14 +344,15 @@ def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]
         found = [parts[i % workers][i // workers] for i in range(len(tasks))]
     else:
         found = candidates(tasks, *options, progress=settings.progress)
-    return [_chosen(own, reason, settings.wanted) for own, reason in found]
+    choice = Choice.shipped(settings.templates is not None)
+    return [_chosen(own, reason, choice, settings.wanted) for own, reason in found]
 
 
-def _chosen(own: Sequence[Candidate], reason: str | None, n: int) -> _Outcome:
+def _chosen(own: Sequence[Candidate], reason: str | None, choice: Choice, n: int) -> _Outcome:
     """The likeliest of the candidates."""
     if not own:
         return _Outcome(error=reason)
-    ranked = Choice.shipped().ranked(own)[:n]
+    ranked = choice.ranked(own)[:n]
     structures = [candidate.structure for candidate, _ in ranked]
     return _Outcome(structures, [c.origin for c, _ in ranked], [probability for _, probability in ranked])
 

@@ -168,7 +168,7 @@ def _of_pairs(
     answers = candidates(
         tasks, settings.refiner, draws, settings.templates, "generate", settings.steps, without, settings.progress
     )
-    choice = Choice.shipped()
+    choice = Choice.shipped(settings.templates is not None)
     for pair, (own_candidates, reason) in zip(pairs, answers, strict=True):
         if reason is not None:
             reasons.append(reason)

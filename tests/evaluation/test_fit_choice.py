@@ -53,6 +53,15 @@ def test_it_fits_and_goes_on(crystals, refiner, tmp_path, capsys, monkeypatch):
     assert Choice.load(tmp_path / "choice.safetensors")
 
 
+def test_without_templates(crystals, refiner, tmp_path, capsys):
+    Prototypes.of(crystals).save(tmp_path / "all.npz")
+    alone = [str(tmp_path / "all.npz"), "--refiner", str(refiner), "--examples", str(tmp_path / "examples.npz")]
+    fit_choice.main([*alone, "--draws", "4", "--out", str(tmp_path / "choice.safetensors")])
+    assert "weights written to" in capsys.readouterr().out
+    with np.load(tmp_path / "examples.npz") as file:
+        assert (file["rows"][:, 1] == 0).all()  # no template among them
+
+
 def test_a_file_of_something_else(crystals, refiner, tmp_path):
     (tmp_path / "examples.npz").write_text("no")
     with pytest.raises(DataError, match="holds no examples"):

@@ -143,8 +143,9 @@ def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untraine
     assert drawn.origins == ["refiner"]
 
 
-def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, misfit=0.0):
-    return Candidate(REAL_RUTILE, template, letters, votes, room, misfit, (np.zeros(1), np.zeros(1)))
+def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, misfit=0.0, support=0.0):
+    mark = np.zeros(1), np.zeros(1)
+    return Candidate(REAL_RUTILE, template, letters, votes, room, misfit, mark, support, template)
 
 
 def test_choice_learns_what_speaks_for_the_right_one():
@@ -167,6 +168,12 @@ def test_choice_of_nothing_and_of_one():
     assert model.ranked([]) == [] and features([]).shape == (0, N_FEATURES)
     ((_, probability),) = model.ranked([candidate()])
     assert probability == pytest.approx(1.0)
+
+
+def test_choices_ship():
+    own = [candidate(votes=0.9, support=0.9, letters=0.5), candidate(votes=0.02, support=0.02, letters=0.5, misfit=1.5)]
+    for templates in (True, False):
+        assert Choice.shipped(templates).ranked(own)[0][0] is own[0]
 
 
 def test_choice_is_saved_and_read(tmp_path):
