@@ -27,6 +27,11 @@ ORDER = ("e_above_hull", "source_energy_above_hull", "source_e_above_hull", "for
 """The first of these columns that has numbers orders the structures where the user names none."""
 
 
+CELL_LINES = {"edge": {"color": "#555d68", "width": 3, "dash": "solid"}, "node": {"size": 1}}
+FAR_BELOW = -0.2
+"""eV/atom; energies farther below the hull are doubted in words."""
+
+
 def choose(frame: pd.DataFrame, figures: Evaluation, largest: bool = False) -> tuple[pd.DataFrame, str]:
     """At most `BEST` rows, best first, and how they were chosen, in words."""
     good = frame["valid_structure"].eq(True) & frame["valid_composition"].eq(True) & frame["unique"].eq(True)
@@ -41,6 +46,15 @@ def choose(frame: pd.DataFrame, figures: Evaluation, largest: bool = False) -> t
         return pool.head(BEST), f"{words}; there are no energies to order them by, so in the order of the source"
     order = "largest" if largest else "smallest"
     return best_rows(pool, column, BEST, largest), f"{words}, {order} {column} first ({whose(column, figures)})"
+
+
+def doubt(rows: pd.DataFrame) -> str:
+    """A sentence on energies that are too good; empty where none is."""
+    if "e_above_hull" not in rows:
+        return ""
+    far = int((rows["e_above_hull"] < FAR_BELOW).sum())
+    reason = "more likely errors of the potential, or a hull that lacks known phases, than finds"
+    return f"{far} of them lie more than {-FAR_BELOW:g} eV/atom below the hull: {reason}." if far else ""
 
 
 def whose(column: str, figures: Evaluation) -> str:
@@ -80,7 +94,7 @@ def picture(structure: Structure) -> go.Figure:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of radii that no table has
         fig = pymatviz.structure_3d(
-            conventional(structure), show_bonds=False, show_cell_faces=False, subplot_title=False, atom_size=18,
+            conventional(structure), show_cell=CELL_LINES, show_cell_faces=False, subplot_title=False, atom_size=18,
             site_labels="legend", hover_text=lambda site: f"<b>{site.species_string}</b>",
         )  # fmt: skip
     fig.update_layout(

@@ -25,6 +25,7 @@ MOST_BARS = 60
 TAIL = 0.005
 """Share on each side that the outermost bars take up, so that one outlier does not flatten the rest."""
 SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
+COLOURS = dict(zip(SYSTEMS, ("#b0466f", "#7a4fb0", "#2f62c4", "#1d8f86", "#3f9142", "#c08a1b", "#c4512d"), strict=True))
 HEAT = [[0, "#f3f5f8"], [0.001, "#dbe9fb"], [0.5, "#7fb2ee"], [1, "#2f78d0"]]
 
 
@@ -116,12 +117,15 @@ def sunburst(numbers: Sequence[int], title: str) -> go.Figure:
     """Crystal systems and the groups in them (pymatviz)."""
     import pymatviz
 
-    fig = pymatviz.spacegroup_sunburst([int(one) for one in numbers], show_counts="value+percent")
-    trace = fig.data[0]
-    names = [_group_name(label) for label in trace.labels]
-    trace.update(
-        labels=names, hovertemplate="%{label}: %{value} crystals<extra></extra>", insidetextorientation="radial"
+    fig = pymatviz.spacegroup_sunburst(
+        [int(one) for one in numbers], show_counts=False, color="crystal_system", color_discrete_map=COLOURS
     )
+    trace = fig.data[0]
+    trace.update(
+        labels=[_group_name(label) for label in trace.labels], texttemplate="%{label}<br>%{value:.0f}",
+        hovertemplate="%{label}: %{value:.0f} crystals, %{percentRoot:.1%}<extra></extra>",
+    )  # fmt: skip
+    fig.update_layout(uniformtext={"minsize": 9, "mode": "hide"})
     fig.update_layout(title={"text": title, "x": 0.5, "font": {"size": 15}}, margin={"l": 4, "r": 4, "t": 40, "b": 4})
     return sized(fig, 440)
 
@@ -146,7 +150,8 @@ def volume_and_size(frame: pd.DataFrame) -> go.Figure:
         )  # fmt: skip
     fig.add_scatter(
         x=usual, y=frame["volume_per_atom"], mode="markers", text=frame["formula"], name="crystals",
-        marker={"color": OWN, "size": 5, "opacity": 0.5}, hovertemplate="%{text}: %{y:.1f}, usual %{x:.1f} Å3<extra></extra>",
+        marker={"color": OWN, "size": 5, "opacity": 0.5},
+        hovertemplate="%{text}: %{y:.1f}, usual %{x:.1f} Å3<extra></extra>",
     )  # fmt: skip
     fig.update_layout(xaxis_title="usual volume of these atoms, Å3 an atom")
     return styled(fig, "volume, Å3 an atom")

@@ -6,15 +6,13 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from crystalgfn.evaluation.html_verdicts import BAD, FAIR, GOOD, UNKNOWN, Verdict
 from crystalgfn.tables import groups
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 MARKS = {GOOD: "✓", FAIR: "~", BAD: "✗", UNKNOWN: "?"}
 ERRORS = 200
@@ -51,7 +49,7 @@ def cards(found: Sequence[Verdict]) -> str:
     parts = [
         f'<div class="card {one.level}"><div class="name">{escape(one.name)}</div>'
         f'<div class="number">{escape(one.figure)} <span class="mark">{MARKS[one.level]} {one.level}</span></div>'
-        f'<div class="detail">{escape(one.detail)}</div><div class="why">compared with: {escape(one.why)}</div></div>'
+        f'<div class="detail">{escape(one.detail)}</div><div class="why">{escape(one.why)}</div></div>'
         for one in found
     ]
     return f'<p>{said}. The limits are conventions of this report.</p><div class="cards">{"".join(parts)}</div>'
@@ -106,8 +104,8 @@ def box(name: str, title: str, kind: str = "") -> str:
 
 
 def data(value: Any) -> str:
-    """JSON for a script element: no ``<`` that could end it, what is no number is null."""
-    return json.dumps(_plain(value), allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    """JSON for a script element: no ``<`` that could end it."""
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
 
 
 def rows(frame: pd.DataFrame) -> dict[str, Any]:
@@ -140,23 +138,14 @@ def _column(values: pd.Series) -> list[Any]:
 
 
 def _rounded(value: Any) -> Any:
-    """To five digits: more would only make the file larger."""
-    value = _plain(value)
-    return float(f"{value:.5g}") if isinstance(value, float) else value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+    """What JSON has, numbers to five digits: more would only make the file larger; None for what is unknown."""
     if isinstance(value, np.generic):
         value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
+    if value is None or pd.isna(value) or (isinstance(value, float) and not math.isfinite(value)):
         return None
-    if value is None or isinstance(value, str | int | float):
-        return value
-    return None if value != value or str(value) == "<NA>" else str(value)
+    if isinstance(value, float):
+        return float(f"{value:.5g}")
+    return value if isinstance(value, str | int) else str(value)
 
 
 def _text(value: Any) -> str:

@@ -93,9 +93,10 @@ def page(
     known = reference if reference is not None and len(reference) else None
     drawn: dict[str, Any] = {}
     best, list_of_best = _best(frame, figures, largest)
+    failures = figures.stability.failures if figures.stability else {}
     sections = {
         "Headline": html_parts.cards(verdicts(figures, known)),
-        "Not judged": html_parts.errors(figures.errors, figures.stability.failures if figures.stability else {}, figures.given),
+        "Not judged": html_parts.errors(figures.errors, failures, figures.given),
         "Best structures": list_of_best,
         "Properties": _properties(frame, figures, known, drawn),
         "Elements": _elements(figures, known, drawn),
@@ -108,7 +109,7 @@ def page(
     }  # fmt: skip
     names = {name: name.lower().replace(" ", "-") for name in sections}
     values = {
-        "title": escape(str(about.get("settings", {}).get("samples") or "Crystals")),
+        "title": escape(Path(str(about.get("settings", {}).get("samples") or "crystals")).name),
         "lead": _lead(figures, known, about),
         "links": "".join(f'<a href="#{names[name]}">{escape(name)}</a>' for name in sections),
         "sections": "".join(f'<section id="{names[n]}"><h2>{escape(n)}</h2>{t}</section>' for n, t in sections.items()),
@@ -127,7 +128,9 @@ def page(
 def _lead(figures: Evaluation, known: pd.DataFrame | None, about: Mapping[str, Any]) -> str:
     name = about.get("settings", {}).get("reference")
     beside = (
-        "without a reference" if known is None else f"beside {len(known):,} known crystals of {name or 'the reference'}"
+        "without a reference"
+        if known is None
+        else f"beside {len(known):,} known crystals of {Path(name or 'the reference').name}"
     )
     energies = f" Energies: {figures.energies}." if figures.energies else " No energies."
     return escape(f"{figures.given:,} crystals, {beside}.{energies}")
@@ -197,7 +200,7 @@ def _claims(frame: pd.DataFrame, figures: Evaluation, drawn: dict[str, Any]) -> 
             label = figures.stability.label
             drawn[f"claim_{name}"] = html_figures.claims(claimed, found, both["formula"], words, label)
             gap = found - claimed
-            said = f"{len(both)} crystals: mean difference {gap.mean():+.3f}, mean absolute {np.abs(gap).mean():.3f} eV/atom"
+            said = f"{len(both)} crystals: mean difference {gap.mean():+.3f}, absolute {np.abs(gap).mean():.3f} eV/atom"
             boxes.append(html_parts.box(f"claim_{name}", f"{plain_name(name).capitalize()}, {label}. {said}"))
     if boxes:
         return "".join(parts) + f'<div class="figures two">{"".join(boxes)}</div>'
@@ -224,7 +227,8 @@ def _best(frame: pd.DataFrame, figures: Evaluation, largest: bool) -> tuple[list
             f"{f', {escape(plain_name(column))} {energy}' if energy else ''}</small></button>{link}</li>"
         )
     return pictures, (
-        f"<p>{len(items)} crystals: {escape(how)}. Choose one; turn it with mouse or finger.</p>"
+        f"<p>{len(items)} crystals: {escape(how)}. {html_best.doubt(rows)}</p>"
+        "<p>Choose one; turn it with mouse or finger.</p>"
         f'<div class="best"><div id="viewer" aria-label="structure in 3D"></div><ol>{"".join(items)}</ol></div>'
     )
 
@@ -232,8 +236,8 @@ def _best(frame: pd.DataFrame, figures: Evaluation, largest: bool) -> tuple[list
 def _all(frame: pd.DataFrame) -> str:
     more = f" The first {html_parts.ROWS:,} of {len(frame):,} are here; all are in structures.parquet."
     return (
-        f"<p>Press a heading to sort.{more if len(frame) > html_parts.ROWS else ''} Find by words, or by numbers such as "
-        "<code>density&gt;4 n_elements=3 Li</code>.</p>"
+        f"<p>Press a heading to sort.{more if len(frame) > html_parts.ROWS else ''} Find by words, or by numbers "
+        "such as <code>density&gt;4 n_elements=3 Li</code>.</p>"
         '<div class="tools"><input id="find" type="search" placeholder="find" aria-label="find">'
         '<span id="flags"></span><span id="count"></span></div>'
         '<div class="scroll"><table id="all"><thead></thead><tbody></tbody></table></div>'

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from crystalgfn.evaluation.distributions import Distribution
@@ -29,6 +29,7 @@ LIMITS = {
     "group": (0.95, 0.8),
     "relaxed": (0.95, 0.8),
     "metastable": (0.5, 0.2),
+    "stable": (0.1, 0.02),
     "sun": (0.1, 0.02),
     "msun": (0.5, 0.2),
 }
@@ -75,7 +76,7 @@ def verdicts(figures: Evaluation, reference: pd.DataFrame | None = None) -> list
             found.append(_beside(name, figures.checks[column], known, "valid"))
     for symprec, share in figures.groups.items():
         if share.n:
-            found.append(_share(f"Group as claimed, at {symprec} Å", share, "group"))
+            found.append(_share(f"Group as claimed, at {symprec}\u00a0Å", share, "group"))
     found.append(_share("Unique", figures.unique, "unique"))
     if figures.novel is not None:
         found.append(_share("Novel", figures.novel, "novel"))
@@ -88,9 +89,9 @@ def verdicts(figures: Evaluation, reference: pd.DataFrame | None = None) -> list
 def _share(name: str, share: Share | None, kind: str) -> Verdict:
     good, fair = LIMITS[kind]
     if share is None or share.share is None:
-        return Verdict(name, "unknown", "", UNKNOWN, "nothing to judge it by")
-    why = f"good from {good:.0%}, fair from {fair:.0%}"
-    return Verdict(name, f"{share.share:.1%}", _detail(share), _level(share.share, good, fair), why)
+        return Verdict(name, "unknown", "", UNKNOWN, "Nothing to judge it by.")
+    why = f"Limits: good from {100 * good:g} %, fair from {100 * fair:g} %."
+    return Verdict(name, _percent(share), _detail(share), _level(share.share, good, fair), why)
 
 
 def _beside(name: str, share: Share, known: pd.Series | None, kind: str) -> Verdict:
@@ -99,8 +100,12 @@ def _beside(name: str, share: Share, known: pd.Series | None, kind: str) -> Verd
     if beside is None or beside.share is None or share.share is None:
         return _share(name, share, kind)
     level = _level(share.share, beside.share - BELOW[0], beside.share - BELOW[1])
-    why = f"{beside.share:.1%} of {beside.n:,} crystals of the reference"
-    return Verdict(name, f"{share.share:.1%}", _detail(share), level, why)
+    why = f"Compared with {_percent(beside)} of {beside.n:,} crystals of the reference."
+    return Verdict(name, _percent(share), _detail(share), level, why)
+
+
+def _percent(share: Share) -> str:
+    return f"{100 * share.share:.1f} %"
 
 
 def _detail(share: Share) -> str:
@@ -115,20 +120,27 @@ def _groups(found: Diversity) -> list[Verdict]:
     if found.distance is None or found.noise is None:
         return []
     level = _level(-found.distance, -CHANCE[0] * found.noise, -CHANCE[1] * found.noise)
-    why = f"as many crystals of the reference have {found.noise:.3f} by chance; good up to {CHANCE[0]:g} times that"
+    chance = f"Compared with {found.noise:.3f}, what as many of the reference have by chance"
+    why = f"{chance}; good up to {CHANCE[0]:g}, fair up to {CHANCE[1]:g} times that."
     return [Verdict("Distance of groups to the reference", f"{found.distance:.3f}", "0: equal, 1: apart", level, why)]
 
 
 def _property(name: str, one: Distribution) -> Verdict:
     middles = f"median {one.samples.quantiles[2]:.3g}, reference {one.reference.quantiles[2]:.3g} {one.unit}".rstrip()
     level = _level(-one.scaled, -SCALED[0], -SCALED[1])
-    why = f"standard deviations from the reference (Wasserstein); good up to {SCALED[0]:g}, fair up to {SCALED[1]:g}"
+    why = f"Wasserstein, in standard deviations of the reference; good up to {SCALED[0]:g}, fair up to {SCALED[1]:g}."
     return Verdict(f"Distance: {plain_name(name)}", f"{one.scaled:.2f}", middles, level, why)
 
 
 def plain_name(column: str) -> str:
     """A column in words."""
-    words = {"n_elements": "number of elements", "n_atoms": "atoms in the cell"}
+    words = {
+        "n_elements": "number of elements",
+        "n_atoms": "atoms in the cell",
+        "e_above_hull": "energy above the hull",
+        "source_energy_above_hull": "energy above the hull (source)",
+        "source_e_above_hull": "energy above the hull (source)",
+    }
     return words.get(column, column.replace("_", " "))
 
 
@@ -138,8 +150,11 @@ def _stability(figures: Evaluation) -> list[Verdict]:
         return []
     rows = {
         "Energy above the hull found": (found.relaxed, "relaxed"),
+        "Stable": (found.stable, "stable"),
         "Metastable (0.1 eV/atom)": (found.metastable, "metastable"),
         "S.U.N.": (found.sun, "sun"),
         "M.S.U.N.": (found.msun, "msun"),
     }
-    return [_share(f"{name}, {found.label}", share, kind) for name, (share, kind) in rows.items()]
+    found_of = [_share(f"{name}, {found.label}", share, kind) for name, (share, kind) in rows.items()]
+    caution = f" The hull is of {found.hull_entries:,} entries; potentials and hulls with gaps make too many stable."
+    return [found_of[0], *(replace(one, why=one.why + caution) for one in found_of[1:])]
