@@ -28,6 +28,8 @@ ORDER = ("e_above_hull", "source_energy_above_hull", "source_e_above_hull", "for
 
 
 CELL_LINES = {"edge": {"color": "#555d68", "width": 3, "dash": "solid"}, "node": {"size": 1}}
+WIDEST = 1.25
+"""Of the view, what the longest side of a structure takes up."""
 FAR_BELOW = -0.2
 """eV/atom; energies farther below the hull are doubted in words."""
 
@@ -91,12 +93,17 @@ def picture(structure: Structure) -> go.Figure:
     """The conventional cell with all atoms on its faces (pymatviz), which can be turned."""
     import pymatviz
 
+    shown = conventional(structure)
+    size = float(np.clip(100 / max(shown.lattice.abc), 5, 16))  # of atoms, in pixels: a long cell is drawn smaller
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of radii that no table has
         fig = pymatviz.structure_3d(
-            conventional(structure), show_cell=CELL_LINES, show_cell_faces=False, subplot_title=False, atom_size=18,
+            shown, show_cell=CELL_LINES, show_cell_faces=False, subplot_title=False, atom_size=size,
             site_labels="legend", hover_text=lambda site: f"<b>{site.species_string}</b>",
         )  # fmt: skip
+    spans = np.array([np.ptp(np.concatenate([np.asarray(trace[axis]) for trace in fig.data])) for axis in "xyz"])
+    ratio = dict(zip("xyz", np.maximum(spans / spans.max(), 0.05) * WIDEST, strict=True))
+    fig.update_scenes(aspectmode="manual", aspectratio=ratio)
     fig.update_layout(
         template="none", width=None, height=None, autosize=True, margin={"l": 0, "r": 0, "t": 0, "b": 0},
         scene={"camera": {"projection": {"type": "orthographic"}, "eye": {"x": 1.6, "y": 0.7, "z": 0.5}}},

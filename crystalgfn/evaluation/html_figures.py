@@ -193,7 +193,7 @@ def claims(claimed: np.ndarray, found: np.ndarray, names: Sequence[str], words: 
         x=claimed, y=found, mode="markers", text=list(names), name="crystals", marker={"color": OWN, "size": 7},
         hovertemplate="%{text}: claimed %{x:.3f}, found %{y:.3f}<extra></extra>",
     )  # fmt: skip
-    fig.update_layout(xaxis_title=f"{words}, claimed")
+    fig.update_layout(xaxis_title=words)
     return styled(fig, label)
 
 

@@ -196,9 +196,9 @@ def _claims(frame: pd.DataFrame, figures: Evaluation, drawn: dict[str, Any]) -> 
         both = frame[np.isfinite(_values(frame, column)) & np.isfinite(_values(frame, name))]
         if len(both):
             claimed, found = both[column].to_numpy(float), both[name].to_numpy(float)
-            words = f"{plain_name(name)}, eV/atom"
             label = figures.stability.label
-            drawn[f"claim_{name}"] = html_figures.claims(claimed, found, both["formula"], words, label)
+            axes = "claimed, eV/atom", f"{label}, eV/atom"
+            drawn[f"claim_{name}"] = html_figures.claims(claimed, found, both["formula"].tolist(), *axes)
             gap = found - claimed
             said = f"{len(both)} crystals: mean difference {gap.mean():+.3f}, absolute {np.abs(gap).mean():.3f} eV/atom"
             boxes.append(html_parts.box(f"claim_{name}", f"{plain_name(name).capitalize()}, {label}. {said}"))
