@@ -11,8 +11,8 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import results
-from crystalgfn.errors import DataError
-from crystalgfn.evaluation import evaluation_report, record
+from crystalgfn.errors import DataError, NotAvailable
+from crystalgfn.evaluation import evaluation_report, html_report, record
 from crystalgfn.evaluation.evaluate import Evaluation, evaluation
 from crystalgfn.evaluation.evaluate_run import EvaluationRun, Plan
 from crystalgfn.evaluation.novelty import Tolerances
@@ -110,20 +110,38 @@ def _report(
         frame, work.errors, work.reference, known, relaxed, config.best, config.best_n, config.largest_first,
         work.seconds(),
     )  # fmt: skip
-    _write(frame, figures, config, command, work.out)
+    _write(frame, figures, known, config, command, work.out)
     _say_errors(work.errors, work.out)
 
 
-def _write(frame: pd.DataFrame, figures: Evaluation, config: DictConfig, command: str, out: Path) -> None:
+def _write(
+    frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, config: DictConfig, command: str, out: Path
+) -> None:
     machine = record.machine()
     report = f"{record.heading(machine, command)}\n\n{evaluation_report.tables(figures)}"
     print(report)
     write_aside(out / TABLE, lambda path: frame.to_parquet(path, index=False))
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
-    # The figures come last: where they are, all is there.
     said = {"command": command, "machine": machine, "settings": settings, **figures.to_dict()}
+    said["report"] = _html(frame, figures, known, said, out)
+    # The figures come last: where they are, all is there.
     record.write(out, SUMMARY, report, said)
     print(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
+    if said["report"] == html_report.REPORT:
+        print(f"To read: {out / html_report.REPORT}")
+
+
+def _html(frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, said: dict[str, Any], out: Path) -> str:
+    """The name of the page that was written, or why there is none."""
+    settings = said["settings"]
+    if not settings["report"]:
+        return "not asked for (report=false)"
+    try:
+        html_report.write(out / html_report.REPORT, frame, figures, known, said, settings["largest_first"])
+    except NotAvailable as error:
+        print(error, file=sys.stderr)
+        return str(error)
+    return html_report.REPORT
 
 
 def _say_errors(errors: Sequence[Unread], out: Path) -> None:

@@ -72,7 +72,7 @@ def folder(tmp_path, monkeypatch):
 def arguments(folder, *more):
     named = [f"samples={folder / 'cifs'}", f"reference={folder / 'known.parquet'}", f"out={folder / 'out'}"]
     given = {one.split("=")[0] for one in more}
-    return [*(one for one in named if one.split("=")[0] not in given), "progress=false", *more]
+    return [*(one for one in named if one.split("=")[0] not in given), "progress=false", "report=false", *more]
 
 
 def summary(folder) -> dict:
