@@ -51,7 +51,7 @@ def choice(monkeypatch):
     """An unfitted choice, so that these tests do not depend on its weights."""
     torch.manual_seed(0)
     unfitted = Choice().eval()
-    monkeypatch.setattr(Choice, "shipped", staticmethod(lambda: unfitted))
+    monkeypatch.setattr(Choice, "shipped", staticmethod(lambda _: unfitted))
 
 
 def check(found, composition):
