@@ -48,7 +48,7 @@ def histogram(own: np.ndarray, other: np.ndarray, words: str) -> go.Figure:
     if len(other):
         line = {"color": "#444a52", "width": 2, "shape": "hvh"}
         fig.add_scatter(x=middles, y=_shares(other, edges), mode="lines", line=line, name="reference")
-    fig.update_layout(bargap=0, xaxis_title=words + (" (outermost: and beyond)" if beyond else ""))
+    fig.update_layout(bargap=0, xaxis_title=words + (" (ends: and beyond)" if beyond else ""))
     return styled(fig, "share")
 
 
