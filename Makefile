@@ -1,4 +1,4 @@
-# make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, place their atoms
+# make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, make their structures
 # make test   install with the development tools, lint, test
 #
 # TORCH_INDEX chooses where PyTorch comes from. On Linux its default wheels bring CUDA along; without a GPU say
