@@ -22,7 +22,7 @@ from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.matching import match
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.prototypes import Key
-from crystalgfn.structures.sources import Atoms, read_atoms
+from crystalgfn.structures.sources import Atoms, read_atoms, structure_of
 from crystalgfn.structures.standard import formula_of, orbit_structure
 from crystalgfn.tables import elements, groups
 
@@ -89,13 +89,10 @@ def question(atoms: Atoms) -> Question:
     Raises:
         PlacementError: spglib finds no group in it.
     """
-    from pymatgen.core import Lattice, Structure
-
-    names = [elements.SYMBOLS[z - 1] for z in atoms.numbers]
     orbits = orbit_structure(atoms)
     formula = formula_of(orbits)
     keys = frozenset({(formula, orbits.space_group), (formula, atoms.space_group or orbits.space_group)})
-    return Question(atoms.where, Structure(Lattice.from_parameters(*atoms.lattice), names, atoms.points), orbits, keys)
+    return Question(atoms.where, structure_of(atoms), orbits, keys)
 
 
 def given(task: str, one: Question) -> Given:

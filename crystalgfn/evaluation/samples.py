@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.errors import DataError, NotAvailable
-from crystalgfn.structures.sources import Atoms, Unread, read_atoms, read_cif
+from crystalgfn.structures.sources import Atoms, Unread, group_number, read_atoms, read_cif, structure_of
 from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
@@ -89,14 +89,6 @@ class Item:
             structure, named = _foreign(self.where, content, kind)
             claimed = claimed or named
         return structure if isinstance(structure, Unread) else _checked(self, structure, claimed)
-
-
-def structure_of(atoms: Atoms) -> Structure:
-    """The pymatgen structure of plain atoms."""
-    from pymatgen.core import Lattice, Structure
-
-    names = [elements.SYMBOLS[z - 1] for z in atoms.numbers]
-    return Structure(Lattice.from_parameters(*atoms.lattice), names, atoms.points)
 
 
 def read_items(path: str | Path) -> list[Item | Unread]:
@@ -204,20 +196,12 @@ def _table(path: Path) -> list[Item | Unread]:
     if "cif" in table:
         claims = table["spacegroup"] if "spacegroup" in table else [0] * len(table)
         return [
-            Item(f"row {i}", "cif", text, _claim(claims[i]), values[i])
+            Item(f"row {i}", "cif", text, group_number(claims[i]), values[i])
             if isinstance(text, str)
             else Unread(f"row {i}", "cif is empty")
             for i, text in enumerate(table["cif"])
         ]
     return [_of_atoms(one, values[int(one.where.split()[1])]) for one in read_atoms(path)]
-
-
-def _claim(value: Any) -> int:
-    try:
-        number = int(value)
-    except (TypeError, ValueError):
-        return 0
-    return number if 1 <= number <= 230 else 0
 
 
 def _of_atoms(one: Atoms | Unread, values: Mapping[str, float]) -> Item | Unread:
@@ -283,7 +267,7 @@ def _foreign(where: str, text: str, kind: str) -> tuple[Structure | Unread, int]
     from pymatgen.core import Structure
 
     plain = Structure(structure.lattice, structure.species, structure.frac_coords)
-    return plain, _claim(atoms.info.get("space_group", atoms.info.get("spacegroup")))
+    return plain, group_number(atoms.info.get("space_group", atoms.info.get("spacegroup")))
 
 
 def _checked(item: Item, structure: Structure, claimed: int) -> Sample | Unread:

@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from crystalgfn.errors import CheckpointError
-from crystalgfn.files import write_aside
 from crystalgfn.structures.candidate import Candidate
+from crystalgfn.structures.model_files import load_model, save_model
 from crystalgfn.typing import RowFloats, RowVectors
 
 DATA = Path(__file__).parent / "data"
@@ -74,9 +73,7 @@ class Choice(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors, aside and then renamed."""
-        from safetensors.torch import save_file
-
-        write_aside(Path(path), lambda aside: save_file(self.state_dict(), aside))
+        save_model(self, path, half=False)
 
     @staticmethod
     def load(path: str | Path) -> Choice:
@@ -85,15 +82,9 @@ class Choice(nn.Module):
         Raises:
             CheckpointError: the file is missing or of another kind.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        model = Choice()
-        try:
-            model.load_state_dict(load_file(path))
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no weights of the choice; fit it, or use the shipped") from error
-        return model.eval().requires_grad_(False)
+        return load_model(Choice(), path, "holds no weights of the choice; fit it, or use the shipped").requires_grad_(
+            False
+        )
 
     @staticmethod
     @cache

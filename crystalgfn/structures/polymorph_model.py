@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from crystalgfn.errors import CheckpointError, PlacementError
-from crystalgfn.files import write_aside
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.model_files import load_model, save_model
 from crystalgfn.structures.polymorph_mixture import Mixture
 from crystalgfn.tables import elements
 from crystalgfn.tables.realisable import MAX_ATOMS, MAX_PARTS, REALISABLE, fit_patterns, pattern_rows
@@ -149,8 +148,7 @@ class PolymorphModel(nn.Module):
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors in half precision, aside and then renamed."""
-        weights = {name: value.half().contiguous() for name, value in self.state_dict().items()}
-        write_aside(Path(path), lambda aside: save_file(weights, aside))
+        save_model(self, path)
 
     @staticmethod
     def load(path: str | Path) -> PolymorphModel:
@@ -159,14 +157,9 @@ class PolymorphModel(nn.Module):
         Raises:
             CheckpointError: the file is missing or of another kind.
         """
-        from safetensors import SafetensorError
-
-        model = PolymorphModel()
-        try:
-            model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no model of polymorphs; fit one, or use the shipped") from error
-        return model.eval().requires_grad_(False)
+        return load_model(
+            PolymorphModel(), path, "holds no model of polymorphs; fit one, or use the shipped"
+        ).requires_grad_(False)
 
     @staticmethod
     @cache

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
-from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import canonical_lattice
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import EmptySpace, PlacementError
@@ -19,6 +17,7 @@ from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.placement import Reference, refiner_of, templates_of
 from crystalgfn.structures.polymorphs import Settings, polymorphs
 from crystalgfn.structures.refine import STEPS, Refiner
+from crystalgfn.structures.standard import crystals_of
 from crystalgfn.tables.realisable import MAX_ATOMS
 
 if TYPE_CHECKING:
@@ -129,12 +128,8 @@ def energies_of(structures: list[OrbitStructure]) -> list[float | None]:
     """The shipped proxy's formation energies, eV/atom; None for what it has not learned."""
     if not structures:
         return []
-    composition = torch.zeros(len(structures), 118, dtype=torch.int64)
-    for i, structure in enumerate(structures):
-        for z, count in structure.composition.items():
-            composition[i, z - 1] = count
-    lattices = np.array([canonical_lattice(s.space_group, np.array(s.lattice)) for s in structures])
-    crystals = Crystals(torch.tensor([s.space_group for s in structures]), composition, torch.from_numpy(lattices))
+    lattices = [canonical_lattice(one.space_group, np.array(one.lattice)) for one in structures]
+    crystals = crystals_of([replace(one, lattice=tuple(cell)) for one, cell in zip(structures, lattices, strict=True)])
     proxy = _proxy()
     values, spreads = proxy(crystals).tolist(), proxy.spread(crystals).tolist()
     return [

@@ -6,16 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import torch
-
-from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.checks import fault
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.placement import BuildResult, refiner_of
 from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.sources import Unread, atoms_of
-from crystalgfn.structures.standard import orbit_structure
+from crystalgfn.structures.standard import crystals_of, orbit_structure
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -75,21 +72,11 @@ def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
 
 def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> BuildResult:
     if isinstance(before, str):
-        return BuildResult(None, [], _crystal(None), before)
+        return BuildResult(None, [], crystals_of([]), before)
     wrong = fault(after)
     if wrong is not None:
-        return BuildResult(None, [], _crystal(before), f"the refined structure did not pass: {wrong}; try less noise")
+        return BuildResult(
+            None, [], crystals_of([before]), f"the refined structure did not pass: {wrong}; try less noise"
+        )
     structure = after.to_structure()
-    return BuildResult(structure, [structure], _crystal(after), None, after.wyckoff(), ["refiner"])
-
-
-def _crystal(structure: OrbitStructure | None) -> Crystals:
-    """The crystal that a structure is of, a batch of one; an empty batch for none."""
-    rows = [] if structure is None else [structure]
-    composition = torch.zeros(len(rows), 118, dtype=torch.int64)
-    for i, row in enumerate(rows):
-        for z, count in row.composition.items():
-            composition[i, z - 1] = count
-    groups = torch.tensor([row.space_group for row in rows], dtype=torch.int64)
-    lattices = torch.tensor([row.lattice for row in rows], dtype=torch.float64).reshape(-1, 6)
-    return Crystals(groups, composition, lattices)
+    return BuildResult(structure, [structure], crystals_of([after]), None, after.wyckoff(), ["refiner"])

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.errors import DataError
+from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -81,6 +82,14 @@ def read_atoms(path: str | Path) -> Iterator[Atoms | Unread]:
         raise DataError(f"{path} is no .parquet file, no .csv file with a column cif and no folder of .cif files")
 
 
+def structure_of(atoms: Atoms) -> Structure:
+    """The pymatgen structure of plain atoms."""
+    from pymatgen.core import Lattice, Structure
+
+    names = [elements.SYMBOLS[z - 1] for z in atoms.numbers]
+    return Structure(Lattice.from_parameters(*atoms.lattice), names, atoms.points)
+
+
 def atoms_of(where: str, structure: Structure, space_group: int = 0) -> Atoms | Unread:
     """The atoms of a structure; disordered ones cannot be used."""
     if not structure.is_ordered:
@@ -129,10 +138,15 @@ def _csv(path: Path) -> Iterator[Atoms | Unread]:
         raise DataError(f"{path} has no column cif; it has {', '.join(map(str, table.columns))}")
     for i, text in enumerate(table["cif"]):
         group = table["spacegroup"].iat[i] if "spacegroup" in table else 0
-        yield _parse(f"row {i}", text, _group(group)) if isinstance(text, str) else Unread(f"row {i}", "cif is empty")
+        yield (
+            _parse(f"row {i}", text, group_number(group))
+            if isinstance(text, str)
+            else Unread(f"row {i}", "cif is empty")
+        )
 
 
-def _group(value: Any) -> int:
+def group_number(value: Any) -> int:
+    """A space group that a source names as a number, 0 where it is none."""
     try:
         number = int(value)
     except (TypeError, ValueError):
@@ -163,4 +177,4 @@ def _parquet(path: Path) -> Iterator[Atoms | Unread]:
                 f"row {i}", f"{points.size} coordinates and {len(numbers)} atoms in the cell {cells[i].tolist()}"
             )
             continue
-        yield Atoms(f"row {i}", cells[i], points.reshape(-1, 3), numbers, _group(filed[i]))
+        yield Atoms(f"row {i}", cells[i], points.reshape(-1, 3), numbers, group_number(filed[i]))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import gcd
 
 import numpy as np
+import torch
 
+from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures import normaliser
 from crystalgfn.structures.cells import standardise
@@ -51,3 +54,14 @@ def orbit_structure(atoms: Atoms, symprec: float = 0.1) -> OrbitStructure:
     if shortest < SHORTEST:
         raise PlacementError(f"two atoms are {shortest:.2f} Å apart; at least {SHORTEST} Å are asked for")
     return structure
+
+
+def crystals_of(structures: Sequence[OrbitStructure]) -> Crystals:
+    """Group, composition and cell of each structure, [B]; cells as they are, not moved into the fundamental domain."""
+    composition = torch.zeros(len(structures), 118, dtype=torch.int64)
+    for i, structure in enumerate(structures):
+        for z, count in structure.composition.items():
+            composition[i, z - 1] = count
+    groups = torch.tensor([structure.space_group for structure in structures], dtype=torch.int64)
+    lattices = torch.tensor([structure.lattice for structure in structures], dtype=torch.float64).reshape(-1, 6)
+    return Crystals(groups, composition, lattices)

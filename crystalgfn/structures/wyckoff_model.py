@@ -14,12 +14,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 
-from crystalgfn.errors import CheckpointError
-from crystalgfn.files import write_aside
 from crystalgfn.structures.enumeration import CAP, assignments
+from crystalgfn.structures.model_files import load_model, save_model
 from crystalgfn.structures.wyckoff_features import (
     N_ASSIGNMENT,
     N_CRYSTAL,
@@ -149,8 +147,7 @@ class WyckoffModel(nn.Module):
         Raises:
             CheckpointError: they cannot be written.
         """
-        weights = {name: value.half().contiguous() for name, value in self.state_dict().items()}
-        write_aside(Path(path), lambda aside: save_file(weights, aside))
+        save_model(self, path)
 
     @staticmethod
     def load(path: str | Path) -> WyckoffModel:
@@ -159,14 +156,7 @@ class WyckoffModel(nn.Module):
         Raises:
             CheckpointError: the file is missing or of another kind.
         """
-        from safetensors import SafetensorError
-
-        model = WyckoffModel()
-        try:
-            model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no model of Wyckoff letters; fit one, or use the shipped") from error
-        return model.eval()
+        return load_model(WyckoffModel(), path, "holds no model of Wyckoff letters; fit one, or use the shipped")
 
     @staticmethod
     @cache
