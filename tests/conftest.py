@@ -69,3 +69,22 @@ def shared_data() -> Path:
     if not SHARED_DATA.is_dir():
         pytest.skip("needs the real crystals in ../shared/data, which are not part of the repository")
     return SHARED_DATA
+
+
+@pytest.fixture(scope="session")
+def small_refiner():
+    """Makes a small refiner that was never trained; with a mean volume, one whose coordinates move at random."""
+
+    def make(volume=None):
+        from crystalgfn.structures.refine import Refiner
+        from crystalgfn.structures.score_network import ScoreNetwork
+
+        torch.manual_seed(0)
+        network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
+        network.std.fill_(0.1)
+        if volume is not None:
+            network.mean[:, 5] = volume
+            torch.nn.init.normal_(network.out[-1].weight, std=0.1)
+        return Refiner(network)
+
+    return make

@@ -13,8 +13,6 @@ from crystalgfn.evaluation.matching import match, valid_composition, valid_struc
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.ranking import Ranking
-from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.structures.sources import atoms_of
 from crystalgfn.structures.templates import Templates
 
@@ -127,14 +125,12 @@ def test_several_processes_say_the_same(crystals, tmp_path):
     assert again == [] and len((tmp_path / "records.jsonl").read_text().splitlines()) == 4
 
 
-def test_the_refiner_as_a_method(crystals):
-    torch.manual_seed(0)
-    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-    network.std.fill_(0.1)
+def test_the_refiner_as_a_method(crystals, small_refiner):
+    refiner = small_refiner()
     templates = Templates(Prototypes.of([question.orbits for question in crystals]))
-    plain = csp_methods.Refined(Refiner(network), draws=6, steps=2)
-    helped = csp_methods.Refined(Refiner(network), templates, leave_out=False, draws=6, steps=2)
-    held_back = csp_methods.Refined(Refiner(network), templates, draws=6, steps=2)
+    plain = csp_methods.Refined(refiner, draws=6, steps=2)
+    helped = csp_methods.Refined(refiner, templates, leave_out=False, draws=6, steps=2)
+    held_back = csp_methods.Refined(refiner, templates, draws=6, steps=2)
     records = csp.run(crystals, {"plain": plain, "helped": helped, "held back": held_back}, ("T1", "T2", "T3"), k=5)
     assert len(records) == 18 and all(r["error"] is None and r["rms"] for r in records)
     for record in records:
@@ -147,7 +143,6 @@ def test_the_refiner_as_a_method(crystals):
 
 
 def test_random_cells_are_of_the_group():
-    import torch
 
     from crystalgfn.domain.lattice import in_domain
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation import fit_choice
@@ -10,7 +9,6 @@ from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.structures.templates import Templates
 
 
@@ -25,12 +23,9 @@ def crystals():
 
 
 @pytest.fixture(scope="module")
-def refiner(tmp_path_factory):
-    torch.manual_seed(0)
-    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-    network.std.fill_(0.1)
+def refiner(small_refiner, tmp_path_factory):
     folder = tmp_path_factory.mktemp("refiner")
-    Refiner(network).save(folder)
+    small_refiner().save(folder)
     return folder
 
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from crystalgfn.structures import candidates as module
 from crystalgfn.structures.candidate import Candidate
@@ -14,7 +13,6 @@ from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
@@ -26,11 +24,8 @@ REAL_RUTILE = OrbitStructure(136, RUTILE[2], (Orbit("a", 22), Orbit("f", 8, (0.3
 
 
 @pytest.fixture(scope="module")
-def untrained():
-    torch.manual_seed(0)
-    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-    network.std.fill_(0.1)
-    return Refiner(network)
+def untrained(small_refiner):
+    return small_refiner()
 
 
 def task(row, letters=None, seed=0):

@@ -15,8 +15,6 @@ from crystalgfn.structures.polymorphs import Pair, Settings, polymorphs, probabl
 from crystalgfn.structures.predict import energies_of, units_of
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.ranking import Ranking
-from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.structures.templates import Templates
 
 
@@ -37,13 +35,8 @@ def templates():
 
 
 @pytest.fixture(scope="module")
-def refiner():
-    torch.manual_seed(0)
-    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-    network.std.fill_(0.1)
-    network.mean[:, 5] = 0.9
-    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
-    return Refiner(network)
+def refiner(small_refiner):
+    return small_refiner(volume=0.9)
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.cells import conventional
@@ -18,13 +17,8 @@ RUTILE = OrbitStructure(136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), (Orbit("a", 22)
 
 
 @pytest.fixture(scope="module")
-def refiner():
-    torch.manual_seed(0)
-    network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-    network.std.fill_(0.1)
-    network.mean[:, 5] = 0.3
-    torch.nn.init.normal_(network.out[-1].weight, std=0.1)
-    return Refiner(network)
+def refiner(small_refiner):
+    return small_refiner(volume=0.3)
 
 
 def parameters(structure):
