@@ -103,12 +103,17 @@ def given(task: str, one: Question) -> Given:
     """
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
-    counts = {elements.SYMBOLS[z - 1]: n for z, n in one.orbits.composition.items()}
+    return given_of(task, one.orbits, one.keys)
+
+
+def given_of(task: str, orbits: OrbitStructure, keys: frozenset[Key]) -> Given:
+    """The same of a structure with the keys that it goes by."""
+    counts = {elements.SYMBOLS[z - 1]: n for z, n in orbits.composition.items()}
     if task == "T4":
         units = gcd(*counts.values())
-        return Given(None, {symbol: n // units for symbol, n in counts.items()}, None, None, one.keys)
-    lattice = None if task == "T3" else np.array(one.orbits.lattice)
-    return Given(one.orbits.space_group, counts, lattice, one.orbits.wyckoff() if task == "T1" else None, one.keys)
+        return Given(None, {symbol: n // units for symbol, n in counts.items()}, None, None, keys)
+    lattice = None if task == "T3" else np.array(orbits.lattice)
+    return Given(orbits.space_group, counts, lattice, orbits.wyckoff() if task == "T1" else None, keys)
 
 
 def run(

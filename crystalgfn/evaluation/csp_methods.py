@@ -112,19 +112,21 @@ class Refined:
             settings = Settings(self.refiner, self.templates, self.draws, self.steps, learned=self.learned)
             return _predicted(what, k, seed, settings, self.leave_out)
         draws = 2 * k + MORE_DRAWS if self.draws is None else self.draws
-        generate = what.lattice is None
-        cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
-        task = Task(
-            what.space_group, what.counts, tuple(cell.tolist()), what.letters, k, (seed,), time_limit=2.0,
-            learned=self.learned,
-        )  # fmt: skip
-        way = "generate" if generate else "keep"
+        task, way = task_of(what, k, seed, self.learned)
         without = [what.keys if self.leave_out else ()]
         found, reason = candidates([task], self.refiner, draws, self.templates, way, self.steps, without)[0]
         if reason is not None:
             raise PlacementError(reason)
         ranked = Choice.shipped(self.templates is not None).ranked(found)
         return [candidate.structure.to_structure() for candidate, _ in ranked[:k]]
+
+
+def task_of(what: Given, k: int, seed: int, learned: bool = True) -> tuple[Task, str]:
+    """What is given as a task for `candidates`, and its way with the lattice: a random cell where none is given."""
+    generate = what.lattice is None
+    cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
+    task = Task(what.space_group, what.counts, tuple(cell.tolist()), what.letters, k, (seed,), 2.0, learned=learned)
+    return task, "generate" if generate else "keep"
 
 
 def _predicted(what: Given, k: int, seed: int, settings: Settings, leave_out: bool) -> list[Structure]:

@@ -17,33 +17,22 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.csp import Given
+from crystalgfn.evaluation.csp import given_of
+from crystalgfn.evaluation.csp_methods import task_of
 from crystalgfn.evaluation.matching import matcher
 from crystalgfn.files import save_arrays
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.choice import N_FEATURES, WEIGHTS, Choice, features, fit
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.search import Task
 from crystalgfn.structures.standard import formula_of
 from crystalgfn.structures.templates import Templates
-from crystalgfn.tables import elements
 
 TASKS = ("T1", "T2", "T3")
 """Those of the benchmark that a space group is given in: candidates are chosen among those of one."""
 CHUNK = 20
 """Crystals between two writings."""
-
-
-def given(structure: OrbitStructure, task: str) -> Given:
-    """What a task tells of a crystal."""
-    counts = {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()}
-    lattice = None if task == "T3" else np.array(structure.lattice)
-    letters = structure.wyckoff() if task == "T1" else None
-    keys = frozenset({(formula_of(structure), structure.space_group)})
-    return Given(structure.space_group, counts, lattice, letters, keys)
 
 
 def labelled(
@@ -55,15 +44,10 @@ def labelled(
     first: int,
 ) -> list[tuple[torch.Tensor, np.ndarray]]:
     """Features of the candidates of each crystal, and which of them are its real structure."""
-    wanted = [given(structure, task) for structure in structures]
-    tasks = []
-    for i, what in enumerate(wanted, start=first):
-        cell = random_cell(what.space_group, what.counts, np.random.default_rng(i)) if task == "T3" else what.lattice
-        tasks.append(
-            Task(what.space_group, what.counts, tuple(cell.tolist()), what.letters, draws, (i,), 2.0, learned=True)
-        )
-    way = "generate" if task == "T3" else "keep"
-    found = candidates(tasks, refiner, draws, templates, way, without=[what.keys for what in wanted])
+    keys = [frozenset({(formula_of(structure), structure.space_group)}) for structure in structures]
+    asked = [given_of(task, structure, own) for structure, own in zip(structures, keys, strict=True)]
+    tasks, ways = zip(*(task_of(what, draws, i) for i, what in enumerate(asked, start=first)), strict=True)
+    found = candidates(tasks, refiner, draws, templates, ways[0], without=keys)
     result = []
     for structure, (own, _) in zip(structures, found, strict=True):
         truth = structure.to_structure()
