@@ -105,6 +105,14 @@ def test_everything_is_found(folder, capsys):
     assert figures["command"].startswith("crystalgfn-evaluate ") and set(figures["seconds"]) >= {"describing"}
 
 
+def test_smact_is_one_of_the_checks(folder):
+    pytest.importorskip("smact")
+    assert cli.evaluate(arguments(folder)) == 0
+    figures, table = summary(folder), pd.read_parquet(folder / "out" / "structures.parquet").set_index("where")
+    assert figures["notes"] == {} and figures["checks"]["smact"]["n"] == 5
+    assert table.smact.all()
+
+
 def test_its_table_is_a_source_of_samples(folder, capsys):
     assert cli.evaluate(arguments(folder)) == 0
     again = arguments(folder, f"samples={folder / 'out' / 'structures.parquet'}", f"out={folder / 'again'}")

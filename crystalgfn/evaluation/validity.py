@@ -47,7 +47,7 @@ class Validity:
         neutral_all: the same by all states.
         valid_structure: no pair closer than 0.5 Å, own images included, and at least 0.1 Å3.
         valid_composition: by CDVAE's rule (`matching.valid_composition`).
-        smact: by ``smact_validity`` of the library SMACT; None where it is not installed.
+        smact: by ``smact_validity`` of the library SMACT; None where it is not installed or has no data on an element.
         apart: no pair closer than 0.7 of its sum of radii.
         usual_volume: the relative volume lies within `VOLUMES`.
     """
@@ -171,4 +171,8 @@ def _smact(counts: tuple[tuple[int, int], ...]) -> bool | None:
     if judge is None:
         return None
     divisor = gcd(*(n for _, n in counts))
-    return bool(judge("".join(f"{elements.SYMBOLS[z - 1]}{n // divisor}" for z, n in counts)))
+    formula = "".join(f"{elements.SYMBOLS[z - 1]}{n // divisor}" for z, n in counts)
+    try:
+        return bool(judge(formula))
+    except KeyError:  # an element beyond lawrencium
+        return None

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pymatgen.core import Lattice, Structure
+from pymatgen.core import Composition, Lattice, Structure
 
 from crystalgfn.evaluation import validity as module
 from crystalgfn.evaluation.validity import nearest, validity
@@ -97,9 +97,25 @@ def test_far_too_large_a_cell():
     assert found.relative_volume > 3 and not found.usual_volume and found.apart
 
 
-def test_smact_where_it_is_installed():
-    found = validity(SALT).smact
-    if module.smact_installed():
-        assert found is True
-    else:
-        assert found is None
+def test_without_smact_it_says_nothing(monkeypatch):
+    monkeypatch.setattr(module, "_smact", module._smact.__wrapped__)
+    monkeypatch.setattr(module, "_smact_validity", lambda: None)
+    assert validity(SALT).smact is None and not module.smact_installed.__wrapped__()
+
+
+@pytest.mark.parametrize(
+    ("formula", "said"),
+    [("NaCl", True), ("NaCl2", False), ("Fe", True), ("FeNi", True), ("LiMn2O4", False)],
+)
+def test_smact(formula, said):
+    """Metals are valid; one oxidation state an element, so spinel's Mn3+ and Mn4+ are not."""
+    pytest.importorskip("smact")
+    atoms = Composition(formula)
+    symbols = [element.symbol for element, n in atoms.items() for _ in range(int(n))]
+    points = np.random.default_rng(0).random((len(symbols), 3))
+    assert validity(Structure(Lattice.cubic(9), symbols, points)).smact is said
+
+
+def test_smact_has_no_data_beyond_lawrencium():
+    pytest.importorskip("smact")
+    assert module._smact(((8, 2), (104, 1))) is None
