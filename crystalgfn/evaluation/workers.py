@@ -7,9 +7,6 @@ from typing import Any
 
 from crystalgfn.errors import NotAvailable, TrainingError
 
-TRIES = 5
-"""Times that a piece of work is given to another worker of a cluster after its own died."""
-
 
 def unordered(
     function: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int = 1, scheduler: str | None = None
@@ -25,7 +22,8 @@ def unordered(
 
     Raises:
         NotAvailable: Dask is asked for and not installed, or cannot be reached.
-        TrainingError: workers die again and again.
+        TrainingError: workers die again and again (Dask: as often as the scheduler's ``allowed-failures`` says, over
+            one piece).
     """
     if scheduler is not None:
         yield from _dask(function, pieces, n_jobs, scheduler)
@@ -60,23 +58,29 @@ def _numbered(function: Callable[[Any], Any], i: int, piece: Any) -> tuple[int, 
 
 
 def _dask(function: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int, scheduler: str) -> Iterator[Any]:
-    """One task a piece; Dask gives those of a worker that died to the others."""
+    """One task a piece; Dask gives those of a worker that died to the others, finished or not."""
     try:
-        from distributed import Client, LocalCluster, as_completed
+        from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
-        raise NotAvailable(f"a cluster needs Dask ({error}); pip install 'dask[distributed]'") from error
+        raise NotAvailable(f"a cluster needs Dask ({error}); pip install 'crystalgfn[evaluate]'") from error
+    from joblib import effective_n_jobs
+
     cluster = None
     try:
         if scheduler == "local":
-            cluster = LocalCluster(n_workers=max(n_jobs, 1), threads_per_worker=1, dashboard_address=None)
+            cluster = LocalCluster(n_workers=effective_n_jobs(n_jobs), threads_per_worker=1, dashboard_address=None)
         client = Client(scheduler if cluster is None else cluster, timeout="20s")
     except (OSError, ValueError) as error:
         raise NotAvailable(f"no Dask scheduler answers at {scheduler} ({error}); start one, or give n_jobs") from error
     try:
-        futures = client.map(function, pieces, pure=False, retries=TRIES)
-        for future in as_completed(futures):
+        for future in as_completed(client.map(function, pieces, pure=False)):
             yield future.result()
             future.release()
+    except KilledWorker as error:
+        raise TrainingError(
+            f"a piece of work ended every worker that took it ({error.allowed_failures + 1} of them), perhaps for lack "
+            "of memory; give workers more, and the same command goes on"
+        ) from error
     finally:
         client.close()
         if cluster is not None:
