@@ -26,7 +26,7 @@ from crystalgfn.structures.sources import CELL
 from crystalgfn.tables import elements
 
 SMALL = {
-    "crystalgfn-sample": "n=3 diagnostics=0 picture=false n_jobs=1 progress=false",
+    "crystalgfn-sample": "n=3 diagnostics=0 picture=false structures=false n_jobs=1 progress=false",
     "crystalgfn-train": "seconds=null steps=2 batch_size=8 policy=small diagnostics=0 progress=false logger=none",
     "crystalgfn-train resume=true": "steps=3 diagnostics=0 progress=false",
     "crystalgfn-evaluate": "limit=4 n_jobs=1 progress=false",
@@ -79,7 +79,7 @@ def data(tmp_path_factory) -> Path:
     (folder / "cifs").mkdir()
     for i, one in enumerate(val):
         one.to(filename=str(folder / "cifs" / f"{i}.cif"))
-    sampler = cg.Sampler.untrained(cg.CrystalSpace(elements=["Li", "Mn", "O"]), cg.PolicyConfig(width=16, blocks=1))
+    sampler = cg.Sampler.untrained(cg.CrystalSpace(elements=["Li", "Mn", "O"]), policy=cg.PolicyConfig(width=16))
     sampler.reward = cg.rewards.load("formation_energy")
     sampler.save(folder / "runs" / "mine" / "sampler")
     return folder
