@@ -1,195 +1,75 @@
-"""Every code block of README.md and docs/ is run, or says why it is not (`docs_pages.Block`).
+"""Every code block of README.md and docs/ is run, or says why it is not (`docs_pages.Block`, `docs_run`).
 
-Blocks of a page run in their order, in one folder and one namespace, the commands with the small sizes of `SMALL`.
-What is in `mp20/` is made here: crystals of a few structure types with numbers for energies.
+Blocks of a page run in their order, in one folder and one namespace, the commands with the small sizes of
+`docs_run.SMALL`. What is in `mp20/` is made there: crystals of a few structure types with numbers for energies.
 """
 
-import contextlib
-import importlib
-import io
-import itertools
-import shutil
+import json
+import os
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
-import pandas as pd
 import pytest
-import yaml
-from docs_pages import PAGES, Block, DocsError, blocks
-
-import crystalgfn as cg
-from crystalgfn import cli, options
-from crystalgfn.structures.orbits import Orbit, OrbitStructure
-from crystalgfn.structures.sources import CELL
-from crystalgfn.tables import elements
-
-SMALL = {
-    "crystalgfn-sample": "n=3 diagnostics=0 picture=false structures=false n_jobs=1 progress=false",
-    "crystalgfn-train": "seconds=null steps=2 batch_size=8 policy=small diagnostics=0 progress=false logger=none",
-    "crystalgfn-train resume=true": "steps=3 diagnostics=0 progress=false",
-    "crystalgfn-train-proxy": "settings.epochs=1 settings.members=1 settings.labelled=0 progress=false",
-    "crystalgfn-train-refiner": "epochs=1 width=16 layers=1 batch=8 progress=false",
-    "crystalgfn-evaluate": "limit=4 n_jobs=1 progress=false",
-    "crystalgfn-check": "n=2 n_candidates=1 steps=1 full_steps=1 n_jobs=1 picture=false progress=false",
-    "crystalgfn-benchmark": "progress=false",
-    "crystalgfn-benchmark task=csp": "csp.n=2 csp.k=1 csp.n_jobs=1 progress=false",
-}
-"""Start of a command -> the options that make it small; the longest start that fits counts."""
-PROGRAMS = """
-tell() { printf '%s\\0' "$@"; printf '\\n'; }
-for name in benchmark check evaluate sample train train-proxy train-refiner; do
-    eval "crystalgfn-$name() { tell crystalgfn-$name \\"\\$@\\"; }"
-done
-torchrun() { while [[ $1 != crystalgfn-* ]]; do shift; done; tell "$@"; }
-python() { tell python "$@"; }
-"""
-"""In place of the programs: they print how they are called."""
-SALTS = list(itertools.product("Li Na K Rb Cs Ag Mg Ca Sr Ba".split(), "F Cl Br I O S Se Te N P As".split()))
-
-
-def known(structure, energy: float) -> dict:
-    """A row in the layout of MP-20."""
-    primitive = structure.get_primitive_structure()
-    cells = {f"cell_{k}": v for k, v in zip(CELL, structure.lattice.parameters, strict=True)}
-    cells |= {f"prim_{k}": v for k, v in zip(CELL, primitive.lattice.parameters, strict=True)}
-    atoms = {"Z": [site.specie.Z for site in primitive], "frac": primitive.frac_coords.ravel().tolist()}
-    return {"formula": structure.composition.reduced_formula, "spacegroup": structure.get_space_group_info()[1],
-            "n_atoms": len(primitive), **cells, **atoms, "formation_energy_per_atom": energy,
-            "band_gap": 1 - energy, "e_above_hull": 0.01}  # fmt: skip
-
-
-def cubic(group: int, edge: float, *atoms: tuple[str, str]):
-    orbits = tuple(Orbit(letter, elements.NUMBER[symbol]) for letter, symbol in atoms)
-    return OrbitStructure(group, (edge, edge, edge, 90.0, 90.0, 90.0), orbits).to_structure()
+from docs_pages import PAGES, ROOT, Block, DocsError
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
-    """``mp20/train.parquet`` and ``val.parquet``, the second of other formulas; ``cifs/``; ``runs/mine/sampler``."""
-    folder = tmp_path_factory.mktemp("data")
-    train = [cubic(225, 4.9 + 0.01 * i, ("a", x), ("b", y)) for i, (x, y) in enumerate(SALTS)]
-    train += [cubic(221, 4.0, ("a", x), ("b", y), ("c", "O")) for x in ("Ba", "Ca") for y in ("Ti", "Zr")]
-    train += [cubic(229, 3.0 + 0.2 * i, ("a", x)) for i, x in enumerate(["Li", "Na", "K"])]
-    val = [cubic(221, 3.9, ("a", "Sr"), ("b", "Ti"), ("c", "O")), cubic(225, 4.2, ("a", "Mg"), ("b", "O")),
-           cubic(225, 5.2, ("a", "Mg"), ("b", "S")), cubic(225, 4.8, ("a", "Ca"), ("b", "O"))]  # fmt: skip
-    (folder / "mp20").mkdir()
-    for name, structures in (("train", train), ("val", val)):
-        rows = [known(one, -1.0 - 0.002 * i if len(one) > 2 else 0.0) for i, one in enumerate(structures)]
-        pd.DataFrame(rows).to_parquet(folder / "mp20" / f"{name}.parquet")
-    (folder / "cifs").mkdir()
-    for i, one in enumerate(val):
-        one.to(filename=str(folder / "cifs" / f"{i}.cif"))
-    sampler = cg.Sampler.untrained(cg.CrystalSpace(elements=["Li", "Mn", "O"]), policy=cg.PolicyConfig(width=16))
-    sampler.reward = cg.rewards.load("formation_energy")
-    sampler.save(folder / "runs" / "mine" / "sampler")
-    return folder
+def found(tmp_path_factory) -> dict[str, tuple[str | None, float]]:
+    """Page -> why it failed, and seconds."""
+    command = [
+        sys.executable,
+        "-W",
+        "ignore",
+        Path(__file__).with_name("docs_run.py"),
+        tmp_path_factory.mktemp("pages"),
+    ]
+    done = subprocess.run(
+        [str(part) for part in (*command, *PAGES)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    return {page: (why, seconds) for page, why, seconds in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.fixture
-def folder(tmp_path, data, monkeypatch):
-    """An empty folder but for the data; modules that a page writes are forgotten afterwards."""
-    shutil.copytree(data, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    before = set(sys.modules)
-    yield tmp_path
-    for name in set(sys.modules) - before:
-        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
-            del sys.modules[name]
-
-
-@pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize("page", PAGES)
-def test_blocks(page, folder):
-    names: dict = {"__name__": "page"}
-    for block in blocks(page):
-        try:
-            run(block, names)
-        except (Exception, SystemExit) as error:
-            raise DocsError(f"{block.where}: {type(error).__name__}: {error}\n\n{block.code}") from error
+def test_blocks(page, found):
+    why, seconds = found[page]
+    print(f"{seconds:.1f} CPU seconds")
+    assert why is None, why
 
 
-def run(block: Block, names: dict) -> None:
-    """Run a block as its language and its comments have it."""
-    if block.language not in LANGUAGES:
-        raise DocsError(f"blocks in {block.language or 'no language'} cannot be tested; known: {', '.join(LANGUAGES)}")
-    if block.skip is not None or not all(importlib.util.find_spec(name) for name in block.needs):
-        return
-    exec(compile(block.before, f"{block.where}, before", "exec"), names)
-    if block.file is not None:
-        Path(block.file).parent.mkdir(parents=True, exist_ok=True)
-        Path(block.file).write_text(block.code)
-    LANGUAGES[block.language](block, names)
+def test_the_readme_links_to_every_page():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [page for page in PAGES if page != "README.md" and f"]({page})" not in text] == []
 
 
-def python(block: Block, names: dict) -> None:
-    with contextlib.redirect_stdout(io.StringIO()):
-        exec(compile(block.code, block.where, "exec"), names)
+@pytest.mark.parametrize(
+    ("language", "note", "words"),
+    [
+        ("ruby", "with n=1", "blocks in ruby"),
+        ("", "with n=1", "blocks in no language"),
+        ("python", "skip", "a skip needs a reason"),
+        ("python", "skip ()", "a skip needs a reason"),
+        ("python", "2 -> 3", "no '2' to exchange"),
+        ("python", "later", "cannot understand"),
+    ],
+)
+def test_what_cannot_be_tested_is_an_error(language, note, words):
+    from docs_run import run
+
+    block = Block("page.md", 1, language, "1 + 1\n")
+    with pytest.raises(DocsError, match=words):
+        block.note(note)
+        run(block, {})
 
 
-def shell(block: Block, names: dict) -> None:
-    for words in commands(block.code):
-        line = " ".join(words)
-        only = longest(block.only_read, line)
-        if words[0] == "python":
-            if words[1] != "-m" or only is None or not importlib.util.find_spec(words[2]):
-                raise DocsError(f"{line}: modules are only looked for; say so")
-            continue
-        if only is not None:
-            command(words, None)
-            continue
-        more = [longest(SMALL, line) or "", longest(block.options, line) or ""]
-        command([*words, *(one for text in more for one in text.split())], 0)
+def test_other_programs_and_commands_that_fail_are_errors():
+    from docs_run import run
 
-
-def console(block: Block, names: dict) -> None:
-    """A command after ``$`` and what it says."""
-    first, *said = block.code.splitlines()
-    (words,) = commands(first.removeprefix("$ "))
-    assert command(words, 2 if said[0].startswith("error: ") else 0).splitlines() == said
-
-
-def commands(code: str) -> list[list[str]]:
-    """How a block calls each command, by a real shell; any other program is an error."""
-    words = ["/bin/bash", "-euc", f"{PROGRAMS}\n{code}"]
-    done = subprocess.run(words, capture_output=True, text=True, env={"PATH": "", "SLURM_ARRAY_TASK_ID": "0"})
-    if done.returncode:
-        raise DocsError(done.stderr)
-    return [line.split("\0")[:-1] for line in done.stdout.splitlines()]
-
-
-def command(words: list[str], code: int | None) -> str:
-    """Call a command, or read its options where no exit code is expected; what it says on stderr."""
-    name = words[0].removeprefix("crystalgfn-").replace("-", "_")
-    said, printed = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
-        if code is None:
-            options.read(name, words[1:])
-            return said.getvalue()
-        found = getattr(cli, name)(words[1:])
-    assert found == code, f"{' '.join(words)} ends with {found}: {said.getvalue()}"
-    return said.getvalue()
-
-
-def longest(table: dict[str, str], line: str) -> str | None:
-    """What stands for the longest start of this command."""
-    fitting = [start for start in table if line.startswith(start)]
-    return table[max(fitting, key=len)] if fitting else None
-
-
-def as_yaml(block: Block, names: dict) -> None:
-    assert yaml.safe_load(block.code)
-
-
-def as_toml(block: Block, names: dict) -> None:
-    assert tomllib.loads(block.code)
-
-
-def output(block: Block, names: dict) -> None:
-    """What a command printed; nothing to run."""
-    assert block.code.strip()
-
-
-LANGUAGES = {"python": python, "sh": shell, "console": console, "yaml": as_yaml, "toml": as_toml, "text": output}
+    with pytest.raises(DocsError, match="rm"):
+        run(Block("page.md", 1, "sh", "rm -r runs\n"), {})
+    with pytest.raises(AssertionError, match="There is no option"):
+        run(Block("page.md", 1, "sh", "crystalgfn-sample m=3\n"), {})
