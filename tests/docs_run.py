@@ -31,7 +31,6 @@ SMALL = {
     "crystalgfn-sample": "n=3 diagnostics=0 picture=false structures=false n_jobs=1 progress=false",
     "crystalgfn-train": "seconds=null steps=2 batch_size=8 policy=small diagnostics=0 progress=false logger=none",
     "crystalgfn-train resume=true": "steps=3 diagnostics=0 progress=false",
-    "crystalgfn-train-proxy": "settings.epochs=1 settings.members=1 progress=false",
     "crystalgfn-train-refiner": "epochs=1 width=16 layers=1 batch=8 progress=false",
     "crystalgfn-evaluate": "limit=4 n_jobs=1 progress=false",
     "crystalgfn-check": "n=2 n_candidates=1 steps=1 full_steps=1 n_jobs=1 picture=false progress=false",
@@ -48,7 +47,7 @@ torchrun() { while [[ $1 != crystalgfn-* ]]; do shift; done; tell "$@"; }
 python() { tell python "$@"; }
 """
 """In place of the programs: they print how they are called."""
-SALTS = list(itertools.product("Li Na K Rb Cs Ag Mg Ca Sr Ba".split(), "F Cl Br I O S Se Te N P As".split()))
+SALTS = list(itertools.product(["Li", "Na", "K", "Rb"], ["F", "Cl", "Br", "I"]))
 
 
 def known(structure, energy: float) -> dict:
@@ -69,14 +68,14 @@ def cubic(group: int, edge: float, *atoms: tuple[str, str]):
 
 def make_data(folder: Path) -> None:
     """``mp20/train.parquet`` and ``val.parquet``, the second of other formulas; ``cifs/``; ``runs/mine/sampler``."""
-    train = [cubic(225, 4.9 + 0.01 * i, ("a", x), ("b", y)) for i, (x, y) in enumerate(SALTS)]
+    train = [cubic(225, 4.9 + 0.1 * i, ("a", x), ("b", y)) for i, (x, y) in enumerate(SALTS)]
     train += [cubic(221, 4.0, ("a", x), ("b", y), ("c", "O")) for x in ("Ba", "Ca") for y in ("Ti", "Zr")]
     train += [cubic(229, 3.0 + 0.2 * i, ("a", x)) for i, x in enumerate(["Li", "Na", "K"])]
     val = [cubic(221, 3.9, ("a", "Sr"), ("b", "Ti"), ("c", "O")), cubic(225, 4.2, ("a", "Mg"), ("b", "O")),
            cubic(225, 5.2, ("a", "Mg"), ("b", "S")), cubic(225, 4.8, ("a", "Ca"), ("b", "O"))]  # fmt: skip
     (folder / "mp20").mkdir(parents=True)
     for name, structures in (("train", train), ("val", val)):
-        rows = [known(one, -1.0 - 0.002 * i if len(one) > 2 else 0.0) for i, one in enumerate(structures)]
+        rows = [known(one, -1.0 - 0.02 * i if len(one) > 2 else 0.0) for i, one in enumerate(structures)]
         pd.DataFrame(rows).to_parquet(folder / "mp20" / f"{name}.parquet")
     (folder / "cifs").mkdir()
     for i, one in enumerate(val):
