@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class Outside:
     """CIF files of structures predicted elsewhere; a crystal without one has no structure.
 
-    Of row 7 of a table these are, best first by their ranks, ``7.cif`` or ``7_1.cif``, ``7_2.cif``, ... or ``7/1.cif``,
-    ``7/2.cif``, ...; of a crystal that was a file ``NaCl.cif`` itself ``NaCl.cif``, ``NaCl_1.cif`` or ``NaCl/1.cif``. Ranks
-    are whole numbers; where the first is does not matter.
+    Of row 7 of a table (the first is row 0) these are ``7.cif``, or best first by their ranks ``7_1.cif``, ``7_2.cif``,
+    ... or ``7/1.cif``, ``7/2.cif``, ...; of a crystal that was a file ``NaCl.cif`` itself ``NaCl.cif``, ``NaCl_1.cif``
+    or ``NaCl/1.cif``. Ranks are whole numbers, and only their order counts.
 
     Attributes:
         folder: where the files are.
@@ -69,15 +69,15 @@ class Outside:
         if not found:
             example = min(names, default="7", key=lambda name: (len(name), name))
             raise DataError(
-                f"no CIF file in {path} is named by a crystal that is asked for; of the first, name them {example}.cif, "
-                f"{example}_1.cif or {example}/1.cif"
+                f"no CIF file in {path} is named by a crystal that is asked for; name those of the first of them "
+                f"{example}.cif, {example}_1.cif or {example}/1.cif"
             )
         return Outside(
             str(path), {name: [file for _, file in sorted(own)] for name, own in found.items()}, tuple(tasks)
         )
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure | Unread]:
-        """The first ``k`` structures of a crystal; `Unread` in the place of each that cannot be read or is another's."""
+        """The first ``k`` structures, `Unread` in the place of each that cannot be read or is of another formula."""
         return [_read(Path(file), what) for file in self.files.get(row_name(what.where), ())[:k]]
 
 

@@ -40,6 +40,12 @@ def tables(found: Mapping[str, Any]) -> str:
         rows = [row for row in found["rows"] if row["slice"] == name]
         parts += [f"## {name[:1].upper()}{name[1:]}", markdown(*columns(rows, found["k"]))]
         parts += [NOTES] if len(parts) == 2 else []
+    return "\n\n".join(filter(None, [*parts, further_tables(found)]))
+
+
+def further_tables(found: Mapping[str, Any]) -> str:
+    """Markdown of what is not in the main table: polymorphs, rates by kind of crystal, what went wrong."""
+    parts = []
     if found["recall"]:
         parts += [
             "## Polymorphs of a formula that are found, %",
