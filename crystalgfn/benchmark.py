@@ -150,6 +150,8 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     if chosen.k < 1 or chosen.steps < 1 or (chosen.n is not None and chosen.n < 1):
         raise OptionError(f"csp.n={chosen.n}, csp.k={chosen.k}, csp.steps={chosen.steps}: give at least 1 for each.")
     folders = _outside(config, taken=set(makers), known=csp.TASKS)
+    if not names and not folders:
+        raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
     device = check_device("cpu" if config.devices is None else str(config.devices))
     if "random+chgnet" in names:
         chgnet()  # that it is there, before the others are at work

@@ -206,14 +206,14 @@ def _read(path: Path) -> dict[tuple, dict[str, Any]]:
     if not path.is_file():
         return {}
     found = {}
-    lines = path.read_text().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
         try:
             record = json.loads(line)
             found[record["where"], record["task"], record["method"], record["k"], record["seed"]] = record
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):  # the run was stopped while it wrote this line
-                path.write_text("".join(lines[:-1]))
-                break
             raise DataError(f"{path}, line {number}, is no record of this benchmark; give another file") from error
+    if len(whole) < len(text):  # the run was stopped while it wrote the last line
+        path.write_text(whole)
     return found

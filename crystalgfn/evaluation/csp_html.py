@@ -97,8 +97,8 @@ def curves(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> go.Figu
                     mode="lines", line={"width": 0}, fillcolor=colour, opacity=0.12, hoverinfo="skip",
                     legendgroup=name, showlegend=False,
                 )  # fmt: skip
-    fig.update_layout(xaxis_title="structures of each method")
-    return html_figures.styled(fig, "%")
+    fig.update_layout(xaxis_title="structures of each method, k")
+    return html_figures.styled(fig, "%").update_yaxes(range=[0, 102])
 
 
 def _boxes(drawn: Mapping[str, go.Figure], found: Mapping[str, Any]) -> str:
