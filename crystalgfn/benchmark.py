@@ -177,7 +177,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
 
 def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Folder and tasks of each method of `csp.outside`."""
-    given = OmegaConf.to_container(config.csp.outside, resolve=True) if config.csp.outside is not None else {}
+    given = OmegaConf.to_container(config, resolve=True)["csp"]["outside"] or {}
     if not isinstance(given, dict):
         raise OptionError(f"csp.outside={given}: give {{name: folder}} or {{name: {{folder: ..., task: T4}}}}.")
     found = {}
