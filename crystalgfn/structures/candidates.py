@@ -104,8 +104,8 @@ def _adapt(gathered: Sequence[_Gathered], refiner: Refiner, steps: int) -> None:
         if not known:
             continue
         made = refiner.refine([c.structure for *_, c in known], steps=steps, streams=streams, **options)
-        for (one, _, candidate), structure in zip(known, made, strict=True):
-            one.adapted(candidate, structure)
+        for (one, k, _), structure in zip(known, made, strict=True):
+            one.adapted(k, structure)
 
 
 def _options(way: str) -> dict[str, Any]:
@@ -186,15 +186,16 @@ class _Gathered:
             self.drawn.append((candidate.mark, candidate.votes))
             join(self.found, candidate)
 
-    def adapted(self, candidate: Candidate, structure: OrbitStructure) -> None:
-        """Count a template that was refined: in its place where it is the same, else as a candidate of its own."""
-        new = candidate_of(structure, candidate.template, candidate.letters)
-        if new is None or structure == candidate.structure or group_fault(structure) is not None:
+    def adapted(self, k: int, structure: OrbitStructure) -> None:
+        """Count candidate ``k`` as it was refined: in its place where it is the same, else as one of its own."""
+        old = self.found[k]
+        new = candidate_of(structure, letters=old.letters)
+        if new is None or structure == old.structure or group_fault(structure) is not None:
             return
-        if same(new, candidate):
-            self.found[self.found.index(candidate)] = new
+        if same(new, old):
+            self.found[k] = replace(old, structure=new.structure, room=new.room, mark=new.mark)
         else:
-            join(self.found, replace(new, template=0.0))
+            join(self.found, new)
 
     def supported(self) -> list[Candidate]:
         """The candidates, knowing what the others say."""

@@ -102,7 +102,7 @@ def _example(crystal: OrbitStructure, drawn: Sequence[OrbitStructure]) -> Exampl
 
 
 def fit(
-    data: Sequence[Example], model: Plausibility, epochs: int = 3, lr: float = 4e-4, crystals: int = 16, seed: int = 0
+    data: Sequence[Example], model: Plausibility, epochs: int = 3, lr: float = 5e-4, crystals: int = 16, seed: int = 0
 ) -> Plausibility:
     """Fit to examples, of which a twelfth is held out to report on.
 
@@ -173,7 +173,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("crystals", nargs="+", help="prepared crystals (.npz)")
     parser.add_argument("--refiner", default="default")
-    parser.add_argument("--n", type=int, default=6000, help="crystals drawn at random")
+    parser.add_argument("--n", type=int, default=11_000, help="crystals drawn at random")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=WEIGHTS)
