@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.evaluation import exactness, modes, record, throughput
+from crystalgfn.evaluation import csp_html, exactness, modes, record, throughput
 from crystalgfn.options import OptionError, build, sentence
 from crystalgfn.proxies import data
 from crystalgfn.sampler import Sampler
@@ -44,6 +45,8 @@ def run(config: DictConfig, command: str, check_device: Callable[[str], str]) ->
     if out is not None:
         settings = OmegaConf.to_container(config, resolve=True)
         figures = {"task": config.task, "command": command, "machine": machine, "settings": settings, **figures}
+        if config.task == "csp":
+            csp_html.write(out / "csp.html", figures)
         record.write(out, config.task, report, figures)
         print(f"\nThe figures are in {out / config.task}.json, the tables in {out / config.task}.md")
 
@@ -114,9 +117,12 @@ def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str,
 
 def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
     """Crystals found again, by each method; what a folder holds already is not done again."""
-    from crystalgfn.evaluation import csp, csp_methods, csp_report
+    from crystalgfn.evaluation import csp, csp_figures, csp_methods, csp_report
+    from crystalgfn.evaluation.csp_outside import Outside
+    from crystalgfn.evaluation.csp_questions import read_questions
     from crystalgfn.structures.prototypes import Prototypes
     from crystalgfn.structures.refine import Refiner
+    from crystalgfn.structures.relax import chgnet
     from crystalgfn.structures.templates import Templates
 
     chosen = config.csp
@@ -130,8 +136,9 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         "refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps),
         "templates": lambda: csp_methods.FromTemplates(templates),
         "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
+        "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
     }
-    names = list(chosen.methods) if chosen.methods is not None else list(makers)
+    names = list(chosen.methods) if chosen.methods is not None else [name for name in makers if "chgnet" not in name]
     if chosen.methods is None and chosen.templates is None:
         names = [name for name in names if "templates" not in name]
     if unknown := [name for name in names if name not in makers]:
@@ -142,18 +149,50 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
     if chosen.k < 1 or chosen.steps < 1 or (chosen.n is not None and chosen.n < 1):
         raise OptionError(f"csp.n={chosen.n}, csp.k={chosen.k}, csp.steps={chosen.steps}: give at least 1 for each.")
+    folders = _outside(config, taken=set(makers), known=csp.TASKS)
+    if not names and not folders:
+        raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
     device = check_device("cpu" if config.devices is None else str(config.devices))
+    if "random+chgnet" in names:
+        chgnet()  # that it is there, before the others are at work
     refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
-    asked = csp.questions(chosen.data, chosen.n, config.seed)
+    asked = read_questions(chosen.data, chosen.n, config.seed)
+    rows = [one.where for one in asked.crystals]
     templates = None
     if chosen.templates is not None:
         templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
     kept = None if config.out is None else Path(config.out) / "csp.jsonl"
     methods = {name: makers[name]() for name in names}
+    methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
     answers = csp.run(
-        asked, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
+        asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
     )
-    return csp_report.tables(answers), {"crystals": len(asked), "rates": csp_report.figures(answers)}
+    unread = [str(one) for one in asked.unread]
+    figures = {"data": str(chosen.data), "crystals": len(rows), "unread": unread, **csp_figures.figures(answers)}
+    for lines, words in ((unread, "crystals cannot be asked for"), (figures["faults"], "answers are wanting")):
+        if lines:
+            print(f"{len(lines)} {words}; the first: {lines[0]}", file=sys.stderr)
+    return csp_report.tables(figures), figures
+
+
+def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Folder and tasks of each method of `csp.outside`."""
+    given = OmegaConf.to_container(config, resolve=True)["csp"]["outside"] or {}
+    if not isinstance(given, dict):
+        raise OptionError(f"csp.outside={given}: give {{name: folder}} or {{name: {{folder: ..., task: T4}}}}.")
+    found = {}
+    for name, value in given.items():
+        options = value if isinstance(value, dict) else {"folder": value}
+        if set(options) - {"folder", "task"} or not isinstance(options.get("folder"), str):
+            raise OptionError(f"csp.outside: {name} has {value}; give a folder, or {{folder: ..., task: T4}}.")
+        if name in taken:
+            raise OptionError(f"csp.outside: {name} is a method of its own; give the folder another name.")
+        tasks = options.get("task") or list(known)
+        tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+        if unknown := [task for task in tasks if task not in known]:
+            raise OptionError(f"csp.outside: {name} has the task {unknown[0]}; there are {', '.join(known)}.")
+        found[str(name)] = options["folder"], tasks
+    return found
 
 
 def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:

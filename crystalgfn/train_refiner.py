@@ -100,6 +100,8 @@ def _card(figures: dict[str, Any]) -> str:
         "loss on val": f"{figures['val_coordinates']:.4f} for the normalised score of the coordinates (1 knows "
         f"nothing), {figures['val_lattice']:.4f} for the lattice",
     }
+    if figures["settings"]["begin"] is not None:
+        rows["begun with"] = f"the weights of the refiner {figures['settings']['begin']}"
     table = "\n".join(f"| {name} | {words} |" for name, words in rows.items())
     return f"# A refiner\n\n| | |\n| --- | --- |\n{table}\n\nAll settings and the course of training: `{METRICS}`.\n"
 

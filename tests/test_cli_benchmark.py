@@ -137,9 +137,33 @@ def test_crystals_are_found_again(tmp_path, capsys):
     said = capsys.readouterr().out
     assert "| T2 | templates+refiner |" in said
     figures = json.loads((tmp_path / "out" / "csp.json").read_text())
-    rates = {(rate["task"], rate["method"]): rate["rate_1"] for rate in figures["rates"]}
+    rows = [row for row in figures["rows"] if row["slice"] == "all crystals"]
+    rates = {(row["task"], row["method"]): row["rate"]["value"][0] for row in rows}
     assert len(rates) == 10 and rates["T1", "templates"] == rates["T1", "templates+refiner"] == 1.0
     assert len((tmp_path / "out" / "csp.jsonl").read_text().splitlines()) == 10
+    assert figures["machine"]["spglib"] and figures["machine"]["pyxtal"] and figures["command"] in said
+    page = (tmp_path / "out" / "csp.html").read_text()
+    assert "templates+refiner" in page and str(folders["asked"]) in page
+
+
+def test_structures_of_another_program_are_judged(tmp_path, capsys):
+    from pymatgen.core import Lattice, Structure
+
+    salt = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    for name in ("asked", "theirs"):
+        (tmp_path / name).mkdir()
+        salt.to_file(str(tmp_path / name / "salt.cif"))
+    (tmp_path / "theirs" / "salt_1.cif").write_text("hello")
+    outside = f"csp.outside={{theirs: {tmp_path / 'theirs'}, again: {{folder: {tmp_path / 'theirs'}, task: T4}}}}"
+    asked = ["task=csp", f"csp.data={tmp_path / 'asked'}", "csp.methods=[]", outside, "csp.k=2"]
+    assert cli.benchmark([*asked, f"out={tmp_path / 'out'}", "progress=false"]) == 0
+    said = capsys.readouterr()
+    assert "5 answers are wanting; the first: theirs, T1, salt.cif: theirs/salt_1.cif: not a CIF" in said.err
+    rows = json.loads((tmp_path / "out" / "csp.json").read_text())["rows"]
+    assert [(row["task"], row["method"], row["rate"]["value"][0], row["faulty"]) for row in rows] == [
+        ("T1", "theirs", 1.0, 0.5), ("T2", "theirs", 1.0, 0.5), ("T3", "theirs", 1.0, 0.5),
+        ("T4", "theirs", 1.0, 0.5), ("T4", "again", 1.0, 0.5),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -149,6 +173,11 @@ def test_crystals_are_found_again(tmp_path, capsys):
         (["csp.data=a", "csp.methods=[luck]"], ["'luck'", "templates+refiner"]),
         (["csp.data=a", "csp.tasks=[T9]"], ["'T9'", "T1, T2, T3"]),
         (["csp.data=a", "csp.methods=[templates]"], ["csp.templates=<real"]),
+        (["csp.data=a", "csp.outside=folder"], ["csp.outside=folder", "{name: folder}"]),
+        (["csp.data=a", "csp.outside={a: {task: T4}}"], ["csp.outside: a", "give a folder"]),
+        (["csp.data=a", "csp.outside={a: {folder: b, task: T7}}"], ["the task T7", "T1, T2"]),
+        (["csp.data=a", "csp.outside={random: b}"], ["random is a method"]),
+        (["csp.data=a", "csp.methods=[]"], ["csp.methods=[]", "csp.outside"]),
         (["csp.data=a", "csp.k=0"], ["csp.k=0", "at least 1"]),
         (["csp.data=nowhere.parquet"], ["nowhere.parquet"]),
         (["csp.data=a", "csp.refiner=nowhere"], ["no refiner 'nowhere'"]),

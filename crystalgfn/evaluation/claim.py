@@ -39,7 +39,7 @@ class Plan:
         n: crystals.
         seed: of the draws and the placements.
         k: spreads that the bound lies above the claim.
-        n_candidates: random placements of each, at most.
+        n_candidates: placements of each, at most.
         steps: of relaxing the atoms in the drawn cell, at most.
         full_steps: of relaxing atoms and cell from there, at most.
         time_limit: seconds for the placements of one crystal, at most; a busy machine finds less in them.
@@ -137,7 +137,7 @@ def check_crystals(
         crystals: [B].
         plan: how.
         number: of this chunk; with the plan's seed it makes that of the placements.
-        given: for each crystal structures to try besides random placements, in cells that are the crystal's.
+        given: for each crystal structures to try besides those placed, in cells that are the crystal's.
         references: that turn CHGNet's energies into formation energies; the shipped ones by default.
 
     Raises:
@@ -181,7 +181,7 @@ def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: Refer
 def _reasons(crystals: Crystals, plan: Plan, seed: int) -> list[tuple[str, str]]:
     """Why each crystal would have no E*, from the same placements once more: a word or two, and a sentence."""
     built = build_structures(
-        crystals, n_candidates=plan.n_candidates, refiner=None, seed=seed, time_limit=plan.time_limit
+        crystals, n_candidates=plan.n_candidates, seed=seed, time_limit=plan.time_limit
     )  # fmt: skip
     return [_reason(one.error, one.candidates) for one in built]
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,43 +19,33 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.evaluation.matching import match
+from crystalgfn.evaluation.csp_questions import Question, question, questions
+from crystalgfn.evaluation.matching import Match, match
+from crystalgfn.structures.cells import nearest_ratio
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.prototypes import Key
-from crystalgfn.structures.sources import Atoms, read_atoms, structure_of
-from crystalgfn.structures.standard import formula_of, orbit_structure
+from crystalgfn.structures.sources import Unread
+from crystalgfn.structures.standard import formula_of
 from crystalgfn.tables import elements, groups
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+__all__ = ["TASKS", "Given", "Method", "Question", "answer", "given", "given_of", "question", "questions", "run"]
+
 TASKS = ("T1", "T2", "T3", "T4")
 CHUNK = 20
 """Answers that a process of several makes before they are written."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A crystal to find.
-
-    Attributes:
-        where: where it stands in its source.
-        truth: its structure as the source has it.
-        orbits: the same in the package's setting.
-        keys: the pairs (reduced formula, group) that it goes by.
-    """
-
-    where: str
-    truth: Structure
-    orbits: OrbitStructure
-    keys: frozenset[Key]
+FAR = 10.0
+"""Ratios of a distance to the sum of radii above that say no more."""
 
 
 @dataclass(frozen=True)
 class Given:
     """What a method is told of a crystal: lattice [6], letters and group only in the tasks that give them.
 
-    ``counts`` are atoms in the primitive cell, or where no group is given in one formula unit.
+    ``counts`` are atoms in the primitive cell, or where no group is given in one formula unit. ``keys`` and ``where``
+    are no help to predict with: they say what to leave out, and where answers made elsewhere are looked up.
     """
 
     space_group: int | None
@@ -63,36 +53,15 @@ class Given:
     lattice: np.ndarray | None
     letters: dict[str, list[str]] | None
     keys: frozenset[Key] = frozenset()
+    where: str = ""
 
 
-Method = Callable[[Given, int, int], "Sequence[Structure]"]
-"""What is given, how many structures at most, a seed -> structures, best first."""
+Method = Callable[[Given, int, int], "Sequence[Structure | Unread]"]
+"""What is given, how many structures at most, a seed -> structures, best first, `Unread` where one failed.
 
-
-def questions(source: str | Path, n: int | None = None, seed: int = 0) -> list[Question]:
-    """The crystals of a source, or ``n`` of them drawn at random (for a Parquet file as ``DataFrame.sample`` does).
-
-    Raises:
-        DataError: the source cannot be read, or has none.
-    """
-    entries = [entry for entry in read_atoms(source) if isinstance(entry, Atoms)]
-    if not entries:
-        raise DataError(f"{source} holds no crystal with atoms")
-    if n is not None:
-        entries = [entries[i] for i in np.random.RandomState(seed).permutation(len(entries))[:n]]
-    return [question(atoms) for atoms in entries]
-
-
-def question(atoms: Atoms) -> Question:
-    """The question that a crystal is.
-
-    Raises:
-        PlacementError: spglib finds no group in it.
-    """
-    orbits = orbit_structure(atoms)
-    formula = formula_of(orbits)
-    keys = frozenset({(formula, orbits.space_group), (formula, atoms.space_group or orbits.space_group)})
-    return Question(atoms.where, structure_of(atoms), orbits, keys)
+A method may have attributes: ``tasks``, those that it answers; ``timed``, False where its seconds say nothing;
+``about``, a text that is kept with its answers: those with another are not taken for its own.
+"""
 
 
 def given(task: str, one: Question) -> Given:
@@ -103,7 +72,7 @@ def given(task: str, one: Question) -> Given:
     """
     if task not in TASKS:
         raise ValueError(f"there is no task {task!r}; there are {', '.join(TASKS)}")
-    return given_of(task, one.orbits, one.keys)
+    return replace(given_of(task, one.orbits, one.keys), where=one.where)
 
 
 def given_of(task: str, orbits: OrbitStructure, keys: frozenset[Key]) -> Given:
@@ -145,9 +114,15 @@ def run(
 
     path = None if out is None else Path(out)
     done = {} if path is None else _read(path)
-    work = [(i, task, name) for i in range(len(crystals)) for task in tasks for name in methods]
+    work = [
+        (i, task, name)
+        for i in range(len(crystals))
+        for task in tasks
+        for name, method in methods.items()
+        if task in getattr(method, "tasks", TASKS)
+    ]
     keys = {item: (crystals[item[0]].where, item[1], item[2], k, seed) for item in work}
-    left = [item for item in work if keys[item] not in done]
+    left = [i for i in work if not _answers_it(done.get(keys[i]), crystals[i[0]], methods[i[2]])]
     parts = [left[i : i + CHUNK] for i in range(0, len(left), CHUNK)] if n_jobs != 1 else [[item] for item in left]
     jobs = ([(crystals[i], task, name, methods[name], k, seed) for i, task, name in part] for part in parts)
     bar = tqdm(total=len(work), initial=len(work) - len(left), disable=not progress, desc="predicting", mininterval=2)
@@ -160,6 +135,14 @@ def run(
         bar.update(len(part))
     bar.close()
     return [done[keys[item]] for item in work]
+
+
+def _answers_it(record: Mapping[str, Any] | None, one: Question, method: Method) -> bool:
+    """Whether a record is of this crystal and method, and not of others with the same names."""
+    if record is None:
+        return False
+    same = record["formula"] == formula_of(one.orbits) and record["space_group"] == one.orbits.space_group
+    return same and record.get("about") == getattr(method, "about", None)
 
 
 def _answers(jobs: Iterable[list[tuple]], n_jobs: int) -> Iterator[list[dict[str, Any]]]:
@@ -176,44 +159,61 @@ def _answer_all(job: list[tuple]) -> list[dict[str, Any]]:
 
 
 def answer(one: Question, task: str, name: str, method: Method, k: int, seed: int) -> dict[str, Any]:
-    """The record of one method's answer to one question."""
-    start = time.perf_counter()
+    """The record of one method's answer to one question.
+
+    Of each structure: ``rms`` from the crystal asked for, None where they do not match; ``valid`` by the filtered
+    protocol; ``ratio`` of the closest pair of atoms to its sum of radii, at most `FAR`, None where there is no
+    structure; ``known``: rms from the other crystals of the formula.
+    """
+    start, cpu = time.perf_counter(), time.process_time()
     error = None
     try:
         found = list(method(given(task, one), k, seed))[:k]
     except PlacementError as reason:
         found, error = [], str(reason)
-    seconds = time.perf_counter() - start
-    matches = [match(structure, one.truth) for structure in found]
+    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
+    timed = getattr(method, "timed", True)
+    matches = [_match(structure, one.truth) for structure in found]
     return {
         "where": one.where,
         "task": task,
         "method": name,
+        "about": getattr(method, "about", None),
         "k": k,
         "seed": seed,
         "formula": formula_of(one.orbits),
         "space_group": one.orbits.space_group,
         "system": groups.CRYSTAL_LATTICE_SYSTEMS[groups.CRYSTAL_LATTICE_SYSTEM[one.orbits.space_group - 1]],
         "free": sum(wyckoff_position(one.orbits.space_group, o.letter).n_free for o in one.orbits.orbits),
+        "e_above_hull": one.e_above_hull,
         "rms": [m.rms for m in matches],
         "valid": [m.valid for m in matches],
-        "seconds": seconds,
+        "known": {where: [_match(s, other).rms for s in found] for where, other in one.known.items()},
+        "polymorphs": list(one.polymorphs),
+        "ratio": [None if isinstance(s, Unread) else round(min(nearest_ratio(s), FAR), 4) for s in found],
+        "faults": [str(s) for s in found if isinstance(s, Unread)],
+        "seconds": seconds if timed else None,
+        "cpu_seconds": cpu_seconds if timed else None,
         "error": error,
     }
+
+
+def _match(structure: Structure | Unread, truth: Structure) -> Match:
+    return Match(None, False) if isinstance(structure, Unread) else match(structure, truth)
 
 
 def _read(path: Path) -> dict[tuple, dict[str, Any]]:
     if not path.is_file():
         return {}
     found = {}
-    lines = path.read_text().splitlines(keepends=True)
-    for number, line in enumerate(lines, start=1):
+    text = path.read_text()
+    whole = text[: text.rfind("\n") + 1]
+    for number, line in enumerate(whole.splitlines(), start=1):
         try:
             record = json.loads(line)
             found[record["where"], record["task"], record["method"], record["k"], record["seed"]] = record
         except (ValueError, KeyError, TypeError) as error:
-            if number == len(lines) and not line.endswith("\n"):  # the run was stopped while it wrote this line
-                path.write_text("".join(lines[:-1]))
-                break
             raise DataError(f"{path}, line {number}, is no record of this benchmark; give another file") from error
+    if len(whole) < len(text):  # the run was stopped while it wrote the last line
+        path.write_text(whole)
     return found

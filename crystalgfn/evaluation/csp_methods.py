@@ -23,11 +23,16 @@ from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
+from crystalgfn.structures.sources import atoms_of
+from crystalgfn.structures.standard import orbit_structure
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
+
+PLACED = 0.01
+"""Å, symprec: placed structures have the group that was asked for at that."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,24 @@ class Built:
             counts = {symbol: n * pair.units for symbol, n in what.counts.items()}
             found += self(Given(pair.space_group, counts, None, None, what.keys), 1, seed + i)
         return found
+
+
+@dataclass(frozen=True)
+class RelaxedAtRandom:
+    """Placed at random as `Built` does, relaxed within their symmetry by CHGNet, the lowest energy first.
+
+    The cell relaxes too where none is given. What CHGNet has no energy for comes last, as it was placed. Needs the
+    extra ``[relax]``; every structure that is asked for is relaxed, which takes seconds each.
+    """
+
+    def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
+        """At most ``k`` structures."""
+        from crystalgfn.structures.relax_orbits import relax_orbits
+
+        placed = [orbit_structure(atoms_of("placed", one), PLACED) for one in Built()(what, k, seed)]
+        relaxed = relax_orbits(placed, fixed_cell=what.lattice is not None)
+        order = np.argsort([one.energy for one in relaxed], kind="stable")  # NaN comes last
+        return [relaxed[i].structure.to_structure() for i in order]
 
 
 @dataclass(frozen=True)

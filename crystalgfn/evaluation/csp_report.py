@@ -1,92 +1,112 @@
-"""Match rates of structure prediction and tables of them, from the records of ``crystalgfn.evaluation.csp``."""
+"""Tables of structure prediction, from `crystalgfn.evaluation.csp_figures`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-
 from crystalgfn.evaluation.record import markdown
-from crystalgfn.tables import groups
 
 AT = (1, 5, 20)
-"""Numbers of structures that match rates are reported at."""
-FREEDOM = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-14": (6, 14), "> 14": (15, 10**6)}
-"""Bins of the number of free coordinates."""
+"""Numbers of structures that the tables have columns for."""
+FAULTS = 200
+"""Crystals and structures that could not be read are listed, so many at most; the records have all."""
+METRICS = {
+    "rate": ("match rate", "%", 100, 1),
+    "filtered": ("filtered", "%", 100, 1),
+    "metre": ("METRe", "%", 100, 1),
+    "rmse": ("RMSE", "", 1, 4),
+    "crmse": ("cRMSE", "", 1, 4),
+}
+"""Name in the figures -> name in the tables, unit, factor and digits."""
+MADE = {
+    "valid": ("valid, %", 100),
+    "empty": ("no structure, %", 100),
+    "faulty": ("unreadable, %", 100),
+    "seconds": ("s / structure", 1),
+    "cpu_seconds": ("CPU s / structure", 1),
+}
+NOTES = """Intervals: 95 %, percentiles of 1,000 bootstrap resamples of the crystals; at 0 and 100 % they have no width.
+Match: pymatgen's StructureMatcher (stol 0.5, angle_tol 10, ltol 0.3); every crystal counts; filtered: DiffCSP's
+protocol. METRe: share of the crystals matched by any structure made for their formula, of polymorphs too. RMSE: over
+the crystals found; cRMSE: over all, as for METRe, misses with 0.5. Valid: no pair of atoms closer than 0.7 of the sum
+of their radii."""
 
 
-def rate(records: Iterable[Mapping[str, Any]], k: int, filtered: bool = False) -> float:
-    """Share of the crystals found within the first ``k`` structures; ``filtered``: by DiffCSP's protocol."""
-    hits = [_best(record, k, filtered) is not None for record in records]
-    return float(np.mean(hits)) if hits else float("nan")
+def tables(found: Mapping[str, Any]) -> str:
+    """Markdown of `figures`."""
+    parts = []
+    for name in dict.fromkeys(row["slice"] for row in found["rows"]):
+        rows = [row for row in found["rows"] if row["slice"] == name]
+        parts += [f"## {name[:1].upper()}{name[1:]}", markdown(*columns(rows, found["k"]))]
+        parts += [NOTES] if len(parts) == 2 else []
+    return "\n\n".join(filter(None, [*parts, further_tables(found)]))
 
 
-def rmse(records: Iterable[Mapping[str, Any]], k: int, filtered: bool = False) -> float:
-    """Mean over the crystals found of the smallest rms displacement within the first ``k`` structures."""
-    found = [value for record in records if (value := _best(record, k, filtered)) is not None]
-    return float(np.mean(found)) if found else float("nan")
-
-
-def figures(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Match rates and RMSE at 1, 5 and 20 of every task and method."""
-    pairs = dict.fromkeys((r["task"], r["method"]) for r in records)
-    found = []
-    for task, method in pairs:
-        part = [r for r in records if r["task"] == task and r["method"] == method]
-        rates = {f"rate_{k}": rate(part, k) for k in AT} | {f"filtered_{k}": rate(part, k, True) for k in AT}
-        found.append({"task": task, "method": method, "crystals": len(part), **rates, "rmse_1": rmse(part, 1)})
-    return found
-
-
-def _best(record: Mapping[str, Any], k: int, filtered: bool) -> float | None:
-    pairs = zip(record["rms"][:k], record["valid"][:k], strict=True)
-    return min((rms for rms, valid in pairs if rms is not None and (valid or not filtered)), default=None)
-
-
-def tables(records: Sequence[Mapping[str, Any]], baseline: str = "templates") -> str:
-    """Markdown: match rates of every task and method, by freedom and by crystal system.
-
-    Also on the crystals for which ``baseline`` offers nothing, and on those where its first structure is wrong.
-    """
-    pairs = list(dict.fromkeys((r["task"], r["method"]) for r in records))
-    parts = ["## All crystals", _rates(records, pairs)]
-    for task in dict.fromkeys(task for task, _ in pairs):
-        own = {r["where"]: r for r in records if r["task"] == task and r["method"] == baseline}
-        none = {where for where, r in own.items() if not r["rms"]}
-        wrong = {where for where, r in own.items() if r["rms"] and r["rms"][0] is None}
-        for words, chosen in ((f"without one of the {baseline}", none), (f"first of the {baseline} is wrong", wrong)):
-            part = [r for r in records if r["where"] in chosen and r["task"] == task]
-            if part:
-                parts += [f"## {task}: {words}", _rates(part, [p for p in pairs if p[0] == task])]
-    freedom = {name: [r for r in records if low <= r["free"] <= high] for name, (low, high) in FREEDOM.items()}
-    parts += ["## By free coordinates (match rate at 1 / 20)", _by(pairs, freedom)]
-    systems = {name: [r for r in records if r["system"] == name] for name in groups.CRYSTAL_LATTICE_SYSTEMS}
-    systems = {name: part for name, part in systems.items() if part}
-    parts += ["## By lattice system (match rate at 1 / 20)", _by(pairs, systems)]
+def further_tables(found: Mapping[str, Any]) -> str:
+    """Markdown of what is not in the main table: polymorphs, rates by kind of crystal, what went wrong."""
+    parts = []
+    if found["recall"]:
+        parts += [
+            "## Polymorphs of a formula that are found, %",
+            markdown(*recall_columns(found["recall"], found["k"])),
+        ]
+    for name, words in (("by_freedom", "free coordinates"), ("by_system", "lattice system")):
+        rows = found[name]
+        if rows:
+            heads = ["task", "method", *rows[0]["bins"]]
+            cells = [[row["task"], row["method"], *map(_bin, row["bins"].values())] for row in rows]
+            parts += [f"## By {words} (match rate at 1 / {found['k']})", markdown(heads, cells)]
+    for name, words in (("unread", "Crystals that could not be asked for"), ("faults", "What methods said")):
+        if found.get(name):
+            parts += [f"## {words}", "\n".join(f"- {line}" for line in _listed(found[name]))]
     return "\n\n".join(parts)
 
 
-def _rates(records: Sequence[Mapping[str, Any]], pairs: Sequence[tuple[str, str]]) -> str:
-    columns = ["task", "method", "crystals", *(f"@{k}, %" for k in AT), *(f"filtered @{k}, %" for k in (AT[0], AT[-1]))]
-    columns += [f"RMSE @{AT[0]}", f"RMSE @{AT[-1]}", "no structure, %", "s a structure"]
-    rows = []
-    for task, method in pairs:
-        part = [r for r in records if r["task"] == task and r["method"] == method]
-        made = sum(len(r["rms"]) for r in part)
-        rates = [100 * rate(part, k) for k in AT] + [100 * rate(part, k, True) for k in (AT[0], AT[-1])]
-        empty = 100 * float(np.mean([not r["rms"] for r in part])) if part else float("nan")
-        seconds = sum(r["seconds"] for r in part) / max(1, made)
-        rows.append([task, method, len(part), *rates, rmse(part, AT[0]), rmse(part, AT[-1]), empty, seconds])
-    return markdown(columns, rows)
+def columns(rows: Sequence[Mapping[str, Any]], k: int, lead: Sequence[str] = ()) -> tuple[list[str], list[list[Any]]]:
+    """Heads and cells of the main table; ``lead``: keys of further columns at the left."""
+    heads = [*lead, "task", "method", "crystals"]
+    ends = sorted({1, k})
+    wanted = [(name, at) for name in METRICS for at in (at_of(k) if name == "rate" else ends)]
+    wanted = [(name, at) for name, at in wanted if any(name in row for row in rows)]
+    for name, at in wanted:
+        words, unit, _, _ = METRICS[name]
+        heads.append(f"{words} @{at}" + (f", {unit}" if unit else ""))
+    heads += [words for words, _ in MADE.values()]
+    cells = []
+    for row in rows:
+        line = [row[name] for name in (*lead, "task", "method", "crystals")]
+        line += [_cell(row.get(name), at, *METRICS[name][2:]) for name, at in wanted]
+        cells.append(line + [None if row[name] is None else factor * row[name] for name, (_, factor) in MADE.items()])
+    return heads, cells
 
 
-def _by(pairs: Sequence[tuple[str, str]], bins: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
-    rows = []
-    for task, method in pairs:
-        row: list[Any] = [task, method]
-        for records in bins.values():
-            part = [r for r in records if r["task"] == task and r["method"] == method]
-            row.append(f"{100 * rate(part, 1):.1f} / {100 * rate(part, AT[-1]):.1f} ({len(part)})" if part else "")
-        rows.append(row)
-    return markdown(["task", "method", *bins], rows)
+def recall_columns(rows: Sequence[Mapping[str, Any]], k: int) -> tuple[list[str], list[list[Any]]]:
+    """Heads and cells of the table of polymorphs."""
+    heads = ["task", "method", "formulas", "polymorphs", *(f"@{at}, %" for at in at_of(k))]
+    lead = [[row[name] for name in ("task", "method", "formulas", "polymorphs")] for row in rows]
+    return heads, [
+        [*own, *(_cell(row["recall"], at, 100, 1) for at in at_of(k))] for own, row in zip(lead, rows, strict=True)
+    ]
+
+
+def at_of(k: int) -> list[int]:
+    """Numbers of structures that columns are for: those of `AT` up to the ones asked for, and these."""
+    return sorted({at for at in AT if at < k} | {k})
+
+
+def _listed(lines: Sequence[str]) -> list[str]:
+    more = [f"and {len(lines) - FAULTS:,} more"] if len(lines) > FAULTS else []
+    return [*lines[:FAULTS], *more]
+
+
+def _bin(one: Sequence[Any]) -> str:
+    n, first, last = one
+    return f"{100 * first:.1f} / {100 * last:.1f} ({n})" if n else ""
+
+
+def _cell(metric: Mapping[str, Sequence[float | None]] | None, at: int, factor: float, digits: int) -> str | None:
+    if metric is None or metric["value"][at - 1] is None:
+        return None
+    value, low, high = (f"{factor * metric[part][at - 1]:.{digits}f}" for part in ("value", "low", "high"))
+    return f"{value} ({low}-{high})"

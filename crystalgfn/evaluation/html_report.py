@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.errors import NotAvailable
-from crystalgfn.evaluation import evaluation_report, html_best, html_figures, html_parts
+from crystalgfn.evaluation import evaluation_report, html_best, html_figures, html_page, html_parts
 from crystalgfn.evaluation.distributions import PROPERTIES
 from crystalgfn.evaluation.evaluate import Evaluation
 from crystalgfn.evaluation.html_verdicts import plain_name, verdicts
@@ -107,22 +106,15 @@ def page(
         "All figures": html_parts.markdown(evaluation_report.tables(figures)),
         "How it was made": _made(figures, about),
     }  # fmt: skip
-    names = {name: name.lower().replace(" ", "-") for name in sections}
-    values = {
-        "title": escape(Path(str(about.get("settings", {}).get("samples") or "crystals")).name),
-        "lead": _lead(figures, known, about),
-        "links": "".join(f'<a href="#{names[name]}">{escape(name)}</a>' for name in sections),
-        "sections": "".join(f'<section id="{names[n]}"><h2>{escape(n)}</h2>{t}</section>' for n, t in sections.items()),
-        "figures": html_parts.data({name: json.loads(fig.to_json()) for name, fig in drawn.items()}),
-        "best": html_parts.data(best),
-        "rows": html_parts.data(html_parts.rows(frame)),
-        "plotly": get_plotlyjs().replace("</script", "<\\/script"),
-    }
-    folder = files("crystalgfn.evaluation") / "report"
-    values |= {name: (folder / f"page.{name}").read_text(encoding="utf-8") for name in ("css", "js")}
-    parts = (folder / "page.html").read_text(encoding="utf-8").split("{{")
-    ends = (part.split("}}", 1) for part in parts[1:])
-    return parts[0] + "".join(values[name] + rest for name, rest in ends)
+    return html_page.assemble(
+        Path(str(about.get("settings", {}).get("samples") or "crystals")).name,
+        _lead(figures, known, about),
+        sections,
+        {name: json.loads(fig.to_json()) for name, fig in drawn.items()},
+        html_parts.rows(frame),
+        best,
+        get_plotlyjs(),
+    )
 
 
 def _lead(figures: Evaluation, known: pd.DataFrame | None, about: Mapping[str, Any]) -> str:
@@ -235,21 +227,18 @@ def _best(frame: pd.DataFrame, figures: Evaluation, largest: bool) -> tuple[list
 
 def _all(frame: pd.DataFrame) -> str:
     more = f" The first {html_parts.ROWS:,} of {len(frame):,} are here; all are in structures.parquet."
-    return (
-        f"<p>Press a heading to sort.{more if len(frame) > html_parts.ROWS else ''} Find by words, or by numbers "
-        "such as <code>density&gt;4 n_elements=3 Li</code>.</p>"
-        '<div class="tools"><input id="find" type="search" placeholder="find" aria-label="find">'
-        '<span id="flags"></span><span id="count"></span></div>'
-        '<div class="scroll"><table id="all"><thead></thead><tbody></tbody></table></div>'
-        '<button type="button" id="more">more rows</button>'
+    return html_page.table_place(
+        f"Press a heading to sort.{more if len(frame) > html_parts.ROWS else ''} Find by words, or by numbers "
+        "such as <code>density&gt;4 n_elements=3 Li</code>."
     )
 
 
 def _made(figures: Evaluation, about: Mapping[str, Any]) -> str:
-    parts = [f"<pre>{escape(str(about['command']))}</pre>"] if "command" in about else []
-    for name, words in (("machine", "Machine and versions"), ("settings", "Settings")):
-        if name in about:
-            rows = [[key, "" if value is None else value] for key, value in about[name].items()]
-            parts += [f"<h3>{words}</h3>", html_parts.table(["", ""], rows)]
     seconds = [[name, value] for name, value in figures.seconds.items()]
-    return "".join([*parts, "<h3>Seconds of work, over all processes</h3>", html_parts.table(["stage", "s"], seconds)])
+    return "".join(
+        [
+            html_page.made(about),
+            "<h3>Seconds of work, over all processes</h3>",
+            html_parts.table(["stage", "s"], seconds),
+        ]
+    )

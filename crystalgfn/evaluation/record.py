@@ -7,7 +7,7 @@ import os
 import platform
 import sys
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,10 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
+LIBRARIES = ("pymatgen", "spglib", "pyxtal", "chgnet", "plotly")
+"""Whose versions are kept besides those of Python and PyTorch."""
+
+
 def machine() -> dict[str, Any]:
     """Processor, cores, GPU, and the versions that figures depend on."""
     return {
@@ -43,13 +47,22 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "crystalgfn": version("crystalgfn"),
+        **{name: _version(name) for name in LIBRARIES},
         "threads_of_environment": os.environ.get("OMP_NUM_THREADS"),
     }
 
 
+def _version(name: str) -> str | None:
+    """None where it is not installed."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
 def heading(machine: dict[str, Any], command: str) -> str:
     """The command and the machine in two lines of Markdown."""
-    names = ("cpu", "gpu", "python", "torch", "crystalgfn")
+    names = ("cpu", "gpu", "python", "torch", "crystalgfn", *LIBRARIES)
     parts = [f"{name} {machine[name]}" for name in names if machine[name] is not None]
     return f"`{command}`\n\n{machine['cores']} cores; {'; '.join(parts)}"
 

@@ -34,6 +34,7 @@ class Candidate:
         template_support: probabilities of all templates, each counting by how near it is.
         room: the smallest distance of two atoms over the sum of their radii.
         misfit: see `Refiner.misfit`; 0 where nothing is free.
+        plausible: see `Plausibility`; only differences between candidates of a crystal mean something.
         mark: what tells it from others.
     """
 
@@ -46,6 +47,7 @@ class Candidate:
     mark: Mark = field(repr=False)
     support: float = 0.0
     template_support: float = 0.0
+    plausible: float = 0.0
 
     @property
     def origin(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from crystalgfn.structures.candidate import Candidate, Mark, candidate_of, join,
 from crystalgfn.structures.checks import SHORTEST, group_fault
 from crystalgfn.structures.enumeration import representative
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.plausibility import Plausibility
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
@@ -35,6 +37,12 @@ TEMPLATES = 12
 """Looked at, at most."""
 FROM_TEMPLATES = 0.5
 """Share of the draws whose letters are those of templates, where there are any."""
+IN_THEIR_CELLS = 0.5
+"""Share of the draws with the letters of a template that start in its cell, where the crystal's own is not known."""
+STRAIN = 0.15
+"""Largest principal logarithmic strain of these."""
+TEMPLATE_NOISE = 0.3
+"""Under so much noise the refiner makes a template's coordinates those of the crystal's own elements."""
 
 
 def candidates(
@@ -54,27 +62,71 @@ def candidates(
         refiner: makes coordinates.
         draws: of the refiner, for each task.
         templates: real crystals, or None.
-        lattice: see `Refiner.refine`; with "generate" templates come in their own cells.
+        lattice: see `Refiner.refine`; with "generate" templates come in their own cells, and draws in cells near them
+            too.
         steps: of the refiner.
         without: for each task pairs (formula, group) that no template may have.
         progress: shows a bar.
     """
     from tqdm import tqdm
 
-    gathered = [_Gathered(task, lattice != "generate") for task in tasks]
+    gathered = [_Gathered(task, lattice) for task in tasks]
     for i, one in enumerate(tqdm(gathered, desc="choosing letters", disable=not progress)):
         one.begin(draws, templates, () if without is None else without[i])
-    starts = [start for one in gathered for start in one.starts]
-    # a crystal's random numbers are its own, whatever else is in the batch
-    streams = [(*one.task.seed, k) for one in gathered for k in range(len(one.starts))]
-    made = iter(refiner.refine(starts, lattice, steps=steps, streams=streams, progress=progress))
-    for one in tqdm(gathered, desc="checking", disable=not progress):
-        for probability in one.probabilities:
-            one.take(next(made), probability)
+    _adapt(gathered, refiner, steps)
+    made = _made(gathered, refiner, steps, progress)
+    for i, one in enumerate(tqdm(gathered, desc="checking", disable=not progress)):
+        for k, start in enumerate(one.starts):
+            one.take(made[i, k], start.probability)
     found = [one.supported() for one in gathered]
-    misfits = iter(refiner.misfit([candidate.structure for own in found for candidate in own]).tolist())
-    judged = [[replace(candidate, misfit=next(misfits)) for candidate in own] for own in found]
+    structures = [candidate.structure for own in found for candidate in own]
+    plausible = Plausibility.shipped(refiner.device.type).of(structures).tolist()
+    words = zip(refiner.misfit(structures).tolist(), plausible, strict=True)
+    judged = [[replace(c, misfit=m, plausible=p) for c, (m, p) in zip(own, words, strict=False)] for own in found]
     return [(own, None if own else one.reason()) for own, one in zip(judged, gathered, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a draw starts: letters and cell, what the refiner does with the cell (`_options`), the letters' chance."""
+
+    structure: OrbitStructure
+    way: str
+    probability: float
+
+
+def _adapt(gathered: Sequence[_Gathered], refiner: Refiner, steps: int) -> None:
+    """Templates with coordinates, and where it is not known the cell, refined: in their place, or where they went."""
+    for lattice in dict.fromkeys(one.lattice for one in gathered):
+        known = [(one, k, c) for one in gathered if one.lattice == lattice for k, c in enumerate(one.found)]
+        options = _options("near" if lattice == "generate" else lattice) | {"start": "given", "noise": TEMPLATE_NOISE}
+        streams = [(*one.task.seed, k) for one, k, _ in known]
+        if not known:
+            continue
+        made = refiner.refine([c.structure for *_, c in known], steps=steps, streams=streams, **options)
+        for (one, k, _), structure in zip(known, made, strict=True):
+            one.adapted(k, structure)
+
+
+def _options(way: str) -> dict[str, Any]:
+    """What the refiner does with a cell; "near": it may leave that of a template by so much."""
+    return {"lattice": "refine", "max_strain": STRAIN} if way == "near" else {"lattice": way}
+
+
+def _made(
+    gathered: Sequence[_Gathered], refiner: Refiner, steps: int, progress: bool
+) -> dict[tuple[int, int], OrbitStructure]:
+    """The draws, by crystal and place among its own."""
+    made: dict[tuple[int, int], OrbitStructure] = {}
+    starts = {(i, k): start for i, one in enumerate(gathered) for k, start in enumerate(one.starts)}
+    for way in dict.fromkeys(start.way for start in starts.values()):
+        own = [place for place, start in starts.items() if start.way == way]
+        # a crystal's random numbers are its own, whatever else is in the batch
+        streams = [(*gathered[i].task.seed, k) for i, k in own]
+        structures = [starts[place].structure for place in own]
+        drawn = refiner.refine(structures, steps=steps, streams=streams, progress=progress, **_options(way))
+        made |= zip(own, drawn, strict=True)
+    return made
 
 
 @dataclass
@@ -82,10 +134,9 @@ class _Gathered:
     """One crystal on the way: candidates, the starts of its draws, and why draws were refused."""
 
     task: Task
-    known: bool  # whether its cell is
+    lattice: str  # what the refiner does with its cell
     found: list[Candidate] = field(default_factory=list)
-    starts: list[OrbitStructure] = field(default_factory=list)
-    probabilities: list[float] = field(default_factory=list)  # of the starts' letters
+    starts: list[_Start] = field(default_factory=list)
     drawn: list[tuple[Mark, float]] = field(default_factory=list)
     real: list[tuple[Mark, float]] = field(default_factory=list)
     refusals: Counter[str] = field(default_factory=Counter)
@@ -99,7 +150,7 @@ class _Gathered:
         except PlacementError as error:
             self.error = str(error)
             return
-        cell = np.array(task.lattice) if self.known else None
+        cell = None if self.lattice == "generate" else np.array(task.lattice)
         if templates is not None:
             n = min(draws, TEMPLATES)
             for one in templates.find(task.space_group, task.counts, cell, n, without, given):
@@ -111,8 +162,17 @@ class _Gathered:
         for letters, probability, n in choices:
             start = _start(task, letters)
             n = min(n, max(n > 0, BUDGET // (len(start.orbits) * sum(task.counts.values()))))
-            self.starts += [start] * n
-            self.probabilities += [probability] * n
+            near = self._cells(_key(task, letters), n) if cell is None else []
+            self.starts += [_Start(replace(start, lattice=own), "near", probability) for own in near]
+            self.starts += [_Start(start, self.lattice, probability)] * (n - len(near))
+
+    def _cells(self, letters: tuple, n: int) -> list[tuple[float, ...]]:
+        """For some of ``n`` draws the cells of the templates with their letters, the most probable most."""
+        own = [c for c in self.found if c.template > 0 and _key(self.task, c.structure.wyckoff()) == letters]
+        if not own:
+            return []
+        shares = _rounded({(i,): c.template for i, c in enumerate(own)}, round(IN_THEIR_CELLS * n))
+        return [c.structure.lattice for i, c in enumerate(own) for _ in range(shares.get((i,), 0))]
 
     def take(self, structure: OrbitStructure, probability: float) -> None:
         """Count a draw, if it passes."""
@@ -125,6 +185,17 @@ class _Gathered:
         else:
             self.drawn.append((candidate.mark, candidate.votes))
             join(self.found, candidate)
+
+    def adapted(self, k: int, structure: OrbitStructure) -> None:
+        """Count candidate ``k`` as it was refined: in its place where it is the same, else as one of its own."""
+        old = self.found[k]
+        new = candidate_of(structure, letters=old.letters)
+        if new is None or structure == old.structure or group_fault(structure) is not None:
+            return
+        if same(new, old):
+            self.found[k] = replace(old, structure=new.structure, room=new.room, mark=new.mark)
+        else:
+            join(self.found, new)
 
     def supported(self) -> list[Candidate]:
         """The candidates, knowing what the others say."""

@@ -20,15 +20,19 @@ from crystalgfn.typing import RowFloats, RowVectors
 DATA = Path(__file__).parent / "data"
 WEIGHTS = {True: DATA / "choice.safetensors", False: DATA / "choice_alone.safetensors"}
 """With templates among what speaks for candidates, and without."""
-N_FEATURES, HIDDEN = 16, 16
+N_FEATURES, HIDDEN = 17, 16
 FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
+LEAST = -10.0
+"""Logarithm of the probability by plausibility alone, at least."""
 
 
 def features(own: Sequence[Candidate]) -> RowVectors:
     """What speaks for each candidate of one crystal, [n, N_FEATURES]."""
-    columns = ("template", "letters", "votes", "misfit", "room", "support", "template_support")
-    template, letters, votes, misfit, room, support, real = (np.array([getattr(c, n) for c in own]) for n in columns)
+    columns = ("template", "letters", "votes", "misfit", "room", "support", "template_support", "plausible")
+    template, letters, votes, misfit, room, support, real, plausible = (
+        np.array([getattr(c, n) for c in own]) for n in columns
+    )
     best = template.max() if len(own) else 0.0
     rows = [
         np.log(template + FLOOR) / 2,
@@ -47,6 +51,7 @@ def features(own: Sequence[Candidate]) -> RowVectors:
         np.log(support + 0.02) / 2,
         2 * real,
         np.log(real + FLOOR) / 2,
+        np.maximum(plausible - np.logaddexp.reduce(plausible), LEAST) / 2 if len(own) else plausible,
     ]
     return torch.tensor(np.stack(rows, axis=1), dtype=torch.float32)
 

@@ -12,6 +12,7 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.cells import Cell, conventional, nearest_ratio
 from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.relax import MAX_STEPS, Relaxed, energies, relax
 from crystalgfn.typing import Booleans, Integers
 
@@ -37,8 +38,8 @@ class Lowest:
         energy: CHGNet's total energy, eV/atom.
         converged: whether no force is above `MAX_FORCE`.
         candidates: structures that it is the lowest of.
-        given: how many of these were given, not placed at random.
-        placed: whether the lowest was placed at random.
+        given: how many of these were given, not placed.
+        placed: whether the lowest was placed.
     """
 
     structure: Structure
@@ -68,6 +69,7 @@ def lowest_structures(
     max_steps: int = MAX_STEPS,
     seed: int = 0,
     time_limit: float = 1.0,
+    refiner: Refiner | str | None = "default",
 ) -> list[Lowest | None]:
     """For each crystal the lowest of its candidates, None where there is none with its atoms apart.
 
@@ -80,11 +82,12 @@ def lowest_structures(
 
     Args:
         crystals: [B].
-        given: for each crystal structures to try besides random placements, in cells that are the crystal's.
-        n_candidates: random placements of each, at most.
+        given: for each crystal structures to try besides those placed, in cells that are the crystal's.
+        n_candidates: placements of each, at most.
         max_steps: of relaxing, in all.
         seed: of the placements.
         time_limit: seconds for the placements of one crystal.
+        refiner: places the atoms, see `build_structures`; None: at random.
 
     Raises:
         PlacementError: ``given`` is not one list a crystal.
@@ -94,7 +97,7 @@ def lowest_structures(
         given = [()] * len(crystals)
     if len(given) != len(crystals):
         raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
-    pool = list(_pool(crystals, given, n_candidates, seed, time_limit))
+    pool = list(_pool(crystals, given, n_candidates, seed, time_limit, refiner))
     values = energies([one.structure for one in pool])
     chosen = _shortlist(len(crystals), pool, values)
     short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
@@ -120,10 +123,16 @@ def lowest_structures(
 
 
 def _pool(
-    crystals: Crystals, given: Sequence[Sequence[Cell]], n_candidates: int, seed: int, time_limit: float
+    crystals: Crystals,
+    given: Sequence[Sequence[Cell]],
+    n_candidates: int,
+    seed: int,
+    time_limit: float,
+    refiner: Refiner | str | None,
 ) -> Iterator[_Candidate]:
     """All candidates with their atoms apart, as primitive cells."""
-    built = build_structures(crystals, n_candidates=n_candidates, refiner=None, seed=seed, time_limit=time_limit)
+    options = {"n_candidates": n_candidates, "refiner": refiner, "seed": seed, "time_limit": time_limit}
+    built = build_structures(crystals, **options)
     for i, result in enumerate(built):
         lattice = crystals.lattice[i].double().cpu().numpy()
         cells = [(cell, False) for cell in given[i]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import torch
 
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.proxies.weights import WeightFiles
+from crystalgfn.structures.batches import of_one_size
 from crystalgfn.structures.diffusion import Diffusion, errors, heun
 from crystalgfn.structures.lattice_basis import bounded, free_of
 from crystalgfn.structures.orbit_batch import OrbitBatch, check
@@ -23,8 +24,6 @@ WEIGHTS = "weights.safetensors"
 FILES = WeightFiles("refiner", "crystalgfn-refiner", 1, "train the refiner again")
 SHIPPED = Path(__file__).resolve().parents[1] / "refiners"
 LATTICES, STARTS = ("keep", "refine", "generate"), ("noise", "given")
-PAIRS = {"cpu": 6_000, "cuda": 600_000}
-"""Pairs of a representative and an atom that are in one batch, at most."""
 LEVELS = (0.02, 0.05, 0.1, 0.2)
 """Noise of the coordinates at which `Refiner.misfit` looks."""
 STEPS = 5
@@ -125,7 +124,7 @@ class Refiner:
         result = {task: structures[task[0]] for task in tasks}
         if lattice == "keep":  # where nothing is free there is nothing to do
             tasks = [task for task in tasks if _is_free(structures[task[0]])]
-        for part in self._parts(structures, tasks, progress):
+        for part in of_one_size(structures, tasks, self.device.type, "refining" if progress else None):
             batch = OrbitBatch.of([structures[i] for i, _ in part]).to(self.device)
             keys = [(seed, *(streams[i] if streams else (i,)), j) for i, j in part]
             made = self._sample(batch, keys, lattice, start, steps, noise, max_strain, churn).structures()
@@ -185,7 +184,7 @@ class Refiner:
             check(structure, i)
         result = torch.zeros(len(structures))
         free = [(i, 0) for i, structure in enumerate(structures) if _is_free(structure)]
-        for part in self._parts(structures, free, False):
+        for part in of_one_size(structures, free, self.device.type):
             rows = [i for i, _ in part]
             batch = OrbitBatch.of([structures[i] for i in rows]).to(self.device)
             generator = torch.Generator().manual_seed(seed)
@@ -195,27 +194,6 @@ class Refiner:
                     wrong, _ = errors(self.network, batch, none + level, none, False, generator)
                     result[rows] += wrong.cpu() / draws / len(LEVELS)
         return result
-
-    def _parts(
-        self, structures: Sequence[OrbitStructure], tasks: list[tuple[int, int]], progress: bool
-    ) -> Iterator[list[tuple[int, int]]]:
-        """Tasks of about one size together."""
-        from tqdm import tqdm
-
-        sizes = {i: (len(structures[i].orbits), sum(structures[i].composition.values())) for i in {i for i, _ in tasks}}
-        ordered = sorted(tasks, key=lambda task: sizes[task[0]][0] * sizes[task[0]][1])
-        most = PAIRS["cuda" if self.device.type == "cuda" else "cpu"]
-        with tqdm(total=len(tasks), desc="refining", unit="structures", disable=not progress) as bar:
-            while ordered:
-                part, orbits, atoms = [], 0, 0
-                for task in ordered:
-                    orbits, atoms = max(orbits, sizes[task[0]][0]), max(atoms, sizes[task[0]][1])
-                    if part and (len(part) + 1) * orbits * atoms > most:
-                        break
-                    part.append(task)
-                ordered = ordered[len(part) :]
-                yield part
-                bar.update(len(part))
 
 
 def _is_free(structure: OrbitStructure) -> bool:

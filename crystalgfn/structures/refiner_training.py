@@ -18,6 +18,7 @@ from crystalgfn.gfn.files import load_tensors, save_tensors
 from crystalgfn.structures.diffusion import Diffusion
 from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import OrbitStructure
+from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.score_network import ScoreNetwork
 
 CHECKPOINT = "checkpoint.pt"
@@ -44,6 +45,7 @@ class RefinerSettings:
         cutoff: of distances, Å.
         kept: share of the crystals trained with their lattice kept.
         seed: of weights, order and noise.
+        begin: a refiner whose weights to begin with, shipped or in a folder; None: random ones.
     """
 
     epochs: int = 150
@@ -61,6 +63,7 @@ class RefinerSettings:
     cutoff: float = 6.0
     kept: float = 0.6
     seed: int = 0
+    begin: str | None = None
 
     def network(self) -> ScoreNetwork:
         """A new network."""
@@ -186,11 +189,22 @@ def load_state(path: Path, settings: RefinerSettings, crystals: int) -> State:
 
 def _start(settings: RefinerSettings, data: OrbitBatch, device: str) -> State:
     network = settings.network().to(device)
-    network.fit_lattices(data)
+    if settings.begin is None:
+        network.fit_lattices(data)
+    else:
+        network.load_state_dict(_weights(settings, network))
     average = settings.network().to(device).requires_grad_(False)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     return State(network, average, optimizer)
+
+
+def _weights(settings: RefinerSettings, network: ScoreNetwork) -> dict[str, torch.Tensor]:
+    """Those to begin with."""
+    known = Refiner.load(settings.begin).network
+    if known.shape != network.shape:
+        raise TrainingError(f"the refiner {settings.begin} has {known.shape}, not {network.shape}; give it these")
+    return known.state_dict()
 
 
 def _order(sizes: torch.Tensor, settings: RefinerSettings, epoch: int) -> list[torch.Tensor]:

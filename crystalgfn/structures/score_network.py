@@ -16,7 +16,7 @@ from torch import nn
 from crystalgfn.domain.lattice import KIND
 from crystalgfn.structures.lattice_basis import BASIS, free_of, restricted
 from crystalgfn.structures.orbit_batch import OrbitBatch
-from crystalgfn.structures.surroundings import surroundings
+from crystalgfn.structures.surroundings import Surroundings, surroundings
 from crystalgfn.tables import elements, groups
 from crystalgfn.typing import Floats, LogMetrics, OfOrbits
 
@@ -99,15 +99,8 @@ class ScoreNetwork(nn.Module):
         self, batch: OrbitBatch, noisy: LogMetrics, sigma: Floats, sigma_lattice: Floats, lattice: bool
     ) -> tuple[OfOrbits, LogMetrics | None]:
         """See `diffusion.Network`."""
-        shape = self.shape
-        around = surroundings(batch, shape["radial"], shape["waves"], shape["cutoff"], tensors=lattice)
-        with torch.autocast(sigma.device.type, torch.bfloat16, enabled=sigma.is_cuda):
-            h = self._start(batch, around.lattice, sigma, sigma_lattice)
-            scale = batch.n_atoms.clamp_min(1).rsqrt()[:, None, None]
-            collected = 0.0
-            for layer, collect in zip(self.layers, self.collect, strict=True):
-                h, turned, hidden = layer(h, batch, around.scalars, around.vectors, scale)
-                collected = collected + collect(turned)
+        around, h, collected, hidden = self.encode(batch, sigma, sigma_lattice, lattice)
+        with _short(sigma):
             gates = self.out(h)
             stress = self.stress(hidden) if lattice else None
         exact = sigma.dtype
@@ -116,6 +109,21 @@ class ScoreNetwork(nn.Module):
         if not lattice:
             return field, None
         return field, self._lattice(batch, noisy, h.to(exact), stress.to(exact), around.tensors)
+
+    def encode(
+        self, batch: OrbitBatch, sigma: Floats, sigma_lattice: Floats, tensors: bool
+    ) -> tuple[Surroundings, torch.Tensor, torch.Tensor, torch.Tensor]:
+        """All but the outputs: surroundings, features [B, O, W], vectors [B, O, 3, C], hidden messages [B, O, N, W]."""
+        shape = self.shape
+        around = surroundings(batch, shape["radial"], shape["waves"], shape["cutoff"], tensors=tensors)
+        with _short(sigma):
+            h = self._start(batch, around.lattice, sigma, sigma_lattice)
+            scale = batch.n_atoms.clamp_min(1).rsqrt()[:, None, None]
+            collected = 0.0
+            for layer, collect in zip(self.layers, self.collect, strict=True):
+                h, turned, hidden = layer(h, batch, around.scalars, around.vectors, scale)
+                collected = collected + collect(turned)
+        return around, h, collected, hidden
 
     def _start(
         self, batch: OrbitBatch, lattice: torch.Tensor, sigma: torch.Tensor, sigma_lattice: torch.Tensor
@@ -188,6 +196,11 @@ class ScoreNetwork(nn.Module):
             open_ = everywhere[own].any(0) if own.sum() > 1 else torch.ones(6, dtype=torch.bool, device=own.device)
             self.mean[kind] = torch.where(open_, rows.mean(0), 0.0)
             self.std[kind] = torch.where(open_, rows.std(0).clamp_min(0.02), 1.0)
+
+
+def _short(like: torch.Tensor) -> torch.autocast:
+    """bfloat16 on a GPU."""
+    return torch.autocast(like.device.type, torch.bfloat16, enabled=like.is_cuda)
 
 
 def _levels(sigma: torch.Tensor, sigma_lattice: torch.Tensor) -> torch.Tensor:

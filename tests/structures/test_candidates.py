@@ -181,3 +181,22 @@ def test_choice_is_saved_and_read(tmp_path):
 
     with pytest.raises(CheckpointError, match="holds no weights of the choice"):
         Choice.load(tmp_path / "none.safetensors")
+
+
+def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatch):
+    """Where the refiner moves a template a little it is still that one, far away it is another candidate."""
+    templates = Templates(Prototypes.of([REAL_RUTILE]))
+    refine = Refiner.refine
+    for x, n_templates, n_near in ((0.303, 1, 1), (0.2, 1, 2)):
+        moved = OrbitStructure(136, RUTILE[2], (Orbit("a", 22), Orbit("f", 8, (x, x, 0.0))))
+
+        def adapt(self, structures, *args, moved=moved, **options):
+            given = options.get("start") == "given"
+            return [moved] * len(structures) if given else refine(self, structures, *args, **options)
+
+        monkeypatch.setattr(Refiner, "refine", adapt)
+        own, _ = candidates([task(RUTILE)], untrained, 1, templates)[0]
+        real = [c for c in own if c.template > 0]
+        assert len(real) == n_templates and real[0].template == pytest.approx(1.0)
+        assert (real[0].structure == moved) == (n_near == 1)
+        assert sum(c.structure in (moved, real[0].structure) for c in own) == n_near

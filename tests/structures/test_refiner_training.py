@@ -83,6 +83,20 @@ def test_crystals_are_learned_by_heart(tmp_path):
         assert min(abs((y - s * x - o + 0.25) % 0.5 - 0.25) for s in (1, -1) for o in (0, 0.5)) < 0.03
 
 
+def test_a_training_can_begin_with_the_weights_of_another(tmp_path):
+    data = rutiles(10)
+    assert rt.train(data, data, SMALL, tmp_path / "one")
+    first = rt.load_state(tmp_path / "one" / rt.CHECKPOINT, SMALL, len(data)).average
+    Refiner(first).save(tmp_path / "one")
+    further = replace(SMALL, epochs=1, lr=1e-12, weight_decay=0.0, begin=str(tmp_path / "one"))
+    assert rt.train(data, data, further, tmp_path / "two")
+    second = rt.load_state(tmp_path / "two" / rt.CHECKPOINT, further, len(data)).average
+    for name, value in first.state_dict().items():
+        torch.testing.assert_close(second.state_dict()[name], value)
+    with pytest.raises(TrainingError, match="'width': 16.*not.*'width': 24"):
+        rt.train(data, data, replace(further, width=24), tmp_path / "three")
+
+
 def test_every_epoch_has_each_crystal_at_most_once():
     sizes = torch.randint(1, 100, (83,))
     for epoch in range(3):
