@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from crystalgfn.structures import candidates as module
+from crystalgfn.structures import gathered as module
 from crystalgfn.structures.candidate import Candidate
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
