@@ -247,13 +247,14 @@ class Sampler:
             raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
         narrowed = self.narrow(space)
         env = self._environment(narrowed)
+        omega = None if self.omega is None else strata_weights(narrowed, self.omega).to(self.device)
         trainer = Trainer(
             seconds=seconds, batch_size=250, epsilon=0.02, flat_fraction=0.0, betas=self.betas, progress=progress,
             device=str(self.device),
         )  # fmt: skip
         run = TrainingRun(
             env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=5.0), trainer,
-            lambda c: c.n_elements, None if self.log_omega is None else self.log_omega.to(self.device), seed,
+            lambda c: c.n_elements, omega, seed,
         )  # fmt: skip
         run.fit()
         return Sampler.trained(narrowed, run, self.reward, self.omega)

@@ -134,6 +134,12 @@ def test_adapt_raises_the_ess(trained):
     assert adapted.diagnostics(1500).ess > trained.diagnostics(1500, space=space).ess
 
 
+def test_adapt_to_fewer_elements_than_the_strata_have(trained):
+    adapted = trained.adapt({"n_elements": (2, 2)}, seconds=1)
+    assert adapted.log_omega.shape == adapted.log_z.shape
+    assert (adapted.sample(200).n_elements == 2).all() and adapted.diagnostics(500).ess > 0
+
+
 @pytest.mark.slow
 def test_two_minutes_on_a_small_space_reach_the_target():
     """Total variation over (group, composition), the lattice integrated out on both sides, is at most 0.01.

@@ -15,9 +15,9 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.evaluation.csp import Given
-from crystalgfn.structures.candidates import candidates
+from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.choice import Choice
-from crystalgfn.structures.placement import MORE_DRAWS, build_from_wyckoff, build_structures, templates_of
+from crystalgfn.structures.placement import build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.polymorphs import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.random_cell import random_cell
@@ -117,7 +117,7 @@ class Refined:
         templates: real crystals that are tried too, or None.
         leave_out: those of the crystal's own formula and group are not used; where no group is given, none of its
             formula.
-        draws: of the refiner for a crystal; None: 6 more than twice the structures asked for.
+        draws: of the refiner for a crystal; None: `enough_draws`.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
     """
@@ -134,8 +134,8 @@ class Refined:
         if what.space_group is None:
             settings = Settings(self.refiner, self.templates, self.draws, self.steps, learned=self.learned)
             return _predicted(what, k, seed, settings, self.leave_out)
-        draws = 2 * k + MORE_DRAWS if self.draws is None else self.draws
         task, way = task_of(what, k, seed, self.learned)
+        draws = self.draws or enough_draws(k, way)
         without = [what.keys if self.leave_out else ()]
         found, reason = candidates([task], self.refiner, draws, self.templates, way, self.steps, without)[0]
         if reason is not None:

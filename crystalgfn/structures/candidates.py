@@ -25,6 +25,15 @@ TEMPLATE_NOISE = 0.3
 """Under so much noise the refiner makes a template's coordinates those of the crystal's own elements."""
 
 
+MORE_DRAWS, IN_OWN_CELLS = 6, 3
+"""Than twice the structures asked for; times as many where the refiner makes the cells too."""
+
+
+def enough_draws(n: int, lattice: str) -> int:
+    """Draws of the refiner for ``n`` structures of a crystal."""
+    return (2 * n + MORE_DRAWS) * (IN_OWN_CELLS if lattice == "generate" else 1)
+
+
 def candidates(
     tasks: Sequence[Task],
     refiner: Refiner,

@@ -14,7 +14,7 @@ import numpy as np
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidate import Candidate
-from crystalgfn.structures.candidates import candidates
+from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.checks import fault
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure
@@ -32,8 +32,6 @@ AFLOW = Path(__file__).parent / "data" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""
 Reference = Templates | Prototypes | str | Path | None
 LETTERS = ("random", "learned")
-MORE_DRAWS = 6
-"""Of a refiner for a crystal than twice the structures asked for."""
 FEWEST_RELAXED = 4
 """Candidates of a crystal that are relaxed, where so many were found."""
 AGAIN = 4
@@ -102,7 +100,8 @@ def build_structures(
             your own, "aflow" for the prototypes that come with the package, or None.
         assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
             None: learned with a refiner, random without.
-        draws: of the refiner for each crystal; None: 6 more than twice the candidates.
+        draws: of the refiner for each crystal; None: 6 more than twice the candidates, with lattice="generate" three times
+            as many.
         steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
         relax: candidates are relaxed with CHGNet within their symmetry (the cell too unless ``lattice`` is "keep"), at
             least 4 of each crystal, and ordered by its energy; needs the extra ``[relax]``.
@@ -330,8 +329,7 @@ def _refined(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
 
 def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]:
     """Candidates of all tasks, in as many processes as asked for."""
-    n = settings.wanted
-    draws = times * (2 * n + MORE_DRAWS if settings.draws is None else settings.draws)
+    draws = times * (settings.draws or enough_draws(settings.wanted, settings.lattice))
     if times > 1:  # other noise
         tasks = [replace(task, seed=(*task.seed, times)) for task in tasks]
     options = (settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
