@@ -180,14 +180,20 @@ def errors(
     sigma_lattice: Floats,
     lattice: bool,
     generator: torch.Generator | None = None,
+    normal: torch.Tensor | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean squares of the errors in score and lattice of each crystal under noise of given levels, [B] each.
 
-    The score is over its root mean square, the lattice has EDM's weight lambda.
+    The score is over its root mean square, the lattice has EDM's weight lambda. ``normal`` is the noise of the
+    coordinates over sigma, where it is not to be drawn; anything that broadcasts to [B, O, 3].
     """
-    noise = torch.randn(batch.free.shape, generator=generator).to(batch.free) * sigma[:, None, None]
+    if normal is None:
+        normal = torch.randn(batch.free.shape, generator=generator)
+    noise = normal.to(batch.free) * sigma[:, None, None]
     z = network.standard(batch, batch.log_metric)
-    noisy = z + torch.randn(z.shape, generator=generator).to(z) * sigma_lattice[:, None]
+    noisy = z
+    if lattice:
+        noisy = z + torch.randn(z.shape, generator=generator).to(z) * sigma_lattice[:, None]
     target = batch.without_drift(orbit_score(batch, batch.free + noise, sigma))
     target = target / score_rms(sigma)[:, None, None]
     field, denoised = denoise(network, batch.at(batch.free + noise), noisy, sigma, sigma_lattice, lattice)

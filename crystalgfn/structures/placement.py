@@ -100,8 +100,8 @@ def build_structures(
             your own, "aflow" for the prototypes that come with the package, or None.
         assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
             None: learned with a refiner, random without.
-        draws: of the refiner for each crystal; None: 6 more than twice the candidates, with lattice="generate" three times
-            as many.
+        draws: of the refiner for each crystal; None: 6 more than twice the candidates, three times as many with
+            ``lattice="generate"``.
         steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
         relax: candidates are relaxed with CHGNet within their symmetry (the cell too unless ``lattice`` is "keep"), at
             least 4 of each crystal, and ordered by its energy; needs the extra ``[relax]``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -187,12 +188,13 @@ class Refiner:
         for part in of_one_size(structures, free, self.device.type):
             rows = [i for i, _ in part]
             batch = OrbitBatch.of([structures[i] for i in rows]).to(self.device)
-            generator = torch.Generator().manual_seed(seed)
             none = torch.zeros(len(batch), device=self.device)
-            for level in LEVELS:
-                for _ in range(draws):
-                    wrong, _ = errors(self.network, batch, none + level, none, False, generator)
-                    result[rows] += wrong.cpu() / draws / len(LEVELS)
+            for key in itertools.product(range(len(LEVELS)), range(draws)):
+                # the same for all structures, so that it does not matter what else is in the batch
+                normal = np.random.default_rng((seed, *key)).standard_normal(batch.free.shape[1:])
+                level = none + LEVELS[key[0]]
+                wrong, _ = errors(self.network, batch, level, none, False, normal=torch.from_numpy(normal))
+                result[rows] += wrong.cpu() / draws / len(LEVELS)
         return result
 
 

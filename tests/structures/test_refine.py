@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.cells import conventional
@@ -84,6 +85,13 @@ def test_generated_lattices_do_not_depend_on_those_given(refiner):
     large = OrbitStructure(136, (9.0, 9.0, 7.0, 90.0, 90.0, 90.0), RUTILE.orbits)
     one, other = (refiner.refine([s], lattice="generate", steps=3)[0] for s in (RUTILE, large))
     assert one.lattice == pytest.approx(other.lattice, rel=1e-4)
+
+
+def test_misfit_does_not_depend_on_what_else_is_asked(random_orbits, small_refiner):
+    refiner = small_refiner()
+    together = refiner.misfit(random_orbits[:30])
+    alone = torch.cat([refiner.misfit([structure]) for structure in random_orbits[:30]])
+    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5)
 
 
 def test_misfit_finds_what_the_network_knows():
