@@ -1,44 +1,47 @@
 """Every code block of README.md and docs/ is run, or says why it is not (`docs_pages.Block`, `docs_run`).
 
 Blocks of a page run in their order, in one folder and one namespace, the commands with the small sizes of
-`docs_run.SMALL`. What is in `mp20/` is made there: crystals of a few structure types with numbers for energies.
+`docs_run.SMALL`. What is in `mp20/` is made there: crystals of a few structure types with numbers for energies. The
+pages that a new user reads first are run with every test, the others with ``-m slow`` (about 90 seconds).
 """
 
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from docs_pages import PAGES, ROOT, Block, DocsError
 
+FIRST = ("README.md", "docs/getting_started.md")
 
-@pytest.fixture(scope="module")
-def found(tmp_path_factory) -> dict[str, tuple[str | None, float]]:
+
+def outcomes(folder: Path, pages: Sequence[str]) -> dict[str, tuple[str | None, float]]:
     """Page -> why it failed, and seconds."""
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        Path(__file__).with_name("docs_run.py"),
-        tmp_path_factory.mktemp("pages"),
-    ]
-    done = subprocess.run(
-        [str(part) for part in (*command, *PAGES)],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("docs_run.py"), folder, *pages]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     return {page: (why, seconds) for page, why, seconds in map(json.loads, done.stdout.splitlines())}
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_blocks(page, found):
-    why, seconds = found[page]
-    print(f"{seconds:.1f} CPU seconds")
-    assert why is None, why
+def check(found: dict[str, tuple[str | None, float]], pages: Sequence[str]) -> None:
+    assert list(found) == list(pages)
+    for page, (_, seconds) in found.items():
+        print(f"{page}: {seconds:.1f} CPU seconds")
+    assert {page: why for page, (why, _) in found.items() if why is not None} == {}
+
+
+def test_blocks_of_the_first_pages(tmp_path):
+    check(outcomes(tmp_path, FIRST), FIRST)
+
+
+@pytest.mark.slow
+def test_blocks_of_all_other_pages(tmp_path):
+    others = [page for page in PAGES if page not in FIRST]
+    check(outcomes(tmp_path, others), others)
 
 
 def test_the_readme_links_to_every_page():
