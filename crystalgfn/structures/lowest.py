@@ -76,9 +76,9 @@ def lowest_structures(
     All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed for `SHORT_STEPS`,
     and the lowest of these to the end, cell fixed. About 2 s of one core a crystal.
 
-    Measured on 35 real crystals that the refiner has not seen, against their own atoms relaxed likewise: the lowest of 8
-    of its placements lies 0.00 eV/atom too high in the median (0.11 and 0.22 at the upper quartile and at 90 %), that
-    of 8 random ones 0.02 (0.34 and 0.68; in cells of more than 5 atoms 0.27 in the median).
+    Measured on 35 real crystals that the refiner has not seen, against their own atoms relaxed likewise: the lowest of
+    8 of its placements lies 0.00 eV/atom too high in the median (0.11 and 0.22 at the upper quartile and at 90 %),
+    that of 8 random ones 0.02 (0.34 and 0.68; in cells of more than 5 atoms 0.27 in the median).
 
     Args:
         crystals: [B].
