@@ -69,13 +69,13 @@ def merge_labels(
     absolute = (references or shipped()).formation_energy(columns["composition"].astype(np.float64), columns["energy"])
     relative = columns["base"] + columns["change"]
     value = np.where(np.isfinite(relative), relative, absolute)
-    taken = frozenset().union(*read(val, progress=False).keys)
+    hull, taken = hull_without(train, val)
     formulas = [formula(row) for row in composition.numpy()]
     strange = np.array([pair in taken for pair in zip(formulas, number.tolist(), strict=True)])
     own = columns["source"] == "held"
     kept = torch.from_numpy((value >= LOWEST) & (own | ~strange))
 
-    top = _hull(train, taken).energy(crystals).numpy() + CEILING
+    top = hull.energy(crystals).numpy() + CEILING
     high = torch.from_numpy(value > top)
     value = np.where(value > top, top, value)
     converged, helped = torch.from_numpy(columns["converged"]), torch.from_numpy(columns["given"] > 0)
@@ -122,13 +122,14 @@ def card(labels: Labels, seconds: dict[str, float], seeds: str) -> str:
 
 
 @functools.cache
-def _hull(train: str | Path, taken: frozenset[tuple[str, int]]) -> ExactHull:
-    """Of the entries of ``train`` that are not taken."""
+def hull_without(train: str | Path, val: str | Path) -> tuple[ExactHull, frozenset[tuple[str, int]]]:
+    """The hull of the entries of ``train`` that share no (reduced formula, space group) with ``val``; these pairs."""
+    taken = frozenset().union(*read(val, progress=False).keys)
     table = pd.read_parquet(train, columns=["formula", "spacegroup", "formation_energy_per_atom"])
     table = table[table.formation_energy_per_atom.notna()]
     names = {text: _alphabetical(text) for text in table.formula.unique()}
     pairs = zip(table.formula.map(names), table.spacegroup.tolist(), strict=True)
-    return ExactHull.from_entries(table[[pair not in taken for pair in pairs]])
+    return ExactHull.from_entries(table[[pair not in taken for pair in pairs]]), taken
 
 
 def _alphabetical(text: str) -> str:

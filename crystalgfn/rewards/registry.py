@@ -13,9 +13,9 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Sequence
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import entry_points
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
@@ -25,6 +25,9 @@ from omegaconf import OmegaConf
 from crystalgfn.errors import CrystalGFNError, RewardError
 from crystalgfn.rewards.base import Property, Reward
 from crystalgfn.rewards.configured import Configured
+
+if TYPE_CHECKING:  # where the backport importlib_metadata was imported, points are of its class
+    from importlib.metadata import EntryPoint
 
 GROUP = "crystalgfn.rewards"
 _PLAIN = (int, float, str, bool, type(None))
