@@ -33,7 +33,6 @@ class Candidate:
         support: the same with every draw counting by how near it is, whatever its letters.
         template_support: probabilities of all templates, each counting by how near it is.
         room: the smallest distance of two atoms over the sum of their radii.
-        misfit: see `Refiner.misfit`; 0 where nothing is free.
         plausible: see `Plausibility`; only differences between candidates of a crystal mean something.
         mark: what tells it from others.
     """
@@ -43,7 +42,6 @@ class Candidate:
     letters: float
     votes: float
     room: float
-    misfit: float
     mark: Mark = field(repr=False)
     support: float = 0.0
     template_support: float = 0.0
@@ -68,7 +66,7 @@ def candidate_of(
     volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(groups.CENTRING[structure.space_group - 1])
     scale = (volume / sum(structure.composition.values())) ** (1 / 3)
     mark = contacts.fingerprint(parameters[0]) / scale, shape_vector(np.array(structure.lattice))
-    return Candidate(structure, template, letters, votes, ratio, 0.0, mark)
+    return Candidate(structure, template, letters, votes, ratio, mark)
 
 
 def same(one: Candidate, other: Candidate) -> bool:

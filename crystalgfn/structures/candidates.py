@@ -1,7 +1,7 @@
 """Candidate structures of crystals, for all of them at once: templates, and free coordinates that a refiner makes.
 
 Each candidate knows what speaks for it: how probable its template or its letters are, how many of the refiner's draws
-came out as this structure, how well the refiner finds it again from noise, and how much room its atoms have.
+came out as this structure, how plausible it looks, and how much room its atoms have.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ STRAIN = 0.15
 """Largest principal logarithmic strain of these."""
 TEMPLATE_NOISE = 0.3
 """Under so much noise the refiner makes a template's coordinates those of the crystal's own elements."""
-
-
 MORE_DRAWS, IN_OWN_CELLS = 6, 3
 """Than twice the structures asked for; times as many where the refiner makes the cells too."""
 
@@ -69,9 +67,8 @@ def candidates(
             one.take(made[i, k], start.probability)
     found = [one.supported() for one in gathered]
     structures = [candidate.structure for own in found for candidate in own]
-    misfits = iter(refiner.misfit(structures).tolist())
     plausible = iter(Plausibility.shipped(refiner.device.type).of(structures).tolist())
-    judged = [[replace(c, misfit=next(misfits), plausible=next(plausible)) for c in own] for own in found]
+    judged = [[replace(c, plausible=next(plausible)) for c in own] for own in found]
     return [(own, None if own else one.reason()) for own, one in zip(judged, gathered, strict=True)]
 
 

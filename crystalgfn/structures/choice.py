@@ -20,7 +20,7 @@ from crystalgfn.typing import RowFloats, RowVectors
 DATA = Path(__file__).parent / "data"
 WEIGHTS = {True: DATA / "choice.safetensors", False: DATA / "choice_alone.safetensors"}
 """With templates among what speaks for candidates, and without."""
-N_FEATURES, HIDDEN = 17, 16
+N_FEATURES, HIDDEN = 15, 16
 FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
 LEAST = -10.0
@@ -29,10 +29,8 @@ LEAST = -10.0
 
 def features(own: Sequence[Candidate]) -> RowVectors:
     """What speaks for each candidate of one crystal, [n, N_FEATURES]."""
-    columns = ("template", "letters", "votes", "misfit", "room", "support", "template_support", "plausible")
-    template, letters, votes, misfit, room, support, real, plausible = (
-        np.array([getattr(c, n) for c in own]) for n in columns
-    )
+    columns = ("template", "letters", "votes", "room", "support", "template_support", "plausible")
+    template, letters, votes, room, support, real, plausible = (np.array([getattr(c, n) for c in own]) for n in columns)
     best = template.max() if len(own) else 0.0
     rows = [
         np.log(template + FLOOR) / 2,
@@ -42,8 +40,6 @@ def features(own: Sequence[Candidate]) -> RowVectors:
         np.log(letters + FLOOR) / 2,
         2 * votes,
         np.log(votes + 0.02) / 2,
-        misfit,
-        misfit - misfit.min() if len(own) else misfit,
         np.minimum(room, 1.0) * 2,
         4 * np.maximum(0.75 - room, 0.0),
         np.full(len(own), votes.max() if len(own) else 0.0),

@@ -180,16 +180,12 @@ def errors(
     sigma_lattice: Floats,
     lattice: bool,
     generator: torch.Generator | None = None,
-    normal: torch.Tensor | None = None,
 ) -> tuple[Floats, Floats]:
     """Mean squares of the errors in score and lattice of each crystal under noise of given levels, [B] each.
 
-    The score is over its root mean square, the lattice has EDM's weight lambda. ``normal`` is the noise of the
-    coordinates over sigma, where it is not to be drawn; anything that broadcasts to [B, O, 3].
+    The score is over its root mean square, the lattice has EDM's weight lambda.
     """
-    if normal is None:
-        normal = torch.randn(batch.free.shape, generator=generator)
-    noise = normal.to(batch.free) * sigma[:, None, None]
+    noise = torch.randn(batch.free.shape, generator=generator).to(batch.free) * sigma[:, None, None]
     z = network.standard(batch, batch.log_metric)
     noisy = z
     if lattice:

@@ -17,8 +17,11 @@ CAP = 512
 """Assignments looked at, the best first."""
 OPTIONS = 4000
 """Ways to lay one element that are looked at, at most."""
-BREADTH = 3
+BREADTH = 12
 """Partial assignments kept are so many times the cap, as equivalent and inexact ones drop out later."""
+ALL, LARGEST = 60, 15
+"""Pairs of a partial assignment and an element's option are all looked at up to so many times the cap; where there are
+more, at least so many times the cap with the largest sums."""
 Preference = Callable[[int, str], float]
 """(element, letter) -> how well one orbit suits; sums of these say which assignments are looked at first."""
 
@@ -57,9 +60,9 @@ def assignments(
     if prefer is None:
         free = {p.letter: float(np.log1p(p.n_free)) for p in groups.WYCKOFF[space_group - 1]}
         prefer = lambda _, letter: free[letter]  # noqa: E731
-    partial, whole = _partial(space_group, counts, cap, prefer)
+    best_first, whole = _best_first(space_group, counts, cap, prefer)
     found: dict[Letters, None] = {}
-    for _, _, letters in partial:
+    for letters in best_first:
         if len(found) == cap:
             return list(found), False
         one = representative(space_group, letters)
@@ -68,39 +71,44 @@ def assignments(
     return list(found), whole
 
 
-_Partial = tuple[float, frozenset[str], Letters]
-
-
-def _partial(space_group: int, counts: Sequence[int], cap: int, prefer: Preference) -> tuple[list[_Partial], bool]:
-    """Assignments with their sums of preferences, the best first, in the order of the elements given."""
+def _best_first(
+    space_group: int, counts: Sequence[int], cap: int, prefer: Preference
+) -> tuple[Iterator[Letters], bool]:
+    """Assignments by falling sums of preferences, and whether these are all."""
     pack = letter_packing(space_group, max(counts))
-    fixed = frozenset(f for f, _ in pack.fixed)
+    bit = {f: 1 << i for i, (f, _) in enumerate(pack.fixed)}
     order = sorted(range(len(counts)), key=lambda e: counts[e])
-    options, whole = {}, True
+    scores, used, chosen = np.zeros(1), np.zeros(1, dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
+    options: dict[int, list[tuple[str, ...]]] = {}
+    whole = True
     for e in order:
         drawn = list(itertools.islice(pack._element(counts[e], frozenset()), OPTIONS + 1))
-        whole &= len(drawn) <= OPTIONS
-        weighed = [(sum(prefer(e, f) for f in letters), fixed.intersection(letters), letters) for letters in drawn]
-        options[e] = sorted(weighed, key=lambda option: -option[0])
-    partial: list[tuple[float, frozenset[str], dict[int, tuple[str, ...]]]] = [(0.0, frozenset(), {})]
-    for e in order:
-        longer = list(itertools.islice(_extended(partial, options[e], e), 60 * cap))
-        whole &= len(longer) < 60 * cap
-        longer.sort(key=lambda p: -p[0])
-        whole &= len(longer) <= BREADTH * cap * 4
-        partial = longer[: BREADTH * cap * 4]
-    return [(s, u, tuple(chosen[e] for e in range(len(counts)))) for s, u, chosen in partial], whole
+        value = {f: prefer(e, f) for f in set().union(*drawn)}
+        weighed = np.array([sum(value[f] for f in letters) for letters in drawn])
+        ranked = np.argsort(-weighed, kind="stable")
+        options[e] = [drawn[k] for k in ranked]
+        taken = np.array([sum(bit.get(f, 0) for f in letters) for letters in options[e]], dtype=np.int64)
+        i, j = _pairs(len(scores), len(ranked), cap)
+        whole &= len(drawn) <= OPTIONS and len(i) == len(scores) * len(ranked)
+        free = (used[i] & taken[j]) == 0
+        i, j = i[free], j[free]
+        both = scores[i] + weighed[ranked][j]
+        whole &= len(both) <= BREADTH * cap
+        kept = np.argsort(-both, kind="stable")[: BREADTH * cap]
+        i, j = i[kept], j[kept]
+        scores, used, chosen = both[kept], used[i] | taken[j], np.concatenate([chosen[i], j[:, None]], axis=1)
+    place = [order.index(e) for e in range(len(counts))]
+    return (tuple(options[e][row[at]] for e, at in enumerate(place)) for row in chosen.tolist()), whole
 
 
-def _extended(
-    partial: list[tuple[float, frozenset[str], dict[int, tuple[str, ...]]]],
-    options: list[tuple[float, frozenset[str], tuple[str, ...]]],
-    element: int,
-) -> Iterator[tuple[float, frozenset[str], dict[int, tuple[str, ...]]]]:
-    """Partial assignments with one more element, roughly the best first."""
-    for step in range(len(partial) + len(options) - 1):  # along diagonals of the table of both
-        for i in range(max(0, step - len(options) + 1), min(step + 1, len(partial))):
-            score, used, chosen = partial[i]
-            more, taken, letters = options[step - i]
-            if not used & taken:
-                yield score + more, used | taken, {**chosen, element: letters}
+def _pairs(n: int, m: int, cap: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places in two falling lists whose sums may be among the largest; all where these are not too many.
+
+    The pair (i, j) has (i + 1) (j + 1) - 1 others with no smaller sum.
+    """
+    if n * m <= ALL * cap:
+        i, j = np.indices((n, m)).reshape(2, -1)
+        return i, j
+    widths = np.minimum(m, LARGEST * cap // np.arange(1, n + 1))
+    i = np.repeat(np.arange(n), widths)
+    return i, np.arange(len(i)) - np.repeat(np.cumsum(widths) - widths, widths)

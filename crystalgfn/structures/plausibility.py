@@ -1,7 +1,7 @@
 """How plausible a structure is beside others of the same crystal: a network that tells right structures from wrong.
 
-The refiner's network with another end. It looks at the structure as it is, where the refiner's own misfit looks at how
-well noisy coordinates are found again, so it also says something where no coordinate is free and where cells differ.
+The refiner's network with another end. It looks at the structure as it is, so it also says something where no
+coordinate is free and where cells differ.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -14,19 +13,16 @@ import torch
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.proxies.weights import WeightFiles
 from crystalgfn.structures.batches import of_one_size
-from crystalgfn.structures.diffusion import Diffusion, errors, heun
+from crystalgfn.structures.diffusion import Diffusion, heun
 from crystalgfn.structures.lattice_basis import bounded, free_of
 from crystalgfn.structures.orbit_batch import OrbitBatch, check
 from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.score_network import ScoreNetwork
-from crystalgfn.typing import Floats
 
 WEIGHTS = "weights.safetensors"
 FILES = WeightFiles("refiner", "crystalgfn-refiner", 1, "train the refiner again")
 SHIPPED = Path(__file__).resolve().parents[1] / "refiners"
 LATTICES, STARTS = ("keep", "refine", "generate"), ("noise", "given")
-LEVELS = (0.02, 0.05, 0.1, 0.2)
-"""Noise of the coordinates at which `Refiner.misfit` looks."""
 STEPS = 5
 """More do not find more crystals (docs/atoms.md): 9 evaluations of the network."""
 TYPICAL = 0.2
@@ -173,29 +169,6 @@ class Refiner:
             return batch.at(free)
         metric = self.network.metric(batch, z)
         return batch.at(free, metric if lattice == "generate" else bounded(metric, batch.log_metric, max_strain))
-
-    @torch.no_grad()
-    def misfit(self, structures: Sequence[OrbitStructure], draws: int = 2, seed: int = 0) -> Floats:
-        """How badly the network finds each structure again from a little noise, lower for likelier ones, [B].
-
-        The denoising loss at a few noise levels, whose weighted mean bounds the likelihood; for comparing structures
-        with the same letters in the same cell. 0 for those without a free coordinate.
-        """
-        for i, structure in enumerate(structures):
-            check(structure, i)
-        result = torch.zeros(len(structures))
-        free = [(i, 0) for i, structure in enumerate(structures) if _is_free(structure)]
-        for part in of_one_size(structures, free, self.device.type):
-            rows = [i for i, _ in part]
-            batch = OrbitBatch.of([structures[i] for i in rows]).to(self.device)
-            none = torch.zeros(len(batch), device=self.device)
-            for key in itertools.product(range(len(LEVELS)), range(draws)):
-                # the same for all structures, so that it does not matter what else is in the batch
-                normal = np.random.default_rng((seed, *key)).standard_normal(batch.free.shape[1:])
-                level = none + LEVELS[key[0]]
-                wrong, _ = errors(self.network, batch, level, none, False, normal=torch.from_numpy(normal))
-                result[rows] += wrong.cpu() / draws / len(LEVELS)
-        return result
 
 
 def _is_free(structure: OrbitStructure) -> bool:

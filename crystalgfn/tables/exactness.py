@@ -120,6 +120,10 @@ def is_exact(space_group: int, letters: tuple[tuple[str, ...], ...]) -> bool:
 
     Example: ``is_exact(225, (("a",), ("b",)))`` is True (NaCl), ``is_exact(195, (("a",),))`` is False (Pm-3m).
     """
+    # what keeps all atoms keeps those of each element, so one or two elements that give the group by themselves decide
+    for n in range(1, min(len(letters), 3)):
+        if any(is_exact(space_group, tuple(sorted(part))) for part in itertools.combinations(letters, n)):
+            return True
     rng = np.random.default_rng(12345)
     rotations, order = holohedry(space_group), int(groups.POINT_GROUP_ORDER[space_group - 1])
     return any(count_operations(rotations, *generic_points(space_group, letters, rng)) == order for _ in range(DRAWS))

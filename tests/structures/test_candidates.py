@@ -138,9 +138,9 @@ def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untraine
     assert drawn.origins == ["refiner"]
 
 
-def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, misfit=0.0, support=0.0):
+def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, support=0.0):
     mark = np.zeros(1), np.zeros(1)
-    return Candidate(REAL_RUTILE, template, letters, votes, room, misfit, mark, support, template)
+    return Candidate(REAL_RUTILE, template, letters, votes, room, mark, support, template)
 
 
 def test_choice_learns_what_speaks_for_the_right_one():
@@ -148,7 +148,7 @@ def test_choice_learns_what_speaks_for_the_right_one():
     rng = np.random.default_rng(0)
     examples, chosen = [], 0
     for _ in range(300):
-        own = [candidate(rng.random(), rng.random(), rng.random(), 1.0, rng.random()) for _ in range(6)]
+        own = [candidate(rng.random(), rng.random(), rng.random(), rng.random()) for _ in range(6)]
         right = np.zeros(6, dtype=bool)
         right[int(np.argmax([c.votes for c in own]))] = True
         examples.append((own, right))
@@ -166,7 +166,7 @@ def test_choice_of_nothing_and_of_one():
 
 
 def test_choices_ship():
-    own = [candidate(votes=0.9, support=0.9, letters=0.5), candidate(votes=0.02, support=0.02, letters=0.5, misfit=1.5)]
+    own = [candidate(votes=0.9, support=0.9, letters=0.5), candidate(votes=0.02, support=0.02, letters=0.5, room=0.4)]
     for templates in (True, False):
         assert Choice.shipped(templates).ranked(own)[0][0] is own[0]
 
@@ -175,7 +175,7 @@ def test_choice_is_saved_and_read(tmp_path):
     model = Choice()
     model.save(tmp_path / "choice.safetensors")
     other = Choice.load(tmp_path / "choice.safetensors")
-    own = [candidate(0.1 * i, 0.2, 0.3, 0.5, 0.1 * i) for i in range(4)]
+    own = [candidate(0.1 * i, 0.2, 0.3, 0.1 * i) for i in range(4)]
     assert [p for _, p in model.ranked(own)] == [p for _, p in other.ranked(own)]
     from crystalgfn.errors import CheckpointError
 

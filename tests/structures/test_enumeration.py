@@ -2,9 +2,10 @@
 
 import itertools
 
+import numpy as np
 import pytest
 
-from crystalgfn.structures.enumeration import assignments, representative
+from crystalgfn.structures.enumeration import _pairs, assignments, representative
 from crystalgfn.structures.normaliser import letter_permutations
 from crystalgfn.tables import groups
 from crystalgfn.tables.exactness import is_exact
@@ -64,3 +65,14 @@ def test_the_cap_keeps_what_is_preferred():
     assert not whole and len(found) <= 20
     best = max(sum(f == "q" for element in letters for f in element) for letters in found)
     assert sum(f == "q" for element in found[0] for f in element) == best
+
+
+@pytest.mark.parametrize(("n", "m", "cap"), [(700, 900, 5), (1, 2000, 3), (3000, 2, 4), (40, 50, 100)])
+def test_the_largest_sums_of_two_lists_are_among_the_pairs(n, m, cap):
+    rng = np.random.default_rng(n)
+    one, other = (-np.sort(-rng.random(length)) for length in (n, m))
+    i, j = _pairs(n, m, cap)
+    assert len(set(zip(i.tolist(), j.tolist(), strict=True))) == len(i)
+    found, every = np.sort(one[i] + other[j])[::-1], np.sort((one[:, None] + other).ravel())[::-1]
+    assert np.array_equal(found[: 12 * cap], every[: 12 * cap])
+    assert n * m > 60 * cap or len(i) == n * m

@@ -2,14 +2,12 @@
 
 import numpy as np
 import pytest
-import torch
 
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.cells import conventional
 from crystalgfn.structures.diffusion import Diffusion
 from crystalgfn.structures.orbits import Orbit, OrbitStructure, cell_matrix
 from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.score_network import ScoreNetwork
 from crystalgfn.tables import groups
 from crystalgfn.tables.exactness import count_operations, holohedry
 
@@ -85,27 +83,6 @@ def test_generated_lattices_do_not_depend_on_those_given(refiner):
     large = OrbitStructure(136, (9.0, 9.0, 7.0, 90.0, 90.0, 90.0), RUTILE.orbits)
     one, other = (refiner.refine([s], lattice="generate", steps=3)[0] for s in (RUTILE, large))
     assert one.lattice == pytest.approx(other.lattice, rel=1e-4)
-
-
-def test_misfit_does_not_depend_on_what_else_is_asked(random_orbits, small_refiner):
-    refiner = small_refiner()
-    together = refiner.misfit(random_orbits[:30])
-    alone = torch.cat([refiner.misfit([structure]) for structure in random_orbits[:30]])
-    torch.testing.assert_close(together, alone, rtol=1e-3, atol=1e-5)
-
-
-def test_misfit_finds_what_the_network_knows():
-    """A network that draws everything to u = 0 finds structures there likelier than others."""
-
-    class Centre(ScoreNetwork):
-        def forward(self, batch, noisy, sigma, sigma_lattice, lattice):
-            offset = (batch.free + 0.5) % 1 - 0.5
-            return -offset / sigma[:, None, None] * batch.free_mask, None
-
-    refiner = Refiner(Centre(width=8, layers=1))
-    structures = [OrbitStructure(136, RUTILE.lattice, (Orbit("f", 8, (x, 0.0, 0.0)),)) for x in (0.2, 0.0, 0.05)]
-    misfit = refiner.misfit([*structures, ROCK_SALT])
-    assert misfit[1] < misfit[2] < misfit[0] and misfit[3] == 0
 
 
 def test_saved_and_loaded(refiner, tmp_path):

@@ -137,6 +137,21 @@ def test_operation_count_agrees_with_spglib():
     assert 200 < exact < 690  # both kinds were seen
 
 
+def test_exactness_is_that_of_all_atoms_together():
+    """Parts of an assignment may decide, but never otherwise than the whole."""
+    rng, answers = np.random.default_rng(0), []
+    for group in range(1, 231):
+        counts = tuple(rng.integers(1, 7, int(rng.integers(1, 4))).tolist())
+        letters = letter_packing(group, max(counts)).sample(counts, rng)
+        if letters is None:
+            continue
+        letters, draws = tuple(sorted(letters)), np.random.default_rng(group)
+        found = [count_operations(holohedry(group), *generic_points(group, letters, draws)) for _ in range(3)]
+        answers.append(is_exact(group, letters))
+        assert answers[-1] == (min(found) == groups.POINT_GROUP_ORDER[group - 1]), (group, letters)
+    assert 20 < sum(answers) < len(answers) - 20
+
+
 def test_table_against_random_search_with_spglib():
     """What random assignments realise the table allows; what it forbids none of them realises."""
     rng = np.random.default_rng(4)
