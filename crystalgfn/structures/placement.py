@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.checks import fault
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure
+from crystalgfn.structures.processes import in_parts
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.refine import LATTICES, STEPS, Refiner
 from crystalgfn.structures.search import Search, Task
@@ -34,6 +34,8 @@ Reference = Templates | Prototypes | str | Path | None
 LETTERS = ("random", "learned")
 FEWEST_RELAXED = 4
 """Candidates of a crystal that are relaxed, where so many were found."""
+CHUNK = {"cpu": 100, "cuda": 10_000}
+"""Crystals that structures are made of at once, at most."""
 AGAIN = 4
 """Times as many draws where none of the first was right."""
 
@@ -328,20 +330,18 @@ def _refined(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
 
 
 def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]:
-    """Candidates of all tasks, in as many processes as asked for."""
+    """The likeliest of the candidates of all tasks."""
     draws = times * (settings.draws or enough_draws(settings.wanted, settings.lattice))
     if times > 1:  # other noise
         tasks = [replace(task, seed=(*task.seed, times)) for task in tasks]
-    options = (settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
-    workers = _workers(settings, len(tasks))
-    if workers > 1:
-        from joblib import Parallel, delayed
+    size = CHUNK["cuda" if settings.refiner.device.type == "cuda" else "cpu"]
+    work = partial(_likeliest, settings=settings, draws=draws)
+    return in_parts(work, tasks, size, settings.n_jobs, "making structures" if settings.progress else None)
 
-        chunks = [tasks[i::workers] for i in range(workers)]
-        parts = Parallel(n_jobs=workers)(delayed(candidates)(chunk, *options) for chunk in chunks)
-        found = [parts[i % workers][i // workers] for i in range(len(tasks))]
-    else:
-        found = candidates(tasks, *options, progress=settings.progress)
+
+def _likeliest(tasks: Sequence[Task], settings: _Settings, draws: int) -> list[_Outcome]:
+    """Of the candidates of each crystal."""
+    found = candidates(tasks, settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
     choice = Choice.shipped(settings.templates is not None)
     return [_chosen(own, reason, choice, settings.wanted) for own, reason in found]
 
@@ -355,23 +355,13 @@ def _chosen(own: Sequence[Candidate], reason: str | None, choice: Choice, n: int
     return _Outcome(structures, [c.origin for c, _ in ranked], [probability for _, probability in ranked])
 
 
-def _workers(settings: _Settings, tasks: int) -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(settings.n_jobs if settings.n_jobs > 0 else cores, max(1, tasks // 16))
-
-
 def _placed(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
     """At random, after templates."""
-    from tqdm import tqdm
+    return in_parts(_place_all, tasks, 4, settings.n_jobs, "placing atoms" if settings.progress else None)
 
-    workers = _workers(settings, len(tasks))
-    if workers > 1:
-        from joblib import Parallel, delayed
 
-        outcomes = Parallel(n_jobs=workers, return_as="generator")(delayed(_place)(task) for task in tasks)
-    else:
-        outcomes = map(_place, tasks)
-    return list(tqdm(outcomes, total=len(tasks), desc="placing atoms", disable=not settings.progress))
+def _place_all(tasks: Sequence[Task]) -> list[_Outcome]:
+    return [_place(task) for task in tasks]
 
 
 def _place(task: Task) -> _Outcome:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from crystalgfn.structures import gathered as module
+from crystalgfn.structures import placement
 from crystalgfn.structures.candidate import Candidate
 from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
@@ -200,3 +201,15 @@ def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatc
         assert len(real) == n_templates and real[0].template == pytest.approx(1.0)
         assert (real[0].structure == moved) == (n_near == 1)
         assert sum(c.structure in (moved, real[0].structure) for c in own) == n_near
+
+
+def test_parts_do_not_matter(untrained, make_crystals, monkeypatch):
+    """Structures of a crystal are its own, whatever else is made with it."""
+    crystals = make_crystals(*[RUTILE, ROCK_SALT] * 4)
+    options = {"refiner": untrained, "steps": 2, "n_candidates": 3}
+    whole = build_structures(crystals, **options)
+    monkeypatch.setattr(placement, "CHUNK", {"cpu": 3})
+    parts = build_structures(crystals, **options)
+    assert [[s.frac_coords.round(3).tolist() for s in r.candidates] for r in whole] == [
+        [s.frac_coords.round(3).tolist() for s in r.candidates] for r in parts
+    ]
