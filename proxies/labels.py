@@ -143,28 +143,30 @@ def label_crystals(
         seed: of the placements.
 
     Returns:
-        Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed".
+        Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed". With a
+        hull also of those for which there is none: no placement keeps their atoms apart, so labels end there (`HIGH`).
 
     Raises:
         NotAvailable: CHGNet is not installed.
     """
     found = lowest_structures(crystals, given, seed=seed)
-    rows = [i for i, one in enumerate(found) if one is not None]
+    rows = [i for i, one in enumerate(found) if one is not None or hull is not None]
     mine, lowest = crystals[torch.tensor(rows, dtype=torch.int64)], [found[i] for i in rows]
-    energy = np.array([one.energy for one in lowest], dtype=np.float64)
+    columns = {  # of one without a structure: nothing
+        name: torch.tensor([getattr(one, name, 0) for one in lowest])
+        for name in ("converged", "given", "candidates", "placed")
+    }
+    energy = np.array([getattr(one, "energy", np.inf) for one in lowest], dtype=np.float64)
     value = torch.from_numpy((references or shipped()).formation_energy(mine.composition.numpy(), energy))
     top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
     high, value = value > top, torch.minimum(value, top)
-    columns = {
-        name: torch.tensor([getattr(one, name) for one in lowest]) for name in ("converged", "given", "candidates")
-    }
     labels = Labels(
         Crystals(mine.space_group, mine.composition, mine.lattice.float()),
         value.float(),
         kind_of(high, columns["converged"].bool(), columns["given"] > 0, mine.n_atoms),
         torch.full((len(rows),), SOURCES.index("proposed")),
         torch.from_numpy(np.where(held_out([formula(row) for row in mine.composition.numpy()]), HELD, FIT)),
-        torch.tensor([one.placed for one in lowest], dtype=torch.bool),
+        columns["placed"].bool(),
         columns["converged"].bool(),
         columns["candidates"].long(),
     )

@@ -318,11 +318,16 @@ def test_drawn_crystals_are_labelled(labeller):
     wide = salt.with_lattice(salt.lattice * [1.3, 1.3, 1.3, 1, 1, 1])
     crystals = crystals_of([tight, salt, wide])
     hull = ExactHull.from_entries({"NaCl": -2.1})
-    found, rows = label_crystals(crystals, hull=hull)
-    assert rows.tolist() == [1, 2]  # the first has no room for its atoms
+    every, rows = label_crystals(crystals, hull=hull)
+    assert rows.tolist() == [0, 1, 2]
+    # the first has no room for its atoms
+    assert every.kind[0] == HIGH and every.value[0] == pytest.approx(-1.1, abs=1e-6) and every.candidates[0] == 0
+    found, rows = label_crystals(crystals)
+    assert rows.tolist() == [1, 2] and torch.equal(every.value[1:], found.value.clamp_max(-1.1))
     assert found.value[0] == pytest.approx(-2.1, abs=0.1)  # as in the Materials Project
     assert found.value[1] > found.value[0] + 0.3
-    assert found.kind.tolist() == [VALUE, HIGH if found.value[1] > -1.1 else VALUE]
+    assert every.kind[1:].tolist() == [VALUE, HIGH if found.value[1] > -1.1 else VALUE]
+    assert found.kind.tolist() == [VALUE, VALUE]
     assert {SOURCES[i] for i in found.source} == {"proposed"} and found.placed.all() and found.converged.all()
     assert torch.equal(found.crystals.composition, crystals.composition[1:])
     none, rows = label_crystals(crystals[:1])
