@@ -47,10 +47,11 @@ def run(config: DictConfig, command: str, job: Callable[[Job], dict[str, Any]] =
     if config.relax and job is relax_job:
         chgnet()  # better found out before the work than after it
     samples = read_items(config.samples)
-    reference = None if config.reference is None else Reference.read(config.reference, config.n_jobs)
+    known = config.reference if config.reference is None or isinstance(config.reference, str) else [*config.reference]
+    reference = None if known is None else Reference.read(known, config.n_jobs)
     hull = ReferenceHull(*reference.energies(plan.energy)) if config.relax else None
     out = results.make_folder(config.out)
-    names = {"samples": str(config.samples), "reference": config.reference}
+    names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(out, samples, reference, plan, names, config.n_jobs, config.progress)
     if work.done:
         print(f"{out} holds {work.done} of {len(work.items)} crystals described: going on.")

@@ -120,6 +120,21 @@ def test_its_table_is_a_source_of_samples(folder, capsys):
     assert json.loads((folder / "again" / "summary.json").read_text())["unique"]["k"] == 4
 
 
+def test_several_references(folder, capsys):
+    """A row without atoms, of a more stable compound, moves the hull."""
+    lower = {name: [None] for name in row(SALT, -2.5, 225)} | {
+        "formula": ["NaCl2"],
+        "formation_energy_per_atom": [-9.0],
+    }
+    known = pd.DataFrame([{**row(CAESIUM, -1.0, 221), "formula": "NaCl"}])
+    pd.concat([known, pd.DataFrame(lower)], ignore_index=True).to_parquet(folder / "more.parquet")
+    files = f"reference=[{folder / 'known.parquet'},{folder / 'more.parquet'}]"
+    assert cli.evaluate(arguments(folder, "relax=true", files)) == 0
+    table = pd.read_parquet(folder / "out" / "structures.parquet").set_index("where")
+    assert table.known_as["b.cif"] == "more.parquet, row 0" and table.known_as["a.cif"] == "known.parquet, row 0"
+    assert table.e_above_hull["a.cif"] == pytest.approx(-1.0 + 0.75 * 9.0)
+
+
 def test_stability(folder, capsys):
     assert cli.evaluate(arguments(folder, "relax=true", "best=e_above_hull", "best_n=2")) == 0
     said, found = capsys.readouterr().out, summary(folder)["stability"]

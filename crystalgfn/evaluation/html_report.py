@@ -118,12 +118,9 @@ def page(
 
 
 def _lead(figures: Evaluation, known: pd.DataFrame | None, about: Mapping[str, Any]) -> str:
-    name = about.get("settings", {}).get("reference")
-    beside = (
-        "without a reference"
-        if known is None
-        else f"beside {len(known):,} known crystals of {Path(name or 'the reference').name}"
-    )
+    names = about.get("settings", {}).get("reference") or "the reference"
+    files = ", ".join(Path(name).name for name in names.split(", "))
+    beside = "without a reference" if known is None else f"beside {len(known):,} known crystals of {files}"
     energies = f" Energies: {figures.energies}." if figures.energies else " No energies."
     return escape(f"{figures.given:,} crystals, {beside}.{energies}")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.samples import Item, Sample, read_items
+from crystalgfn.evaluation.samples import Item, Sample, read_formulas, read_items
 from crystalgfn.evaluation.validity import amounts
 from crystalgfn.structures.sources import Unread
 
@@ -49,22 +49,25 @@ class Reference:
     """A set of known crystals.
 
     Attributes:
-        name: its path.
+        name: its paths.
         entries: those that can be used.
         errors: those that cannot, and why.
+        formulas: of rows without atoms, (Z, atoms) pairs and what else the row says; they count for the hull only.
     """
 
     name: str
     entries: Sequence[Entry]
     errors: Sequence[Unread]
+    formulas: Sequence[tuple[tuple[tuple[int, float], ...], Mapping[str, float]]] = ()
 
     def energies(self, column: str) -> tuple[list[tuple[tuple[int, float], ...]], np.ndarray]:
-        """Compositions and formation energies, eV/atom, of the entries that have one.
+        """Compositions and formation energies, eV/atom, of all rows that have one, with atoms or without.
 
         Raises:
             DataError: none has.
         """
-        found = [(one.amounts, one.origin.values.get(column, np.nan)) for one in self.entries]
+        rows = [*((one.amounts, one.origin.values) for one in self.entries), *self.formulas]
+        found = [(composition, values.get(column, np.nan)) for composition, values in rows]
         known = [(composition, energy) for composition, energy in found if np.isfinite(energy)]
         if not known:
             raise DataError(
@@ -74,15 +77,20 @@ class Reference:
         return [composition for composition, _ in known], np.array([energy for _, energy in known])
 
     @staticmethod
-    def read(path: str | Path, n_jobs: int = 1) -> Reference:
-        """The crystals of any source that `read_items` takes.
+    def read(paths: str | Path | Sequence[str | Path], n_jobs: int = 1) -> Reference:
+        """The crystals of one or several sources that `read_items` takes.
 
         Raises:
             DataError: no such source, or no crystal in it that can be read.
         """
-        items = read_items(path)
+        paths = [paths] if isinstance(paths, str | Path) else list(paths)
+        items = []
+        for path in paths:
+            several = f"{Path(path).name}, " if len(paths) > 1 else ""
+            items += [replace(one, where=several + one.where) for one in read_items(path)]
         entries = [entry_of(item) if isinstance(item, Item) else item for item in items]
-        return Reference.of(str(path), _in_order(entries, n_jobs))
+        found = Reference.of(", ".join(map(str, paths)), _in_order(entries, n_jobs))
+        return replace(found, formulas=[one for path in paths for one in read_formulas(path)])
 
     @staticmethod
     def of(name: str, entries: Iterable[Entry | Unread]) -> Reference:

@@ -125,6 +125,32 @@ def read_items(path: str | Path) -> list[Item | Unread]:
     return items
 
 
+def read_formulas(path: str | Path) -> list[tuple[tuple[tuple[int, float], ...], dict[str, float]]]:
+    """(Z, atoms) pairs and the numbers of the rows of a table that have a formula and no atoms; none of other sources.
+
+    A database's table may hold energies of compounds whose atoms it leaves out.
+    """
+    path = Path(path)
+    if path.suffix != ".parquet" or not path.is_file():
+        return []
+    table = _read_parquet(path)
+    atoms = next((name for name in ("cif", "Z") if name in table), None)
+    if "formula" not in table or atoms is None:
+        return []
+    table = table[table[atoms].isna() & table["formula"].notna()]
+    return [(_pairs(text), values) for text, values in zip(table["formula"], _values(table), strict=False)]
+
+
+def _pairs(formula: str) -> tuple[tuple[int, float], ...]:
+    from pymatgen.core import Composition
+
+    try:
+        found = Composition(formula)
+    except ValueError as error:
+        raise DataError(f"{formula!r} is no formula ({error}); mend it, or leave the row out") from error
+    return tuple(sorted((element.Z, float(n)) for element, n in found.items()))
+
+
 def claimed_group(text: str) -> int:
     """The number of the space group that a CIF names, 0 where it names none."""
     for tag in HEADER:
