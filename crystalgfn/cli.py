@@ -268,7 +268,7 @@ def _sample(config: DictConfig) -> None:
     crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
     if config.diagnostics and sampler.reward is not None:
         _diagnose(sampler, space, config)
-    placed = _place(crystals.to("cpu"), config, out) if config.structures else ([], [], [])
+    placed = _place(crystals.to("cpu"), config, out) if config.structures else ()
     frame = results.table(sampler, crystals, space, *placed, beta=config.beta)
     results.write_table(frame, out)
     if config.picture:
@@ -330,9 +330,10 @@ def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> No
         print(f"A picture of the first of them: {out / 'picture.png'}")
 
 
-def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | None], ...]:
-    """Structure files; for each crystal why it has none, its first file, and where its atoms come from."""
+def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any], ...]:
+    """Structure files; for each crystal why it has none, its first file, where its atoms are from, how close."""
     import crystalgfn as cg
+    from crystalgfn.structures.cells import nearest_ratio
     from crystalgfn.structures.files import write_structures
 
     formats = list(config.formats)
@@ -348,7 +349,9 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[str | Non
     )
     names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
     files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
-    return [one.error for one in built], files, [one.origins[0] if one.origins else None for one in built]
+    origins = [one.origins[0] if one.origins else None for one in built]
+    closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
+    return [one.error for one in built], files, origins, closest
 
 
 def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:
@@ -374,6 +377,8 @@ def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path
 
 def _summary(frame: Any, config: DictConfig, out: Path) -> None:
     """What came out, in a few lines."""
+    from crystalgfn.structures.lowest import CLOSEST
+
     distinct = frame[["formula", "space_group"]].drop_duplicates()
     print(f"{len(frame)} crystals, {len(distinct)} different pairs of formula and space group: {out / 'table.csv'}")
     if config.structures:
@@ -384,6 +389,11 @@ def _summary(frame: Any, config: DictConfig, out: Path) -> None:
         )
         if origins:
             print(f"  coordinates: {origins}")
+        if crowded := int((frame["closest"] < CLOSEST).sum()):
+            print(
+                f"  {crowded} of them crowded (atoms closer than {CLOSEST} of the sum of their radii, as in 2 of 1,000 "
+                "known crystals; column closest): better left out"
+            )
         for reason, count in Counter(frame["error"].dropna()).most_common(5):
             print(f"  {count} without: {reason}")
     if config.picture:

@@ -23,6 +23,7 @@ def table(
     errors: Sequence[str | None] | None = None,
     names: Sequence[str | None] | None = None,
     origins: Sequence[str | None] | None = None,
+    closest: Sequence[float] | None = None,
     beta: float | None = None,
 ) -> pd.DataFrame:
     """One row a crystal: parameters, the reward's properties, log q and log R, its file and why it has none.
@@ -34,6 +35,7 @@ def table(
         errors: why the atoms of a crystal could not be placed, [B].
         names: names of structure files, [B].
         origins: where the atoms come from, see `crystalgfn.BuildResult`, [B].
+        closest: the smallest distance of two atoms over the sum of their radii, NaN without atoms, [B].
         beta: the inverse temperature at which they were drawn; None: the reward's own.
 
     Raises:
@@ -51,6 +53,7 @@ def table(
             frame["log_r"] = sampler.log_reward(crystals, beta=beta).cpu().numpy()
     for column, values in (("file", names), ("origin", origins), ("error", errors)):
         frame[column] = pd.Series([None] * len(crystals) if values is None else list(values), dtype="str")
+    frame["closest"] = pd.Series([] if closest is None else list(closest), dtype="float64")
     return frame
 
 

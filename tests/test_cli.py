@@ -105,6 +105,7 @@ def test_sampling_writes_structures_a_table_and_a_picture(trained, tmp_path, cap
     assert (frame["file"].isna() == frame["error"].notna()).all()
     assert set(frame["origin"].dropna()) <= {"refiner", "fixed", "random"}
     assert (frame["origin"].isna() == frame["file"].isna()).all()
+    assert (frame["closest"].isna() == frame["file"].isna()).all() and (frame["closest"].dropna() > 0).all()
     placed = frame[frame["file"].notna()]
     assert len(placed) >= 10
     for row in placed.itertuples():
@@ -116,7 +117,8 @@ def test_sampling_writes_structures_a_table_and_a_picture(trained, tmp_path, cap
         assert structure.lattice.a == pytest.approx(row.a, rel=1e-4)
     with Image.open(out / "picture.png") as picture:
         assert min(picture.size) > 800
-    said = capsys.readouterr().out
+    said, crowded = capsys.readouterr().out, int((frame["closest"] < 0.7).sum())
+    assert (f"{crowded} of them crowded" in said) == (crowded > 0)
     assert "ESS" in said
     assert f"{len(placed)} of them with atoms" in said
 
