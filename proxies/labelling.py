@@ -14,7 +14,7 @@ from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Swaps, Templates, permutations, strained
 from crystalgfn.sampler import Sampler
 from crystalgfn.structures.cells import Cell, crystals_of, nearest_ratio
-from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, apart, lowest_structures
+from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, Lowest, apart, lowest_structures
 from crystalgfn.structures.relax import energies, relax
 
 STEPS, N_CANDIDATES = 40, 8
@@ -134,7 +134,7 @@ class Labeller:
                 one.energy, np.nan, np.nan, one.converged, one.candidates, one.given, one.placed,
             )
             for i, one in enumerate(found)
-            if one is not None
+            if isinstance(one, Lowest)
         ]  # fmt: skip
 
 

@@ -23,7 +23,7 @@ from crystalgfn.proxies.data import held
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.references import References, shipped
 from crystalgfn.structures.cells import Cell
-from crystalgfn.structures.lowest import lowest_structures, searched
+from crystalgfn.structures.lowest import COLLAPSED, CROWDED, Lowest, lowest_structures, searched
 from crystalgfn.tables import elements
 from crystalgfn.typing import Booleans, Floats, Integers
 
@@ -144,13 +144,17 @@ def label_crystals(
 
     Returns:
         Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed". With a
-        hull also of those for which there is none: no placement keeps their atoms apart, so labels end there (`HIGH`).
+        hull also of those that have none because no placement keeps their atoms apart: labels end there (`HIGH`).
 
     Raises:
         NotAvailable: CHGNet is not installed.
     """
     found = lowest_structures(crystals, given, seed=seed)
-    rows = [i for i, one in enumerate(found) if one is not None or hull is not None]
+    rows = [
+        i
+        for i, one in enumerate(found)
+        if isinstance(one, Lowest) or (hull is not None and one.failure in (CROWDED, COLLAPSED))
+    ]
     mine, lowest = crystals[torch.tensor(rows, dtype=torch.int64)], [found[i] for i in rows]
     columns = {  # of one without a structure: nothing
         name: torch.tensor([getattr(one, name, 0) for one in lowest])

@@ -20,15 +20,12 @@ from crystalgfn.errors import RewardError
 from crystalgfn.gfn.seeds import derived_seed
 from crystalgfn.proxies.references import References, shipped
 from crystalgfn.rewards.base import Property, properties
-from crystalgfn.structures.cells import Cell, nearest_ratio
-from crystalgfn.structures.lowest import CLOSEST, MAX_FORCE, Lowest, apart, lowest_structures, searched
-from crystalgfn.structures.placement import build_structures
-from crystalgfn.structures.relax import Relaxed, energies, relax
+from crystalgfn.structures.cells import Cell
+from crystalgfn.structures.lowest import MAX_FORCE, UNKNOWN, Lowest, apart, lowest_structures, searched
+from crystalgfn.structures.relax import Relaxed, relax
 from crystalgfn.tables.exactness import primitive_basis
 
 NAME = "formation_energy"
-#: Why a crystal has no E*: no atoms could be placed; too close wherever they were; ran into each other; no energy.
-NOT_PLACED, CROWDED, COLLAPSED, UNKNOWN = "not placed", "crowded", "collapsed", "no energy"
 
 
 @dataclass(frozen=True)
@@ -88,7 +85,7 @@ class Checked:
         relaxed_converged: whether atoms and cell came to rest.
         volume_ratio: of the relaxed cell to the drawn one.
         length_ratio: relaxed over drawn, of that conventional length that changes most.
-        failure: why there is no ``e_star``, in a word or two (`NOT_PLACED`, ...); None where there is one.
+        failure: why there is no ``e_star``, in a word or two (`Nowhere`); None where there is one.
         error: what failed, in a sentence; None where nothing did.
     """
 
@@ -146,18 +143,15 @@ def check_crystals(
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
     found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, plan.time_limit)
-    there = [i for i, one in enumerate(found) if one is not None]
+    there = [i for i, one in enumerate(found) if isinstance(one, Lowest)]
     free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
     relaxed = dict(zip(there, free, strict=True))
-    whys = _reasons(crystals, plan, seed) if len(there) < len(crystals) else [("", "")] * len(crystals)
-    results = []
-    for i, one in enumerate(found):
-        if one is None:
-            failure, error = whys[i]
-            results.append(Checked(failure=failure, error=error))
-        else:
-            results.append(_checked(crystals[i], one, relaxed[i], references or shipped()))
-    return results
+    return [
+        _checked(crystals[i], one, relaxed[i], references or shipped())
+        if isinstance(one, Lowest)
+        else Checked(failure=one.failure, error=one.error)
+        for i, one in enumerate(found)
+    ]
 
 
 def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: References) -> Checked:
@@ -176,22 +170,3 @@ def _checked(crystal: Crystals, lowest: Lowest, free: Relaxed, references: Refer
     ratios = np.linalg.norm(after, axis=1) / crystal.lattice[0, :3].numpy()
     most = float(ratios[np.abs(np.log(ratios)).argmax()])
     return Checked(*first, formation(free.energy), free.converged, free.volume_ratio, most, None, free.error)
-
-
-def _reasons(crystals: Crystals, plan: Plan, seed: int) -> list[tuple[str, str]]:
-    """Why each crystal would have no E*, from the same placements once more: a word or two, and a sentence."""
-    built = build_structures(
-        crystals, n_candidates=plan.n_candidates, seed=seed, time_limit=plan.time_limit
-    )  # fmt: skip
-    return [_reason(one.error, one.candidates) for one in built]
-
-
-def _reason(error: str | None, candidates: Sequence[Any]) -> tuple[str, str]:
-    if not candidates:
-        return NOT_PLACED, error or "no placement was found"
-    good = [structure for structure in candidates if nearest_ratio(structure) >= CLOSEST]
-    if not good:
-        return CROWDED, f"in all {len(candidates)} placements atoms are closer than {CLOSEST} of the sum of radii"
-    if not np.isfinite(energies(good)).any():
-        return UNKNOWN, "CHGNet has no energy for any placement"
-    return COLLAPSED, "atoms ran into each other while they relaxed"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import numpy as np
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.cells import Cell, conventional, nearest_ratio
-from crystalgfn.structures.placement import build_structures
+from crystalgfn.structures.placement import BuildResult, build_structures
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.relax import MAX_STEPS, Relaxed, energies, relax
 from crystalgfn.typing import Booleans, Integers
@@ -27,6 +27,8 @@ SMALL = 5
 """Atoms in a cell that random placement searches well enough."""
 SHORT_STEPS, N_SHORT = 10, 4
 """So many of the best candidates are relaxed for so many steps, the lowest of them then to the end."""
+NOT_PLACED, CROWDED, UNKNOWN, COLLAPSED = "not placed", "crowded", "no energy", "collapsed"
+"""Why there is none: no atoms could be placed; too close wherever they were; no energy; they ran into each other."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,19 @@ class Lowest:
     placed: bool
 
 
+@dataclass(frozen=True)
+class Nowhere:
+    """Why a crystal has no lowest structure.
+
+    Attributes:
+        failure: in a word or two, `NOT_PLACED`, `CROWDED`, `UNKNOWN` or `COLLAPSED`.
+        error: in a sentence.
+    """
+
+    failure: str
+    error: str
+
+
 def searched(converged: Booleans, given: Booleans, n_atoms: Integers) -> Booleans:
     """Whether the lowest energy found is E* rather than an upper bound: at rest, and given a template or small."""
     return converged & (given | (n_atoms <= SMALL))
@@ -70,8 +85,8 @@ def lowest_structures(
     seed: int = 0,
     time_limit: float = 1.0,
     refiner: Refiner | str | None = "default",
-) -> list[Lowest | None]:
-    """For each crystal the lowest of its candidates, None where there is none with its atoms apart.
+) -> list[Lowest | Nowhere]:
+    """For each crystal the lowest of its candidates, or why there is none with its atoms apart.
 
     All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed for `SHORT_STEPS`,
     and the lowest of these to the end, cell fixed. About 2 s of one core a crystal.
@@ -97,7 +112,13 @@ def lowest_structures(
         given = [()] * len(crystals)
     if len(given) != len(crystals):
         raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
-    pool = list(_pool(crystals, given, n_candidates, seed, time_limit, refiner))
+    options = {"n_candidates": n_candidates, "refiner": refiner, "seed": seed, "time_limit": time_limit}
+    pool, results = [], []
+    for i, built in enumerate(build_structures(crystals, **options)):
+        every = _candidates(i, built, given[i])
+        good = [one for one in every if nearest_ratio(one.structure) >= CLOSEST]
+        results.append(_nowhere(built, len(every), len(good)))
+        pool += good
     values = energies([one.structure for one in pool])
     chosen = _shortlist(len(crystals), pool, values)
     short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
@@ -110,7 +131,8 @@ def lowest_structures(
     more = relax([best[owner][1].structure for owner in going], max_steps - SHORT_STEPS, max_force=MAX_FORCE)
     for owner, one in zip(going, more, strict=True):
         best[owner] = (best[owner][0], one)
-    results: list[Lowest | None] = [None] * len(crystals)
+    for owner in {pool[j].owner for j in chosen} - {owner for owner, (_, one) in best.items() if apart(one)}:
+        results[owner] = Nowhere(COLLAPSED, "atoms ran into each other while they relaxed")
     for owner, (j, one) in best.items():
         tried = [
             other.placed for other, value in zip(pool, values, strict=True) if other.owner == owner and value == value
@@ -122,29 +144,25 @@ def lowest_structures(
     return results
 
 
-def _pool(
-    crystals: Crystals,
-    given: Sequence[Sequence[Cell]],
-    n_candidates: int,
-    seed: int,
-    time_limit: float,
-    refiner: Refiner | str | None,
-) -> Iterator[_Candidate]:
-    """All candidates with their atoms apart, as primitive cells."""
-    options = {"n_candidates": n_candidates, "refiner": refiner, "seed": seed, "time_limit": time_limit}
-    built = build_structures(crystals, **options)
-    for i, result in enumerate(built):
-        lattice = crystals.lattice[i].double().cpu().numpy()
-        cells = [(cell, False) for cell in given[i]]
-        for structure in result.candidates:
-            numbers = np.array([site.specie.Z for site in structure])
-            cell = conventional(int(crystals.space_group[i]), lattice, structure.frac_coords, numbers)
-            if cell is not None:
-                cells.append((cell, True))
-        for cell, placed in cells:
-            structure = cell.structure()
-            if nearest_ratio(structure) >= CLOSEST:
-                yield _Candidate(i, structure, placed)
+def _candidates(i: int, built: BuildResult, given: Sequence[Cell]) -> list[_Candidate]:
+    """Those given for crystal ``i``, and its placements, as primitive cells."""
+    cells = [(cell, False) for cell in given]
+    lattice = built.crystal.lattice[0].double().cpu().numpy()
+    for structure in built.candidates:
+        numbers = np.array([site.specie.Z for site in structure])
+        cell = conventional(int(built.crystal.space_group[0]), lattice, structure.frac_coords, numbers)
+        if cell is not None:
+            cells.append((cell, True))
+    return [_Candidate(i, cell.structure(), placed) for cell, placed in cells]
+
+
+def _nowhere(built: BuildResult, every: int, good: int) -> Nowhere:
+    """Why there would be no lowest structure, as long as nothing has an energy."""
+    if every == 0:
+        return Nowhere(NOT_PLACED, built.error or "no placement was found")
+    if good == 0:
+        return Nowhere(CROWDED, f"in all {every} placements atoms are closer than {CLOSEST} of the sum of radii")
+    return Nowhere(UNKNOWN, "CHGNet has no energy for any placement")
 
 
 def _shortlist(n: int, pool: list[_Candidate], values: np.ndarray) -> list[int]:

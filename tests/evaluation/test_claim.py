@@ -6,8 +6,9 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.evaluation.claim import CROWDED, NOT_PLACED, Plan, check_crystals, formation_energy
+from crystalgfn.evaluation.claim import Plan, check_crystals, formation_energy
 from crystalgfn.rewards import Density, boltzmann, energy_above_hull, load_proxy, product, stable, target
+from crystalgfn.structures.lowest import CROWDED, NOT_PLACED
 
 SODIUM, CHLORINE = 10, 16
 
