@@ -133,6 +133,9 @@ def test_several_references(folder, capsys):
     table = pd.read_parquet(folder / "out" / "structures.parquet").set_index("where")
     assert table.known_as["b.cif"] == "more.parquet, row 0" and table.known_as["a.cif"] == "known.parquet, row 0"
     assert table.e_above_hull["a.cif"] == pytest.approx(-1.0 + 0.75 * 9.0)
+    pytest.importorskip("pymatviz")
+    assert cli.evaluate(arguments(folder, "relax=true", "report=true", files)) == 0
+    assert "known crystals of known.parquet, more.parquet" in (folder / "out" / "report.html").read_text()
 
 
 def test_stability(folder, capsys):

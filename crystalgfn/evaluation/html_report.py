@@ -119,7 +119,7 @@ def page(
 
 def _lead(figures: Evaluation, known: pd.DataFrame | None, about: Mapping[str, Any]) -> str:
     names = about.get("settings", {}).get("reference") or "the reference"
-    files = ", ".join(Path(name).name for name in names.split(", "))
+    files = ", ".join(Path(name).name for name in ([names] if isinstance(names, str) else names))
     beside = "without a reference" if known is None else f"beside {len(known):,} known crystals of {files}"
     energies = f" Energies: {figures.energies}." if figures.energies else " No energies."
     return escape(f"{figures.given:,} crystals, {beside}.{energies}")
