@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgfn.errors import DataError
 from crystalgfn.proxies.records import BadRow, Record, attempt, from_structure
+from crystalgfn.structures.sources import NO_FRAME, xyz_frames
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -27,19 +28,12 @@ def stream_xyz(path: Path, column: str) -> Iterator[Record | BadRow]:
         raise DataError(f"there is no data file {path}")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    with path.open(encoding="utf-8", errors="replace") as file:
-        line, frame = 0, 0
-        while first := file.readline():
-            line += 1
-            if not first.strip():
-                continue
-            where = f"frame {frame} (line {line})"
-            if not first.strip().isdigit():
-                yield BadRow(where, f"{first.strip()[:40]!r} is not a number of atoms; the rest of the file is lost")
-                return
-            text = first + "".join(file.readline() for _ in range(int(first) + 1))
+    for frame, (line, text) in enumerate(xyz_frames(path)):
+        where = f"frame {frame} (line {line})"
+        if text is None:
+            yield BadRow(where, NO_FRAME)
+        else:
             yield _record(where, text, column)
-            line, frame = line + int(first) + 1, frame + 1
 
 
 def _record(where: str, text: str, column: str) -> Record | BadRow:

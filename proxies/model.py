@@ -173,7 +173,10 @@ class EnsembleProxy(nn.Module):
             raise RewardError(f"share={share}: intervals are calibrated from {LEVELS[0]} to {LEVELS[-1]}")
         factor = float(np.interp(share, LEVELS, self.quantiles.double().cpu().numpy()))
         if np.isnan(factor):
-            raise RewardError(f"the intervals of the proxy {self.name} were not calibrated; call calibrate")
+            raise RewardError(
+                f"the intervals of the proxy {self.name} are not calibrated: too few crystals were held out when it "
+                "was fitted (fit it on more data), or none yet (proxy.calibrate takes errors on some)"
+            )
         mean, spread = self.moments(crystals)
         half = factor * (spread + self.floor.to(spread))
         low, high = self.low.to(mean), self.high.to(mean)

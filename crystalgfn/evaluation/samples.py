@@ -18,7 +18,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.errors import DataError, NotAvailable
-from crystalgfn.structures.sources import Atoms, Unread, group_number, read_atoms, read_cif, structure_of
+from crystalgfn.structures.sources import (
+    NO_FRAME,
+    Atoms,
+    Unread,
+    group_number,
+    read_atoms,
+    read_cif,
+    structure_of,
+    xyz_frames,
+)
 from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
@@ -259,17 +268,9 @@ def _frames(path: Path, where: str) -> Iterator[Item | Unread]:
         import ase.io  # noqa: F401
     except ImportError as error:
         raise NotAvailable(f"{path}: extended XYZ is read with ase ({error}); pip install ase") from error
-    with path.open(encoding="utf-8", errors="replace") as file:
-        number = 0
-        while first := file.readline():
-            if not first.strip():
-                continue
-            name = f"{where}, frame {number}"
-            if not first.strip().isdigit():
-                yield Unread(name, f"{first.strip()[:40]!r} is no number of atoms; the rest of the file is lost")
-                return
-            yield Item(name, "frame", first + "".join(file.readline() for _ in range(int(first) + 1)))
-            number += 1
+    for number, (_, text) in enumerate(xyz_frames(path)):
+        name = f"{where}, frame {number}"
+        yield Unread(name, NO_FRAME) if text is None else Item(name, "frame", text)
 
 
 def _foreign(where: str, text: str, kind: str) -> tuple[Structure | Unread, int]:

@@ -145,6 +145,27 @@ def _csv(path: Path) -> Iterator[Atoms | Unread]:
         )
 
 
+NO_FRAME = "it does not begin with a number of atoms; the rest of the file is lost"
+
+
+def xyz_frames(path: Path) -> Iterator[tuple[int, str | None]]:
+    """The frames of an extended XYZ file by their numbers of atoms: the number of the first line of each, and its text.
+
+    None instead of a text where a line is no number of atoms: the rest of the file is lost.
+    """
+    with path.open(encoding="utf-8", errors="replace") as file:
+        line = 1
+        while first := file.readline():
+            if not first.strip():
+                line += 1
+            elif not first.strip().isdigit():
+                yield line, None
+                return
+            else:
+                yield line, first + "".join(file.readline() for _ in range(int(first) + 1))
+                line += int(first) + 2
+
+
 def group_number(value: Any) -> int:
     """A space group that a source names as a number, 0 where it is none."""
     try:

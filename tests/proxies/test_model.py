@@ -101,7 +101,7 @@ def test_intervals_end_at_the_range_of_the_labels(proxy: EnsembleProxy, crystals
 
 
 def test_intervals_that_cannot_be_given(proxy: EnsembleProxy, crystals: Crystals) -> None:
-    with pytest.raises(RewardError, match="colour were not calibrated"):
+    with pytest.raises(RewardError, match="colour are not calibrated"):
         proxy.interval(crystals)
     with pytest.raises(RewardError, match="share=0.99.*0.05 to 0.95"):
         proxy.interval(crystals, 0.99)
