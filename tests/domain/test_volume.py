@@ -95,5 +95,6 @@ def test_without_a_range_in_common_the_space_is_empty():
     with pytest.raises(EmptySpace, match="leaves no crystal"):
         CrystalSpace(elements=["Cs", "I"], volume_per_atom=(4, 10), relative_volume=(0.65, 3.0))
     with pytest.raises(EmptySpace, match="leaves no crystal"):
-        CrystalSpace(elements=["Li", "H"], relative_volume=(0.65, 3.0)).narrowed(density=(5, 6))
-    assert CrystalSpace(relative_volume=(0.6, 2)).narrowed(relative_volume=(0.7, 3)).relative_volume == (0.7, 2.0)
+        CrystalSpace(elements=["Li", "H"], n_atoms=(1, 8), relative_volume=(0.65, 3.0)).narrowed(density=(5, 6))
+    space = CrystalSpace(elements=["Li", "H"], relative_volume=(0.6, 2))
+    assert space.narrowed(relative_volume=(0.7, 3)).relative_volume == (0.7, 2.0)
