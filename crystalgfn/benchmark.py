@@ -119,6 +119,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     """Crystals found again, by each method; what a folder holds already is not done again."""
     from crystalgfn.evaluation import csp, csp_figures, csp_methods, csp_report
     from crystalgfn.evaluation.csp_outside import Outside
+    from crystalgfn.evaluation.csp_pyxtal import Pyxtal
     from crystalgfn.evaluation.csp_questions import read_questions
     from crystalgfn.structures.prototypes import Prototypes
     from crystalgfn.structures.refine import Refiner
@@ -136,7 +137,9 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         "refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps),
         "templates": lambda: csp_methods.FromTemplates(templates),
         "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
+        "pyxtal": lambda: Pyxtal(),
         "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
+        "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
     }
     names = list(chosen.methods) if chosen.methods is not None else [name for name in makers if "chgnet" not in name]
     if chosen.methods is None and chosen.templates is None:
@@ -153,7 +156,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     if not names and not folders:
         raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
     device = check_device("cpu" if config.devices is None else str(config.devices))
-    if "random+chgnet" in names:
+    if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
     refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
     asked = read_questions(chosen.data, chosen.n, config.seed)

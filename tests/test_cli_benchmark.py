@@ -139,8 +139,8 @@ def test_crystals_are_found_again(tmp_path, capsys):
     figures = json.loads((tmp_path / "out" / "csp.json").read_text())
     rows = [row for row in figures["rows"] if row["slice"] == "all crystals"]
     rates = {(row["task"], row["method"]): row["rate"]["value"][0] for row in rows}
-    assert len(rates) == 10 and rates["T1", "templates"] == rates["T1", "templates+refiner"] == 1.0
-    assert len((tmp_path / "out" / "csp.jsonl").read_text().splitlines()) == 10
+    assert len(rates) == 12 and rates["T1", "templates"] == rates["T1", "templates+refiner"] == 1.0
+    assert len((tmp_path / "out" / "csp.jsonl").read_text().splitlines()) == 12
     assert figures["machine"]["spglib"] and figures["machine"]["pyxtal"] and figures["command"] in said
     page = (tmp_path / "out" / "csp.html").read_text()
     assert "templates+refiner" in page and str(folders["asked"]) in page

@@ -14,7 +14,7 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
-from crystalgfn.evaluation.csp import Given
+from crystalgfn.evaluation.csp import Given, Method
 from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures, templates_of
@@ -90,17 +90,22 @@ class Built:
 
 @dataclass(frozen=True)
 class RelaxedAtRandom:
-    """Placed at random as `Built` does, relaxed within their symmetry by CHGNet, the lowest energy first.
+    """Placed at random, relaxed within their symmetry by CHGNet, the lowest energy first.
 
     The cell relaxes too where none is given. What CHGNet has no energy for comes last, as it was placed. Needs the
     extra ``[relax]``; every structure that is asked for is relaxed, which takes seconds each.
+
+    Attributes:
+        place: places them.
     """
+
+    place: Method = field(default_factory=lambda: Built())
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures."""
         from crystalgfn.structures.relax_orbits import relax_orbits
 
-        placed = [orbit_structure(atoms_of("placed", one), PLACED) for one in Built()(what, k, seed)]
+        placed = [orbit_structure(atoms_of("placed", one), PLACED) for one in self.place(what, k, seed)]
         relaxed = relax_orbits(placed, fixed_cell=what.lattice is not None)
         order = np.argsort([one.energy for one in relaxed], kind="stable")  # NaN comes last
         return [relaxed[i].structure.to_structure() for i in order]

@@ -1,6 +1,7 @@
 """Crystal structure prediction: what is given, what counts as found, what is written down."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation import csp, csp_figures, csp_methods, csp_report
+from crystalgfn.evaluation.csp_pyxtal import Pyxtal
 from crystalgfn.evaluation.matching import match, valid_composition, valid_structure
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.random_cell import random_cell
@@ -108,11 +110,33 @@ def test_templates_and_random_placement_as_methods(crystals):
     for task in csp.TASKS:
         assert csp.answer(crystals[1], task, "knowing", knowing, 2, 0)["rms"][0] == pytest.approx(0, abs=1e-4)
         assert csp.answer(crystals[1], task, "fair", fair, 2, 0)["rms"] == []
-        record = csp.answer(crystals[0], task, "pyxtal", csp_methods.Built(), 1, 0)
+        record = csp.answer(crystals[0], task, "random", csp_methods.Built(), 1, 0)
         assert len(record["rms"]) == 1
         if task != "T4":  # rock salt has nothing to choose once its group is known
             assert record["rms"] == [pytest.approx(0, abs=1e-6)]
         assert record["seconds"] > 0 and record["error"] is None
+
+
+def test_pyxtal_itself(crystals):
+    method = Pyxtal()
+    for task in csp.TASKS[:3]:
+        record = csp.answer(crystals[0], task, "pyxtal", method, 2, 0)
+        assert len(record["rms"]) == 2 and record["error"] is None
+        assert task == "T3" or record["rms"] == [pytest.approx(0, abs=1e-6)] * 2  # rock salt has nothing to choose
+    one, other = method(csp.given("T1", crystals[1]), 2, 0)
+    for structure in (one, other):
+        assert structure.composition.formula == RUTILE.composition.formula
+        assert structure.lattice.parameters == pytest.approx(RUTILE.lattice.parameters, abs=1e-6)
+        assert structure.get_space_group_info()[1] == 136
+    assert [s.frac_coords.tolist() for s in method(csp.given("T1", crystals[1]), 2, 0)] == [
+        s.frac_coords.tolist() for s in (one, other)
+    ]
+    assert one.frac_coords.tolist() != other.frac_coords.tolist()
+    formula = method(csp.given("T4", crystals[0]), 3, 0)
+    assert 1 <= len(formula) <= 3 and {s.composition.reduced_formula for s in formula} == {"NaCl"}
+    # of three kinds with four atoms each in Fm-3m one has no place
+    none = replace(csp.given("T2", crystals[0]), counts={"Na": 1, "Cl": 1, "O": 1})
+    assert method(none, 2, 0) == []
 
 
 def test_random_placement_relaxed(crystals):
