@@ -11,6 +11,7 @@ NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "worked_example.ipynb"
 
 
 @pytest.mark.filterwarnings("default")  # of the kernel's sockets
+@pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING to false:DeprecationWarning")  # spglib's, at every call
 def test_the_notebook_runs(tmp_path):
     from pymatgen.core import Structure
 
