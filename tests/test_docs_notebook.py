@@ -10,8 +10,8 @@ pytest.importorskip("ipykernel")
 NOTEBOOK = Path(__file__).resolve().parents[1] / "docs" / "worked_example.ipynb"
 
 
-@pytest.mark.filterwarnings("default")  # of the kernel's sockets
 @pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING to false:DeprecationWarning")  # spglib's, at every call
+@pytest.mark.filterwarnings("default")  # of the kernel's sockets
 def test_the_notebook_runs(tmp_path):
     from pymatgen.core import Structure
 
