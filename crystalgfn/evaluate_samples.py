@@ -47,8 +47,7 @@ def run(config: DictConfig, command: str, job: Callable[[Job], dict[str, Any]] =
     if config.relax and job is relax_job:
         chgnet()  # better found out before the work than after it
     samples = read_items(config.samples)
-    known = config.reference if config.reference is None or isinstance(config.reference, str) else [*config.reference]
-    reference = None if known is None else Reference.read(known, config.n_jobs)
+    reference = None if config.reference is None else Reference.read(config.reference, config.n_jobs)
     hull = ReferenceHull(*reference.energies(plan.energy)) if config.relax else None
     out = results.make_folder(config.out)
     names = {"samples": str(config.samples), "reference": reference and reference.name}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from crystalgfn.errors import DataError
 from crystalgfn.proxies.records import BadRow, Record, attempt, from_structure
-from crystalgfn.structures.sources import NO_FRAME, xyz_frames
+from crystalgfn.structures.sources import xyz_frames
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -28,12 +28,9 @@ def stream_xyz(path: Path, column: str) -> Iterator[Record | BadRow]:
         raise DataError(f"there is no data file {path}")
     if path.stat().st_size == 0:
         raise DataError(f"{path} is empty")
-    for frame, (line, text) in enumerate(xyz_frames(path)):
+    for frame, (line, text, wrong) in enumerate(xyz_frames(path)):
         where = f"frame {frame} (line {line})"
-        if text is None:
-            yield BadRow(where, NO_FRAME)
-        else:
-            yield _record(where, text, column)
+        yield _record(where, text, column) if wrong is None else BadRow(where, wrong)
 
 
 def _record(where: str, text: str, column: str) -> Record | BadRow:

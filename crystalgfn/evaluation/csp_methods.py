@@ -80,12 +80,16 @@ class Built:
 
     def _one_of_each(self, what: Given, k: int, seed: int) -> list[Structure]:
         """A structure in each of the most probable groups and cells of a formula, as far as one is found."""
-        units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
-        found: list[Structure] = []
-        for i, pair in enumerate(probable(units, Settings())[:k]):
-            counts = {symbol: n * pair.units for symbol, n in what.counts.items()}
-            found += self(Given(pair.space_group, counts, None, None, what.keys), 1, seed + i)
-        return found
+        return [one for i, asked in enumerate(most_probable(what, k)) for one in self(asked, 1, seed + i)]
+
+
+def most_probable(what: Given, k: int) -> list[Given]:
+    """The same with each of the ``k`` most probable groups and numbers of formula units, where no group is given."""
+    units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
+    return [
+        replace(what, space_group=pair.space_group, counts={s: n * pair.units for s, n in what.counts.items()})
+        for pair in probable(units, Settings())[:k]
+    ]
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,7 @@ class RelaxedAtRandom:
         place: places them.
     """
 
-    place: Method = field(default_factory=lambda: Built())
+    place: Method = field(default_factory=Built)
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures."""

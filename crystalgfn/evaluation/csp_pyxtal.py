@@ -7,16 +7,16 @@ import io
 import time
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.domain.lattice import KIND, KINDS
 from crystalgfn.evaluation.csp import Given
+from crystalgfn.evaluation.csp_methods import most_probable
 from crystalgfn.structures.orbits import wyckoff_position
-from crystalgfn.structures.polymorphs import Settings, probable
-from crystalgfn.tables import elements, groups
+from crystalgfn.tables import groups
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -35,27 +35,17 @@ class Pyxtal:
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures, in the order in which they came."""
         end = time.process_time() + SECONDS
-        asked = [what] * k if what.space_group is not None else _most_probable(what, k)
+        asked = [what] * k if what.space_group is not None else most_probable(what, k)
         found: list[Structure] = []
         for i, one in enumerate(asked):
             for number in range(TRIES):
+                if time.process_time() > end:
+                    return found
                 structure = from_random(one, int(np.random.default_rng((seed, i, number)).integers(2**31)))
                 if structure is not None:
                     found.append(structure)
-                if time.process_time() > end:
-                    return found
-                if structure is not None:
                     break
         return found
-
-
-def _most_probable(what: Given, k: int) -> list[Given]:
-    units = {elements.NUMBER[symbol]: n for symbol, n in what.counts.items()}
-    pairs = probable(units, Settings())[:k]
-    return [
-        replace(what, space_group=pair.space_group, counts={s: n * pair.units for s, n in what.counts.items()})
-        for pair in pairs
-    ]
 
 
 def from_random(what: Given, seed: int) -> Structure | None:

@@ -19,7 +19,6 @@ import numpy as np
 
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.structures.sources import (
-    NO_FRAME,
     Atoms,
     Unread,
     group_number,
@@ -147,7 +146,7 @@ def read_formulas(path: str | Path) -> list[tuple[tuple[tuple[int, float], ...],
     if "formula" not in table or atoms is None:
         return []
     table = table[table[atoms].isna() & table["formula"].notna()]
-    return [(_pairs(text), values) for text, values in zip(table["formula"], _values(table), strict=False)]
+    return [(_pairs(text), values) for text, values in zip(table["formula"], _values(table), strict=True)]
 
 
 def _pairs(formula: str) -> tuple[tuple[int, float], ...]:
@@ -268,9 +267,9 @@ def _frames(path: Path, where: str) -> Iterator[Item | Unread]:
         import ase.io  # noqa: F401
     except ImportError as error:
         raise NotAvailable(f"{path}: extended XYZ is read with ase ({error}); pip install ase") from error
-    for number, (_, text) in enumerate(xyz_frames(path)):
+    for number, (_, text, wrong) in enumerate(xyz_frames(path)):
         name = f"{where}, frame {number}"
-        yield Unread(name, NO_FRAME) if text is None else Item(name, "frame", text)
+        yield Item(name, "frame", text) if wrong is None else Unread(name, wrong)
 
 
 def _foreign(where: str, text: str, kind: str) -> tuple[Structure | Unread, int]:

@@ -145,13 +145,9 @@ def _csv(path: Path) -> Iterator[Atoms | Unread]:
         )
 
 
-NO_FRAME = "it does not begin with a number of atoms; the rest of the file is lost"
-
-
-def xyz_frames(path: Path) -> Iterator[tuple[int, str | None]]:
-    """The frames of an extended XYZ file by their numbers of atoms: the number of the first line of each, and its text.
-
-    None instead of a text where a line is no number of atoms: the rest of the file is lost.
+def xyz_frames(path: Path) -> Iterator[tuple[int, str, str | None]]:
+    """The frames of an extended XYZ file by their numbers of atoms: the number of the first line of each, its text, and
+    what is wrong, None where nothing is; after a line that should be a number of atoms and is not there are no more.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         line = 1
@@ -159,10 +155,10 @@ def xyz_frames(path: Path) -> Iterator[tuple[int, str | None]]:
             if not first.strip():
                 line += 1
             elif not first.strip().isdigit():
-                yield line, None
+                yield line, first, f"{first.strip()[:40]!r} is not a number of atoms; the rest of the file is lost"
                 return
             else:
-                yield line, first + "".join(file.readline() for _ in range(int(first) + 1))
+                yield line, first + "".join(file.readline() for _ in range(int(first) + 1)), None
                 line += int(first) + 2
 
 
