@@ -78,7 +78,7 @@ def active(
         if not (folder / METRICS).exists():
             fit(folder, labels)
         proxy = EnsembleProxy.load(folder)
-        crystals = _kept(folder / "drawn.pt", lambda proxy=proxy, args=(folder, number): draw(proxy, *args))
+        crystals = kept_crystals(folder / "drawn.pt", lambda proxy=proxy, args=(folder, number): draw(proxy, *args))
         found = label_in_parts(crystals, folder, label, number, progress)
         table = pd.concat([table, pd.DataFrame([gap_row(number, proxy, crystals, found)])], ignore_index=True)
         labels = joined([labels, without(found, taken)])
@@ -204,7 +204,7 @@ def hull_of(rows: Rows, val: Rows) -> ExactHull:
     return ExactHull.from_entries(pd.DataFrame(table))
 
 
-def _kept(path: Path, make: Callable[[], Crystals]) -> Crystals:
+def kept_crystals(path: Path, make: Callable[[], Crystals]) -> Crystals:
     """Crystals from a file, which is made where it is missing."""
     if not path.exists():
         state = make().state_dict()

@@ -9,6 +9,7 @@ from torchtyping import TensorType
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import cosine_of
+from crystalgfn.domain.translations import successive_minima
 from crystalgfn.tables import elements, groups
 
 
@@ -20,12 +21,16 @@ class Features(nn.Module):
     Lattice: ln volume per atom; ln packing fraction with spheres of the tabulated radii; ln lengths, absolute, over the
     cube root of the volume, and sorted; cosines of the angles. Group: lattice system, point symmetry, order of the
     point group, centring, Wyckoff positions. (Which group it is reaches the network as an embedding, apart from this.)
+    With ``translations`` also the three successive minima of the primitive lattice, ln against the cube root of its
+    volume and of the volume per atom, and against the largest and the mean diameter of its atoms: how near atoms are to
+    their own images, which the lengths of a centred or skew conventional cell do not say.
 
     The tables are buffers, saved with the weights: a later change of a table leaves a fitted proxy as it was.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, translations: bool = False) -> None:
         super().__init__()
+        self.translations = translations
         self.register_buffer("element_table", torch.from_numpy(element_table()))
         self.register_buffer("sphere_volume", torch.from_numpy(sphere_volumes()))
         self.register_buffer("group_table", torch.from_numpy(group_table()))
@@ -58,7 +63,15 @@ class Features(nn.Module):
         packing = (fractions @ self.sphere_volume)[:, None].log() - ln_volume
         shape = ln_lengths - ln_lengths.mean(1, keepdim=True)
         shortest_first = shape.sort(1).values
-        return torch.cat([ln_volume, packing, ln_lengths, shape, shortest_first, cosine_of(lattice[:, 3:])], 1)
+        every = [ln_volume, packing, ln_lengths, shape, shortest_first, cosine_of(lattice[:, 3:])]
+        if self.translations:
+            minima = successive_minima(crystals.space_group, lattice).clamp_min(1e-2).log()
+            radius = self.element_table[:, 1]
+            largest = (radius * (fractions > 0)).amax(1, keepdim=True)
+            sizes = [ln_volume / 3, (2 * largest).log(), (2 * fractions @ radius[:, None]).log()]
+            cell = ln_volume / 3 + crystals.n_atoms.float()[:, None].log() / 3
+            every += [minima - size for size in (cell, *sizes)]
+        return torch.cat(every, 1)
 
 
 def element_statistics(

@@ -46,6 +46,7 @@ class Settings:
         depth: hidden layers.
         rank: of the term that is bilinear in the elements' fractions.
         residual: whether hidden layers add to what they are given.
+        translations: whether it sees the shortest translations of the lattice.
         holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
         left_out: share of the formulas that each member does not see.
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
@@ -64,6 +65,7 @@ class Settings:
     depth: int = 4
     rank: int = 64
     residual: bool = True
+    translations: bool = True
     holdout: float = 0.03
     left_out: float = 0.02
     strained: float = 0.15
@@ -163,7 +165,7 @@ def fit_proxy(
     if labels is not None and settings.labelled:
         train = unmeasured(train, labels)
     torch.manual_seed(settings.seed)
-    size = {name: getattr(settings, name) for name in ("members", "width", "depth", "rank", "residual")}
+    size = {name: getattr(settings, name) for name in ("members", "width", "depth", "rank", "residual", "translations")}
     proxy = EnsembleProxy(settings.property, COLUMNS[settings.property][1], **size)
     with torch.no_grad():
         features = proxy.features(train.crystals)

@@ -54,6 +54,7 @@ class EnsembleProxy(nn.Module):
         depth: hidden layers.
         rank: of the term that is bilinear in the elements' fractions, for what pairs of elements do; 0 for none.
         residual: whether hidden layers after the first add to what they are given.
+        translations: whether they see the shortest translations of the lattice (:class:`Features`).
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class EnsembleProxy(nn.Module):
         depth: int = 2,
         rank: int = 0,
         residual: bool = False,
+        translations: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.unit, self.source = name, unit, None
         self.shape = {"members": members, "width": width, "depth": depth, "rank": rank, "residual": residual}
-        self.features = Features()
+        self.shape["translations"] = translations
+        self.features = Features(translations)
         size = self.features.size
         # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.
         self.first = _he(size, members * width)

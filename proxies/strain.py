@@ -28,6 +28,7 @@ from crystalgfn.domain.lattice import (
     TETRAGONAL,
     TRICLINIC,
     cosine_of,
+    metric,
     volume_factor,
 )
 from crystalgfn.typing import Floats, Lattices
@@ -38,14 +39,6 @@ STIFFNESS_RANGE = (1.5, 20.0)  # B V0, eV
 SHEAR_RATIO = 0.5
 CEILING = 2.0  # eV/atom
 MAX_STRETCH, MAX_TURN = 0.4, 0.12  # standard deviations of ln(length) and of angles (radians), at most
-
-
-def metric(lattice: Lattices) -> torch.Tensor:
-    """Metric tensors of cells, Å2, [B, 6] -> [B, 3, 3]."""
-    a, b, c = lattice[:, :3].unbind(1)
-    p, q, r = cosine_of(lattice[:, 3:]).unbind(1)
-    rows = [a * a, a * b * r, a * c * q, a * b * r, b * b, b * c * p, a * c * q, b * c * p, c * c]
-    return torch.stack(rows, 1).reshape(-1, 3, 3)
 
 
 def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) -> Floats:

@@ -64,6 +64,14 @@ def cell_volume(lattice: Lattices) -> Floats:
     return lattice[:, :3].prod(1) * volume_factor(cosine_of(lattice[:, 3:]))
 
 
+def metric(lattice: Lattices) -> torch.Tensor:
+    """Metric tensors of cells, Å2, [B, 6] -> [B, 3, 3]."""
+    a, b, c = lattice[:, :3].unbind(1)
+    p, q, r = cosine_of(lattice[:, 3:]).unbind(1)
+    rows = [a * a, a * b * r, a * c * q, a * b * r, b * b, b * c * p, a * c * q, b * c * p, c * c]
+    return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+
 def cosine_of(angles: torch.Tensor) -> torch.Tensor:
     """Cosines of angles in degrees, exactly 0 at 90 and -1/2 at 120."""
     cosine = torch.cos(torch.deg2rad(angles))

@@ -146,8 +146,9 @@ def _csv(path: Path) -> Iterator[Atoms | Unread]:
 
 
 def xyz_frames(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    """The frames of an extended XYZ file by their numbers of atoms: the number of the first line of each, its text, and
-    what is wrong, None where nothing is; after a line that should be a number of atoms and is not there are no more.
+    """The frames of an extended XYZ file by their numbers of atoms: number of the first line, text, what is wrong or None.
+
+    After a line that should be a number of atoms and is not there are no more.
     """
     with path.open(encoding="utf-8", errors="replace") as file:
         line = 1
