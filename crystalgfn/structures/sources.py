@@ -146,7 +146,7 @@ def _csv(path: Path) -> Iterator[Atoms | Unread]:
 
 
 def xyz_frames(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    """The frames of an extended XYZ file by their numbers of atoms: number of the first line, text, what is wrong or None.
+    """The frames of an extended XYZ file by their numbers of atoms: number of the first line, text, what is wrong.
 
     After a line that should be a number of atoms and is not there are no more.
     """
