@@ -1,0 +1,77 @@
+"""Labels what samplers draw: ``python -m crystalgfn.proxies.label_draws TRAIN VAL FOLDER --sampler stable --n 500``.
+
+One round of `crystalgfn.proxies.active` without a fit: where a proxy exists and its samplers too, their draws say where
+it is wrong.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from crystalgfn.proxies.active import ChgnetLabels, joined, kept_crystals, label_in_parts, without
+from crystalgfn.proxies.labels import SHIPPED, Labels, read_labels
+from crystalgfn.proxies.merge_labels import counts, hull_without
+from crystalgfn.proxies.parents import Parents
+from crystalgfn.proxies.proposals import Templates
+from crystalgfn.sampler import Sampler
+
+
+def label_draws(
+    train: str | Path,
+    val: str | Path,
+    folder: str | Path,
+    sampler: str = "formation-energy",
+    n: int = 500,
+    seed: int = 0,
+) -> Labels:
+    """CHGNet's labels of ``n`` draws, those among them that have no room for their atoms too (kind `HIGH`).
+
+    Args:
+        train: Parquet file (as MP-20's) of the templates and of the hull above which labels end.
+        val: another; nothing that shares (reduced formula, space group) with it is returned.
+        folder: what is finished stands here; an interrupted run goes on.
+        sampler: name or folder.
+        n: draws.
+        seed: of the draws and of the placements.
+
+    Raises:
+        DataError: files that cannot be read.
+        NotAvailable: CHGNet is not installed.
+    """
+    folder = Path(folder)
+    hull, taken = hull_without(train, val)
+    templates = Templates(Parents.read(train, taken))
+
+    def draw():
+        drawn = Sampler.load(sampler).sample(n, seed=seed)
+        return replace(drawn, lattice=drawn.lattice.double())
+
+    crystals = kept_crystals(folder / "drawn.pt", draw)
+    return without(label_in_parts(crystals, folder, ChgnetLabels(hull, templates.cells, seed)), taken)
+
+
+def main() -> None:
+    """The command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("train", type=Path, help="Parquet file (as MP-20's): templates, and the hull where labels end")
+    parser.add_argument("val", type=Path, help="the one held out")
+    parser.add_argument("folder", type=Path, help="for what is finished")
+    parser.add_argument("--sampler", default="formation-energy", help="name or folder")
+    parser.add_argument("--n", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--labels", type=Path, default=SHIPPED, help="to which the new ones are added")
+    parser.add_argument("--output", type=Path, help="file of all labels; that of --labels by default")
+    options = parser.parse_args()
+    start = time.process_time()
+    new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed)
+    labels = joined([read_labels(options.labels, high=True), new])
+    labels.save(options.output or options.labels)
+    print(f"{len(new)} labels of {options.n} draws in {(time.process_time() - start) / 60:.0f} minutes of CPU")
+    print(counts(labels))
+
+
+if __name__ == "__main__":
+    main()
