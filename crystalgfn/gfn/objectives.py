@@ -13,13 +13,29 @@ import torch
 
 from crystalgfn.gfn.scoring import Scored
 
+SHAPES = ("square", "linex", "cosh")
 
-def robust(delta: torch.Tensor, huber: float | None) -> torch.Tensor:
-    """delta², or beyond ``huber`` its linear continuation (Huber 1964), elementwise."""
-    if huber is None:
-        return delta.square()
-    size = delta.abs()
-    return torch.where(size <= huber, size.square(), huber * (2 * size - huber))
+
+def regression_loss(delta: torch.Tensor, huber: float | None, shape: str = "square") -> torch.Tensor:
+    """What a residual costs, elementwise; near 0 delta² for every shape (Hu et al. 2025).
+
+    With t = -delta = ln w, w = R / (Z q): "square" is t²; "linex" 2 (exp(t) - t - 1), which on a policy's own draws has
+    the gradient of the forward Kullback-Leibler divergence, so that what is drawn too seldom weighs exponentially;
+    "cosh" 2 (cosh(t) - 1), which minds both sides.
+
+    Args:
+        delta: residuals.
+        huber: size beyond which the loss goes on linearly (Huber 1964); None: nowhere.
+        shape: one of `SHAPES`.
+    """
+    inside = delta if huber is None else delta.clamp(-huber, huber)
+    if shape == "square":
+        loss, slope = inside.square(), 2 * inside
+    elif shape == "linex":
+        loss, slope = 2 * (torch.expm1(-inside) + inside), -2 * torch.expm1(-inside)
+    else:
+        loss, slope = 2 * (torch.cosh(inside) - 1), 2 * torch.sinh(inside)
+    return loss + slope.detach() * (delta - inside)
 
 
 class Objective(ABC):
@@ -50,7 +66,9 @@ class Objective(ABC):
         """
 
 
-def _check(huber: float | None) -> None:
+def _check(huber: float | None, shape: str = "square") -> None:
+    if shape not in SHAPES:
+        raise ValueError(f"shape={shape!r}: choose one of {', '.join(SHAPES)}")
     if huber is not None and not huber > 0:
         raise ValueError(f"huber={huber}: give a width above 0, or null for the plain square")
 
@@ -61,12 +79,14 @@ class TrajectoryBalance(Objective):
 
     Attributes:
         huber: residual beyond which the loss grows linearly; None: never.
+        shape: of the loss up to there, see `regression_loss`.
     """
 
     huber: float | None = None
+    shape: str = "square"
 
     def __post_init__(self) -> None:
-        _check(self.huber)
+        _check(self.huber, self.shape)
 
     def __call__(
         self,
@@ -78,7 +98,7 @@ class TrajectoryBalance(Objective):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Loss and residuals."""
         delta = log_z[stratum].double() + scored.log_ratio(log_reward)
-        return robust(delta, self.huber).mean(), delta
+        return regression_loss(delta, self.huber, self.shape).mean(), delta
 
 
 @dataclass(frozen=True)
@@ -90,13 +110,15 @@ class VarGrad(Objective):
 
     Attributes:
         huber: residual beyond which the loss grows linearly; None: never.
+        shape: of the loss up to there, see `regression_loss`.
     """
 
     huber: float | None = None
+    shape: str = "square"
     learns_log_z = False
 
     def __post_init__(self) -> None:
-        _check(self.huber)
+        _check(self.huber, self.shape)
 
     def __call__(
         self,
@@ -118,7 +140,7 @@ class VarGrad(Objective):
         number = total.index_add(0, group, weight)
         mean = total.index_add(0, group, known * weight) / number.clamp_min(1)
         delta = log_ratio - mean[group]
-        return robust(delta, self.huber).mean(), delta
+        return regression_loss(delta, self.huber, self.shape).mean(), delta
 
 
 @dataclass(frozen=True)
@@ -166,6 +188,6 @@ class SubTrajectoryBalance(Objective):
         distance = position[:, None, :] - position[:, :, None]
         pairs = here[:, :, None] & here[:, None, :] & (distance > 0)
         weight = torch.where(pairs, self.lam ** distance.double(), 0.0)
-        loss = robust(potential[:, :, None] - potential[:, None, :], self.huber)
+        loss = regression_loss(potential[:, :, None] - potential[:, None, :], self.huber)
         total = (weight * loss).sum((1, 2)) / weight.sum((1, 2)).clamp_min(1e-30)
         return total.mean(), whole

@@ -5,7 +5,7 @@ import torch
 
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.gfn.objectives import SubTrajectoryBalance, TrajectoryBalance, VarGrad
+from crystalgfn.gfn.objectives import SHAPES, SubTrajectoryBalance, TrajectoryBalance, VarGrad, regression_loss
 from crystalgfn.gfn.rollout import sample_walk
 from crystalgfn.gfn.scoring import FlowHead, Scored, log_forward, score
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
@@ -91,3 +91,36 @@ def test_bad_settings_are_named():
     found = Scored(torch.zeros(4), torch.zeros(4))
     with pytest.raises(ValueError, match="flow head"):
         SubTrajectoryBalance()(found, torch.zeros(4), torch.zeros(1), ZERO)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_loss_is_least_at_balance_and_goes_on_linearly(shape: str) -> None:
+    """Near 0 all are delta²; beyond the width the slope stays, without a jump."""
+    delta = torch.tensor([-7.0, -3.0, -1.0, -1e-3, 0.0, 1e-3, 1.0, 3.0, 7.0], dtype=torch.float64, requires_grad=True)
+    loss = regression_loss(delta, 2.0, shape)
+    (slope,) = torch.autograd.grad(loss.sum(), delta)
+    loss = loss.detach()
+    assert float(loss[4]) == 0 and (loss >= 0).all()
+    assert loss[3:6].tolist() == pytest.approx([1e-6, 0, 1e-6], rel=1e-3)
+    assert slope[0] == slope[1] < slope[2] and slope[-1] == slope[-2] > slope[-3]
+    assert float(loss[0] - loss[1]) == pytest.approx(-4 * float(slope[0]), rel=1e-12)
+    numeric = (regression_loss(delta + 1e-6, 2.0, shape) - regression_loss(delta - 1e-6, 2.0, shape)) / 2e-6
+    assert torch.allclose(numeric.detach(), slope, atol=1e-5)
+
+
+def test_linex_has_the_gradient_of_the_forward_divergence() -> None:
+    """Of KL(p | q) for a categorical q with its exact ln Z, the mean over the policy's own draws taken exactly."""
+    target = torch.tensor([0.5, 0.3, 0.15, 0.05], dtype=torch.float64)
+    logits = torch.tensor([0.1, -0.4, 0.7, 0.2], dtype=torch.float64, requires_grad=True)
+    log_q = logits.log_softmax(0)
+    delta = log_q - target.log()
+    loss = (log_q.exp().detach() * regression_loss(delta, None, "linex")).sum()
+    (gradient,) = torch.autograd.grad(loss, logits, retain_graph=True)
+    (forward,) = torch.autograd.grad(2 * (target * (target.log() - log_q)).sum(), logits)
+    assert torch.allclose(gradient, forward, atol=1e-12)
+
+
+@pytest.mark.parametrize("objective", [TrajectoryBalance, VarGrad])
+def test_an_unknown_shape_is_refused(objective: type) -> None:
+    with pytest.raises(ValueError, match="shape='cubic': choose one of square, linex, cosh"):
+        objective(shape="cubic")
