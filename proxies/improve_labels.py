@@ -48,7 +48,7 @@ def improve_labels(labels: Labels, label: Label, folder: str | Path, progress: b
         DataError: a file of the folder is about other labels.
     """
     rows = uncertain(labels).nonzero().squeeze(1)
-    columns = {name: getattr(labels, name).clone() for name in COLUMNS}
+    columns = {name: getattr(labels, name).clone() for name in (*COLUMNS, "refined")}
     for number, part in enumerate(tqdm(rows.split(CHUNK), desc="searching", unit=" chunks", disable=not progress)):
         path = Path(folder) / f"again-{number:05d}.npz"
         if not path.exists():
@@ -60,6 +60,7 @@ def improve_labels(labels: Labels, label: Label, folder: str | Path, progress: b
         if not torch.isin(at, part).all():
             raise DataError(f"{path} is about other labels than these; choose another folder")
         better = lower(columns["kind"][at], columns["value"][at], again["kind"], again["value"])
+        columns["refined"][at] = True
         for name in COLUMNS:
             columns[name][at[better]] = again[name][better].to(columns[name].dtype)
     return replace(labels, **columns)

@@ -38,8 +38,8 @@ CEILING = 1.0  # eV/atom above the hull of the training entries
 #: eV/atom; no compound of MP-20 lies below -4.6, but CHGNet can go astray in crowded cells.
 LOWEST = -5.0
 HELD_SHARE, HELD_SEED = 0.1, 0
-VERSION = 1
-FLAGS = ("kind", "source", "split", "candidates", "placed", "converged")
+VERSION = 2
+FLAGS = ("kind", "source", "split", "candidates", "placed", "converged", "refined")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,7 @@ class Labels:
         placed: whether the lowest structure came from random placement, bool [B].
         converged: whether its atoms came to rest, bool [B].
         candidates: structures that the value is the lowest of, int64 [B].
+        refined: whether the refiner placed the candidates' atoms, not chance, so that a bound is tighter, bool [B].
     """
 
     crystals: Crystals
@@ -65,6 +66,7 @@ class Labels:
     placed: Booleans
     converged: Booleans
     candidates: Integers
+    refined: Booleans
 
     def __len__(self) -> int:
         return len(self.value)
@@ -110,17 +112,19 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         with open(path, "rb") as opened, np.load(opened) as file:
             columns = {name: file[name] for name in file.files}
         version = int(columns["version"])
+        if version == 1:  # of placements at random
+            columns["refined"] = np.zeros(len(columns["value"]), dtype=np.int8)
         composition = torch.zeros(len(columns["value"]), 118, dtype=torch.int64)
         row = np.repeat(np.arange(len(composition)), columns["n_elements"])
         composition[row, columns["element"].astype(np.int64) - 1] = torch.from_numpy(columns["count"]).long()
         group = torch.from_numpy(columns["space_group"]).long()
         crystals = Crystals(group, composition, torch.from_numpy(columns["lattice"]))
         flags = {name: torch.from_numpy(columns[name]).long() for name in FLAGS}
-        flags |= {name: flags[name].bool() for name in ("placed", "converged")}
+        flags |= {name: flags[name].bool() for name in ("placed", "converged", "refined")}
         labels = Labels(crystals, torch.from_numpy(columns["value"]), **flags)
     except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with crystalgfn.proxies.make_labels") from error
-    if version != VERSION:
+    if version not in (1, VERSION):
         raise DataError(f"{path} holds labels of version {version}, this package reads {VERSION}; make them anew")
     return labels if high else labels[labels.kind != HIGH]
 
@@ -173,6 +177,7 @@ def label_crystals(
         columns["placed"].bool(),
         columns["converged"].bool(),
         columns["candidates"].long(),
+        torch.ones(len(rows), dtype=torch.bool),
     )
     known = value >= LOWEST
     return labels[known], torch.tensor(rows, dtype=torch.int64)[known]

@@ -90,6 +90,7 @@ def merge_labels(
         torch.from_numpy(columns["placed"]),
         converged,
         torch.from_numpy(columns["candidates"]).long(),
+        torch.from_numpy(columns["source"] != "strained"),
     )
     return labels[kept]
 

@@ -14,9 +14,10 @@ from crystalgfn.typing import Booleans, Floats, Integers
 
 #: Labels in a step.
 BATCH = 64
-#: How far E* lies below an upper bound, on average, eV/atom, against the deviation of an energy that is known: lowest
-#: of eight random placements against real crystals (docs/labels.md), taken as exponentially distributed.
-EXCESS, KNOWN = 0.35, 0.05
+#: How far E* lies below an upper bound, on average, eV/atom, where chance placed the atoms and where the refiner did,
+#: against the deviation of an energy that is known: lowest of eight placements against real crystals (docs/labels.md),
+#: taken as exponentially distributed.
+EXCESS, EXCESS_REFINED, KNOWN = 0.35, 0.1, 0.05
 #: Weight of a prediction below what is probably too high by more than labels go.
 TOO_LOW = 0.5
 
@@ -30,6 +31,7 @@ class OffLabels:
         space_group: [B].
         target: standardised energies [B].
         bound: which are upper bounds [B].
+        excess: how far these lie too high on average, eV/atom [B].
         high: which say where labels end, so that the energy lies above [B].
         seen: which member may see which [members, B].
         odds: how often each is drawn [B].
@@ -39,6 +41,7 @@ class OffLabels:
     space_group: Integers
     target: Floats
     bound: Booleans
+    excess: Floats
     high: Booleans
     seen: TensorType["members", "batch"]
     odds: Floats
@@ -63,7 +66,8 @@ class OffLabels:
         odds = torch.ones(len(own))
         if strained.any() and not strained.all():
             odds = torch.where(strained, (1 - balance) / strained.sum(), balance / (~strained).sum())
-        return cls(features, own.crystals.space_group, target, own.kind == BOUND, own.kind == HIGH, seen, odds)
+        excess = torch.where(own.refined, EXCESS_REFINED, EXCESS)
+        return cls(features, own.crystals.space_group, target, own.kind == BOUND, excess, own.kind == HIGH, seen, odds)
 
     def loss(self, proxy: EnsembleProxy, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high.
@@ -73,7 +77,7 @@ class OffLabels:
         chosen = torch.multinomial(self.odds, BATCH, replacement=True, generator=generator)
         error = proxy.network(self.features[chosen], self.space_group[chosen]) - self.target[chosen]
         size = absolute(error)
-        size = torch.where(self.bound[chosen] & (error < 0), KNOWN / EXCESS * size, size)
+        size = torch.where(self.bound[chosen] & (error < 0), KNOWN / self.excess[chosen] * size, size)
         size = torch.where(self.high[chosen], torch.where(error < 0, TOO_LOW * size, 0.0), size)
         weight = self.seen[:, chosen].float()
         return (weight * size).sum() / weight.sum().clamp_min(1) * len(weight)

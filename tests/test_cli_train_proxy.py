@@ -114,7 +114,7 @@ def density_labels(crystals, number):
     kind = torch.where(crystals.n_atoms == 2, VALUE, BOUND)
     crystals = type(crystals)(crystals.space_group, crystals.composition, crystals.lattice.float())
     flags = torch.zeros(n, dtype=torch.bool)
-    labels = Labels(crystals, values, kind, torch.full((n,), 3), torch.full((n,), FIT), flags, ~flags, kind + 1)
+    labels = Labels(crystals, values, kind, torch.full((n,), 3), torch.full((n,), FIT), flags, ~flags, kind + 1, flags)
     return labels, torch.arange(n)
 
 

@@ -27,7 +27,7 @@ def labels_of(crystals: Crystals, value: torch.Tensor) -> Labels:
     kind = torch.where(crystals.n_atoms == 2, VALUE, BOUND)
     return Labels(
         crystals, value.float(), kind, torch.full((n,), 3), torch.full((n,), FIT), torch.zeros(n, dtype=torch.bool),
-        torch.ones(n, dtype=torch.bool), torch.full((n,), 8),
+        torch.ones(n, dtype=torch.bool), torch.full((n,), 8), torch.ones(n, dtype=torch.bool),
     )  # fmt: skip
 
 

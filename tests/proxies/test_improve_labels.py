@@ -29,6 +29,7 @@ def labels() -> Labels:
         torch.ones(N, dtype=torch.bool),
         torch.zeros(N, dtype=torch.bool),
         torch.full((N,), 8),
+        torch.zeros(N, dtype=torch.bool),
     )
 
 

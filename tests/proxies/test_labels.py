@@ -158,13 +158,14 @@ def some():
         torch.tensor([False, True, False]),
         torch.tensor([True, True, False]),
         torch.tensor([1, 11, 8]),
+        torch.tensor([False, True, True]),
     )
 
 
 def test_a_file_gives_back_what_was_saved(some, tmp_path):
     some.save(tmp_path / "labels.npz")
     again = read_labels(tmp_path / "labels.npz", high=True)
-    for name in ("value", "kind", "source", "split", "placed", "converged", "candidates"):
+    for name in ("value", "kind", "source", "split", "placed", "converged", "candidates", "refined"):
         assert torch.equal(getattr(again, name), getattr(some, name)), name
     for name in ("space_group", "composition", "lattice"):
         assert torch.equal(getattr(again.crystals, name), getattr(some.crystals, name)), name
@@ -358,3 +359,14 @@ def test_entries_of_a_hull_on_the_scale_of_chgnet(tmp_path):
     assert entries.formula.tolist() == ["Cl1Na1", "Cl1Cs1"]  # the other one lies 1 eV/atom above the hull
     assert entries.dft.tolist() == [-2.1, -2.3]
     assert entries.formation_energy_per_atom.to_numpy() == pytest.approx([-2.1, -2.3], abs=0.15)
+
+
+def test_labels_of_version_1_come_from_placements_at_random(some, tmp_path):
+    path = tmp_path / "labels.npz"
+    some.save(path)
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files if name != "refined"}
+    np.savez(path, **{**columns, "version": np.array(1)})
+    again = read_labels(path, high=True)
+    assert torch.equal(again.value, some.value)
+    assert not again.refined.any()

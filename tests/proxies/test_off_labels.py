@@ -1,11 +1,13 @@
 """What labels off equilibrium teach: values, bounds from above, the end of labels from below."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from crystalgfn.proxies.labels import FIT, SOURCES, read_labels
 from crystalgfn.proxies.model import EnsembleProxy
-from crystalgfn.proxies.off_labels import EXCESS, KNOWN, TOO_LOW, OffLabels
+from crystalgfn.proxies.off_labels import EXCESS, EXCESS_REFINED, KNOWN, TOO_LOW, OffLabels
 
 
 class Constant(EnsembleProxy):
@@ -18,9 +20,16 @@ class Constant(EnsembleProxy):
         return torch.zeros(2, len(features))
 
 
-def loss(target: float, bound: bool = False, high: bool = False, seen: tuple[bool, ...] = (True, True)) -> float:
+def loss(
+    target: float,
+    bound: bool = False,
+    high: bool = False,
+    seen: tuple[bool, ...] = (True, True),
+    excess: float = EXCESS,
+) -> float:
     labels = OffLabels(
-        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]), torch.tensor([high]),
+        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]), torch.tensor([excess]),
+        torch.tensor([high]),
         torch.tensor(seen)[:, None], torch.ones(1),
     )  # fmt: skip
     return float(labels.loss(Constant(), torch.Generator().manual_seed(0)))
@@ -29,6 +38,15 @@ def loss(target: float, bound: bool = False, high: bool = False, seen: tuple[boo
 def test_a_prediction_above_a_bound_counts_fully_and_one_below_it_little() -> None:
     assert loss(-1.0) == loss(-1.0, bound=True) == pytest.approx(2 * 0.99)  # two members, Huber beyond 0.02
     assert loss(1.0, bound=True) == pytest.approx(loss(1.0) * KNOWN / EXCESS)
+    assert loss(1.0, bound=True, excess=0.1) == pytest.approx(loss(1.0) * KNOWN / 0.1)
+
+
+def test_bounds_are_trusted_more_where_the_refiner_placed_the_atoms() -> None:
+    labels = read_labels()
+    refined = replace(labels, refined=torch.ones_like(labels.refined))
+    for given, excess in ((replace(labels, refined=~refined.refined), EXCESS), (refined, EXCESS_REFINED)):
+        found = OffLabels.of(Constant(), given, balance=0.5, left_out=0.02, seed=0)
+        assert found.excess.unique().tolist() == pytest.approx([excess])
 
 
 def test_where_labels_end_only_a_prediction_below_is_wrong() -> None:
