@@ -1,0 +1,75 @@
+"""Labels of a sampler's draws: all of them once, also after an interruption, none of what is held out."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import crystalgfn as cg
+from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import DataError
+from crystalgfn.policy.network import PolicyConfig
+from crystalgfn.proxies import label_draws as module
+from crystalgfn.proxies.label_draws import label_draws
+from crystalgfn.proxies.labels import BOUND, FIT, Labels
+
+N = 40
+
+
+class Densities:
+    """Labels every crystal with its density; ``stop_at``: is interrupted at that chunk."""
+
+    stop_at: int | None = None
+
+    def __init__(self, hull, templates, seed) -> None:
+        pass
+
+    def __call__(self, crystals: Crystals, number: int) -> tuple[Labels, torch.Tensor]:
+        if number == self.stop_at:
+            raise KeyboardInterrupt
+        n = len(crystals)
+        mine = Crystals(crystals.space_group, crystals.composition, crystals.lattice.float())
+        flags = torch.zeros(n, dtype=torch.bool)
+        whole = [torch.full((n,), value) for value in (BOUND, 3, FIT)]
+        labels = Labels(mine, crystals.density.float(), *whole, flags, flags, whole[0], ~flags)
+        return labels, torch.arange(n)
+
+
+@pytest.fixture
+def sampler(tmp_path, monkeypatch):
+    space = cg.CrystalSpace(elements=["Na", "K", "Cl", "F"], space_groups=[221, 225], n_atoms=(2, 4))
+    small = cg.Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2))
+    small.save(tmp_path / "sampler")
+    monkeypatch.setattr(module, "ChgnetLabels", Densities)
+    monkeypatch.setattr(module, "Parents", SimpleNamespace(read=lambda *_: None))
+    monkeypatch.setattr(module, "Templates", lambda _: SimpleNamespace(cells=None))
+    monkeypatch.setattr(module, "hull_without", lambda *_: (None, frozenset()))
+    return small
+
+
+def test_every_draw_is_labelled_once_also_after_an_interruption(sampler, tmp_path, monkeypatch) -> None:
+    drawn = sampler.sample(N, seed=4)
+    options = {"sampler": str(tmp_path / "sampler"), "n": N, "seed": 4}
+    monkeypatch.setattr(Densities, "stop_at", 1)
+    with pytest.raises(KeyboardInterrupt):
+        label_draws("train", "val", tmp_path / "labels", **options)
+    monkeypatch.setattr(Densities, "stop_at", None)
+    found = label_draws("train", "val", tmp_path / "labels", **options)
+    assert torch.equal(found.crystals.composition, drawn.composition)
+    assert torch.allclose(found.value, drawn.density.float())
+    assert found.refined.all()
+
+
+def test_what_is_held_out_is_not_among_them(sampler, tmp_path, monkeypatch) -> None:
+    options = {"sampler": str(tmp_path / "sampler"), "n": N}
+    every = label_draws("train", "val", tmp_path / "labels", **options)
+    (pair,) = every.keys()[0]
+    monkeypatch.setattr(module, "hull_without", lambda *_: (None, frozenset({pair})))
+    found = label_draws("train", "val", tmp_path / "labels", **options)
+    assert 0 < len(found) < N
+    assert not any(pair in key for key in found.keys())
+
+
+def test_a_missing_file_is_named(tmp_path) -> None:
+    with pytest.raises(DataError, match="nowhere"):
+        label_draws(tmp_path / "nowhere.parquet", tmp_path / "nowhere.parquet", tmp_path / "labels")
