@@ -44,7 +44,7 @@ def train(
     Args:
         space: what may be drawn.
         reward: crystals -> ln R, float [B].
-        objective: the loss; default `VarGrad(huber=5)`.
+        objective: the loss; default `VarGrad(huber=2, shape="linex")`.
         policy: size of the network; conditioned on the inverse temperature where ``trainer.betas`` is a range.
         trainer: how long and how fast.
         strata: marginal of the number of elements (one share for each from 1), "default" for that of the shipped
@@ -78,8 +78,9 @@ def train(
     env = CrystalEnvironment(space, device)
     network = _network(policy, trainer, env, seed, init).to(device)
     folder = None if out is None else Path(out)
+    objective = objective or VarGrad(huber=2.0, shape="linex")
     run = TrainingRun(
-        env, network, lambda crystals: evaluate(reward, crystals), objective or VarGrad(huber=5.0), trainer,
+        env, network, lambda crystals: evaluate(reward, crystals), objective, trainer,
         lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,
         BestCrystals(properties(reward), device=device),
     )  # fmt: skip
