@@ -90,7 +90,7 @@ def merge_labels(
         torch.from_numpy(columns["placed"]),
         converged,
         torch.from_numpy(columns["candidates"]).long(),
-        torch.from_numpy(columns["source"] != "strained"),
+        torch.from_numpy(names != "strained"),
     )
     return labels[kept]
 

@@ -70,8 +70,8 @@ class EnsembleProxy(nn.Module):
     ) -> None:
         super().__init__()
         self.name, self.unit, self.source = name, unit, None
-        self.shape = {"members": members, "width": width, "depth": depth, "rank": rank, "residual": residual}
-        self.shape["translations"] = translations
+        self.shape = {"members": members, "width": width, "depth": depth, "rank": rank}
+        self.shape |= {"residual": residual, "translations": translations}
         self.features = Features(translations)
         size = self.features.size
         # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.

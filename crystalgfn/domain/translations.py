@@ -39,7 +39,7 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> TensorType["b
         space_group: ITA numbers, [B].
         lattice: conventional cells a, b, c, alpha, beta, gamma in Å and degrees, [B, 6].
     """
-    vectors, pairs, kinds = (table.to(lattice.device) for table in _translations())
+    vectors, pairs, kinds = _translations(lattice.device)
     kind = kinds[space_group - 1]
     squares = (pairs.to(lattice.dtype)[kind] @ metric(lattice).flatten(1)[:, :, None]).squeeze(2)
     squares = squares.where(pairs.any(2)[kind], torch.inf)
@@ -56,7 +56,7 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> TensorType["b
 
 
 @cache
-def _translations() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _translations(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Translations of each centring, filled up with zeros [6, n, 3]; their products [6, n, 9]; centrings [230]."""
     tables = [_of_centring(name) for name in _POINTS]
     vectors = np.zeros((len(tables), max(map(len, tables)), 3))
@@ -64,7 +64,7 @@ def _translations() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         row[: len(table)] = table
     pairs = (vectors[..., :, None] * vectors[..., None, :]).reshape(*vectors.shape[:2], 9)
     kinds = torch.tensor([list(_POINTS).index(symbol[0]) for symbol in groups.SYMBOL])
-    return torch.from_numpy(vectors), torch.from_numpy(pairs), kinds
+    return torch.from_numpy(vectors).to(device), torch.from_numpy(pairs).to(device), kinds.to(device)
 
 
 def _of_centring(name: str) -> np.ndarray:
