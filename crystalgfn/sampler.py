@@ -379,7 +379,8 @@ class Sampler:
             CheckpointError: missing, truncated, foreign or of another version.
         """
         folder = Path(source)
-        if not folder.exists() and (SHIPPED / str(source)).is_dir():
+        # a folder of that name that holds no sampler (a run's, say) does not hide the shipped one
+        if not (folder / "config.json").exists() and (SHIPPED / str(source)).is_dir():
             folder = SHIPPED / str(source)
         if not (folder / "config.json").exists():
             names = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir())) if SHIPPED.exists() else ""

@@ -32,3 +32,9 @@ def test_its_card_says_how_near_it_is(name: str) -> None:
     card = (SHIPPED / name / "README.md").read_text(encoding="utf-8")
     for words in ("space", "target", "training", "ESS / N", "modes that it misses", "10,000 draws"):
         assert words in card, (name, words)
+
+
+def test_a_folder_that_holds_no_sampler_does_not_hide_a_shipped_one(tmp_path, monkeypatch) -> None:
+    (tmp_path / "stable").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert cg.Sampler.load("stable").space == cg.Sampler.load(SHIPPED / "stable").space
