@@ -151,6 +151,17 @@ def exclude(rows: Rows, others: Rows) -> Rows:
     return rows[np.array([not (key & taken) for key in rows.keys], dtype=bool)]
 
 
+def together(parts: list[Rows]) -> Rows:
+    """Rows of several sources, each (reduced formula, space group) from the first that has it."""
+    rows = parts[0]
+    for part in parts[1:]:
+        more = exclude(part, rows)
+        rows = Rows(
+            Crystals.cat([rows.crystals, more.crystals]), torch.cat([rows.labels, more.labels]), rows.keys + more.keys
+        )
+    return rows
+
+
 def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Two parts without a common formula, the second with about ``share`` of the rows."""
     second = held([min(key)[0] for key in rows.keys], share, seed)

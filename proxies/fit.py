@@ -17,7 +17,7 @@ from tqdm import tqdm
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.files import write_aside
-from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split
+from crystalgfn.proxies.data import COLUMNS, Rows, bags, exclude, read, split, together
 from crystalgfn.proxies.labels import FIT, HELD, HIGH, SOURCES, VALUE, Labels, read_labels
 from crystalgfn.proxies.metrics import versions, write_metrics
 from crystalgfn.proxies.model import LEVELS, EnsembleProxy
@@ -56,11 +56,11 @@ class Settings:
 
     property: str = "formation_energy"
     seed: int = 0
-    epochs: int = 56
+    epochs: int = 48
     batch: int = 128
     lr: float = 3e-3
     weight_decay: float = 0.1
-    members: int = 7
+    members: int = 6
     width: int = 256
     depth: int = 4
     rank: int = 64
@@ -119,7 +119,7 @@ def fit(
     how = {"column": column, "setting": setting, "skip_bad": skip_bad}
     val = read(val_path, settings.property, cache, progress, **how)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
-    known = _together([read(path, settings.property, cache, progress, **how) for path in paths])
+    known = together([read(path, settings.property, cache, progress, **how) for path in paths])
     rows = exclude(known, val)
     if len(rows) < 100:
         raise DataError(
@@ -269,17 +269,6 @@ def off_equilibrium(proxy: EnsembleProxy, labels: Labels) -> dict[str, Any]:
             "spearman": float(spearmanr(predicted, value).statistic),
         }
     return found
-
-
-def _together(parts: list[Rows]) -> Rows:
-    """Rows of several files, each (reduced formula, space group) from the first that has it."""
-    rows = parts[0]
-    for part in parts[1:]:
-        more = exclude(part, rows)
-        rows = Rows(
-            Crystals.cat([rows.crystals, more.crystals]), torch.cat([rows.labels, more.labels]), rows.keys + more.keys
-        )
-    return rows
 
 
 def _command(train: list[str | Path], val_path: str | Path, out: str | Path, settings: Settings) -> str:

@@ -9,6 +9,7 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.errors import DataError
 from crystalgfn.proxies.completion import swapped
-from crystalgfn.proxies.data import COLUMNS, Rows, exclude, read
+from crystalgfn.proxies.data import COLUMNS, Rows, exclude, read, together
 from crystalgfn.proxies.entries import composition_of
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.features import scales
@@ -71,7 +72,7 @@ class Settings:
 
 
 def fit_hull(
-    train_path: str | Path,
+    train_path: str | Path | Sequence[str | Path],
     val_path: str | Path,
     out: str | Path,
     energy: EnsembleProxy | None = None,
@@ -85,7 +86,8 @@ def fit_hull(
     copies of the stable ones (see `crystalgfn.proxies.completion`). The validation file is looked at once, at the end.
 
     Args:
-        train_path: Parquet file of crystals with formation energies; rows without positions count too.
+        train_path: Parquet file of crystals with formation energies; rows without positions count too. Or several:
+            what an earlier one has is left out of the later ones.
         val_path: Parquet file of crystals to report on.
         out: folder of the fitted hull.
         energy: proxy of the formation energy, for the swapped crystals (default: the shipped one).
@@ -102,9 +104,10 @@ def fit_hull(
     settings = Settings(**settings)
     energy = load_proxy("formation_energy") if energy is None else energy
     val = read(val_path, "formation_energy", cache, progress)
-    composition, energies = entries(train_path, val)
+    paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
+    composition, energies = entries(paths, val)
     known = ExactHull(composition, energies)
-    rows = exclude(read(train_path, "formation_energy", cache, progress), val)
+    rows = exclude(together([read(path, "formation_energy", cache, progress, skip_bad=True) for path in paths]), val)
     stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
     virtual, virtual_energies = swapped(rows.crystals[stable], energy, settings.k, progress)
@@ -148,27 +151,38 @@ def fit_hull(
     return metrics
 
 
-def entries(train_path: str | Path, val: Rows) -> tuple[TensorType["rows", 118], TensorType["rows"]]:
+def entries(path: str | Path | Sequence[str | Path], val: Rows) -> tuple[TensorType["rows", 118], TensorType["rows"]]:
     """Compositions and formation energies (eV/atom) of a file's rows, positions or not, that are not in ``val``.
+
+    Of several files each (reduced formula, space group) counts in the first that has it.
 
     Raises:
         DataError: no such file or columns, or no row left.
     """
+    paths = [path] if isinstance(path, str | Path) else list(path)
+    kept = exclude(together([_entries(one) for one in paths]), val)
+    if not len(kept):
+        raise DataError(
+            f"{', '.join(map(str, paths))} has no row with a formation energy that is not in the validation file"
+        )
+    return kept.crystals.composition, kept.labels
+
+
+def _entries(path: str | Path) -> Rows:
     column = COLUMNS["formation_energy"][0]
     try:
-        table = pd.read_parquet(train_path, columns=["formula", "spacegroup", column]).dropna()
+        table = pd.read_parquet(path, columns=["formula", "spacegroup", column]).dropna()
     except (OSError, ValueError) as error:
-        raise DataError(
-            f"{train_path} cannot be read as Parquet with formula, spacegroup, {column}: {error}"
-        ) from error
-    composition = torch.stack([composition_of(formula, i) for i, formula in enumerate(table.formula)]).round().long()
+        raise DataError(f"{path} cannot be read as Parquet with formula, spacegroup, {column}: {error}") from error
+    composition = torch.zeros(0, 118, dtype=torch.int64)
+    if len(table):
+        rows = [composition_of(formula, i) for i, formula in enumerate(table.formula)]
+        composition = torch.stack(rows).round().long()
     # Only group and composition matter here; many rows have no lattice that could be trusted.
-    crystals = Crystals(torch.tensor(table.spacegroup.to_numpy()), composition, torch.full((len(table), 6), torch.nan))
-    keys = [frozenset({(reduced(f), g)}) for f, g in zip(table.formula, crystals.space_group.tolist(), strict=True)]
-    kept = exclude(Rows(crystals, torch.tensor(table[column].to_numpy()), keys), val)
-    if not len(kept):
-        raise DataError(f"{train_path} has no row with a formation energy that is not in the validation file")
-    return kept.crystals.composition, kept.labels
+    group = torch.tensor(table.spacegroup.to_numpy()).long()
+    crystals = Crystals(group, composition, torch.full((len(table), 6), torch.nan))
+    keys = [frozenset({(reduced(f), g)}) for f, g in zip(table.formula, group.tolist(), strict=True)]
+    return Rows(crystals, torch.tensor(table[column].to_numpy()), keys)
 
 
 def errors(model: HullModel, truth: Floats, composition: TensorType["rows", 118]) -> dict[str, float]:
@@ -260,8 +274,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("train", help="Parquet file of crystals with formation energies, such as mp20/train.parquet")
     parser.add_argument("val", help="Parquet file whose crystals are not used, such as mp20/val.parquet")
     parser.add_argument("out", help="folder to write to")
+    parser.add_argument("--also", nargs="*", default=[], help="further files as the first, for what it lacks")
     given = parser.parse_args(arguments)
-    print(json.dumps(fit_hull(given.train, given.val, given.out), indent=2))
+    print(json.dumps(fit_hull([given.train, *given.also], given.val, given.out), indent=2))
 
 
 if __name__ == "__main__":
