@@ -90,6 +90,7 @@ def _write(path: Path, rows: list[tuple[str, int, Label]], units: Counter, spent
     columns = {name: np.array([getattr(label, name) for *_, label in rows]) for name in Label.__dataclass_fields__}
     columns["composition"] = columns["composition"].astype(np.int8)
     columns["source"] = np.array([source for source, *_ in rows])
+    columns["refined"] = ~np.isin(columns["source"], ("strained", "held"))  # the refiner placed their candidates' atoms
     columns["unit"] = np.array([unit for _, unit, _ in rows])
     columns["units"] = np.array([[name, count, spent[name]] for name, count in units.items()])
     save_arrays(path, columns)

@@ -90,7 +90,7 @@ def merge_labels(
         torch.from_numpy(columns["placed"]),
         converged,
         torch.from_numpy(columns["candidates"]).long(),
-        torch.from_numpy(names != "strained"),
+        torch.from_numpy(columns["refined"]),
     )
     return labels[kept]
 
@@ -155,10 +155,13 @@ def _shards(folders: Sequence[str | Path]) -> dict[str, np.ndarray]:
     for path in paths:
         try:
             with open(path, "rb") as opened, np.load(opened) as file:
-                parts.append({name: file[name] for name in wanted})
+                part = {name: file[name] for name in wanted}
+                # shards from before the refiner placed atoms do not say so
+                part["refined"] = file["refined"] if "refined" in file else np.zeros(len(part["energy"]), dtype=bool)
+                parts.append(part)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path} is not a shard of labels ({error}); remove it") from error
-    return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+    return {name: np.concatenate([part[name] for part in parts]) for name in (*wanted, "refined")}
 
 
 def main() -> None:

@@ -122,6 +122,16 @@ def test_what_val_holds_is_left_out_but_for_its_own_strained_copies(files, tmp_p
     assert SOURCES[found.source[1]] == "strained"
 
 
+def test_shards_say_whether_the_refiner_placed_atoms_and_older_ones_do_not(files, tmp_path):
+    rows = [("strained", label({"Na": 1, "Cl": 1}, base=-2.1, change=0.1)), ("placed", label({"Li": 4, "Cl": 4}))]
+    assert merged(files, tmp_path, *rows).refined.tolist() == [False, True]
+    path = tmp_path / "shards" / "shard-00000.npz"
+    with np.load(path) as file:
+        columns = {name: file[name] for name in file.files if name != "refined"}
+    np.savez(path, **columns)
+    assert not merge_labels(tmp_path / "shards", *files, ZERO).refined.any()
+
+
 def test_compositions_are_held_out_whole_and_as_split_does(files, tmp_path):
     symbols = ["Li", "Na", "K", "Rb", "Mg", "Ca", "Sr", "Ba", "Al", "Ga", "In", "Y", "La", "Ti", "Zr", "Mn", "Fe"]
     rows = [("swapped", label({s: 1, a: n}, given=1)) for s in symbols for a in ("O", "S", "F") for n in (1, 2, 3)]
