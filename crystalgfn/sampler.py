@@ -253,7 +253,7 @@ class Sampler:
             device=str(self.device),
         )  # fmt: skip
         run = TrainingRun(
-            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=5.0), trainer,
+            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=2.0, shape="linex"), trainer,
             lambda c: c.n_elements, omega, seed,
         )  # fmt: skip
         run.fit()
