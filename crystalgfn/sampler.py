@@ -253,8 +253,8 @@ class Sampler:
             device=str(self.device),
         )  # fmt: skip
         run = TrainingRun(
-            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=2.0, shape="linex"), trainer,
-            lambda c: c.n_elements, omega, seed,
+            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=2.0, shape="linex"),
+            trainer, lambda c: c.n_elements, omega, seed,
         )  # fmt: skip
         run.fit()
         return Sampler.trained(narrowed, run, self.reward, self.omega)
