@@ -26,6 +26,9 @@ NEAR = 0.05
 def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = True) -> pd.DataFrame:
     """Columns formula, formation_energy_per_atom (CHGNet's, at the file's geometry) and dft (the file's), eV/atom.
 
+    Rows without atoms keep the file's energy, which is on the same scale: without them the hull has holes, and what
+    lies in one looks stable by electronvolts.
+
     Args:
         paths: Parquet files as MP-20's; all their rows with an energy make one hull.
         near: only rows at most so far above that hull, eV/atom, are evaluated: others would not lie on another either.
@@ -35,14 +38,24 @@ def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = T
         DataError: a file that cannot be used.
     """
     tables = [Parents.read(path).table for path in paths]
+    tables += [table for table in map(_without_atoms, paths) if len(table)]
     every = pd.concat(tables, ignore_index=True)
     known = torch.tensor(every.formation_energy_per_atom.to_numpy(dtype=np.float64, copy=True))
     above = ExactHull.from_entries(every).above(every.formula.tolist(), known)
-    composition, energy, dft = evaluated(Parents(every), np.flatnonzero(above.numpy() <= near), progress)
+    close = above.numpy() <= near
+    bare = every[close & every.Z.isna().to_numpy()]
+    composition, energy, dft = evaluated(Parents(every), np.flatnonzero(close & every.Z.notna().to_numpy()), progress)
     value = shipped().formation_energy(composition, energy)
     formulas = [formula(row) for row in composition]
     found = pd.DataFrame({"formula": formulas, "formation_energy_per_atom": value, "dft": dft})
+    bare = bare[["formula", "formation_energy_per_atom"]].assign(dft=bare.formation_energy_per_atom)
+    found = pd.concat([found, bare], ignore_index=True) if len(bare) else found
     return found[np.isfinite(found.formation_energy_per_atom)].reset_index(drop=True)
+
+
+def _without_atoms(path: str | Path) -> pd.DataFrame:
+    table = pd.read_parquet(path)
+    return table[table.Z.isna() & table.formation_energy_per_atom.notna()]
 
 
 def main() -> None:
@@ -54,7 +67,7 @@ def main() -> None:
     options = parser.parse_args()
     entries = make_entries(options.files, options.near)
     write_aside(options.output, lambda aside: entries.to_parquet(aside, index=False))
-    error = entries.formation_energy_per_atom - entries.dft
+    error = (entries.formation_energy_per_atom - entries.dft)[entries.formation_energy_per_atom != entries.dft]
     print(
         f"{len(entries)} entries; CHGNet - file: mean {error.mean():+.3f}, mean size {error.abs().mean():.3f} eV/atom"
     )

@@ -371,6 +371,20 @@ def test_entries_of_a_hull_on_the_scale_of_chgnet(tmp_path):
     assert entries.formation_energy_per_atom.to_numpy() == pytest.approx([-2.1, -2.3], abs=0.15)
 
 
+def test_entries_without_atoms_keep_their_energy_so_that_the_hull_has_no_holes(tmp_path, monkeypatch):
+    path = write(tmp_path / "train.parquet", ROCK_SALT, POTASSIUM, CAESIUM)
+    table = pd.read_parquet(path)
+    table["Z"] = [table.Z[0], None, None]
+    table.to_parquet(path)
+    monkeypatch.setattr("crystalgfn.proxies.make_references.energies", lambda cells: np.full(len(cells), -3.0))
+    monkeypatch.setattr("crystalgfn.proxies.make_entries.shipped", lambda: ZERO)
+    entries = make_entries([path], progress=False)
+    known = dict(zip(table.formula, table.formation_energy_per_atom, strict=True))
+    found = dict(zip(entries.formula, entries.formation_energy_per_atom, strict=True))
+    assert found == {"Cl1Na1": -3.0, "KCl": known["KCl"], "CsCl": known["CsCl"]}
+    assert sorted(entries.dft) == sorted(known.values())
+
+
 def test_labels_of_version_1_come_from_placements_at_random(some, tmp_path):
     path = tmp_path / "labels.npz"
     some.save(path)
