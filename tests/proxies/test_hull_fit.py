@@ -53,6 +53,16 @@ def test_entries_leave_out_what_is_in_val(paths: list[Path], tmp_path: Path) -> 
         entries(tmp_path / "nowhere.parquet", val)
 
 
+def test_entries_of_several_files_count_in_the_first_that_has_them(paths: list[Path], tmp_path: Path) -> None:
+    val = read(paths[1], cache=tmp_path, progress=False)
+    more = pd.concat([pd.read_parquet(paths[0]).iloc[:3].assign(formation_energy_per_atom=-9.0), salts(["AuF"])])
+    more.astype({"spacegroup": "int16"}).to_parquet(tmp_path / "more.parquet")
+    composition, energies = entries([paths[0], tmp_path / "more.parquet"], val)
+    alone, known = entries(paths[0], val)
+    assert torch.equal(composition[:24], alone) and torch.equal(energies[:24], known)
+    assert len(composition) == 25 and composition[24, NUMBER["Au"] - 1] == 1 and float(energies[24]) == -1
+
+
 def test_neighbours_are_alike() -> None:
     near = neighbours()
     first = {symbol: [SYMBOLS[z] for z in near[NUMBER[symbol] - 1, :3].tolist()] for symbol in ("La", "K", "Cl", "Zr")}
