@@ -107,7 +107,7 @@ def fit_hull(
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
     composition, energies = entries(paths, val)
     known = ExactHull(composition, energies)
-    rows = exclude(together([read(path, "formation_energy", cache, progress, skip_bad=True) for path in paths]), val)
+    rows = exclude(together([read(path, "formation_energy", cache, progress) for path in paths]), val)
     stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
     virtual, virtual_energies = swapped(rows.crystals[stable], energy, settings.k, progress)

@@ -52,7 +52,7 @@ def label_structures(
     prefix = next((p for p in PREFIXES if all(p + x in table for x in CELL)), None)
     if prefix is None:
         raise DataError(f"{path} has no cell; give it the columns {', '.join(PREFIXES[0] + x for x in CELL)}")
-    taken = {key for other in without for keys in read(other, progress=progress, skip_bad=True).keys for key in keys}
+    taken = {key for other in without for keys in read(other, progress=progress).keys for key in keys}
     kept = np.array([key not in taken for key in _keys(table)], dtype=bool)
     table = table[kept & table["Z"].notna().to_numpy()].reset_index(drop=True)
     if not len(table):
