@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+
 
 class CrystalGFNError(Exception):
     """Base of all errors that the package raises on purpose."""
@@ -45,3 +48,19 @@ class PlacementError(CrystalGFNError, ValueError):
 
 class NotAvailable(CrystalGFNError):
     """Something that this version of the package does not have."""
+
+
+def run(main: Callable[[], None]) -> None:
+    """The command of a module (``python -m``): what a user can act on becomes one sentence and an exit status of 2."""
+    try:
+        main()
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        sys.exit(130)
+    except CrystalGFNError as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        print(f"error: cannot use{where}: {error.strerror or error}; choose another file or folder.", file=sys.stderr)
+        sys.exit(2)

@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 from torchtyping import TensorType
 from tqdm import tqdm
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.proxies.distance import NearestCentre
 from crystalgfn.proxies.metrics import versions, write_metrics
 from crystalgfn.proxies.model import EnsembleProxy, spread_factor
@@ -206,4 +206,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from torchtyping import TensorType
 
-from crystalgfn.errors import NotAvailable
+from crystalgfn.errors import NotAvailable, run
 from crystalgfn.proxies.conductivity import FOLDS, Settings, cross_validate, folds, scores
 from crystalgfn.proxies.features import Features
 from crystalgfn.proxies.obelix import Measurements, read_obelix
@@ -82,4 +82,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

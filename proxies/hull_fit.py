@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.proxies.completion import swapped
 from crystalgfn.proxies.data import COLUMNS, Rows, exclude, read, together
 from crystalgfn.proxies.entries import composition_of
@@ -280,4 +280,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -17,6 +17,7 @@ import torch
 from torchtyping import TensorType
 
 from crystalgfn.domain.crystals import Crystals
+from crystalgfn.errors import run
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.hull_fit import entries
@@ -151,4 +152,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

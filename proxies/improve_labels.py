@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.files import save_arrays
 from crystalgfn.proxies.labels import HIGH, SHIPPED, SOURCES, VALUE, Labels, label_crystals, read_labels
 from crystalgfn.proxies.merge_labels import counts, hull_without
@@ -103,4 +103,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

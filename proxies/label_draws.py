@@ -11,6 +11,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from crystalgfn.errors import run
 from crystalgfn.proxies.active import ChgnetLabels, joined, kept_crystals, label_in_parts, without
 from crystalgfn.proxies.labels import SHIPPED, Labels, read_labels
 from crystalgfn.proxies.merge_labels import counts, hull_without
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import COLUMNS, read
 from crystalgfn.proxies.records import CELL, reduced
@@ -108,4 +108,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

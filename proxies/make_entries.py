@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crystalgfn.errors import run
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.labels import formula
@@ -74,4 +75,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.files import save_arrays
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.labelling import Label, Labeller
@@ -137,4 +137,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

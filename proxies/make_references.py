@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from crystalgfn.errors import run
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.references import SHIPPED, References, check, fit
@@ -71,4 +72,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

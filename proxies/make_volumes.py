@@ -11,6 +11,7 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.volume import relative_volume
+from crystalgfn.errors import run
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import exclude, read
 from crystalgfn.tables import elements
@@ -70,4 +71,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.fit import Settings, fit_proxy
 
@@ -65,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -15,7 +15,7 @@ import pandas as pd
 import torch
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import read
 from crystalgfn.proxies.exact_hull import ExactHull
@@ -182,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, run
 from crystalgfn.evaluation.csp import given_of
 from crystalgfn.evaluation.csp_methods import task_of
 from crystalgfn.evaluation.matching import matcher
@@ -130,4 +130,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -19,6 +19,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from crystalgfn.errors import run
 from crystalgfn.structures import refiner_data
 from crystalgfn.structures.candidate import candidate_of
 from crystalgfn.structures.enumeration import representative
@@ -188,4 +189,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

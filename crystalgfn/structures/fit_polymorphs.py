@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from crystalgfn.errors import run
 from crystalgfn.structures import fitting
 from crystalgfn.structures.polymorph_mixture import Mixture, Neighbours, mixed_features
 from crystalgfn.structures.polymorph_model import WEIGHTS, Batch, PolymorphModel, collate, log_softmax
@@ -232,4 +233,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

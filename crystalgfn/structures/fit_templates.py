@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from crystalgfn.errors import run
 from crystalgfn.files import write_aside
 from crystalgfn.structures import fitting
 from crystalgfn.structures.families import SAME, SAME_SHAPE, Family
@@ -226,4 +227,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from crystalgfn.errors import run
 from crystalgfn.structures import fitting
 from crystalgfn.structures.enumeration import assignments, representative
 from crystalgfn.structures.orbits import OrbitStructure
@@ -182,4 +183,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from crystalgfn.errors import run
 from crystalgfn.tables.build_elements import build_elements
 from crystalgfn.tables.build_groups import build_groups
 from crystalgfn.tables.build_realisable import build_realisable
@@ -28,4 +29,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main)
