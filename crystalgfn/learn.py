@@ -14,7 +14,7 @@ from crystalgfn.errors import DataError, InvalidSpace
 from crystalgfn.gfn import distributed
 from crystalgfn.gfn.best import BestCrystals
 from crystalgfn.gfn.logging import Logger
-from crystalgfn.gfn.objectives import Objective, VarGrad
+from crystalgfn.gfn.objectives import DEFAULT, Objective
 from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
@@ -44,7 +44,7 @@ def train(
     Args:
         space: what may be drawn.
         reward: crystals -> ln R, float [B].
-        objective: the loss; default `VarGrad(huber=2, shape="linex")`.
+        objective: the loss; `crystalgfn.gfn.objectives.DEFAULT` unless given.
         policy: size of the network; conditioned on the inverse temperature where ``trainer.betas`` is a range.
         trainer: how long and how fast.
         strata: marginal of the number of elements (one share for each from 1), "default" for that of the shipped
@@ -78,7 +78,7 @@ def train(
     env = CrystalEnvironment(space, device)
     network = _network(policy, trainer, env, seed, init).to(device)
     folder = None if out is None else Path(out)
-    objective = objective or VarGrad(huber=2.0, shape="linex")
+    objective = objective or DEFAULT
     run = TrainingRun(
         env, network, lambda crystals: evaluate(reward, crystals), objective, trainer,
         lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,

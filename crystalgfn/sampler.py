@@ -20,7 +20,7 @@ from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
 from crystalgfn.files import write_aside
 from crystalgfn.gfn.diagnostics import Diagnostics, diagnose, log_mean_exp_of
-from crystalgfn.gfn.objectives import VarGrad
+from crystalgfn.gfn.objectives import DEFAULT
 from crystalgfn.gfn.rollout import replay_walk, sample_walk
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.gfn.trainer import Trainer
@@ -253,7 +253,7 @@ class Sampler:
             device=str(self.device),
         )  # fmt: skip
         run = TrainingRun(
-            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), VarGrad(huber=2.0, shape="linex"),
+            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), DEFAULT,
             trainer, lambda c: c.n_elements, omega, seed,
         )  # fmt: skip
         run.fit()

@@ -42,9 +42,11 @@ def test_settings_can_be_built(group):
 def test_defaults_are_those_of_the_classes():
     from crystalgfn import PolicyConfig, Trainer
     from crystalgfn.domain.space import CrystalSpace
+    from crystalgfn.gfn.objectives import DEFAULT
     from crystalgfn.options import space_arguments
 
     config = compose("train")
+    assert instantiate(config.objective) == DEFAULT
     assert instantiate(config.trainer) == Trainer()
     assert instantiate(config.policy) == PolicyConfig()
     given = space_arguments(config.space)

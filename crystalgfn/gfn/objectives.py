@@ -143,6 +143,10 @@ class VarGrad(Objective):
         return regression_loss(delta, self.huber, self.shape).mean(), delta
 
 
+#: What samplers are trained with unless told otherwise.
+DEFAULT = VarGrad(huber=2.0, shape="linex")
+
+
 @dataclass(frozen=True)
 class SubTrajectoryBalance(Objective):
     """SubTB(lambda) (Madan et al. 2023, eq. 5): every piece of a trajectory balances, longer ones by powers of lambda.
