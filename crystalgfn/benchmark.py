@@ -71,7 +71,7 @@ def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple
         sampler = Sampler.load(config.sampler)
         print(f"Measured in the space, with the network and the reward of {config.sampler}.")
     else:
-        strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
+        strata = options.strata(config)
         space = CrystalSpace(**options.space_arguments(config.space))
         reward, policy = build(config.reward, "reward"), build(config.policy, "policy")
         sampler = throughput.untrained(space, reward, policy, strata, config.seed)
@@ -101,6 +101,14 @@ def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[s
     return exactness.tables(small, grids, masses), figures
 
 
+def _one_device(config: DictConfig) -> str:
+    """The device of a task that takes one."""
+    devices = list(config.devices) if OmegaConf.is_list(config.devices) else [config.devices or "cpu"]
+    if len(devices) != 1:
+        raise OptionError(f"devices={devices}: task={config.task} takes one device.")
+    return str(devices[0])
+
+
 def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
     if config.sampler is None:
         raise OptionError(
@@ -108,7 +116,7 @@ def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str,
         )
     if config.chains < 1 or config.samples < 1:
         raise OptionError(f"chains={config.chains} and samples={config.samples}: give numbers above 0 for both.")
-    device = check_device("cpu" if config.devices is None else str(config.devices))
+    device = check_device(_one_device(config))
     sampler = Sampler.load(config.sampler, device=device)
     real = None if config.real is None else data.read(config.real).crystals
     result = modes.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
@@ -155,7 +163,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     folders = _outside(config, taken=set(makers), known=csp.TASKS)
     if not names and not folders:
         raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
-    device = check_device("cpu" if config.devices is None else str(config.devices))
+    device = check_device(_one_device(config))
     if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
     refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
@@ -207,7 +215,7 @@ def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[
         raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
     if config.placed < 1:
         raise OptionError(f"placed={config.placed}: give at least one crystal.")
-    device = check_device("cpu" if config.devices is None else str(config.devices))
+    device = check_device(_one_device(config))
     crystals = Sampler.load(config.sampler).sample(config.placed, seed=config.seed)
     refiner = Refiner.load(config.csp.refiner, device)
     ways = {

@@ -18,6 +18,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn import options, processes
 from crystalgfn.errors import CrystalGFNError
@@ -28,7 +29,6 @@ from crystalgfn.options import OptionError, build, root, sentence
 PICTURED = 10_000
 #: Commands whose processes, where torchrun started several, are one group.
 TOGETHER = ("train", "train_refiner")
-#: Where the structure files of each format go.
 #: Where coordinates come from (`crystalgfn.structures.placement.BuildResult`), in words.
 ORIGINS = {
     "refiner": "by the refiner",
@@ -36,6 +36,7 @@ ORIGINS = {
     "random": "at random",
     "fixed": "fixed by symmetry",
 }
+#: Where the structure files of each format go.
 FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 
 
@@ -132,6 +133,7 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
     try:
         config = processes.of_first(read) if name in TOGETHER else read()
         if config is not None:
+            _check_numbers(config)
             job(config)
     except KeyboardInterrupt:
         _say("interrupted")
@@ -139,6 +141,8 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
     except (CrystalGFNError, InstantiationException) as error:
         cause = root(error) if isinstance(error, InstantiationException) else error
         return _fail(f"{sentence(cause)}.")
+    except OmegaConfBaseException as error:
+        return _fail(f"the configuration cannot be used: {options.first_line(error)}.")
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
         return _fail(f"cannot use{where}: {error.strerror or error}; choose another file or folder.")
@@ -147,6 +151,16 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
             raise
         return _fail("another process of this training ended without a word; go on by resume=true out=<folder>.")
     return 0
+
+
+def _check_numbers(config: DictConfig) -> None:
+    """Refuse what no command can use."""
+    for name in ("seed", "n_jobs", "diagnostics", "csp.n_jobs"):
+        value = OmegaConf.select(config, name)
+        if isinstance(value, int) and name.endswith("n_jobs") and value == 0:
+            raise OptionError(f"{name}=0: give a number of processes, or -1 for as many as there are cores.")
+        if isinstance(value, int) and not name.endswith("n_jobs") and not 0 <= value < 2**63:
+            raise OptionError(f"{name}={value}: give a whole number from 0 to 2^63 - 1.")
 
 
 def _fail(words: str) -> int:
@@ -185,9 +199,13 @@ def _train(config: DictConfig) -> None:
     if not hasattr(reward, "config"):
         reward = cg.rewards.Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
     objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
-    strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
+    strata = options.strata(config)
+    if trainer.real_fraction and config.real is None:
+        raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
     real = None if config.real is None else data.read(config.real).crystals
+    init = None if config.init is None else cg.Sampler.load(config.init)
     out = Path(config.out)
+    new = not (out / options.CONFIG).exists()
     resume = config.resume and not _never_trained(out)
     logger = _start_folder(config, out) if processes.first() else NoLogger()
     try:
@@ -197,14 +215,18 @@ def _train(config: DictConfig) -> None:
             objective=objective,
             policy=policy,
             trainer=replace(trainer, device=device),
-            strata=tuple(strata) if isinstance(strata, list) else strata,
+            strata=strata,
             seed=config.seed,
             out=out,
             resume=resume,
             logger=logger,
             real=real,
-            init=None if config.init is None else cg.Sampler.load(config.init),
+            init=init,
         )
+    except CrystalGFNError:
+        if new and processes.first() and _never_trained(out):  # what is put right must not find a run in the way
+            (out / options.CONFIG).unlink(missing_ok=True)
+        raise
     except KeyboardInterrupt:
         if (out / CHECKPOINT).exists():
             _say(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}")

@@ -40,6 +40,10 @@ KINDS = {bool: bool, int: int, float: int | float}
 #: What null stands in for, where null is the default.
 NULLABLE = {"trainer.steps": int, "trainer.seconds": float, "beta": float, "objective.huber": float, "shard_size": int}
 NULLABLE |= {"limit": int, "relax_n": int}
+#: Names, files and folders: what looks like a number is text there, and null only where it is the default.
+TEXTS = {"out", "sampler", "real", "init", "templates", "hull", "samples", "reference", "energy", "best", "dask"}
+TEXTS |= {"train", "val", "column", "labels", "begin", "property", "setting", "task", "device", "trainer.device"}
+TEXTS |= {"csp.data", "csp.templates", "csp.refiner", "csp.cache"}
 CONFIG = "config.yaml"
 
 _OPTION = re.compile(r"^(?P<name>[a-z][a-z_]*): (?P<value>.*?)(?: +# (?P<comment>.*))?$")
@@ -98,7 +102,13 @@ def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path |
     for override, line in zip(parsed, lines, strict=False):
         key = line.split("=", 1)[0].lstrip("+~")
         if not override.is_delete():
-            _same_kind(override.key_or_group, key, OmegaConf.select(plain, key), OmegaConf.select(config, key))
+            try:
+                default, value = OmegaConf.select(plain, key), OmegaConf.select(config, key)
+            except OmegaConfBaseException as error:  # ${...} that names nothing
+                raise OptionError(f"{override.key_or_group}: {first_line(error)}.") from error
+            _same_kind(override.key_or_group, key, default, value)
+            if key in TEXTS and isinstance(value, int | float):
+                OmegaConf.update(config, key, _text(override))
     return config
 
 
@@ -116,6 +126,19 @@ def space_arguments(space: DictConfig | None) -> dict[str, Any]:
     if isinstance(states, dict):
         arguments["oxidation_states"] = {"No" if key is False else key: value for key, value in states.items()}
     return arguments
+
+
+def strata(config: DictConfig) -> tuple[float, ...] | str | None:
+    """How often crystals have 1, 2, ... elements: shares, a word, or None.
+
+    Raises:
+        OptionError: something else.
+    """
+    value = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
+    numbers = isinstance(value, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
+    if not numbers and not isinstance(value, str | type(None)):
+        raise OptionError(f"strata={value}: give shares such as [0.1,0.5,0.4], default or null.")
+    return tuple(value) if numbers else value
 
 
 def help_text(name: str) -> str:
@@ -174,6 +197,11 @@ def sentence(error: BaseException | str) -> str:
     return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of several lines begins with."""
+    return sentence(str(error).partition("\n")[0])
+
+
 def _refuse(message: str) -> None:
     raise OptionError(f"{message}.")
 
@@ -207,12 +235,15 @@ def _parse(text: str, name: str) -> Override:
     if text.startswith("-"):
         raise OptionError(f"There is no option {text!r}: options are written name=value; see {command(name)} --help.")
     try:
-        return OverridesParser.create().parse_override(text)
+        override = OverridesParser.create().parse_override(text)
     except HydraException as error:
         raise OptionError(
             f"{text!r} cannot be read: options are written name=value, lists as [a,b] without spaces "
             f"(or in quotes), {{key: value}} in quotes; see {command(name)} --help."
         ) from error
+    if override.is_sweep_override():
+        raise OptionError(f"{text!r} gives several values to try one after another; give one, or a list as [a,b].")
+    return override
 
 
 def _full(override: Override, name: str) -> str:
@@ -242,7 +273,9 @@ def _groups(parsed: Sequence[Override], lines: Sequence[str]) -> list[str]:
 
 
 def _same_kind(name: str, key: str, default: Any, value: Any) -> None:
-    """A number stays a number, a switch stays a switch; null is left to what receives it."""
+    """A number stays a number, a switch a switch, a name a name; null is left to what receives it."""
+    if key in TEXTS and (isinstance(value, bool) or (value is None and isinstance(default, str))):
+        raise OptionError(f"{name} must be a name or a path, not {'null' if value is None else str(value).lower()}.")
     kind = NULLABLE.get(key, type(default))
     if kind not in KINDS or (value is None and key in NULLABLE):
         return
@@ -252,6 +285,11 @@ def _same_kind(name: str, key: str, default: Any, value: Any) -> None:
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise OptionError(f"{name} must be {words}, not {'null' if value is None else repr(value)}.")
+
+
+def _text(override: Override) -> str:
+    """The value as it was typed."""
+    return override.input_line.split("=", 1)[1]
 
 
 def _resumed(parsed: Sequence[Override]) -> DictConfig | None:
@@ -274,7 +312,7 @@ def _resumed(parsed: Sequence[Override]) -> DictConfig | None:
                 "start another one with another out=<folder>."
             )
         _same_kind(override.key_or_group, key, OmegaConf.select(config, key), override.value())
-        OmegaConf.update(config, key, override.value())
+        OmegaConf.update(config, key, _text(override) if key in TEXTS else override.value())
     for line in _one_limit(parsed):
         OmegaConf.update(config, line.split("=")[0], None)
     return config

@@ -71,8 +71,7 @@ def _loop(
     config: DictConfig, out: Path, labels: Labels, settings: dict, reading: dict, label: Label | None
 ) -> None:  # fmt: skip
     space = CrystalSpace(**options.space_arguments(config.space))
-    strata = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
-    strata = tuple(strata) if isinstance(strata, list) else strata
+    strata = options.strata(config)
     policy, trainer = build(config.policy, "policy"), build(config.trainer, "trainer")
     trainer = replace(trainer, progress=trainer.progress and config.progress)
     draw = SamplerDraws(space, config.draws, config.beta, policy, trainer, strata, config.seed)
@@ -111,7 +110,9 @@ def _say(metrics: dict[str, Any], config: DictConfig) -> None:
 
 def _settings(config: DictConfig) -> dict[str, Any]:
     """What ``settings.*`` sets of `Settings`, with the property and the seed."""
-    given = OmegaConf.to_container(config.settings, resolve=True) or {}
+    if not OmegaConf.is_dict(config.settings):
+        raise OptionError(f"settings={config.settings}: give settings.<name>=<value>, such as settings.epochs=50.")
+    given = OmegaConf.to_container(config.settings, resolve=True)
     known = {one.name: one.default for one in fields(Settings) if one.name not in ("property", "seed")}
     for name, value in given.items():
         if name not in known:

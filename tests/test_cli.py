@@ -236,6 +236,19 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
         (["trainer.betas=[1,0]"], ["betas=[1, 0]", "rising"]),
         (["strata=[0.5]"], ["strata", "share"]),
         (["strata=most"], ["strata", "default"]),
+        (["strata=[a,b]"], ["strata", "default"]),
+        (["strata=[1,1]", "n_elements=[1,3]"], ["strata", "1 to 3 elements"]),
+        (["elements=[[Li]]"], ["['Li']", "not an element"]),
+        (["seed=99999999999999999999"], ["seed", "2^63"]),
+        (["diagnostics=-3"], ["diagnostics=-3"]),
+        (["trainer.real_fraction=0.1"], ["real_fraction", "real=<file>"]),
+        (["seed=1,2"], ["seed=1,2", "[a,b]"]),
+        (["init=5"], ["no sampler 5"]),
+        (["real=5"], ["5"]),
+        (["device=null"], ["device", "not null"]),
+        (["out=null"], ["out", "not null"]),
+        (["reward.prop=${nothing}"], ["nothing"]),
+        (["~reward"], ["reward"]),
         (["device=cuda:99"], ["cuda:99"]),
         (["device=abacus"], ["abacus"]),
         (["real=/nowhere.parquet"], ["/nowhere.parquet"]),
@@ -244,13 +257,22 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
     ],
 )
 def test_mistakes_in_training(arguments, words, tmp_path, capsys):
-    base = [a for a in QUICK if a.split("=")[0] not in {one.split("=")[0] for one in arguments}]
-    out = [] if arguments[0].startswith("resume") else [f"out={tmp_path / 'run'}"]
+    base = [a for a in QUICK if a.split("=")[0] not in {one.lstrip("~").split("=")[0] for one in arguments}]
+    out = [] if arguments[0].startswith(("resume", "out")) else [f"out={tmp_path / 'run'}"]
     said = failure(
         cli.train, [*base, "steps=1" if "steps" not in str(arguments) else "seed=1", *arguments, *out], capsys
     )
     assert all(word in said for word in words), said
     assert not (tmp_path / "run" / "sampler").exists()
+    assert not (tmp_path / "run" / "config.yaml").exists()  # the command put right does not find a run in its way
+
+
+def test_names_may_look_like_numbers(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert cli.train([*QUICK, "steps=1", "out=007"]) == 0
+    assert cli.sample(["sampler=007/sampler", "n=2", "structures=false", "picture=false", "out=1e3"]) == 0
+    assert {"007", "1e3"} <= set(os.listdir(tmp_path))
+    assert "no sampler 1.5:" in failure(cli.sample, ["sampler=1.5", "n=1"], capsys)
 
 
 @pytest.mark.parametrize(
@@ -307,6 +329,11 @@ def test_a_resumed_run_keeps_its_settings(trained, tmp_path, capsys):
         (["formats=[pdf]"], ["pdf", "cif"]),
         (["elements=[Yy]"], ["Yy"]),
         (["nn=3"], ["nn"]),
+        (["sampler=5"], ["no sampler 5"]),
+        (["sampler=null"], ["sampler", "not null"]),
+        (["mixed_valence=foo"], ["foo", "adjacent"]),
+        (["n_jobs=0"], ["n_jobs=0", "-1"]),
+        (["seed=-1"], ["seed=-1"]),
     ],
 )
 def test_mistakes_in_sampling(arguments, words, trained, tmp_path, capsys):

@@ -182,6 +182,8 @@ def test_structures_of_another_program_are_judged(tmp_path, capsys):
         (["csp.data=nowhere.parquet"], ["nowhere.parquet"]),
         (["csp.data=a", "csp.refiner=nowhere"], ["no refiner 'nowhere'"]),
         (["task=placement"], ["sampler=<name or folder>"]),
+        (["task=placement", "sampler=stable", "devices=[cpu,cpu]"], ["one device"]),
+        (["csp.data=a", "csp.n_jobs=0"], ["csp.n_jobs=0"]),
     ],
 )
 def test_mistakes_with_structures(arguments, words, capsys):

@@ -156,6 +156,7 @@ def test_the_loop_ends_with_a_proxy_its_labels_and_the_gaps(data, tmp_path, monk
         (["property=band_gap", "active=true"], ["band_gap", "active"]),
         (["settings.epoch=3"], ["settings.epoch", "settings.epochs"]),
         (["settings.epochs=many"], ["settings.epochs", "whole number"]),
+        (["settings=5"], ["settings=5", "settings.epochs=50"]),
         (["settings.width=0"], ["settings.width", "above 0"]),
         (["settings.lr=true"], ["settings.lr", "a number"]),
         (["active=true", "rounds=0"], ["rounds=0"]),

@@ -94,8 +94,7 @@ class CrystalSpace:
         self._set("crystal_systems", _names("crystal_systems", self.crystal_systems, groups.CRYSTAL_LATTICE_SYSTEMS))
         self._set("point_symmetries", _names("point_symmetries", self.point_symmetries, groups.POINT_SYMMETRIES))
         self._set("oxidation_states", _states(self.oxidation_states))
-        if self.mixed_valence not in MIXED_VALENCE:
-            raise InvalidSpace(f"mixed_valence={self.mixed_valence!r}: choose False, 'adjacent' or True")
+        _check_mixed_valence(self.mixed_valence)
         if not isinstance(self.alloys, bool):
             raise InvalidSpace(f"alloys={self.alloys!r}: choose true or false")
         self._check_elements()
@@ -129,7 +128,7 @@ class CrystalSpace:
         known = {f.name for f in fields(self)}
         if unknown := sorted(set(constraints) - known):
             raise InvalidSpace(f"unknown constraint {unknown[0]!r}; choose from {', '.join(sorted(known))}")
-        # a space made of the new constraints alone validates and normalises them; its element list is resolved here
+        # constraint by constraint; the space that comes of it is validated as a whole
         merged = {name: self._intersect(name, value) for name, value in constraints.items()}
         return replace(self, **merged)
 
@@ -327,6 +326,7 @@ class CrystalSpace:
                 "a different charge table is another space; train or make an untrained sampler for it"
             )
         if name == "mixed_valence":
+            _check_mixed_valence(value)
             return value if MIXED_VALENCE.index(value) <= MIXED_VALENCE.index(mine) else mine
         if name == "alloys":
             return mine and value
@@ -334,6 +334,11 @@ class CrystalSpace:
 
 
 _NAMES = {"crystal_systems": groups.CRYSTAL_LATTICE_SYSTEMS, "point_symmetries": groups.POINT_SYMMETRIES}
+
+
+def _check_mixed_valence(value: Any) -> None:
+    if value not in MIXED_VALENCE:
+        raise InvalidSpace(f"mixed_valence={value!r}: choose False, 'adjacent' or True")
 
 
 def _plain(value: Any) -> Any:
@@ -352,13 +357,13 @@ def _as_sequence(name: str, value: Any) -> list:
 def _symbols(name: str, value: Any) -> tuple[str, ...] | None:
     if value is None:
         return None if name == "elements" else ()
-    symbols = tuple(dict.fromkeys(_as_sequence(name, value)))
+    symbols = _as_sequence(name, value)
     for symbol in symbols:
-        if symbol not in element_tables.NUMBER:
+        if not isinstance(symbol, str) or symbol not in element_tables.NUMBER:
             raise InvalidSpace(f"{name}: {symbol!r} is not an element; give symbols such as Li, Fe, O")
     if name == "elements" and not symbols:
         raise EmptySpace("elements=[] leaves no element; give symbols, or null for the default elements")
-    return symbols
+    return tuple(dict.fromkeys(symbols))
 
 
 def _numbers(value: Any) -> tuple[int, ...] | None:
@@ -424,6 +429,7 @@ def _states(value: Any) -> Any:
     for symbol, states in table.items():
         if symbol not in element_tables.NUMBER:
             raise InvalidSpace(f"oxidation_states: {symbol!r} is not an element")
+        states = table[symbol] = _as_sequence(f"oxidation_states of {symbol}", states)
         if not states or any(not isinstance(s, (int, np.integer)) or s == 0 or abs(s) > 8 for s in states):
             raise InvalidSpace(
                 f"oxidation_states of {symbol}: {list(states)} must be whole numbers from -8 to 8, not 0"

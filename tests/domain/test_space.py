@@ -30,6 +30,8 @@ from crystalgfn.errors import EmptySpace, InvalidSpace
         ({"point_symmetries": ["chiral"]}, InvalidSpace, "'chiral' is not one of"),
         ({"oxidation_states": "mine"}, InvalidSpace, "choose one of icsd"),
         ({"oxidation_states": {"Fe": [0]}}, InvalidSpace, "must be whole numbers"),
+        ({"oxidation_states": {"Fe": 9}}, InvalidSpace, "from -8 to 8"),
+        ({"elements": [["Li"]]}, InvalidSpace, "is not an element"),
         ({"mixed_valence": "some"}, InvalidSpace, "choose False"),
         ({"lengths": [30, 40]}, EmptySpace, "lengths"),
         ({"required_elements": ["Li", "Na", "K"], "n_elements": [1, 2]}, EmptySpace, "do not fit"),
