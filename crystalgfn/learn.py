@@ -60,6 +60,9 @@ def train(
         InvalidSpace: a device that is not there, shares without a meaning, or an ``init`` that does not fit the space.
         CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
         RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal.
+        DataError: none of the ``real`` crystals is in the space.
+        TrainingError: a loss that is not finite, an objective that learns ln Z with ``trainer.betas``, or a batch that
+            cannot be shared out over the processes.
     """
     trainer = trainer or Trainer()
     device = torch.device(trainer.device)

@@ -34,7 +34,7 @@ def table(
         space: the constraint under which they were drawn.
         errors: why the atoms of a crystal could not be placed, [B].
         names: names of structure files, [B].
-        origins: where the atoms come from, see `crystalgfn.BuildResult`, [B].
+        origins: where the atoms come from, see `crystalgfn.structures.placement.BuildResult`, [B].
         closest: the smallest distance of two atoms over the sum of their radii, NaN without atoms, [B].
         beta: the inverse temperature at which they were drawn; None: the reward's own.
 

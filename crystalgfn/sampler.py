@@ -97,7 +97,11 @@ class Sampler:
         omega: tuple[float, ...] | None = None,
         policy: PolicyConfig | None = None,
     ) -> Sampler:
-        """A sampler whose choices are uniform among what the masks allow."""
+        """A sampler whose choices are uniform among what the masks allow.
+
+        Raises:
+            InvalidSpace: shares that are negative, or none for the numbers of elements of the space.
+        """
         space = space or CrystalSpace()
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -144,7 +148,8 @@ class Sampler:
 
         Raises:
             EmptySpace: the constraint leaves nothing.
-            RewardError: resampling without a reward.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space, or a negative ``n``.
+            RewardError: a ``beta`` that the sampler was not trained for, or resampling without a reward.
         """
         level = self._level(beta)
         if n < 0:
@@ -189,6 +194,11 @@ class Sampler:
 
         The measure counts (space group, composition) and is Lebesgue's on the free lattice parameters, lengths as
         ln(length / Å), angles in units of 60 degrees.
+
+        Raises:
+            EmptySpace: the constraint leaves nothing.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space.
+            RewardError: a ``beta`` that the sampler was not trained for.
         """
         level = self._level(beta)
         return self._log_prob(self._environment(self.narrow(space)), crystals, level)
@@ -233,6 +243,11 @@ class Sampler:
         """ESS, ln Z, correlation and spread of ln w over ``n`` own samples, also for each number of elements.
 
         A rare crystal that the sampler draws far too seldom shows only in large samples, so ESS falls with ``n``.
+
+        Raises:
+            EmptySpace: the constraint leaves nothing.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space.
+            RewardError: a sampler without a reward, or a ``beta`` that it was not trained for.
         """
         level = self._level(beta)
         env = self._environment(self.narrow(space))
@@ -242,7 +257,16 @@ class Sampler:
     def adapt(
         self, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
     ) -> Sampler:
-        """A sampler for a narrowed space: a short fine-tuning from this one, which stays as it is."""
+        """A sampler for a narrowed space: a short fine-tuning from this one, which stays as it is.
+
+        Raises:
+            EmptySpace: the constraint leaves nothing.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space, or that leaves only numbers of
+                elements without a share.
+            RewardError: a sampler without a reward.
+            TrainingError: a loss that is not finite.
+            ValueError: ``seconds`` that are not above 0.
+        """
         if self.reward is None:
             raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
         narrowed = self.narrow(space)

@@ -32,11 +32,16 @@ class Trainer:
         replay_bound: replayed crystals are drawn by their weights R / (Z q), held to exp(+-bound); 0: all alike.
         real_fraction: share of a batch drawn from given real crystals.
         betas: range of the inverse temperatures of a conditioned sampler, in units of the reward's own; None: 1 alone.
-        gradient_clip: largest norm of the gradient.
-        checkpoint_seconds: time between checkpoints.
+        gradient_clip: largest L2 norm of the gradient, over all weights together (not ln Z).
+        checkpoint_seconds: seconds between checkpoints.
         log_every: steps between records.
         device: where to train.
         progress: show a progress bar.
+
+    Raises:
+        ValueError: both steps and seconds, a number or share outside its limits, shares that leave nothing to draw, an
+            unknown optimizer or precision, replay with ``betas``, or a batch that cannot be taken in ``accumulate``
+            equal parts.
     """
 
     steps: int | None = None

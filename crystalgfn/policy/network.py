@@ -25,6 +25,9 @@ class PolicyConfig:
         components: logistic densities in each continuous head.
         rank: inner size of the scores between counts and elements.
         conditioned: whether the network is told a condition (the inverse temperature, 1 for the reward itself).
+
+    Raises:
+        ValueError: a size that is not a whole number of at least 1 (``blocks``: at least 0).
     """
 
     width: int = 256

@@ -33,15 +33,18 @@ class Property(Protocol):
     unit: str
 
     def __call__(self, crystals: Crystals) -> Floats:
-        """The mean value of each crystal."""
+        """The mean value of each crystal, float ``[B]``."""
         ...
 
     def spread(self, crystals: Crystals) -> Floats:
-        """The standard error of each value, at least 0."""
+        """The standard error of each value, at least 0, float ``[B]``."""
         ...
 
     def bound(self, crystals: Crystals, k: float) -> Floats:
-        """``mean + k * spread``, pessimistic with k > 0 for what should be small, k < 0 for what should be large."""
+        """``mean + k * spread``, float ``[B]``.
+
+        Pessimistic with k > 0 for what should be small, with k < 0 for what should be large.
+        """
         ...
 
 

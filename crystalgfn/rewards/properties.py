@@ -110,7 +110,11 @@ class Function(_Exact):
 
 
 def function(fn: Callable | str, name: str, unit: str = "") -> Function:
-    """A property from a function of crystals, or from the dotted path of one (as configurations give it)."""
+    """A property from a function of crystals, or from the dotted path of one (as configurations give it).
+
+    Raises:
+        RewardError: a path that names no function, or what cannot be called.
+    """
     return Function(imported(fn, "function"), name, unit)
 
 

@@ -196,12 +196,20 @@ class Floor:
 
 
 def boltzmann(prop: Any, beta: float, k: float = 1.0, direction: str = "minimise") -> Boltzmann:
-    """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`."""
+    """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`.
+
+    Raises:
+        RewardError: no property, a ``beta`` that is not above 0, a negative ``k``, or another direction.
+    """
     return Boltzmann(prop, beta, k, direction)
 
 
 def target(prop: Any, value: float, width: float, k: float = 1.0) -> Target:
-    """A Gaussian of ``width`` around ``value``; see :class:`Target`."""
+    """A Gaussian of ``width`` around ``value``; see :class:`Target`.
+
+    Raises:
+        RewardError: no property, a ``value`` that is not finite, a ``width`` that is not above 0, or a negative ``k``.
+    """
     return Target(prop, value, width, k)
 
 
@@ -246,7 +254,11 @@ def product(*rewards: Any, **named: Any) -> Weighted:
 
 
 def floor(reward: Any, log_r_min: float) -> Floor:
-    """``max(log R, log_r_min)``; see :class:`Floor`."""
+    """``max(log R, log_r_min)``; see :class:`Floor`.
+
+    Raises:
+        RewardError: what is no reward (a property is none), or a ``log_r_min`` that is not finite.
+    """
     return Floor(reward, log_r_min)
 
 

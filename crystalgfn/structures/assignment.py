@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Protocol
 
 import numpy as np
 
@@ -22,14 +21,6 @@ ENUMERATION_CAP = 2000
 
 Assignment = dict[str, tuple[str, ...]]
 """Element symbol -> letters of its orbits."""
-
-
-class AssignmentScorer(Protocol):
-    """Ranks assignments, higher is better; the seam for a model learned from real crystals that sees the lattice."""
-
-    def __call__(self, space_group: int, lattice: np.ndarray, assignments: Sequence[Assignment]) -> np.ndarray:
-        """Scores [n] of n assignments in the cell a, b, c, alpha, beta, gamma [6]."""
-        ...
 
 
 def exact(space_group: int, assignment: Mapping[str, Sequence[str]]) -> bool:
