@@ -69,8 +69,8 @@ class Settings:
     holdout: float = 0.03
     left_out: float = 0.02
     strained: float = 0.15
-    labelled: float = 0.1
-    balance: float = 0.5
+    labelled: float = 0.12
+    balance: float = 0.7
 
     def __post_init__(self) -> None:
         if self.property != "formation_energy":

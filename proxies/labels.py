@@ -52,7 +52,7 @@ class Labels:
         kind: `VALUE`, `BOUND` or `HIGH`, int64 [B].
         source: place in `SOURCES`, int64 [B].
         split: `FIT`, `HELD` or `VAL`, int64 [B].
-        placed: whether the lowest structure came from random placement, bool [B].
+        placed: whether the lowest structure was placed, not given, bool [B].
         converged: whether its atoms came to rest, bool [B].
         candidates: structures that the value is the lowest of, int64 [B].
         refined: whether the refiner placed the candidates' atoms, not chance, so that a bound is tighter, bool [B].
@@ -140,7 +140,7 @@ def label_crystals(
 
     Args:
         crystals: [B].
-        given: for each crystal structures to try besides random placements (`Templates.cells` of
+        given: for each crystal structures to try besides the refiner's (`Templates.cells` of
             `crystalgfn.proxies.proposals`); with one, the lowest is a value.
         hull: above which labels end; none without.
         references: that turn CHGNet's energies into formation energies; the shipped ones by default.

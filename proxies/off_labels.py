@@ -20,7 +20,7 @@ BATCH = 64
 #: medians, may mind both sides alike.
 EXCESS, EXCESS_REFINED, KNOWN = 0.35, 0.05, 0.05
 #: Weight of a prediction below what is probably too high by more than labels go.
-TOO_LOW = 0.5
+TOO_LOW = 1.0
 
 
 @dataclass(frozen=True)
