@@ -36,7 +36,7 @@ class Label:
         converged: whether no force is above `MAX_FORCE`.
         candidates: structures that the energy is the lowest of.
         given: how many of these came from a real crystal (strained, swapped or a template).
-        placed: whether the lowest was placed at random.
+        placed: whether the lowest was placed, by the refiner or at random, rather than given.
     """
 
     space_group: int
