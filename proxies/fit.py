@@ -23,9 +23,12 @@ from crystalgfn.proxies.metrics import versions, write_metrics
 from crystalgfn.proxies.model import LEVELS, EnsembleProxy
 from crystalgfn.proxies.off_labels import OffLabels, absolute
 from crystalgfn.proxies.strain import CEILING, strained
+from crystalgfn.rewards.properties import load_proxy
 from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
+#: In what units a proxy's networks see features and give labels.
+SCALES = ("shift", "scale", "label_mean", "label_std")
 #: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
 CENSORED = {"band_gap": 0.0}
 
@@ -52,6 +55,8 @@ class Settings:
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
         labelled: weight of labels off equilibrium against the real rows; 0 for none. For energies only.
         balance: share of the labels in a step that are no strained real crystals, but swapped, placed and proposed.
+        begin: folder of a proxy of the same shape, or name of a shipped one, whose weights to begin with; none: random
+            ones. Fitted on the same rows with the same seed, so that what was held out stays so.
     """
 
     property: str = "formation_energy"
@@ -71,6 +76,7 @@ class Settings:
     strained: float = 0.15
     labelled: float = 0.12
     balance: float = 0.7
+    begin: str = ""
 
     def __post_init__(self) -> None:
         if self.property != "formation_energy":
@@ -172,6 +178,8 @@ def fit_proxy(
     proxy.standardise(features, train.crystals, train.labels)
     if settings.strained:
         proxy.high += CEILING
+    if settings.begin:
+        _begin(proxy, settings.begin)
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = None
     if labels is not None and settings.labelled:
@@ -216,6 +224,21 @@ def fit_proxy(
     mean, spread = proxy.moments(held.crystals)
     proxy.calibrate((mean - held.labels).abs(), spread)
     return proxy, state["seconds"]
+
+
+def _begin(proxy: EnsembleProxy, folder: str) -> None:
+    """Take over the networks of another proxy and the scales in which they think.
+
+    Raises:
+        CheckpointError: one of another property or shape.
+    """
+    other = load_proxy(folder)
+    if not isinstance(other, EnsembleProxy) or (other.name, other.shape) != (proxy.name, proxy.shape):
+        raise CheckpointError(
+            f"begin={folder} is no proxy of {proxy.name} of the same shape; give the settings that it was fitted with"
+        )
+    scales = {name: value for name, value in other.named_buffers() if name in SCALES}
+    proxy.load_state_dict({**proxy.state_dict(), **dict(other.named_parameters()), **scales})
 
 
 def unmeasured(rows: Rows, labels: Labels) -> Rows:

@@ -219,3 +219,20 @@ def test_several_files_are_fitted_together_and_each_crystal_once(paths: dict[str
     assert two["rows_train"] == one["rows_train"]
     three = fit(both, paths["val_path"], tmp_path / "three", paths["cache"], progress=False, **few)
     assert three["rows_train"] == one["rows_train"]
+
+
+def test_a_fit_may_begin_with_the_networks_of_another(paths: dict[str, Path], tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    fit(**paths, out=first, progress=False, **SMALL)
+    again = {**SMALL, "epochs": 1, "lr": 1e-9, "begin": str(first)}
+    fit(**paths, out=tmp_path / "second", progress=False, **again)
+    one, two = load_proxy(first), load_proxy(tmp_path / "second")
+    crystals = read(paths["val_path"], cache=paths["cache"], progress=False).crystals
+    torch.testing.assert_close(one(crystals), two(crystals), rtol=0, atol=1e-5)  # nothing was learned at such a rate
+    assert json.loads((tmp_path / "second" / "metrics.json").read_text())["settings"]["begin"] == str(first)
+
+
+def test_a_fit_cannot_begin_with_a_proxy_of_another_shape(paths: dict[str, Path], tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="begin=formation_energy is no proxy of formation_energy of the same"):
+        fit(**paths, out=tmp_path / "out", progress=False, **SMALL, begin="formation_energy")
+    assert not (tmp_path / "out" / "weights.safetensors").exists()
