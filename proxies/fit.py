@@ -74,8 +74,8 @@ class Settings:
     holdout: float = 0.03
     left_out: float = 0.02
     strained: float = 0.15
-    labelled: float = 0.12
-    balance: float = 0.7
+    labelled: float = 0.1
+    balance: float = 0.5
     begin: str = ""
 
     def __post_init__(self) -> None:
