@@ -107,7 +107,7 @@ def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path |
             except OmegaConfBaseException as error:  # ${...} that names nothing
                 raise OptionError(f"{override.key_or_group}: {first_line(error)}.") from error
             _same_kind(override.key_or_group, key, default, value)
-            if key in TEXTS and isinstance(value, int | float):
+            if key in TEXTS and isinstance(value, int | float) and not isinstance(default, int):
                 OmegaConf.update(config, key, _text(override))
     return config
 
@@ -274,7 +274,8 @@ def _groups(parsed: Sequence[Override], lines: Sequence[str]) -> list[str]:
 
 def _same_kind(name: str, key: str, default: Any, value: Any) -> None:
     """A number stays a number, a switch a switch, a name a name; null is left to what receives it."""
-    if key in TEXTS and (isinstance(value, bool) or (value is None and isinstance(default, str))):
+    named = key in TEXTS and not isinstance(default, int)  # samples of the benchmark are a number
+    if named and (isinstance(value, bool) or (value is None and isinstance(default, str))):
         raise OptionError(f"{name} must be a name or a path, not {'null' if value is None else str(value).lower()}.")
     kind = NULLABLE.get(key, type(default))
     if kind not in KINDS or (value is None and key in NULLABLE):
