@@ -13,8 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
 from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.errors import sentence
 from crystalgfn.evaluation import csp_html, exactness, modes, record, throughput
-from crystalgfn.options import OptionError, build, sentence
+from crystalgfn.options import OptionError, build
 from crystalgfn.proxies import data
 from crystalgfn.sampler import Sampler
 

@@ -10,11 +10,12 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
+from crystalgfn.errors import sentence
 from crystalgfn.evaluation import claim_report, record
 from crystalgfn.evaluation.claim import Plan, check_crystals, formation_energy
 from crystalgfn.evaluation.claim_run import Check, ClaimRun
 from crystalgfn.files import write_aside
-from crystalgfn.options import OptionError, sentence
+from crystalgfn.options import OptionError
 from crystalgfn.proxies.exact_hull import ExactHull
 from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Templates

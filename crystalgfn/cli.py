@@ -21,9 +21,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn import options, processes
-from crystalgfn.errors import CrystalGFNError
+from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.files import remove_leftovers, write_aside
-from crystalgfn.options import OptionError, build, root, sentence
+from crystalgfn.options import OptionError, build, root
 
 #: How many crystals of a run in shards are drawn in its picture, at most.
 PICTURED = 10_000
@@ -144,8 +144,7 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
     except OmegaConfBaseException as error:
         return _fail(f"the configuration cannot be used: {options.first_line(error)}.")
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        return _fail(f"cannot use{where}: {error.strerror or error}; choose another file or folder.")
+        return _fail(f"{unusable(error)}.")
     except RuntimeError as error:
         if not processes.cut_off(error):
             raise
@@ -155,11 +154,12 @@ def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[s
 
 def _check_numbers(config: DictConfig) -> None:
     """Refuse what no command can use."""
-    for name in ("seed", "n_jobs", "diagnostics", "csp.n_jobs"):
-        value = OmegaConf.select(config, name)
-        if isinstance(value, int) and name.endswith("n_jobs") and value == 0:
+    for name in ("n_jobs", "csp.n_jobs"):
+        if OmegaConf.select(config, name) == 0:
             raise OptionError(f"{name}=0: give a number of processes, or -1 for as many as there are cores.")
-        if isinstance(value, int) and not name.endswith("n_jobs") and not 0 <= value < 2**63:
+    for name in ("seed", "diagnostics"):
+        value = OmegaConf.select(config, name)
+        if isinstance(value, int) and not 0 <= value < 2**63:
             raise OptionError(f"{name}={value}: give a whole number from 0 to 2^63 - 1.")
 
 

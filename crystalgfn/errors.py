@@ -50,6 +50,17 @@ class NotAvailable(CrystalGFNError):
     """Something that this version of the package does not have."""
 
 
+def sentence(error: BaseException | str) -> str:
+    """An error's message in one line, without a full stop."""
+    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+
+
+def unusable(error: OSError) -> str:
+    """What is wrong with a file or folder, without a full stop."""
+    where = f" {error.filename}" if error.filename else ""
+    return f"cannot use{where}: {error.strerror or error}; choose another file or folder"
+
+
 def run(main: Callable[[], None]) -> None:
     """The command of a module (``python -m``): what a user can act on becomes one sentence and an exit status of 2."""
     try:
@@ -57,10 +68,7 @@ def run(main: Callable[[], None]) -> None:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         sys.exit(130)
-    except CrystalGFNError as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        print(f"error: cannot use{where}: {error.strerror or error}; choose another file or folder.", file=sys.stderr)
+    except (CrystalGFNError, OSError) as error:
+        words = unusable(error) if isinstance(error, OSError) else sentence(error)
+        print(f"error: {words}.", file=sys.stderr)
         sys.exit(2)

@@ -11,7 +11,7 @@ import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import results
-from crystalgfn.errors import DataError, NotAvailable
+from crystalgfn.errors import DataError, NotAvailable, sentence
 from crystalgfn.evaluation import evaluation_report, html_report, record
 from crystalgfn.evaluation.evaluate import Evaluation, evaluation
 from crystalgfn.evaluation.evaluate_run import EvaluationRun, Plan
@@ -21,7 +21,7 @@ from crystalgfn.evaluation.reference_hull import ReferenceHull
 from crystalgfn.evaluation.samples import read_items
 from crystalgfn.evaluation.stability import METASTABLE, Job, relax_job, stability
 from crystalgfn.files import write_aside
-from crystalgfn.options import OptionError, sentence
+from crystalgfn.options import OptionError
 from crystalgfn.structures.relax import chgnet
 from crystalgfn.structures.sources import Unread
 

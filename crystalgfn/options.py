@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from crystalgfn.errors import CrystalGFNError
+from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.rewards import registry
 
 #: Short names of what is set most often in training, beside every argument of CrystalSpace.
@@ -106,9 +106,9 @@ def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path |
                 default, value = OmegaConf.select(plain, key), OmegaConf.select(config, key)
             except OmegaConfBaseException as error:  # ${...} that names nothing
                 raise OptionError(f"{override.key_or_group}: {first_line(error)}.") from error
-            _same_kind(override.key_or_group, key, default, value)
-            if key in TEXTS and isinstance(value, int | float) and not isinstance(default, int):
-                OmegaConf.update(config, key, _text(override))
+            checked = _checked(override, key, default, value)
+            if checked is not value:
+                OmegaConf.update(config, key, checked)
     return config
 
 
@@ -136,7 +136,7 @@ def strata(config: DictConfig) -> tuple[float, ...] | str | None:
     """
     value = OmegaConf.to_container(config.strata) if OmegaConf.is_config(config.strata) else config.strata
     numbers = isinstance(value, list) and all(isinstance(x, int | float) and not isinstance(x, bool) for x in value)
-    if not numbers and not isinstance(value, str | type(None)):
+    if not (numbers or value is None or isinstance(value, str)):
         raise OptionError(f"strata={value}: give shares such as [0.1,0.5,0.4], default or null.")
     return tuple(value) if numbers else value
 
@@ -190,11 +190,6 @@ def root(error: InstantiationException) -> BaseException:
     while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
         cause = cause.__cause__
     return cause
-
-
-def sentence(error: BaseException | str) -> str:
-    """An error's message in one line."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
 
 
 def first_line(error: BaseException) -> str:
@@ -272,25 +267,24 @@ def _groups(parsed: Sequence[Override], lines: Sequence[str]) -> list[str]:
     return chosen + [line for line in lines if line.startswith("hydra.searchpath=")]
 
 
-def _same_kind(name: str, key: str, default: Any, value: Any) -> None:
-    """A number stays a number, a switch a switch, a name a name; null is left to what receives it."""
-    named = key in TEXTS and not isinstance(default, int)  # samples of the benchmark are a number
-    if named and (isinstance(value, bool) or (value is None and isinstance(default, str))):
-        raise OptionError(f"{name} must be a name or a path, not {'null' if value is None else str(value).lower()}.")
+def _checked(override: Override, key: str, default: Any, value: Any) -> Any:
+    """A number stays a number, a switch a switch, a name is what was typed; null is left to what receives it."""
+    name = override.key_or_group
+    if key in TEXTS and not isinstance(default, int):  # samples of the benchmark are a number
+        if isinstance(value, bool) or (value is None and isinstance(default, str)):
+            words = "null" if value is None else str(value).lower()
+            raise OptionError(f"{name} must be a name or a path, not {words}.")
+        return override.input_line.split("=", 1)[1] if isinstance(value, int | float) else value
     kind = NULLABLE.get(key, type(default))
     if kind not in KINDS or (value is None and key in NULLABLE):
-        return
+        return value
     # A switch is a whole number to Python.
     good = isinstance(value, bool) if kind is bool else isinstance(value, KINDS[kind]) and not isinstance(value, bool)
     if not good:
         value = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
         words = {bool: "true or false", int: "a whole number", float: "a number"}[kind]
         raise OptionError(f"{name} must be {words}, not {'null' if value is None else repr(value)}.")
-
-
-def _text(override: Override) -> str:
-    """The value as it was typed."""
-    return override.input_line.split("=", 1)[1]
+    return value
 
 
 def _resumed(parsed: Sequence[Override]) -> DictConfig | None:
@@ -312,8 +306,7 @@ def _resumed(parsed: Sequence[Override]) -> DictConfig | None:
                 f"{override.key_or_group} cannot be changed in a run that is resumed; "
                 "start another one with another out=<folder>."
             )
-        _same_kind(override.key_or_group, key, OmegaConf.select(config, key), override.value())
-        OmegaConf.update(config, key, _text(override) if key in TEXTS else override.value())
+        OmegaConf.update(config, key, _checked(override, key, OmegaConf.select(config, key), override.value()))
     for line in _one_limit(parsed):
         OmegaConf.update(config, line.split("=")[0], None)
     return config
