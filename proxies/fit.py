@@ -52,6 +52,8 @@ class Settings:
         translations: whether it sees the shortest translations of the lattice.
         holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
         left_out: share of the formulas that each member does not see.
+        labels_left_out: share of the labels' formulas that each member does not see; more of it makes members differ
+            where only labels tell.
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
         labelled: weight of labels off equilibrium against the real rows; 0 for none. For energies only.
         balance: share of the labels in a step that are no strained real crystals, but swapped, placed and proposed.
@@ -73,6 +75,7 @@ class Settings:
     translations: bool = True
     holdout: float = 0.03
     left_out: float = 0.02
+    labels_left_out: float = 0.02
     strained: float = 0.15
     labelled: float = 0.1
     balance: float = 0.5
@@ -183,7 +186,7 @@ def fit_proxy(
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = None
     if labels is not None and settings.labelled:
-        off = OffLabels.of(proxy, labels, settings.balance, settings.left_out, settings.seed)
+        off = OffLabels.of(proxy, labels, settings.balance, settings.labels_left_out, settings.seed)
     steps = -(-len(train) // settings.batch)
     total = settings.epochs * steps
     optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)

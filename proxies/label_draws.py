@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def label_draws(
     sampler: str = "formation-energy",
     n: int = 500,
     seed: int = 0,
+    space_groups: Sequence[int] | None = None,
 ) -> Labels:
     """CHGNet's labels of ``n`` draws, those among them that have no room for their atoms too (kind `HIGH`).
 
@@ -37,9 +39,12 @@ def label_draws(
         sampler: name or folder.
         n: draws.
         seed: of the draws and of the placements.
+        space_groups: ITA numbers, where only draws of some are wanted; None: what the sampler draws.
 
     Raises:
         DataError: files that cannot be read.
+        EmptySpace: the sampler draws none of these groups.
+        InvalidSpace: numbers that are no space groups.
         NotAvailable: CHGNet is not installed.
     """
     folder = Path(folder)
@@ -47,7 +52,8 @@ def label_draws(
     templates = Templates(Parents.read(train, taken))
 
     def draw():
-        drawn = Sampler.load(sampler).sample(n, seed=seed)
+        constraint = None if space_groups is None else {"space_groups": list(space_groups)}
+        drawn = Sampler.load(sampler).sample(n, constraint, seed=seed)
         return replace(drawn, lattice=drawn.lattice.double())
 
     crystals = kept_crystals(folder / "drawn.pt", draw)
@@ -63,11 +69,15 @@ def main() -> None:
     parser.add_argument("--sampler", default="formation-energy", help="name or folder")
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--space-groups", type=int, nargs=2, metavar=("FIRST", "LAST"), help="draws of these ITA numbers only"
+    )
     parser.add_argument("--labels", type=Path, default=SHIPPED, help="to which the new ones are added")
     parser.add_argument("--output", type=Path, help="file of all labels; that of --labels by default")
     options = parser.parse_args()
     start = time.process_time()
-    new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed)
+    numbers = None if options.space_groups is None else range(options.space_groups[0], options.space_groups[1] + 1)
+    new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed, numbers)
     labels = joined([read_labels(options.labels, high=True), new])
     labels.save(options.output or options.labels)
     print(f"{len(new)} labels of {options.n} draws in {(time.process_time() - start) / 60:.0f} minutes of CPU")
