@@ -12,6 +12,9 @@ from crystalgfn.domain.lattice import cosine_of
 from crystalgfn.domain.translations import successive_minima
 from crystalgfn.tables import elements, groups
 
+#: Atoms of one element in the primitive cell up to which its Wyckoff positions are counted; of more as of so many.
+LARGEST = 96
+
 
 class Features(nn.Module):
     """Crystals -> float32 features ``[B, n]``, for all 118 elements and 230 groups.
@@ -28,12 +31,14 @@ class Features(nn.Module):
     The tables are buffers, saved with the weights: a later change of a table leaves a fitted proxy as it was.
     """
 
-    def __init__(self, translations: bool = False) -> None:
+    def __init__(self, translations: bool = False, wyckoff: bool = False) -> None:
         super().__init__()
-        self.translations = translations
+        self.translations, self.wyckoff = translations, wyckoff
         self.register_buffer("element_table", torch.from_numpy(element_table()))
         self.register_buffer("sphere_volume", torch.from_numpy(sphere_volumes()))
         self.register_buffer("group_table", torch.from_numpy(group_table()))
+        if wyckoff:
+            self.register_buffer("wyckoff_table", torch.from_numpy(wyckoff_table()))
         self.size = self(Crystals(torch.ones(1).long(), torch.eye(118)[:1].long(), torch.full((1, 6), 90.0))).shape[1]
 
     def forward(self, crystals: Crystals) -> TensorType["batch", "features"]:
@@ -44,17 +49,26 @@ class Features(nn.Module):
         # Shares of the elements that are there, largest first, and which they are: all that statistics need.
         largest = max(5, int((counts > 0).sum(1).max())) if len(counts) else 5
         shares, which = fractions.topk(largest, dim=1)
-        return torch.cat(
-            [
-                fractions,
-                element_statistics(shares, self.element_table[which]),
-                _stoichiometry(shares, n_atoms),
-                self._lattice(crystals, fractions),
-                self.group_table[crystals.space_group - 1],
-                (n_atoms * crystals.centring[:, None]).log(),
-            ],
-            1,
-        )
+        every = [
+            fractions,
+            element_statistics(shares, self.element_table[which]),
+            _stoichiometry(shares, n_atoms),
+            self._lattice(crystals, fractions),
+            self.group_table[crystals.space_group - 1],
+            (n_atoms * crystals.centring[:, None]).log(),
+        ]
+        if self.wyckoff:
+            every.append(self._wyckoff(crystals.space_group, crystals.composition.gather(1, which), shares))
+        return torch.cat(every, 1)
+
+    def _wyckoff(
+        self, space_group: TensorType["batch"], counts: TensorType["batch", "elements"], shares: torch.Tensor
+    ) -> TensorType["batch", "features"]:
+        of_element = self.wyckoff_table[space_group[:, None] - 1, counts.clamp_max(LARGEST)]  # a share of its atoms
+        most, least, orbits, ways = of_element.unbind(-1)
+        sums = [(shares * value).sum(1) for value in (most, least, orbits)]
+        tightest = torch.where(shares > 0, most, 3.0).amin(1)
+        return torch.stack([*sums, tightest, (shares * ways).sum(1)], 1)
 
     def _lattice(self, crystals: Crystals, fractions: torch.Tensor) -> torch.Tensor:
         lattice = crystals.lattice.float()
@@ -72,6 +86,34 @@ class Features(nn.Module):
             cell = ln_volume / 3 + crystals.n_atoms.float()[:, None].log() / 3
             every += [minima - size for size in (cell, *sizes)]
         return torch.cat(every, 1)
+
+
+def wyckoff_table() -> np.ndarray:
+    """What n atoms of one element may do in each group were they alone, float32 [230, LARGEST + 1, 4].
+
+    The largest and the smallest number of free coordinates and the smallest number of orbits, each over n, and the ln
+    of one more than the number of ways to choose positions. A position without free coordinates holds one orbit. Where
+    n atoms cannot be had: 0, 0, 2 and -1. No atoms: zeros.
+    """
+    table = np.zeros((230, LARGEST + 1, 4))
+    for i, positions in enumerate(groups.WYCKOFF):
+        most = np.full(LARGEST + 1, -np.inf)
+        least, orbits = -most, -most
+        ways = np.zeros(LARGEST + 1)
+        most[0] = least[0] = orbits[0] = 0
+        ways[0] = 1
+        for position in positions:
+            size, free = position.primitive_multiplicity, position.n_free
+            counts = range(size, LARGEST + 1)
+            for n in counts if free else reversed(counts):  # upwards a position is taken again and again
+                most[n] = max(most[n], most[n - size] + free)
+                least[n] = min(least[n], least[n - size] + free)
+                orbits[n] = min(orbits[n], orbits[n - size] + 1)
+                ways[n] += ways[n - size]
+        n = np.arange(1, LARGEST + 1)
+        shares = np.stack([value[1:] / n for value in (most, least, orbits)] + [np.log1p(ways[1:])], 1)
+        table[i, 1:] = np.where(ways[1:, None] > 0, shares, [0, 0, 2, -1])
+    return table.astype(np.float32)
 
 
 def element_statistics(

@@ -29,6 +29,8 @@ from crystalgfn.typing import Floats
 CHECKPOINT = "fit.pt"
 #: In what units a proxy's networks see features and give labels.
 SCALES = ("shift", "scale", "label_mean", "label_std")
+#: Settings that are a proxy's shape.
+SHAPE = ("members", "width", "depth", "rank", "residual", "translations", "wyckoff")
 #: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
 CENSORED = {"band_gap": 0.0}
 
@@ -50,6 +52,7 @@ class Settings:
         rank: of the term that is bilinear in the elements' fractions.
         residual: whether hidden layers add to what they are given.
         translations: whether it sees the shortest translations of the lattice.
+        wyckoff: whether it sees what each element may do on the group's Wyckoff positions.
         holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
         left_out: share of the formulas that each member does not see.
         labels_left_out: share of the labels' formulas that each member does not see; more of it makes members differ
@@ -57,6 +60,7 @@ class Settings:
         strained: weight of the strained copies against the real rows; 0 for none. For energies only.
         labelled: weight of labels off equilibrium against the real rows; 0 for none. For energies only.
         balance: share of the labels in a step that are no strained real crystals, but swapped, placed and proposed.
+        jitter: by which cells of labels are moved each time that they are seen (ln lengths, radians); 0 for not.
         begin: folder of a proxy of the same shape, or name of a shipped one, whose weights to begin with; none: random
             ones. Fitted on the same rows with the same seed, so that what was held out stays so.
     """
@@ -73,12 +77,14 @@ class Settings:
     rank: int = 64
     residual: bool = True
     translations: bool = True
+    wyckoff: bool = False
     holdout: float = 0.03
     left_out: float = 0.02
     labels_left_out: float = 0.02
     strained: float = 0.15
     labelled: float = 0.1
     balance: float = 0.5
+    jitter: float = 0.0
     begin: str = ""
 
     def __post_init__(self) -> None:
@@ -174,7 +180,7 @@ def fit_proxy(
     if labels is not None and settings.labelled:
         train = unmeasured(train, labels)
     torch.manual_seed(settings.seed)
-    size = {name: getattr(settings, name) for name in ("members", "width", "depth", "rank", "residual", "translations")}
+    size = {name: getattr(settings, name) for name in SHAPE}
     proxy = EnsembleProxy(settings.property, COLUMNS[settings.property][1], **size)
     with torch.no_grad():
         features = proxy.features(train.crystals)
@@ -186,7 +192,8 @@ def fit_proxy(
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = None
     if labels is not None and settings.labelled:
-        off = OffLabels.of(proxy, labels, settings.balance, settings.labels_left_out, settings.seed)
+        how = (settings.balance, settings.labels_left_out, settings.seed, settings.jitter)
+        off = OffLabels.of(proxy, labels, *how)
     steps = -(-len(train) // settings.batch)
     total = settings.epochs * steps
     optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)

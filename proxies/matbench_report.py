@@ -7,6 +7,7 @@ fold. Leaderboard entries see coordinates; this proxy sees group, composition an
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
@@ -15,22 +16,29 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import CheckpointError, DataError, run
+from crystalgfn.files import write_aside
 from crystalgfn.proxies.data import read
-from crystalgfn.proxies.fit import Settings, fit_proxy
+from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit_proxy
+
+RESULT = "fold.json"
 
 
-def matbench_folds(path: str | Path, progress: bool = True, skip_bad: bool = True, **settings: Any) -> pd.DataFrame:
+def matbench_folds(
+    path: str | Path, progress: bool = True, skip_bad: bool = True, out: str | Path | None = None, **settings: Any
+) -> pd.DataFrame:
     """Errors on each fold of a proxy fitted on the others, a row each: rows, mae, median (what the median gap makes).
 
     Args:
         path: Parquet or CSV file.
         progress: shows bars.
         skip_bad: leave out rows that cannot be read, with a warning.
+        out: folder in which fits and results of the folds are kept, so that an interrupted report goes on; None: none.
         **settings: as `crystalgfn.proxies.fit.Settings` has them.
 
     Raises:
         DataError: rows that cannot be used, or no second fold.
+        CheckpointError: ``out`` holds a report with other settings.
     """
     how = {"setting": "standard", "skip_bad": skip_bad, "progress": progress}
     rows = read(path, "band_gap", **how)
@@ -42,18 +50,40 @@ def matbench_folds(path: str | Path, progress: bool = True, skip_bad: bool = Tru
     found = {}
     for number in numbers:
         train, test = rows[fold != number], rows[fold == number]
-        with tempfile.TemporaryDirectory() as folder:
-            proxy, _ = fit_proxy(train, chosen, folder, progress)
-        error = (proxy(test.crystals) - test.labels).abs()
-        median = (train.labels.median() - test.labels).abs()
-        found[int(number)] = {"rows": len(test), "mae": float(error.mean()), "median": float(median.mean())}
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch) if out is None else Path(out) / f"fold_{int(number)}"
+            known = _known(folder / RESULT, chosen)
+            if known is None:
+                proxy, _ = fit_proxy(train, chosen, folder, progress)
+                error = (proxy(test.crystals) - test.labels).abs()
+                median = (train.labels.median() - test.labels).abs()
+                known = {"rows": len(test), "mae": float(error.mean()), "median": float(median.mean())}
+                text = json.dumps({"settings": asdict(chosen), **known})
+                write_aside(folder / RESULT, lambda aside, text=text: aside.write_text(text))
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+        found[int(number)] = known
     return pd.DataFrame(found).T.rename_axis("fold").astype({"rows": int})
+
+
+def _known(path: Path, settings: Settings) -> dict[str, Any] | None:
+    """The result of a fold that is there already."""
+    if not path.exists():
+        return None
+    try:
+        known = json.loads(path.read_text())
+        other = known.pop("settings") != asdict(settings)
+    except (ValueError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it to fit the fold again") from error
+    if other:
+        raise CheckpointError(f"{path} is of a fit with other settings; delete it or choose another folder")
+    return known
 
 
 def main() -> None:
     """The command."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
+    parser.add_argument("--out", type=Path, help="folder where an interrupted report goes on")
     for name, value in asdict(Settings("band_gap", epochs=12, members=3, weight_decay=0.3)).items():
         if type(value) in (int, float):
             parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)

@@ -55,6 +55,7 @@ class EnsembleProxy(nn.Module):
         rank: of the term that is bilinear in the elements' fractions, for what pairs of elements do; 0 for none.
         residual: whether hidden layers after the first add to what they are given.
         translations: whether they see the shortest translations of the lattice (:class:`Features`).
+        wyckoff: whether they see what each element may do on the group's Wyckoff positions.
     """
 
     def __init__(
@@ -67,12 +68,13 @@ class EnsembleProxy(nn.Module):
         rank: int = 0,
         residual: bool = False,
         translations: bool = False,
+        wyckoff: bool = False,
     ) -> None:
         super().__init__()
         self.name, self.unit, self.source = name, unit, None
         self.shape = {"members": members, "width": width, "depth": depth, "rank": rank}
-        self.shape |= {"residual": residual, "translations": translations}
-        self.features = Features(translations)
+        self.shape |= {"residual": residual, "translations": translations, "wyckoff": wyckoff}
+        self.features = Features(translations, wyckoff)
         size = self.features.size
         # The first layer of all members is one matrix [size, members * width], and so is what a space group adds to it.
         self.first = _he(size, members * width)

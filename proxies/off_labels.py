@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import torch
 from torchtyping import TensorType
 
+from crystalgfn.domain.crystals import Crystals
 from crystalgfn.proxies.data import Rows, bags
 from crystalgfn.proxies.labels import BOUND, FIT, HIGH, SOURCES, Labels
 from crystalgfn.proxies.model import EnsembleProxy
-from crystalgfn.typing import Booleans, Floats, Integers
+from crystalgfn.proxies.strain import jittered
+from crystalgfn.typing import Booleans, Floats
 
 #: Labels in a step.
 BATCH = 64
@@ -28,27 +30,32 @@ class OffLabels:
     """Labels that a fit may see.
 
     Attributes:
-        features: [B, n].
-        space_group: [B].
+        crystals: [B].
+        features: of these, [B, n].
         target: standardised energies [B].
         bound: which are upper bounds [B].
         excess: how far these lie too high on average, eV/atom [B].
         high: which say where labels end, so that the energy lies above [B].
         seen: which member may see which [members, B].
         odds: how often each is drawn [B].
+        jitter: how far cells are moved each time that they are drawn, see `jittered`; an energy known near its lowest
+            hardly changes, and what is learned holds for more than the very cell.
     """
 
+    crystals: Crystals
     features: TensorType["batch", "features"]
-    space_group: Integers
     target: Floats
     bound: Booleans
     excess: Floats
     high: Booleans
     seen: TensorType["members", "batch"]
     odds: Floats
+    jitter: float = 0.0
 
     @classmethod
-    def of(cls, proxy: EnsembleProxy, labels: Labels, balance: float, left_out: float, seed: int) -> OffLabels:
+    def of(
+        cls, proxy: EnsembleProxy, labels: Labels, balance: float, left_out: float, seed: int, jitter: float = 0.0
+    ) -> OffLabels:
         """The labels to fit for a proxy that has been standardised.
 
         Args:
@@ -57,6 +64,7 @@ class OffLabels:
             balance: share of the draws that are no strained real crystals, where there are both.
             left_out: share of the formulas that each member does not see.
             seed: of the choice of these.
+            jitter: how far cells are moved each time.
         """
         own = labels[labels.split == FIT]
         with torch.no_grad():
@@ -68,7 +76,8 @@ class OffLabels:
         if strained.any() and not strained.all():
             odds = torch.where(strained, (1 - balance) / strained.sum(), balance / (~strained).sum())
         excess = torch.where(own.refined, EXCESS_REFINED, EXCESS)
-        return cls(features, own.crystals.space_group, target, own.kind == BOUND, excess, own.kind == HIGH, seen, odds)
+        kinds = (own.kind == BOUND, excess, own.kind == HIGH)
+        return cls(own.crystals, features, target, *kinds, seen, odds, jitter)
 
     def loss(self, proxy: EnsembleProxy, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high.
@@ -76,7 +85,11 @@ class OffLabels:
         What lies higher than labels go is wrong below their end only.
         """
         chosen = torch.multinomial(self.odds, BATCH, replacement=True, generator=generator)
-        error = proxy.network(self.features[chosen], self.space_group[chosen]) - self.target[chosen]
+        features = self.features[chosen]
+        if self.jitter:
+            with torch.no_grad():
+                features = proxy.features(jittered(self.crystals[chosen], self.jitter, generator))
+        error = proxy.network(features, self.crystals.space_group[chosen]) - self.target[chosen]
         size = absolute(error)
         size = torch.where(self.bound[chosen] & (error < 0), KNOWN / self.excess[chosen] * size, size)
         size = torch.where(self.high[chosen], torch.where(error < 0, TOO_LOW * size, 0.0), size)

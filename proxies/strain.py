@@ -31,7 +31,7 @@ from crystalgfn.domain.lattice import (
     metric,
     volume_factor,
 )
-from crystalgfn.typing import Floats, Lattices
+from crystalgfn.typing import Floats, Lattices, Vectors
 
 VOLUME_RANGE = (0.6, 1.6)
 MODULUS = 144.0  # eV Å3
@@ -68,7 +68,6 @@ def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, 
     fixed.
     """
     n, lattice = len(crystals), crystals.lattice
-    kind = torch.as_tensor(KIND)[crystals.space_group - 1]
 
     def normal() -> torch.Tensor:
         return torch.randn(n, 3, generator=generator, dtype=lattice.dtype)
@@ -77,24 +76,43 @@ def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, 
         return most * torch.rand(n, 1, generator=generator, dtype=lattice.dtype).square()
 
     stretch, turn = normal() * size(MAX_STRETCH), torch.rad2deg(normal() * size(MAX_TURN))
+    low, high = (log(x) for x in VOLUME_RANGE)
+    change = low + (high - low) * torch.rand(n, generator=generator, dtype=lattice.dtype)
+    near = torch.rand(n, generator=generator) < 0.5
+    change = torch.where(near, change * 0.3, change)
+    copies = reshaped(crystals, stretch, turn, change)
+    return copies, strain_energy(lattice, copies.lattice, crystals.volume_per_atom)
+
+
+def jittered(crystals: Crystals, deviation: float, generator: torch.Generator) -> Crystals:
+    """Copies whose ln lengths, angles in radians and ln volume are moved by ``deviation`` (a standard deviation)."""
+    n, dtype = len(crystals), crystals.lattice.dtype
+    moves = torch.randn(n, 7, generator=generator, dtype=dtype) * deviation
+    return reshaped(crystals, moves[:, :3], torch.rad2deg(moves[:, 3:6]), moves[:, 6])
+
+
+def reshaped(crystals: Crystals, stretch: Vectors, turn: Vectors, change: Floats) -> Crystals:
+    """Crystals with other cells of their lattice systems; what the group fixes stays fixed.
+
+    Args:
+        crystals: [B].
+        stretch: of the lengths, ln [B, 3]; their mean counts for nothing, as the volume is given.
+        turn: of the angles, degrees [B, 3]; one that would flatten the cell is not made.
+        change: of the volume, ln [B].
+    """
+    lattice = crystals.lattice
+    kind = torch.as_tensor(KIND)[crystals.space_group - 1]
     uniaxial = (kind == TETRAGONAL) | (kind == HEXAGONAL)
+    stretch = stretch.clone()
     stretch[uniaxial, 1] = stretch[uniaxial, 0]
     stretch[kind == CUBIC] = 0
     free = torch.zeros_like(turn, dtype=torch.bool)
     free[kind == TRICLINIC] = True
     free[kind == MONOCLINIC, 1] = True
     angles = torch.where(free, lattice[:, 3:] + turn, lattice[:, 3:])
-    # A shear that would flatten the cell is not made.
     flat = volume_factor(cosine_of(angles)) < 0.5 * volume_factor(cosine_of(lattice[:, 3:]))
     angles = torch.where(flat[:, None], lattice[:, 3:], angles)
-    low, high = (log(x) for x in VOLUME_RANGE)
-    change = low + (high - low) * torch.rand(n, generator=generator, dtype=lattice.dtype)
-    near = torch.rand(n, generator=generator) < 0.5
-    change = torch.where(near, change * 0.3, change)
     lengths = lattice[:, :3] * stretch.exp()
-    after = torch.cat([lengths, angles], 1)
-    wanted = Crystals(crystals.space_group, crystals.composition, after)
+    wanted = Crystals(crystals.space_group, crystals.composition, torch.cat([lengths, angles], 1))
     scale = (change.exp() * crystals.volume / wanted.volume).pow(1 / 3)
-    after = torch.cat([lengths * scale[:, None], angles], 1)
-    energy = strain_energy(lattice, after, crystals.volume_per_atom)
-    return Crystals(crystals.space_group, crystals.composition, after), energy
+    return Crystals(crystals.space_group, crystals.composition, torch.cat([lengths * scale[:, None], angles], 1))

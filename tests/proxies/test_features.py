@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.proxies.features import Features, element_table, group_table
+from crystalgfn.proxies.features import LARGEST, Features, element_table, group_table, wyckoff_table
 from crystalgfn.rewards.base import example_crystals
 from crystalgfn.tables import elements, groups
 
@@ -74,3 +74,45 @@ def test_every_element_has_finite_features(z: int, features: Features) -> None:
 def test_tables_are_of_the_package(features: Features) -> None:
     assert torch.equal(features.element_table[:, 1].double(), torch.tensor(elements.RADIUS).float().double())
     assert features.group_table[:, 14].exp().round().tolist() == groups.CENTRING.tolist()
+
+
+def ways_to_place(positions: list, n: int) -> list[list]:
+    """Every choice of positions for n atoms, by recursion over the positions."""
+    if n == 0:
+        return [[]]
+    if not positions:
+        return []
+    first, *rest = positions
+    most = n // first.primitive_multiplicity if first.n_free else min(1, n // first.primitive_multiplicity)
+    return [
+        [first] * k + others
+        for k in range(most + 1)
+        for others in ways_to_place(rest, n - k * first.primitive_multiplicity)
+    ]
+
+
+@pytest.mark.parametrize("number", [1, 2, 14, 62, 148, 194, 225, 227])
+def test_what_an_element_may_do_is_what_an_enumeration_finds(number: int) -> None:
+    table = wyckoff_table()[number - 1]
+    assert table[0].tolist() == [0, 0, 0, 0]
+    for n in range(1, 9):
+        every = ways_to_place(list(groups.WYCKOFF[number - 1]), n)
+        if not every:
+            assert table[n].tolist() == [0, 0, 2, -1]
+            continue
+        free = [sum(p.n_free for p in one) for one in every]
+        expected = [max(free) / n, min(free) / n, min(map(len, every)) / n, np.log1p(len(every))]
+        assert table[n].tolist() == pytest.approx(expected, rel=1e-5)
+
+
+def test_wyckoff_features_are_shares_of_the_atoms() -> None:
+    features = Features(wyckoff=True)
+    crystal = example_crystals()[5]  # YBa2Cu3O7
+    table = wyckoff_table()[int(crystal.space_group[0]) - 1]
+    counts = [1, 2, 3, 7]
+    most, least, orbits, ways = ([float(table[n, i]) for n in counts] for i in range(4))
+    expected = [sum(n * v for n, v in zip(counts, values, strict=True)) / 13 for values in (most, least, orbits)]
+    expected += [min(most), sum(n * v for n, v in zip(counts, ways, strict=True)) / 13]
+    assert features(crystal)[0, -5:].tolist() == pytest.approx(expected, rel=1e-5)
+    many = Crystals(torch.tensor([1]), crystal.composition * LARGEST, torch.tensor([[40.0, 40, 40, 90, 90, 90]]))
+    assert features(many)[0, -5:].tolist() == pytest.approx([3, 3, 1, 3, np.log(2)], rel=1e-5)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crystalgfn.errors import DataError
+from crystalgfn.errors import CheckpointError, DataError
+from crystalgfn.proxies import matbench_report as module
 from crystalgfn.proxies.matbench_report import matbench_folds
 
 QUICK = {"epochs": 2, "members": 2, "width": 8, "depth": 1, "batch": 16, "progress": False}
@@ -32,3 +33,28 @@ def test_one_fold_is_refused(tmp_path):
     table([3]).to_csv(tmp_path / "gaps.csv", index=False)
     with pytest.raises(DataError, match=r"gaps\.csv: every row needs a fold, and there must be two or more"):
         matbench_folds(tmp_path / "gaps.csv", **QUICK)
+
+
+def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
+    table([0, 1, 2]).to_csv(tmp_path / "gaps.csv", index=False)
+    expected = matbench_folds(tmp_path / "gaps.csv", **QUICK)
+    real, fitted = module.fit_proxy, []
+
+    def fit_proxy(rows, settings, out, progress):
+        if len(fitted) == 1:
+            fitted.append(None)
+            raise KeyboardInterrupt
+        fitted.append(out)
+        return real(rows, settings, out, progress)
+
+    monkeypatch.setattr(module, "fit_proxy", fit_proxy)
+    with pytest.raises(KeyboardInterrupt):
+        matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)
+    found = matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)
+    assert len(fitted) == 4  # the first fold was not fitted again
+    pd.testing.assert_frame_equal(found, expected)
+    with pytest.raises(CheckpointError, match="other settings"):
+        matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **{**QUICK, "epochs": 3})
+    (tmp_path / "folds" / "fold_1" / "fold.json").write_text("{")
+    with pytest.raises(CheckpointError, match="damaged"):
+        matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)

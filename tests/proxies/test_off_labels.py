@@ -8,6 +8,7 @@ import torch
 from crystalgfn.proxies.labels import FIT, SOURCES, read_labels
 from crystalgfn.proxies.model import EnsembleProxy
 from crystalgfn.proxies.off_labels import EXCESS, EXCESS_REFINED, KNOWN, TOO_LOW, OffLabels
+from crystalgfn.rewards.base import example_crystals
 
 
 class Constant(EnsembleProxy):
@@ -28,8 +29,8 @@ def loss(
     excess: float = EXCESS,
 ) -> float:
     labels = OffLabels(
-        torch.zeros(1, 3), torch.ones(1).long(), torch.tensor([target]), torch.tensor([bound]), torch.tensor([excess]),
-        torch.tensor([high]),
+        example_crystals()[:1], torch.zeros(1, 3), torch.tensor([target]),
+        torch.tensor([bound]), torch.tensor([excess]), torch.tensor([high]),
         torch.tensor(seen)[:, None], torch.ones(1),
     )  # fmt: skip
     return float(labels.loss(Constant(), torch.Generator().manual_seed(0)))
@@ -56,6 +57,30 @@ def test_where_labels_end_only_a_prediction_below_is_wrong() -> None:
 
 def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
     assert loss(-1.0, seen=(False, False)) == 0.0
+
+
+def test_cells_of_labels_are_seen_a_little_off_each_time() -> None:
+    class Volumes(Constant):
+        seen: list[torch.Tensor] = []
+
+        def network(self, features, space_group):
+            self.seen.append(features[:, self.at])
+            return torch.zeros(2, len(features))
+
+    labels = read_labels()[:300]
+    proxy = Volumes()
+    proxy.at = proxy.features.size - 1 - 21 - 14  # ln volume per atom
+    for jitter in (0.0, 0.02):
+        off = OffLabels.of(proxy, labels, balance=0.5, left_out=0.02, seed=0, jitter=jitter)
+        known = labels.crystals.volume_per_atom.log()
+        generator = torch.Generator().manual_seed(0)
+        proxy.seen.clear()
+        for _ in range(20):
+            off.loss(proxy, generator)
+        moved = (torch.cat(proxy.seen)[:, None] - known).abs().amin(1)
+        assert (float(moved.max()) < 1e-5) == (jitter == 0)
+        assert float(moved.max()) < 5 * jitter + 1e-5
+    assert (moved > 0).double().mean() > 0.9
 
 
 def test_strained_crystals_do_not_crowd_out_the_other_labels() -> None:

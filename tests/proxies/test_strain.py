@@ -5,7 +5,8 @@ from pymatgen.core import Lattice
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.domain.lattice import CUBIC, KIND, MONOCLINIC, TRICLINIC
-from crystalgfn.proxies.strain import CEILING, metric, strain_energy, strained
+from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.proxies.strain import CEILING, jittered, metric, strain_energy, strained
 from crystalgfn.rewards.base import example_crystals
 
 
@@ -109,3 +110,18 @@ def test_copies_follow_their_generator(crystals: Crystals) -> None:
     third, _ = strained(crystals, torch.Generator().manual_seed(4))
     assert torch.equal(one.lattice, other.lattice)
     assert not torch.equal(one.lattice, third.lattice)
+
+
+def test_jittered_cells_stay_in_their_groups_and_near(crystals: Crystals) -> None:
+    many = Crystals.cat([crystals] * 200)
+    moved = jittered(many, 0.02, torch.Generator().manual_seed(0))
+    change = (moved.volume / many.volume).log()
+    assert float(change.mean()) == pytest.approx(0, abs=0.003)
+    assert float(change.std()) == pytest.approx(0.02, rel=0.1)
+    assert (moved.lattice / many.lattice).log().abs().max() < 0.15
+    space = CrystalSpace(alloys=True, mixed_valence=True, volume_per_atom=(2.0, 200.0), angles=(30.0, 150.0))
+    assert space.contains(many).sum() > 500
+    reasons = [reason for one in space.explain(moved[space.contains(many)]) for reason in one]
+    assert all("is not the reduced conventional cell" in reason for reason in reasons)  # as strained copies' may be
+    same = jittered(many, 0.0, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(same.lattice, many.lattice)
