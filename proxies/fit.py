@@ -239,16 +239,25 @@ def fit_proxy(
 def _begin(proxy: EnsembleProxy, folder: str) -> None:
     """Take over the networks of another proxy and the scales in which they think.
 
+    One that does not see Wyckoff positions begins one that does: what is new weighs nothing at first.
+
     Raises:
         CheckpointError: one of another property or shape.
     """
     other = load_proxy(folder)
-    if not isinstance(other, EnsembleProxy) or (other.name, other.shape) != (proxy.name, proxy.shape):
+    shapes = [proxy.shape, {**proxy.shape, "wyckoff": False}]
+    if not isinstance(other, EnsembleProxy) or other.name != proxy.name or other.shape not in shapes:
         raise CheckpointError(
             f"begin={folder} is no proxy of {proxy.name} of the same shape; give the settings that it was fitted with"
         )
-    scales = {name: value for name, value in other.named_buffers() if name in SCALES}
-    proxy.load_state_dict({**proxy.state_dict(), **dict(other.named_parameters()), **scales})
+    known = {**dict(other.named_parameters()), **{n: value for n, value in other.named_buffers() if n in SCALES}}
+    more = proxy.features.size - other.features.size
+    if more:
+        first = known["first"]
+        known["first"] = torch.cat([first, first.new_zeros(more, first.shape[1])])
+        for name in ("shift", "scale"):
+            known[name] = torch.cat([known[name], getattr(proxy, name)[-more:]])
+    proxy.load_state_dict({**proxy.state_dict(), **known})
 
 
 def unmeasured(rows: Rows, labels: Labels) -> Rows:

@@ -221,10 +221,11 @@ def test_several_files_are_fitted_together_and_each_crystal_once(paths: dict[str
     assert three["rows_train"] == one["rows_train"]
 
 
-def test_a_fit_may_begin_with_the_networks_of_another(paths: dict[str, Path], tmp_path: Path) -> None:
+@pytest.mark.parametrize("wyckoff", [False, True])
+def test_a_fit_may_begin_with_the_networks_of_another(wyckoff: bool, paths: dict[str, Path], tmp_path: Path) -> None:
     first = tmp_path / "first"
     fit(**paths, out=first, progress=False, **SMALL)
-    again = {**SMALL, "epochs": 1, "lr": 1e-9, "begin": str(first)}
+    again = {**SMALL, "epochs": 1, "lr": 1e-9, "begin": str(first), "wyckoff": wyckoff}  # what it sees more of is new
     fit(**paths, out=tmp_path / "second", progress=False, **again)
     one, two = load_proxy(first), load_proxy(tmp_path / "second")
     crystals = read(paths["val_path"], cache=paths["cache"], progress=False).crystals
