@@ -21,6 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn import options, processes
+from crystalgfn.begun import begun
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.files import remove_leftovers, write_aside
 from crystalgfn.options import OptionError, build, root
@@ -207,32 +208,29 @@ def _train(config: DictConfig) -> None:
     out = Path(config.out)
     new = not (out / options.CONFIG).exists()
     resume = config.resume and not _never_trained(out)
-    logger = _start_folder(config, out) if processes.first() else NoLogger()
-    try:
-        sampler = cg.train(
-            space,
-            reward,
-            objective=objective,
-            policy=policy,
-            trainer=replace(trainer, device=device),
-            strata=strata,
-            seed=config.seed,
-            out=out,
-            resume=resume,
-            logger=logger,
-            real=real,
-            init=init,
-        )
-    except CrystalGFNError:
-        if new and processes.first() and _never_trained(out):  # what is put right must not find a run in the way
-            (out / options.CONFIG).unlink(missing_ok=True)
-        raise
-    except KeyboardInterrupt:
-        if (out / CHECKPOINT).exists():
-            _say(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}")
-        raise
-    finally:
-        logger.close()
+    with begun(out, lambda: not new or not _never_trained(out)):
+        logger = _start_folder(config, out) if processes.first() else NoLogger()
+        try:
+            sampler = cg.train(
+                space,
+                reward,
+                objective=objective,
+                policy=policy,
+                trainer=replace(trainer, device=device),
+                strata=strata,
+                seed=config.seed,
+                out=out,
+                resume=resume,
+                logger=logger,
+                real=real,
+                init=init,
+            )
+        except KeyboardInterrupt:
+            if (out / CHECKPOINT).exists():
+                _say(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}")
+            raise
+        finally:
+            logger.close()
     if not processes.first():
         return
     print(f"The sampler is in {out / 'sampler'}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import difflib
 import sys
-from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import options, results
+from crystalgfn.begun import begun
 from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.errors import CrystalGFNError
 from crystalgfn.files import write_aside
 from crystalgfn.options import CONFIG, KINDS, OptionError, build
 from crystalgfn.proxies.active import ChgnetLabels, Label, SamplerDraws, active, hull_of
@@ -47,24 +46,18 @@ def run(config: DictConfig, label: Label | None = None) -> None:
     labels = _labels(config)
     if config.active and label is None:
         chgnet()
-    new = not out.exists()
-    results.make_folder(out)
-    write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
-    try:
-        if config.active:
-            _loop(config, out, labels, settings, reading, label)
-        else:
-            _say(fit(_train(config), config.val, out, None, config.progress, labels, **reading, **settings), config)
-    except KeyboardInterrupt:
-        if config.active or (out / CHECKPOINT).exists():
-            print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
-        else:
-            _forget(out, new)
-        raise
-    except CrystalGFNError:
-        if not (out / CHECKPOINT).exists() and not list(out.glob("round_*")):
-            _forget(out, new)
-        raise
+    with begun(out, lambda: _kept(out)):
+        results.make_folder(out)
+        write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
+        try:
+            if config.active:
+                _loop(config, out, labels, settings, reading, label)
+            else:
+                _say(fit(_train(config), config.val, out, None, config.progress, labels, **reading, **settings), config)
+        except KeyboardInterrupt:
+            if _kept(out):
+                print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
+            raise
 
 
 def _loop(
@@ -176,9 +169,6 @@ def _train(config: DictConfig) -> list[str]:
     return list(config.train) if OmegaConf.is_list(config.train) else [config.train]
 
 
-def _forget(out: Path, new: bool) -> None:
-    """Remove what a fit that never began has left."""
-    (out / CONFIG).unlink(missing_ok=True)
-    if new:
-        with suppress(OSError):  # it holds what is not of this fit
-            out.rmdir()
+def _kept(out: Path) -> bool:
+    """Whether a fit or a loop can go on from what is there."""
+    return (out / CHECKPOINT).exists() or any(out.glob("round_*"))

@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn import processes, results
-from crystalgfn.errors import CrystalGFNError
+from crystalgfn.begun import begun
 from crystalgfn.files import remove_leftovers, write_aside
 from crystalgfn.options import CONFIG, OptionError
 from crystalgfn.structures import refiner_data
@@ -38,18 +38,13 @@ def run(config: DictConfig) -> None:
     out = Path(config.out)
     settings = RefinerSettings(**{field.name: config[field.name] for field in fields(RefinerSettings)})
     _check(config, out)
-    new = not (out / CONFIG).exists()
-    if processes.first():
-        results.make_folder(out)
-        remove_leftovers(out)  # of a training that was killed
-        write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
-    try:
+    with begun(out, (out / CHECKPOINT).exists):
+        if processes.first():
+            results.make_folder(out)
+            remove_leftovers(out)  # of a training that was killed
+            write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
         processes.of_first(lambda: _prepare(config, out))
         crystals, val, about = _read(config, out)
-    except CrystalGFNError:
-        if new and processes.first():  # what is put right must not find a training in the way
-            (out / CONFIG).unlink(missing_ok=True)
-        raise
     try:
         done = train(crystals, val, settings, out, config.minutes, config.device, progress=config.progress)
     except KeyboardInterrupt:

@@ -40,6 +40,7 @@ LAYERS = (
         "crystalgfn",
         "crystalgfn.options",
         "crystalgfn.processes",
+        "crystalgfn.begun",
         "crystalgfn.benchmark",
         "crystalgfn.check_claims",
         "crystalgfn.evaluate_samples",
