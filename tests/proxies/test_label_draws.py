@@ -7,7 +7,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, EmptySpace
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.proxies import label_draws as module
 from crystalgfn.proxies.label_draws import label_draws
@@ -68,6 +68,14 @@ def test_what_is_held_out_is_not_among_them(sampler, tmp_path, monkeypatch) -> N
     found = label_draws("train", "val", tmp_path / "labels", **options)
     assert 0 < len(found) < N
     assert not any(pair in key for key in found.keys())
+
+
+def test_draws_of_chosen_groups_alone(sampler, tmp_path) -> None:
+    options = {"sampler": str(tmp_path / "sampler"), "n": N}
+    found = label_draws("train", "val", tmp_path / "labels", space_groups=range(222, 231), **options)
+    assert len(found) == N and set(found.crystals.space_group.tolist()) == {225}
+    with pytest.raises(EmptySpace, match="space_groups"):
+        label_draws("train", "val", tmp_path / "others", space_groups=range(1, 5), **options)
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:
