@@ -206,9 +206,8 @@ def _train(config: DictConfig) -> None:
     real = None if config.real is None else data.read(config.real).crystals
     init = None if config.init is None else cg.Sampler.load(config.init)
     out = Path(config.out)
-    new = not (out / options.CONFIG).exists()
     resume = config.resume and not _never_trained(out)
-    with begun(out, lambda: not new or not _never_trained(out)):
+    with begun(out, lambda: not _never_trained(out)):
         logger = _start_folder(config, out) if processes.first() else NoLogger()
         try:
             sampler = cg.train(

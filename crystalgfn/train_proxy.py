@@ -113,8 +113,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
             hint = f"did you mean settings.{near[0]}? There" if near else "there"
             raise OptionError(f"There is no option settings.{name}; {hint} are {', '.join(known)}.")
         kind = KINDS.get(type(known[name]), object)
-        if isinstance(value, bool) or not isinstance(value, kind):
-            words = {int: "a whole number", float: "a number"}.get(type(known[name]), "of another kind")
+        if isinstance(value, bool) != (kind is bool) or not isinstance(value, kind):
+            words = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}[type(known[name])]
             raise OptionError(f"settings.{name} must be {words}, not {value!r}.")
     for name in ("epochs", "batch", "members", "width", "depth", "lr"):
         if name in given and not given[name] > 0:
@@ -171,4 +171,4 @@ def _train(config: DictConfig) -> list[str]:
 
 def _kept(out: Path) -> bool:
     """Whether a fit or a loop can go on from what is there."""
-    return (out / CHECKPOINT).exists() or any(out.glob("round_*"))
+    return any((out / name).exists() for name in (CHECKPOINT, METRICS)) or any(out.glob("round_*/*"))

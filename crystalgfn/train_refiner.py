@@ -38,19 +38,19 @@ def run(config: DictConfig) -> None:
     out = Path(config.out)
     settings = RefinerSettings(**{field.name: config[field.name] for field in fields(RefinerSettings)})
     _check(config, out)
-    with begun(out, (out / CHECKPOINT).exists):
+    with begun(out, (out / CHECKPOINT).exists, [f"{name}.npz" for name in ("train", "val")]):
         if processes.first():
             results.make_folder(out)
             remove_leftovers(out)  # of a training that was killed
             write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
         processes.of_first(lambda: _prepare(config, out))
         crystals, val, about = _read(config, out)
-    try:
-        done = train(crystals, val, settings, out, config.minutes, config.device, progress=config.progress)
-    except KeyboardInterrupt:
-        if processes.first() and (out / CHECKPOINT).exists():
-            print(f"\nThe checkpoint is kept; go on with the same command and out={out}", file=sys.stderr)
-        raise
+        try:
+            done = train(crystals, val, settings, out, config.minutes, config.device, progress=config.progress)
+        except KeyboardInterrupt:
+            if processes.first():
+                print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
+            raise
     if processes.first():
         figures = export(out, settings, len(crystals), about, config.device)
         state = "all epochs are done" if done else f"go on with the same command and out={out}"
@@ -124,6 +124,8 @@ def _check(config: DictConfig, out: Path) -> None:
     minutes = config.minutes
     if minutes is not None and (isinstance(minutes, (bool, str)) or not minutes > 0):
         raise OptionError(f"minutes must be a number above 0 or null, not {minutes!r}.")
+    if config.begin is not None:
+        Refiner.load(config.begin)  # better found out before the data are standardised
     if (out / CONFIG).exists():
         known = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
         given = OmegaConf.to_container(config, resolve=True)

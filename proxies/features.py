@@ -28,6 +28,10 @@ class Features(nn.Module):
     volume and of the volume per atom, and against the largest and the mean diameter of its atoms: how near atoms are to
     their own images, which the lengths of a centred or skew conventional cell do not say.
 
+    With ``wyckoff`` also what each element may do in the group, see `wyckoff_table`: sums over the elements of the
+    largest and the smallest number of free coordinates and of the smallest number of orbits, a share of the atoms; the
+    smallest of the largest numbers a share of the element's atoms; the mean ln number of ways.
+
     The tables are buffers, saved with the weights: a later change of a table leaves a fitted proxy as it was.
     """
 

@@ -63,6 +63,9 @@ class Settings:
         jitter: by which cells of labels are moved each time that they are seen (ln lengths, radians); 0 for not.
         begin: folder of a proxy of the same shape, or name of a shipped one, whose weights to begin with; none: random
             ones. Fitted on the same rows with the same seed, so that what was held out stays so.
+
+    Raises:
+        DataError: a share or a number outside its limits.
     """
 
     property: str = "formation_energy"
@@ -88,6 +91,14 @@ class Settings:
     begin: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("holdout", "left_out", "labels_left_out"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"{name}={getattr(self, name)}: give a share from 0 to below 1")
+        if not 0 <= self.balance <= 1:
+            raise DataError(f"balance={self.balance}: give a share from 0 to 1")
+        for name in ("jitter", "strained", "labelled", "weight_decay"):
+            if not getattr(self, name) >= 0:
+                raise DataError(f"{name}={getattr(self, name)}: give a number of at least 0")
         if self.property != "formation_energy":
             for name in ("strained", "labelled"):
                 object.__setattr__(self, name, 0.0)
@@ -245,11 +256,13 @@ def _begin(proxy: EnsembleProxy, folder: str) -> None:
         CheckpointError: one of another property or shape.
     """
     other = load_proxy(folder)
-    shapes = [proxy.shape, {**proxy.shape, "wyckoff": False}]
-    if not isinstance(other, EnsembleProxy) or other.name != proxy.name or other.shape not in shapes:
-        raise CheckpointError(
-            f"begin={folder} is no proxy of {proxy.name} of the same shape; give the settings that it was fitted with"
-        )
+    if not isinstance(other, EnsembleProxy) or other.name != proxy.name:
+        raise CheckpointError(f"begin={folder} is no ensemble that predicts {proxy.name}; choose another folder")
+    for name, own in proxy.shape.items():
+        if other.shape[name] != own and (name, own) != ("wyckoff", True):
+            raise CheckpointError(
+                f"begin={folder} has {name}={other.shape[name]}, this fit {own}; set {name} to what that one has"
+            )
     known = {**dict(other.named_parameters()), **{n: value for n, value in other.named_buffers() if n in SCALES}}
     more = proxy.features.size - other.features.size
     if more:

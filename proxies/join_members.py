@@ -7,6 +7,7 @@ not calibrated: begin a fit with it (``fit(..., begin=OUT)``), or call `Ensemble
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import torch
 
 from crystalgfn.errors import CheckpointError, run
 from crystalgfn.proxies.fit import SCALES
-from crystalgfn.proxies.model import EnsembleProxy
+from crystalgfn.proxies.model import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards.properties import load_proxy
 
 #: Parameters that hold the members one beside the other in their last dimension; the rest have them in their first.
@@ -32,21 +33,28 @@ def join_members(parts: Sequence[tuple[str | Path, Sequence[int]]]) -> EnsembleP
         are held to the widest of the ranges, and an element is as unfamiliar as it is to the part that knows it least.
 
     Raises:
-        CheckpointError: proxies of different properties, shapes or units of features, members that there are not, or
-            fewer than two.
+        CheckpointError: proxies of different properties, shapes or units of features, members that there are not or
+            that are named twice, or fewer than two.
         RewardError: neither a folder nor a name.
     """
     proxies = [_proxy(folder) for folder, _ in parts]
     chosen = [list(members) for _, members in parts]
     if sum(map(len, chosen)) < 2:
         raise CheckpointError(f"{sum(map(len, chosen))} members make no ensemble; choose two or more")
+    named = [(str(folder), m) for folder, members in parts for m in members]
+    if twice := [one for one in named if named.count(one) > 1]:
+        raise CheckpointError(f"member {twice[0][1]} of {twice[0][0]} is named twice; name each once")
     first = proxies[0]
     for proxy, members in zip(proxies, chosen, strict=True):
         size = proxy.shape["members"]
         if wrong := [m for m in members if not 0 <= m < size]:
             raise CheckpointError(f"{proxy.source} has no member {wrong[0]}; choose from 0 to {size - 1}")
-        if (proxy.name, {**proxy.shape, "members": 0}) != (first.name, {**first.shape, "members": 0}):
-            raise CheckpointError(f"{proxy.source} predicts another property or has another shape than {first.source}")
+        own, expected = ({"property": p.name, **p.shape, "members": None} for p in (proxy, first))
+        if other := [name for name in own if own[name] != expected[name]]:
+            raise CheckpointError(
+                f"{proxy.source} has {other[0]}={own[other[0]]}, {first.source} {expected[other[0]]}; join fits of one "
+                "property and shape"
+            )
         if any(not torch.equal(getattr(proxy, name), getattr(first, name)) for name in SCALES):
             raise CheckpointError(
                 f"{proxy.source} has other scales of features or labels than {first.source}; join fits on the same rows"
@@ -100,6 +108,10 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder of the new proxy")
     parser.add_argument("parts", type=_part, nargs="+", help="FOLDER:MEMBER,MEMBER")
     options = parser.parse_args()
+    if re.search(r":[\d,]+$", str(options.out)) or str(options.out) in ("", "."):
+        parser.error(f"OUT is {str(options.out)!r}: name the folder of the new proxy first")
+    if (options.out / WEIGHTS).exists():
+        parser.error(f"{options.out} already holds a proxy: choose another folder")
     proxy = join_members(options.parts)
     print(f"{proxy.shape['members']} members: {proxy.save(options.out)}")
 

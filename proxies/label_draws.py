@@ -7,18 +7,23 @@ it is wrong.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from crystalgfn.errors import run
+from crystalgfn.errors import CheckpointError, run
+from crystalgfn.files import write_aside
 from crystalgfn.proxies.active import ChgnetLabels, joined, kept_crystals, label_in_parts, without
 from crystalgfn.proxies.labels import SHIPPED, Labels, read_labels
 from crystalgfn.proxies.merge_labels import counts, hull_without
 from crystalgfn.proxies.parents import Parents
 from crystalgfn.proxies.proposals import Templates
 from crystalgfn.sampler import Sampler
+
+OF, DRAWN = "draws.json", "drawn.pt"
 
 
 def label_draws(
@@ -35,7 +40,7 @@ def label_draws(
     Args:
         train: Parquet file (as MP-20's) of the templates and of the hull above which labels end.
         val: another; nothing that shares (reduced formula, space group) with it is returned.
-        folder: what is finished stands here; an interrupted run goes on.
+        folder: what is finished stands here; an interrupted run goes on, another is refused.
         sampler: name or folder.
         n: draws.
         seed: of the draws and of the placements.
@@ -46,18 +51,37 @@ def label_draws(
         EmptySpace: the sampler draws none of these groups.
         InvalidSpace: numbers that are no space groups.
         NotAvailable: CHGNet is not installed.
+        CheckpointError: the folder holds labels of other draws.
     """
     folder = Path(folder)
+    groups = None if space_groups is None else list(space_groups)
+    _describe(folder / OF, {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups})
     hull, taken = hull_without(train, val)
     templates = Templates(Parents.read(train, taken))
 
     def draw():
-        constraint = None if space_groups is None else {"space_groups": list(space_groups)}
+        constraint = None if groups is None else {"space_groups": groups}
         drawn = Sampler.load(sampler).sample(n, constraint, seed=seed)
         return replace(drawn, lattice=drawn.lattice.double())
 
-    crystals = kept_crystals(folder / "drawn.pt", draw)
+    crystals = kept_crystals(folder / DRAWN, draw)
     return without(label_in_parts(crystals, folder, ChgnetLabels(hull, templates.cells, seed)), taken)
+
+
+def _describe(path: Path, given: dict[str, Any]) -> None:
+    """Say whose draws a folder holds, or find that it holds these."""
+    if path.exists():
+        try:
+            known = json.loads(path.read_text())
+        except ValueError as error:
+            raise CheckpointError(f"{path} is damaged ({error}); choose another folder") from error
+        if known != given:
+            raise CheckpointError(f"{path.parent} holds labels of {known}, not of {given}; choose another folder")
+        return
+    if (path.parent / DRAWN).exists():
+        raise CheckpointError(f"{path.parent} holds draws that nothing says the origin of; choose another folder")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_aside(path, lambda aside: aside.write_text(json.dumps(given)))
 
 
 def main() -> None:
@@ -76,7 +100,12 @@ def main() -> None:
     parser.add_argument("--output", type=Path, help="file of all labels; that of --labels by default")
     options = parser.parse_args()
     start = time.process_time()
-    numbers = None if options.space_groups is None else range(options.space_groups[0], options.space_groups[1] + 1)
+    numbers = None
+    if options.space_groups is not None:
+        first, last = options.space_groups
+        if not 1 <= first <= last <= 230:
+            parser.error(f"--space-groups {first} {last}: give the first and the last of ITA numbers from 1 to 230")
+        numbers = range(first, last + 1)
     new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed, numbers)
     labels = joined([read_labels(options.labels, high=True), new])
     labels.save(options.output or options.labels)

@@ -7,6 +7,7 @@ fold. Leaderboard entries see coordinates; this proxy sees group, composition an
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 from dataclasses import asdict
@@ -18,7 +19,7 @@ import pandas as pd
 
 from crystalgfn.errors import CheckpointError, DataError, run
 from crystalgfn.files import write_aside
-from crystalgfn.proxies.data import read
+from crystalgfn.proxies.data import Rows, read
 from crystalgfn.proxies.fit import CHECKPOINT, Settings, fit_proxy
 
 RESULT = "fold.json"
@@ -38,8 +39,10 @@ def matbench_folds(
 
     Raises:
         DataError: rows that cannot be used, or no second fold.
-        CheckpointError: ``out`` holds a report with other settings.
+        CheckpointError: ``out`` holds a report with other settings or of other data, or a damaged one.
     """
+    if out is not None:
+        Path(out).mkdir(parents=True, exist_ok=True)  # better found out before the work
     how = {"setting": "standard", "skip_bad": skip_bad, "progress": progress}
     rows = read(path, "band_gap", **how)
     fold = read(path, "fold", column="fold", **how).labels.numpy()
@@ -47,36 +50,48 @@ def matbench_folds(
     if len(fold) != len(rows) or len(numbers) < 2:
         raise DataError(f"{path}: every row needs a fold, and there must be two or more")
     chosen = Settings(**{"property": "band_gap", **settings})
+    of = {"settings": asdict(chosen), "data": _digest(rows, fold)}
     found = {}
     for number in numbers:
         train, test = rows[fold != number], rows[fold == number]
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch) if out is None else Path(out) / f"fold_{int(number)}"
-            known = _known(folder / RESULT, chosen)
+            known = _known(folder / RESULT, of)
             if known is None:
                 proxy, _ = fit_proxy(train, chosen, folder, progress)
                 error = (proxy(test.crystals) - test.labels).abs()
                 median = (train.labels.median() - test.labels).abs()
                 known = {"rows": len(test), "mae": float(error.mean()), "median": float(median.mean())}
-                text = json.dumps({"settings": asdict(chosen), **known})
+                text = json.dumps({**of, **known})
                 write_aside(folder / RESULT, lambda aside, text=text: aside.write_text(text))
                 (folder / CHECKPOINT).unlink(missing_ok=True)
         found[int(number)] = known
     return pd.DataFrame(found).T.rename_axis("fold").astype({"rows": int})
 
 
-def _known(path: Path, settings: Settings) -> dict[str, Any] | None:
+def _digest(rows: Rows, fold: np.ndarray) -> str:
+    """Changes with the data."""
+    crystals = rows.crystals
+    parts = (crystals.space_group, crystals.composition, crystals.lattice, rows.labels)
+    found = hashlib.blake2b(np.ascontiguousarray(fold).tobytes(), digest_size=8)
+    for part in parts:
+        found.update(part.numpy().tobytes())
+    return found.hexdigest()
+
+
+def _known(path: Path, of: dict[str, Any]) -> dict[str, Any] | None:
     """The result of a fold that is there already."""
     if not path.exists():
         return None
     try:
         known = json.loads(path.read_text())
-        other = known.pop("settings") != asdict(settings)
-    except (ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to fit the fold again") from error
+        result = {name: known[name] for name in ("rows", "mae", "median")}
+        other = [name for name in of if known[name] != of[name]]
+    except (ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is damaged ({error!r}); delete it to fit the fold again") from error
     if other:
-        raise CheckpointError(f"{path} is of a fit with other settings; delete it or choose another folder")
-    return known
+        raise CheckpointError(f"{path} is of a fit with other {other[0]}; delete it or choose another folder")
+    return result
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -104,8 +105,15 @@ def test_a_cif_that_cannot_be_read(data, tmp_path, capsys):
     (tmp_path / "cifs" / "bad.cif").write_text("nothing")
     said = failure(data, capsys)
     assert "bad.cif" in said and "skip_bad=true" in said
-    assert cli.train_refiner([*[a for a in data if "out=" not in a], f"out={tmp_path / 'b'}", "skip_bad=true"]) == 0
-    assert json.loads((tmp_path / "b" / "metrics.json").read_text())["data"]["bad"] == 1
+    out = next(Path(a.removeprefix("out=")) for a in data if a.startswith("out="))
+    assert not out.exists()  # so that the corrected command may use it
+    assert cli.train_refiner([*data, "skip_bad=true"]) == 0
+    assert json.loads((out / "metrics.json").read_text())["data"]["bad"] == 1
+
+
+def test_a_refiner_to_begin_with_that_is_not_there(data, capsys):
+    assert "nowhere" in failure([*data, "begin=nowhere"], capsys)
+    assert not next(Path(a.removeprefix("out=")) for a in data if a.startswith("out=")).exists()
 
 
 def test_help_and_defaults(capsys):

@@ -234,6 +234,6 @@ def test_a_fit_may_begin_with_the_networks_of_another(wyckoff: bool, paths: dict
 
 
 def test_a_fit_cannot_begin_with_a_proxy_of_another_shape(paths: dict[str, Path], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match="begin=formation_energy is no proxy of formation_energy of the same"):
+    with pytest.raises(CheckpointError, match="begin=formation_energy has members=6, this fit 2; set members"):
         fit(**paths, out=tmp_path / "out", progress=False, **SMALL, begin="formation_energy")
     assert not (tmp_path / "out" / "weights.safetensors").exists()

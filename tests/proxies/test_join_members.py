@@ -45,7 +45,8 @@ def test_what_does_not_belong_together_is_refused(tmp_path):
     for parts, message in (
         ([("0", [0, 3])], "0 has no member 3; choose from 0 to 2"),
         ([("0", [1])], "1 members make no ensemble"),
-        ([("0", [1]), ("wider", [0])], "wider predicts another property or has another shape"),
+        ([("0", [1]), ("wider", [0])], "wider has width=9, .*0 8; join fits of one"),
+        ([("0", [1, 2]), ("0", [1])], "member 1 of .*0 is named twice"),
         ([("0", [1]), ("shifted", [0])], "shifted has other scales"),
     ):
         with pytest.raises(CheckpointError, match=message):
@@ -67,3 +68,9 @@ def test_the_command_writes_a_proxy_that_can_be_read(tmp_path, monkeypatch, caps
     with pytest.raises(SystemExit):
         module.main()
     assert "give a folder or name, a colon and numbers of members" in capsys.readouterr().err
+    part = f"{tmp_path / '0'}:0,1"
+    for out, message in ((tmp_path / "out", "already holds a proxy"), (part, "name the folder of the new proxy first")):
+        monkeypatch.setattr(sys, "argv", ["join_members", str(out), part])
+        with pytest.raises(SystemExit):
+            module.main()
+        assert message in capsys.readouterr().err

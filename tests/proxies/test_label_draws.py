@@ -7,11 +7,11 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import DataError, EmptySpace
+from crystalgfn.errors import CheckpointError, DataError, EmptySpace
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.proxies import label_draws as module
 from crystalgfn.proxies.label_draws import label_draws
-from crystalgfn.proxies.labels import BOUND, FIT, Labels
+from crystalgfn.proxies.labels import BOUND, FIT, Labels, read_labels
 
 N = 40
 
@@ -76,6 +76,29 @@ def test_draws_of_chosen_groups_alone(sampler, tmp_path) -> None:
     assert len(found) == N and set(found.crystals.space_group.tolist()) == {225}
     with pytest.raises(EmptySpace, match="space_groups"):
         label_draws("train", "val", tmp_path / "others", space_groups=range(1, 5), **options)
+
+
+def test_a_folder_of_other_draws_is_refused(sampler, tmp_path) -> None:
+    options = {"sampler": str(tmp_path / "sampler"), "n": N}
+    label_draws("train", "val", tmp_path / "labels", **options)
+    with pytest.raises(CheckpointError, match=r"holds labels of .*'seed': 0.*, not of .*'seed': 1"):
+        label_draws("train", "val", tmp_path / "labels", seed=1, **options)
+    (tmp_path / "labels" / "draws.json").unlink()
+    with pytest.raises(CheckpointError, match="nothing says the origin of"):
+        label_draws("train", "val", tmp_path / "labels", **options)
+
+
+def test_the_command_takes_groups_from_the_first_to_the_last(sampler, tmp_path, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(module, "counts", lambda _: "")
+    words = ["label_draws", "train", "val", str(tmp_path / "one"), "--sampler", str(tmp_path / "sampler"), "--n", "20"]
+    output = tmp_path / "labels.npz"
+    monkeypatch.setattr("sys.argv", [*words, "--output", str(output), "--space-groups", "222", "225"])
+    module.main()
+    assert set(read_labels(output, high=True)[-20:].crystals.space_group.tolist()) == {225}
+    monkeypatch.setattr("sys.argv", [*words, "--space-groups", "225", "222"])
+    with pytest.raises(SystemExit):
+        module.main()
+    assert "--space-groups 225 222: give the first and the last" in capsys.readouterr().err
 
 
 def test_a_missing_file_is_named(tmp_path) -> None:

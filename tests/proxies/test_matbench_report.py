@@ -55,6 +55,12 @@ def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
     pd.testing.assert_frame_equal(found, expected)
     with pytest.raises(CheckpointError, match="other settings"):
         matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **{**QUICK, "epochs": 3})
-    (tmp_path / "folds" / "fold_1" / "fold.json").write_text("{")
-    with pytest.raises(CheckpointError, match="damaged"):
-        matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)
+    other = table([0, 1, 2])
+    other["band_gap"] += 1
+    other.to_csv(tmp_path / "others.csv", index=False)
+    with pytest.raises(CheckpointError, match="other data"):
+        matbench_folds(tmp_path / "others.csv", out=tmp_path / "folds", **QUICK)
+    for text in ("{", "[]", "null", "{}"):
+        (tmp_path / "folds" / "fold_0" / "fold.json").write_text(text)
+        with pytest.raises(CheckpointError, match="damaged"):
+            matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)
