@@ -23,6 +23,8 @@ from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.refiner_training import CHECKPOINT, RefinerSettings, State, load_state, train
 
 METRICS, CARD = "metrics.json", "README.md"
+PREPARED = ("train.npz", "val.npz")
+"""Crystals as training takes them; not made of sources that are such files already."""
 #: May differ between the calls that a training is made in.
 FREE = ("minutes", "device", "progress", "out")
 
@@ -38,7 +40,7 @@ def run(config: DictConfig) -> None:
     out = Path(config.out)
     settings = RefinerSettings(**{field.name: config[field.name] for field in fields(RefinerSettings)})
     _check(config, out)
-    with begun(out, (out / CHECKPOINT).exists, [f"{name}.npz" for name in ("train", "val")]):
+    with begun(out, (out / CHECKPOINT).exists, PREPARED):
         if processes.first():
             results.make_folder(out)
             remove_leftovers(out)  # of a training that was killed
@@ -48,7 +50,7 @@ def run(config: DictConfig) -> None:
         try:
             done = train(crystals, val, settings, out, config.minutes, config.device, progress=config.progress)
         except KeyboardInterrupt:
-            if processes.first():
+            if processes.first() and any((out / name).exists() for name in (CHECKPOINT, *PREPARED)):
                 print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
             raise
     if processes.first():
@@ -124,7 +126,7 @@ def _check(config: DictConfig, out: Path) -> None:
     minutes = config.minutes
     if minutes is not None and (isinstance(minutes, (bool, str)) or not minutes > 0):
         raise OptionError(f"minutes must be a number above 0 or null, not {minutes!r}.")
-    if config.begin is not None:
+    if config.begin is not None and not (out / CHECKPOINT).exists():
         Refiner.load(config.begin)  # better found out before the data are standardised
     if (out / CONFIG).exists():
         known = OmegaConf.to_container(OmegaConf.load(out / CONFIG))

@@ -203,8 +203,7 @@ def fit_proxy(
     seen = bags(train, settings.members, settings.left_out, settings.seed)
     off = None
     if labels is not None and settings.labelled:
-        how = (settings.balance, settings.labels_left_out, settings.seed, settings.jitter)
-        off = OffLabels.of(proxy, labels, *how)
+        off = OffLabels.of(proxy, labels, settings.balance, settings.labels_left_out, settings.seed, settings.jitter)
     steps = -(-len(train) // settings.batch)
     total = settings.epochs * steps
     optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)

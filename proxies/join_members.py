@@ -64,13 +64,12 @@ def join_members(parts: Sequence[tuple[str | Path, Sequence[int]]]) -> EnsembleP
     state = {**first.state_dict()}
     for name, _ in first.named_parameters():
         dim = -1 if name in BESIDE else 0
-        state[name] = torch.cat(
-            [
-                _taken(proxy.state_dict()[name], members, proxy.shape["members"], dim)
-                for proxy, members in zip(proxies, chosen, strict=True)
-            ],
-            dim,
-        )
+        own = [
+            proxy.state_dict()[name].chunk(proxy.shape["members"], dim)[m]
+            for proxy, members in zip(proxies, chosen, strict=True)
+            for m in members
+        ]
+        state[name] = torch.cat(own, dim)
     state["low"] = torch.stack([proxy.low for proxy in proxies]).amin(0)
     state["high"] = torch.stack([proxy.high for proxy in proxies]).amax(0)
     state["unfamiliar"] = torch.stack([proxy.unfamiliar for proxy in proxies]).amax(0)
@@ -84,12 +83,6 @@ def _proxy(folder: str | Path) -> EnsembleProxy:
     if not isinstance(proxy, EnsembleProxy):
         raise CheckpointError(f"{folder} holds no ensemble of networks on features; choose one that crystalgfn fitted")
     return proxy
-
-
-def _taken(tensor: torch.Tensor, members: list[int], of: int, dim: int) -> torch.Tensor:
-    """The shares of a parameter that belong to members."""
-    shares = tensor.chunk(of, dim)
-    return torch.cat([shares[m] for m in members], dim) if members else shares[0].narrow(dim, 0, 0)
 
 
 def _part(text: str) -> tuple[str, list[int]]:

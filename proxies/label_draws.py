@@ -80,7 +80,6 @@ def _describe(path: Path, given: dict[str, Any]) -> None:
         return
     if (path.parent / DRAWN).exists():
         raise CheckpointError(f"{path.parent} holds draws that nothing says the origin of; choose another folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_aside(path, lambda aside: aside.write_text(json.dumps(given)))
 
 

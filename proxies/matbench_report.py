@@ -41,6 +41,7 @@ def matbench_folds(
         DataError: rows that cannot be used, or no second fold.
         CheckpointError: ``out`` holds a report with other settings or of other data, or a damaged one.
     """
+    chosen = Settings(**{"property": "band_gap", **settings})
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)  # better found out before the work
     how = {"setting": "standard", "skip_bad": skip_bad, "progress": progress}
@@ -49,7 +50,6 @@ def matbench_folds(
     numbers = np.unique(fold)
     if len(fold) != len(rows) or len(numbers) < 2:
         raise DataError(f"{path}: every row needs a fold, and there must be two or more")
-    chosen = Settings(**{"property": "band_gap", **settings})
     of = {"settings": asdict(chosen), "data": _digest(rows, fold)}
     found = {}
     for number in numbers:

@@ -76,8 +76,8 @@ class OffLabels:
         if strained.any() and not strained.all():
             odds = torch.where(strained, (1 - balance) / strained.sum(), balance / (~strained).sum())
         excess = torch.where(own.refined, EXCESS_REFINED, EXCESS)
-        kinds = (own.kind == BOUND, excess, own.kind == HIGH)
-        return cls(own.crystals, features, target, *kinds, seen, odds, jitter)
+        bound, high = own.kind == BOUND, own.kind == HIGH
+        return cls(own.crystals, features, target, bound, excess, high, seen, odds, jitter)
 
     def loss(self, proxy: EnsembleProxy, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high.
