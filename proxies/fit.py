@@ -27,6 +27,7 @@ from crystalgfn.rewards.properties import load_proxy
 from crystalgfn.typing import Floats
 
 CHECKPOINT = "fit.pt"
+ENOUGH = 100  # rows to calibrate intervals on
 #: In what units a proxy's networks see features and give labels.
 SCALES = ("shift", "scale", "label_mean", "label_std")
 #: Settings that are a proxy's shape.
@@ -112,7 +113,7 @@ def fit(
     progress: bool = True,
     labels: Labels | None = None,
     column: str | None = None,
-    setting: str = "unknown",
+    setting: str | Sequence[str] = "unknown",
     skip_bad: bool = False,
     **settings: Any,
 ) -> dict[str, Any]:
@@ -123,14 +124,16 @@ def fit(
     call goes on after an interruption.
 
     Args:
-        train_path: file of crystals to fit on, or several: what an earlier one holds is left out of the later ones.
+        train_path: file of crystals to fit on, or several: what an earlier one holds is left out of the later ones. The
+            first holds what the proxy is for: spread and intervals are calibrated on rows that were held out of it.
         val_path: file of crystals to report on.
         out: folder of the proxy.
         cache: see :func:`crystalgfn.proxies.data.read`.
         progress: whether to show a progress bar.
         labels: formation energies off equilibrium; None: those that come with the package.
         column: see :func:`crystalgfn.proxies.data.read`, as the next two; for all files.
-        setting: in which setting cells without positions are.
+        setting: in which setting cells without positions are, in all files or in each of those to fit on (the one to
+            report on is then read as the first).
         skip_bad: go on without the rows that cannot be read.
         **settings: see :class:`Settings`.
 
@@ -138,21 +141,29 @@ def fit(
         What is written to ``metrics.json``.
 
     Raises:
-        DataError: data that cannot be used.
+        DataError: data that cannot be used, or not as many settings as files.
         CheckpointError: ``out/fit.pt`` is of another run.
     """
     settings = Settings(**settings)
-    how = {"column": column, "setting": setting, "skip_bad": skip_bad}
-    val = read(val_path, settings.property, cache, progress, **how)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
-    known = together([read(path, settings.property, cache, progress, **how) for path in paths])
+    ways = [setting] * len(paths) if isinstance(setting, str) else list(setting)
+    if len(ways) != len(paths):
+        raise DataError(f"{len(ways)} settings for {len(paths)} files; give one for all, or one for each")
+    how = {"column": column, "skip_bad": skip_bad}
+    val = read(val_path, settings.property, cache, progress, setting=ways[0], **how)
+    parts = [
+        read(path, settings.property, cache, progress, setting=way, **how)
+        for path, way in zip(paths, ways, strict=True)
+    ]
+    known = together(parts)
     rows = exclude(known, val)
+    first = len(exclude(parts[0], val))
     if len(rows) < 100:
         raise DataError(
             f"{', '.join(map(str, paths))} has {len(rows)} rows that are not in {val_path}; a proxy needs at least 100"
         )
     labels = read_labels(high=True) if labels is None and settings.labelled else labels
-    proxy, seconds = fit_proxy(rows, settings, out, progress, labels)
+    proxy, seconds = fit_proxy(rows, settings, out, progress, labels, first)
     proxy.save(out)
     errors = (proxy(val.crystals) - val.labels).abs()
     spread = proxy.spread(val.crystals)
@@ -171,7 +182,7 @@ def fit(
         "rows_val": len(val),
         "seconds": round(seconds, 1),
         "settings": asdict(settings),
-        "command": _command(paths, val_path, out, settings),
+        "command": _command(paths, val_path, out, settings, setting, skip_bad),
         "versions": versions(),
     }
     if settings.property == "formation_energy":
@@ -184,10 +195,21 @@ def fit(
 
 
 def fit_proxy(
-    rows: Rows, settings: Settings, out: str | Path, progress: bool = True, labels: Labels | None = None
+    rows: Rows,
+    settings: Settings,
+    out: str | Path,
+    progress: bool = True,
+    labels: Labels | None = None,
+    first: int | None = None,
 ) -> tuple[EnsembleProxy, float]:
-    """Fit on ``rows`` and ``labels``, holding a part of the formulas back; the proxy, and the seconds that it took."""
+    """Fit on ``rows`` and ``labels``, holding a part of the formulas back; the proxy, and the seconds that it took.
+
+    Spread and intervals are calibrated on what is held back of the ``first`` rows; None, or where that is fewer than a
+    hundred: of all.
+    """
     train, held = split(rows, settings.holdout, settings.seed)
+    calibration = held if first is None else split(rows[np.arange(first)], settings.holdout, settings.seed)[1]
+    calibration = held if len(calibration) < ENOUGH else calibration
     if labels is not None and settings.labelled:
         train = unmeasured(train, labels)
     torch.manual_seed(settings.seed)
@@ -241,8 +263,8 @@ def fit_proxy(
         _save_progress(checkpoint, state, settings, proxy, optimiser, schedule)
     proxy.load_state_dict(state["best_state"])
     proxy.eval().requires_grad_(False)
-    mean, spread = proxy.moments(held.crystals)
-    proxy.calibrate((mean - held.labels).abs(), spread)
+    mean, spread = proxy.moments(calibration.crystals)
+    proxy.calibrate((mean - calibration.labels).abs(), spread)
     return proxy, state["seconds"]
 
 
@@ -325,11 +347,20 @@ def off_equilibrium(proxy: EnsembleProxy, labels: Labels) -> dict[str, Any]:
     return found
 
 
-def _command(train: list[str | Path], val_path: str | Path, out: str | Path, settings: Settings) -> str:
+def _command(
+    train: list[str | Path],
+    val_path: str | Path,
+    out: str | Path,
+    settings: Settings,
+    setting: str | Sequence[str],
+    skip_bad: bool,
+) -> str:
     """The call that repeats this fit, with the last two parts of each path."""
     *first, val, folder = ("/".join(Path(path).parts[-2:]) for path in (*train, val_path, out))
     paths = [repr(first[0] if len(first) == 1 else first), repr(val), repr(folder)]
     changed = [f"{k}={v!r}" for k, v in asdict(settings).items() if v != getattr(Settings, k)]
+    changed += [] if setting == "unknown" else [f"setting={setting!r}"]
+    changed += ["skip_bad=True"] if skip_bad else []
     return f"crystalgfn.proxies.fit.fit({', '.join(paths + changed)})"
 
 

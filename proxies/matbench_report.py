@@ -100,8 +100,11 @@ def main() -> None:
     parser.add_argument("path", type=Path)
     parser.add_argument("--out", type=Path, help="folder where an interrupted report goes on")
     for name, value in asdict(Settings("band_gap", epochs=12, members=3, weight_decay=0.3)).items():
-        if type(value) in (int, float):
-            parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
+        flag = f"--{name.replace('_', '-')}"
+        if type(value) is bool:
+            parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value)
+        elif type(value) is not str:
+            parser.add_argument(flag, type=type(value), default=value)
     options = vars(parser.parse_args())
     path = options.pop("path")
     table = matbench_folds(path, **options)

@@ -149,8 +149,8 @@ class Refined:
         found, reason = candidates([task], self.refiner, draws, self.templates, way, self.steps, without)[0]
         if reason is not None:
             raise PlacementError(reason)
-        ranked = Choice.shipped(self.templates is not None).ranked(found)
-        return [candidate.structure.to_structure() for candidate, _ in ranked[:k]]
+        ranked = Choice.shipped(self.templates is not None).ranked(found, k)
+        return [candidate.structure.to_structure() for candidate, _ in ranked]
 
 
 def task_of(what: Given, k: int, seed: int, learned: bool = True) -> tuple[Task, str]:

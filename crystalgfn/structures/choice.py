@@ -25,6 +25,9 @@ FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
 LEAST = -10.0
 """Logarithm of the probability by plausibility alone, at least."""
+ALIKE, ALIKE_SHAPE = 0.27, 0.3
+"""Widths of the Gaussians in the differences of fingerprints and cells that say how often two structures are both right
+or both wrong; for fingerprints about `fit_plausibility.RIGHT`."""
 
 
 def features(own: Sequence[Candidate]) -> RowVectors:
@@ -52,6 +55,22 @@ def features(own: Sequence[Candidate]) -> RowVectors:
     return torch.tensor(np.stack(rows, axis=1), dtype=torch.float32)
 
 
+def _together(own: Sequence[Candidate], chances: np.ndarray, n: int) -> np.ndarray:
+    """Positions of at most ``n``, each the likeliest of those left to be right where none of those before is.
+
+    Candidates whose fingerprints and cells are near each other are right or wrong together, the nearer the oftener.
+    """
+    prints = np.stack([c.mark[0].ravel() for c in own])
+    shapes = np.stack([c.mark[1] for c in own])
+    left, chosen = chances.copy(), []
+    for _ in range(min(n, len(own))):
+        left[chosen] = -1.0
+        chosen.append(i := int(left.argmax()))
+        gaps = np.abs(prints - prints[i]).max(1) / ALIKE
+        left *= 1 - np.exp(-0.5 * (gaps**2 + (np.linalg.norm(shapes - shapes[i], axis=1) / ALIKE_SHAPE) ** 2))
+    return np.array(chosen)
+
+
 class Choice(nn.Module):
     """Scores of candidates, higher for likelier ones."""
 
@@ -65,12 +84,20 @@ class Choice(nn.Module):
         return (self.linear(rows) + self.bent(rows)).squeeze(1)
 
     @torch.no_grad()
-    def ranked(self, own: Sequence[Candidate]) -> list[tuple[Candidate, float]]:
-        """The candidates of one crystal, the likeliest first, with their probabilities among these."""
+    def ranked(self, own: Sequence[Candidate], n: int | None = None) -> list[tuple[Candidate, float]]:
+        """Candidates of one crystal, the likeliest first, with their probabilities among all of these.
+
+        Args:
+            own: the candidates.
+            n: so many of them, which together are likeliest to hold the right one: of several that are hardly told
+                apart only the likeliest; None: all.
+        """
         if not own:
             return []
         chances = torch.softmax(self(features(own)).double(), 0).numpy()
-        return [(own[i], float(chances[i])) for i in np.argsort(-chances, kind="stable")]
+        chosen = np.arange(len(own)) if n is None else _together(own, chances, n)
+        order = chosen[np.argsort(-chances[chosen], kind="stable")]
+        return [(own[i], float(chances[i])) for i in order]
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors, aside and then renamed."""

@@ -3,7 +3,9 @@
 ``python -m crystalgfn.structures.fit_plausibility train.npz``, where ``train.npz`` holds prepared
 crystals (`refiner_data.prepare`) without those that anything is to be measured on. For each crystal the refiner makes a
 few structures with its own letters, with other likely ones and with two elements exchanged, once in its cell and once
-in cells of the refiner's own; the network learns which of them are the real structure.
+in cells of the refiner's own; the network learns which of them are the real structure. With ``--templates`` some of
+them come with all that is made where no cell is known instead: templates in their own cells, as they are and refined,
+and draws with their letters.
 """
 
 from __future__ import annotations
@@ -22,13 +24,20 @@ from tqdm import tqdm
 from crystalgfn.errors import run
 from crystalgfn.structures import refiner_data
 from crystalgfn.structures.candidate import candidate_of
+from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.enumeration import representative
 from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.plausibility import WEIGHTS, Plausibility
+from crystalgfn.structures.prototypes import Prototypes
+from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
+from crystalgfn.structures.search import Task
+from crystalgfn.structures.standard import formula_of
+from crystalgfn.structures.templates import Templates
 from crystalgfn.structures.wyckoff_model import WyckoffModel
 from crystalgfn.tables import elements
+from crystalgfn.tables.realisable import MAX_ATOMS
 
 OWN, OTHERS = 3, 3
 """Draws with the real letters, and choices of other letters with a draw each, at most."""
@@ -38,6 +47,8 @@ LARGEST = 60
 """Atoms; larger crystals are left out."""
 CHUNK = 100
 """Crystals drawn for at once."""
+DRAWS = 72
+"""Of the refiner for a crystal whose cell is not known."""
 GAPS = (0.0, 0.125, 0.175, 0.225, 0.275, 0.35, 0.45, 0.55, 0.7, 0.9, 1.2)
 RIGHT = (1.0, 0.93, 0.74, 0.72, 0.58, 0.45, 0.3, 0.21, 0.11, 0.03, 0.003)
 """The share of structures that pymatgen's StructureMatcher finds equal to the real one (stol 0.5, ltol 0.3, angle_tol
@@ -92,6 +103,26 @@ def examples(crystals: Sequence[OrbitStructure], refiner: Refiner, lattice: str,
         for crystal, own in zip(part, asked, strict=True):
             result.append(_example(crystal, [next(made) for _ in own]))
     return result
+
+
+def among_candidates(
+    crystals: Sequence[OrbitStructure], refiner: Refiner, templates: Templates, draws: int = DRAWS, seed: int = 0
+) -> list[Example]:
+    """All candidates of each crystal where its cell is not known, templates of its own formula and group left out."""
+    tasks = []
+    for i, crystal in enumerate(crystals):
+        counts = {elements.SYMBOLS[z - 1]: n for z, n in crystal.composition.items()}
+        cell = random_cell(crystal.space_group, counts, np.random.default_rng((seed, i)))
+        lattice = tuple(cell.tolist())
+        tasks.append(Task(crystal.space_group, counts, lattice, None, draws, (seed, i), 2.0, learned=True))
+    found: list[Example] = []
+    for at in tqdm(range(0, len(tasks), CHUNK // 5), desc="candidates", unit=f"{CHUNK // 5} crystals"):
+        part = slice(at, at + CHUNK // 5)
+        without = [{(formula_of(crystal), crystal.space_group)} for crystal in crystals[part]]
+        made = candidates(tasks[part], refiner, draws, templates, "generate", without=without)
+        for crystal, (own, _) in zip(crystals[part], made, strict=True):
+            found.append(_example(crystal, [candidate.structure for candidate in own]))
+    return found
 
 
 def _example(crystal: OrbitStructure, drawn: Sequence[OrbitStructure]) -> Example:
@@ -177,14 +208,25 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--n", type=int, default=11_000, help="crystals drawn at random")
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--lr", type=float, default=5e-4)
+    parser.add_argument("--begin", type=Path, help="weights to go on from; none: the refiner's own")
+    parser.add_argument("--templates", help="real crystals, whose positions are tried where no cell is given")
+    parser.add_argument("--among", type=int, default=1000, help="crystals for which they are tried")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     crystals = [c for path in options.crystals for c in refiner_data.load(path)[0]]
     chosen = np.random.default_rng(options.seed).permutation(len(crystals))[: options.n]
     refiner = Refiner.load(options.refiner)
     part = [crystals[i] for i in chosen.tolist()]
-    data = [example for way in ("keep", "generate") for example in examples(part, refiner, way, options.seed)]
-    model = fit(data, Plausibility(Refiner.load(options.refiner).network), options.epochs, seed=options.seed)
+    data = examples(part, refiner, "keep", options.seed)
+    if options.templates is None:
+        data += examples(part, refiner, "generate", options.seed)
+    else:
+        templates = Templates(Prototypes.read(options.templates, progress=True))
+        small = [crystal for crystal in part if sum(crystal.composition.values()) <= MAX_ATOMS]
+        data += among_candidates(small[: options.among], refiner, templates, seed=options.seed)
+    start = Plausibility.load(options.begin) if options.begin else Plausibility(Refiner.load(options.refiner).network)
+    model = fit(data, start, options.epochs, options.lr, seed=options.seed)
     print(f"weights written to {model.save(options.out)}")
 
 

@@ -350,7 +350,7 @@ def _chosen(own: Sequence[Candidate], reason: str | None, choice: Choice, n: int
     """The likeliest of the candidates."""
     if not own:
         return _Outcome(error=reason)
-    ranked = choice.ranked(own)[:n]
+    ranked = choice.ranked(own, n)
     structures = [candidate.structure for candidate, _ in ranked]
     return _Outcome(structures, [c.origin for c, _ in ranked], [probability for _, probability in ranked])
 

@@ -172,7 +172,7 @@ def _of_pairs(
     for pair, (own_candidates, reason) in zip(pairs, answers, strict=True):
         if reason is not None:
             reasons.append(reason)
-        for candidate, probability in choice.ranked(own_candidates):
+        for candidate, probability in choice.ranked(own_candidates, n):
             found.append(Polymorph(candidate.structure, pair.probability * probability, candidate.origin))
     return found, reasons
 

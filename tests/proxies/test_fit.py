@@ -219,6 +219,25 @@ def test_several_files_are_fitted_together_and_each_crystal_once(paths: dict[str
     assert two["rows_train"] == one["rows_train"]
     three = fit(both, paths["val_path"], tmp_path / "three", paths["cache"], progress=False, **few)
     assert three["rows_train"] == one["rows_train"]
+    ways = ["unknown", "standard"]
+    with pytest.warns(UserWarning, match="cannot be used"):  # what no conventional cell with so few atoms can be
+        four = fit(both, paths["val_path"], tmp_path / "four", paths["cache"], False, None, None, ways, True, **few)
+    assert four["rows_train"] == one["rows_train"]
+    assert four["command"].endswith("setting=['unknown', 'standard'], skip_bad=True)")
+    with pytest.raises(DataError, match="2 settings for 1 files; give one for all, or one for each"):
+        fit(**paths, out=tmp_path / "five", progress=False, setting=ways, **few)
+
+
+def test_intervals_are_calibrated_on_the_first_of_several_files(rows: Rows, tmp_path: Path, monkeypatch) -> None:
+    """On what was held out of it, where that is enough."""
+    given = []
+    monkeypatch.setattr(EnsembleProxy, "calibrate", lambda self, error, spread: given.append(len(error)))
+    settings = Settings(**{**SMALL, "epochs": 1, "holdout": 0.3, "labelled": 0.0})
+    for enough, first in ((10, None), (10, 200), (1000, 200)):
+        monkeypatch.setattr(module, "ENOUGH", enough)
+        fit_proxy(rows, settings, tmp_path / f"{enough}-{first}", progress=False, first=first)
+    every = len(module.split(rows, 0.3, 0)[1])
+    assert given == [every, len(module.split(rows[np.arange(200)], 0.3, 0)[1]), every] and given[1] < every
 
 
 @pytest.mark.parametrize("wyckoff", [False, True])

@@ -64,3 +64,19 @@ def test_an_interrupted_report_goes_on(tmp_path, monkeypatch):
         (tmp_path / "folds" / "fold_0" / "fold.json").write_text(text)
         with pytest.raises(CheckpointError, match="damaged"):
             matbench_folds(tmp_path / "gaps.csv", out=tmp_path / "folds", **QUICK)
+
+
+def test_the_command_takes_every_setting_of_a_fit(tmp_path, monkeypatch, capsys):
+    table([0, 1]).to_csv(tmp_path / "gaps.csv", index=False)
+    given = {}
+
+    def matbench_folds(path, **options):
+        given.update(options)
+        return pd.DataFrame({"mae": [0.3, 0.5], "median": [1.0, 1.0]})
+
+    monkeypatch.setattr(module, "matbench_folds", matbench_folds)
+    arguments = [str(tmp_path / "gaps.csv"), "--wyckoff", "--no-residual", "--epochs", "3", "--weight-decay", "0.5"]
+    monkeypatch.setattr("sys.argv", ["matbench_report", *arguments])
+    module.main()
+    assert (given["wyckoff"], given["residual"], given["epochs"], given["weight_decay"]) == (True, False, 3, 0.5)
+    assert "mean of the folds: 0.4000 eV, by the median 1.0000 eV" in capsys.readouterr().out

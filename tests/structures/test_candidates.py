@@ -139,8 +139,8 @@ def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untraine
     assert drawn.origins == ["refiner"]
 
 
-def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, support=0.0):
-    mark = np.zeros(1), np.zeros(1)
+def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, support=0.0, at=0.0):
+    mark = np.full(1, at), np.zeros(1)
     return Candidate(REAL_RUTILE, template, letters, votes, room, mark, support, template)
 
 
@@ -164,6 +164,17 @@ def test_choice_of_nothing_and_of_one():
     assert model.ranked([]) == [] and features([]).shape == (0, N_FEATURES)
     ((_, probability),) = model.ranked([candidate()])
     assert probability == pytest.approx(1.0)
+
+
+def test_of_few_candidates_those_that_differ():
+    """What is nearly the same as a likelier one makes room for what is not."""
+    own = [candidate(votes=v, support=v, at=x) for v, x in ((0.5, 0.0), (0.45, 0.05), (0.4, 0.02), (0.1, 2.0))]
+    model = Choice.shipped(False)
+    every = [c for c, _ in model.ranked(own)]
+    assert every == own and [c for c, _ in model.ranked(own, 4)] == own
+    assert [c for c, _ in model.ranked(own, 2)] == [own[0], own[3]]
+    assert dict(model.ranked(own, 2)) == {c: p for c, p in model.ranked(own) if c in (own[0], own[3])}
+    assert len(model.ranked(own, 9)) == 4
 
 
 def test_choices_ship():
