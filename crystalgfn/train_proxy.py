@@ -124,7 +124,8 @@ def _settings(config: DictConfig) -> dict[str, Any]:
 
 def _reading(config: DictConfig) -> dict[str, Any]:
     """How rows are read."""
-    return {name: config[name] for name in ("column", "setting", "skip_bad")}
+    setting = list(config.setting) if OmegaConf.is_list(config.setting) else config.setting
+    return {"column": config.column, "setting": setting, "skip_bad": config.skip_bad}
 
 
 def _check(config: DictConfig, out: Path) -> None:

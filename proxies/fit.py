@@ -330,20 +330,32 @@ def volume_scan(proxy: EnsembleProxy, crystals: Crystals, low: float = 0.7, high
 
 
 def off_equilibrium(proxy: EnsembleProxy, labels: Labels) -> dict[str, Any]:
-    """Errors on known energies off equilibrium of compositions that nothing was fitted on, in all and by source."""
+    """Errors on known energies off equilibrium of compositions that nothing was fitted on, in all and by source.
+
+    Besides, apart from these: "drawn", what samplers drew and the refiner placed, upper bounds (which are tight there)
+    counted as the energy; and "high", of which all that is known is that they lie above the end of labels.
+    """
     known = labels[(labels.kind == VALUE) & (labels.split != FIT)]
+    proposed = labels.source == SOURCES.index("proposed")
+    parts = {"all": known} | {name: known[known.source == i] for i, name in enumerate(SOURCES)}
+    parts["drawn"] = labels[(labels.split == HELD) & proposed & labels.refined & (labels.kind != HIGH)]
+    parts["high"] = labels[(labels.split == HELD) & (labels.kind == HIGH)]
     found: dict[str, Any] = {}
-    for name in ("all", *SOURCES):
-        part = known if name == "all" else known[known.source == SOURCES.index(name)]
+    for name, part in parts.items():
         if len(part) < 5:
             continue
         predicted, value = proxy(part.crystals).numpy(), part.value.numpy()
-        found[name] = {
-            "crystals": len(part),
-            "mae": float(np.abs(predicted - value).mean()),
-            "bias": float((predicted - value).mean()),
-            "spearman": float(spearmanr(predicted, value).statistic),
+        errors = predicted - value
+        size = np.abs(errors)
+        figures = {
+            "mae": size.mean(),
+            "bias": errors.mean(),
+            "median": np.median(errors),
+            "median_size": np.median(size),
         }
+        if name != "high":  # all of these have one value above the hull
+            figures["spearman"] = spearmanr(predicted, value).statistic
+        found[name] = {"crystals": len(part)} | {key: float(figure) for key, figure in figures.items()}
     return found
 
 

@@ -58,6 +58,15 @@ def test_a_fit_is_written_and_can_be_loaded(data, tmp_path, capsys):
     assert "already holds a proxy" in failure(data, capsys)
 
 
+def test_each_file_may_have_a_setting_of_its_own(data, tmp_path, capsys):
+    train = data[0].removeprefix("train=")
+    assert cli.train_proxy([*data[1:], f"train=[{train},{train}]", "setting=[unknown,standard]"]) == 0
+    assert "setting=['unknown', 'standard']" in json.loads((tmp_path / "out" / "metrics.json").read_text())["command"]
+    wrong = [*data[:-1], f"out={tmp_path / 'other'}", "setting=[unknown,standard]"]
+    assert "2 settings for 1 files; give one for all, or one for each" in failure(wrong, capsys)
+    assert not (tmp_path / "other").exists()
+
+
 def test_several_files_of_another_property(data, tmp_path, capsys):
     more = salts(tmp_path / "more.csv", [("Zn", other) for other in OTHERS])
     train = data[0].removeprefix("train=")
