@@ -12,7 +12,9 @@ from crystalgfn.structures.batches import of_one_size
 from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.plausibility import Plausibility
+from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.score_network import ScoreNetwork
+from crystalgfn.structures.templates import Templates
 
 RUTILE = OrbitStructure(136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), (Orbit("a", 22), Orbit("f", 8, (0.305, 0.305, 0.0))))
 SALT = OrbitStructure(225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17)))
@@ -65,6 +67,19 @@ def test_draws_are_of_the_crystal_and_the_right_ones_are_known(small_refiner):
             assert exact == [1.0] * len(exact) and all(0 < r <= 1 for r in right)
     salt = fp.examples([SALT], small_refiner(), "keep")[0]
     assert salt.structures.count(SALT) == fp.OWN
+
+
+def test_all_candidates_where_no_cell_is_known(small_refiner):
+    """Templates are among them, but none of the crystal's own formula and group."""
+    tin = replace(RUTILE, lattice=(4.74, 4.74, 3.19, 90.0, 90.0, 90.0), orbits=(Orbit("a", 50), *RUTILE.orbits[1:]))
+    templates = Templates(Prototypes.of([RUTILE, tin]))
+    (example,) = fp.among_candidates([RUTILE], small_refiner(), templates, draws=6)
+    assert len(example.structures) == len(example.right) >= 2 and all(0 < r <= 1 for r in example.right)
+    assert all(s.space_group == 136 and s.composition == RUTILE.composition for s in example.structures)
+    near = [s for s in example.structures if abs(s.lattice[2] / s.lattice[0] - 3.19 / 4.74) < 0.1]
+    assert near and all(s.lattice != RUTILE.lattice for s in example.structures)
+    (alone,) = fp.among_candidates([RUTILE], small_refiner(), Templates(Prototypes.of([RUTILE])), draws=6)
+    assert len(alone.structures) <= 6  # its own entry is no template
 
 
 def test_an_example_teaches_if_there_is_right_and_wrong():
