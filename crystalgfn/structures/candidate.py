@@ -75,13 +75,20 @@ def same(one: Candidate, other: Candidate) -> bool:
     return bool(near and np.linalg.norm(one.mark[1] - other.mark[1]) < SAME_SHAPE)
 
 
+def nearness(one: Mark, others: Sequence[Mark], width: float, shape_width: float) -> np.ndarray:
+    """A Gaussian in the differences of fingerprints and cells for each of the others, 1 where it is the same; [n]."""
+    gaps = np.stack([distances for distances, _ in others]) - one[0]
+    shapes = np.stack([shape for _, shape in others]) - one[1]
+    gap = np.abs(gaps).reshape(len(others), -1).max(1) / width
+    return np.exp(-0.5 * (gap**2 + (np.linalg.norm(shapes, axis=1) / shape_width) ** 2))
+
+
 def support_of(one: Candidate, others: Sequence[tuple[Mark, float]]) -> float:
     """Weights of marks, each by how near it is."""
-    total = 0.0
-    for (distances, shape), weight in others:
-        gap = np.abs(one.mark[0] - distances).max() / NEAR
-        total += weight * float(np.exp(-0.5 * (gap**2 + (np.linalg.norm(one.mark[1] - shape) / NEAR_SHAPE) ** 2)))
-    return total
+    if not others:
+        return 0.0
+    near = nearness(one.mark, [mark for mark, _ in others], NEAR, NEAR_SHAPE)
+    return float(near @ np.array([weight for _, weight in others]))
 
 
 def join(found: list[Candidate], candidate: Candidate | None) -> None:

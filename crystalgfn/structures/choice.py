@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from crystalgfn.structures.candidate import Candidate
+from crystalgfn.structures.candidate import Candidate, nearness
 from crystalgfn.structures.model_files import load_model, save_model
 from crystalgfn.typing import RowFloats, RowVectors
 
@@ -60,14 +60,12 @@ def _together(own: Sequence[Candidate], chances: np.ndarray, n: int) -> np.ndarr
 
     Candidates whose fingerprints and cells are near each other are right or wrong together, the nearer the oftener.
     """
-    prints = np.stack([c.mark[0].ravel() for c in own])
-    shapes = np.stack([c.mark[1] for c in own])
+    marks = [candidate.mark for candidate in own]
     left, chosen = chances.copy(), []
     for _ in range(min(n, len(own))):
         left[chosen] = -1.0
         chosen.append(i := int(left.argmax()))
-        gaps = np.abs(prints - prints[i]).max(1) / ALIKE
-        left *= 1 - np.exp(-0.5 * (gaps**2 + (np.linalg.norm(shapes - shapes[i], axis=1) / ALIKE_SHAPE) ** 2))
+        left *= 1 - nearness(marks[i], marks, ALIKE, ALIKE_SHAPE)
     return np.array(chosen)
 
 

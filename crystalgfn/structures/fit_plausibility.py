@@ -214,6 +214,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--among", type=int, default=1000, help="crystals for which they are tried")
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
+    # read before the work, so that a file that is not there is found out at once
+    start = Plausibility.load(options.begin) if options.begin else Plausibility(Refiner.load(options.refiner).network)
     crystals = [c for path in options.crystals for c in refiner_data.load(path)[0]]
     chosen = np.random.default_rng(options.seed).permutation(len(crystals))[: options.n]
     refiner = Refiner.load(options.refiner)
@@ -225,7 +227,6 @@ def main(arguments: list[str] | None = None) -> None:
         templates = Templates(Prototypes.read(options.templates, progress=True))
         small = [crystal for crystal in part if sum(crystal.composition.values()) <= MAX_ATOMS]
         data += among_candidates(small[: options.among], refiner, templates, seed=options.seed)
-    start = Plausibility.load(options.begin) if options.begin else Plausibility(Refiner.load(options.refiner).network)
     model = fit(data, start, options.epochs, options.lr, seed=options.seed)
     print(f"weights written to {model.save(options.out)}")
 
