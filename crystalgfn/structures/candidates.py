@@ -23,7 +23,7 @@ STRAIN = 0.15
 """Largest principal logarithmic strain of these."""
 TEMPLATE_NOISE = 0.3
 """Under so much noise the refiner makes a template's coordinates those of the crystal's own elements."""
-MORE_DRAWS, IN_OWN_CELLS = 6, 3
+MORE_DRAWS, IN_OWN_CELLS = 6, 6
 """Than twice the structures asked for; times as many where the refiner makes the cells too."""
 
 

@@ -24,7 +24,7 @@ LETTERS = 12
 """Choices of letters that draws are spread over, at most."""
 LOOKED_AT = 256
 """Choices of letters that these are chosen from."""
-BUDGET = 20_000
+BUDGET = 60_000
 """Pairs of an orbit and an atom in the draws of one crystal, at most; 80 atoms in general positions have 6,400."""
 TEMPLATES = 12
 """Looked at, at most."""

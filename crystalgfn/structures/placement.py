@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 AFLOW = Path(__file__).parent / "data" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""
-Reference = Templates | Prototypes | str | Path | None
+Reference = Templates | Prototypes | str | Path | Sequence[str | Path] | None
 LETTERS = ("random", "learned")
 FEWEST_RELAXED = 4
 """Candidates of a crystal that are relaxed, where so many were found."""
@@ -98,7 +98,7 @@ def build_structures(
             random and pushed apart.
         lattice: "keep", "refine" (may be strained by up to 5 %) or "generate" (the one given is not used).
         seed: the same seed gives the same structures.
-        templates: real crystals whose positions are tried too: a source of them (`Prototypes.read`), `Templates` of
+        templates: real crystals whose positions are tried too: sources of them (`Prototypes.read`), `Templates` of
             your own, "aflow" for the prototypes that come with the package, or None.
         assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
             None: learned with a refiner, random without.
@@ -180,12 +180,13 @@ def templates_of(reference: Reference) -> Templates | None:
         return reference
     if isinstance(reference, Prototypes):
         return Templates(reference)
-    return _read_templates(str(AFLOW if reference == "aflow" else reference))
+    sources = [reference] if isinstance(reference, str | Path) else reference
+    return _read_templates(*(str(AFLOW if one == "aflow" else one) for one in sources))
 
 
 @lru_cache(maxsize=4)
-def _read_templates(path: str) -> Templates:
-    return Templates(Prototypes.read(path))
+def _read_templates(*paths: str) -> Templates:
+    return Templates(Prototypes.read(paths[0] if len(paths) == 1 else paths))
 
 
 @dataclass(frozen=True)

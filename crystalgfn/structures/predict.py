@@ -73,7 +73,7 @@ def predict(
         space_group: only polymorphs with this group; None: all groups.
         n: so many structures at most.
         refiner: a shipped one by its name, the folder of one of your own, a `Refiner`, or None: templates alone.
-        templates: real crystals whose positions are tried and whose groups count: a source of them, an index,
+        templates: real crystals whose positions are tried and whose groups count: sources of them, an index,
             `Templates` of your own, "aflow" for the prototypes that come with the package, or None.
         max_atoms: in the primitive cell, at most 20.
         draws: of the refiner for each group and cell; None: as many as make enough structures, at least 8.

@@ -218,17 +218,22 @@ class Prototypes:
         return Prototypes.of(structures, filed, errors)
 
     @staticmethod
-    def read(path: str | Path, cache: str | Path | None = None, progress: bool = False) -> Prototypes:
+    def read(
+        path: str | Path | Sequence[str | Path], cache: str | Path | None = None, progress: bool = False
+    ) -> Prototypes:
         """An index that was saved (``.npz``), or that of a source, which is kept in a folder once it was made.
 
         Args:
-            path: as for `build`, or a file of `save`.
+            path: as for `build`, or a file of `save`; several: a crystal with the formula and group of one of an
+                earlier source is left out.
             cache: folder for the index, under a name that holds a hash of the source; None: made each time.
             progress: shows a bar.
 
         Raises:
             DataError: the file is no index, or the source cannot be used.
         """
+        if not isinstance(path, str | Path):
+            return Prototypes._of_several([Prototypes.read(one, cache, progress) for one in path])
         path = Path(path)
         if path.suffix == ".npz":
             return _load(path)
@@ -240,6 +245,18 @@ class Prototypes:
         made = Prototypes.build(path, progress)
         made.save(kept)
         return made
+
+    @staticmethod
+    def _of_several(indices: Sequence[Prototypes]) -> Prototypes:
+        """One index of several, each crystal's formula and group from the first that has it."""
+        if not indices:
+            raise DataError("no source of crystals is named; give one, or several as a list")
+        taken: set[Key] = set()
+        kept = []
+        for index in indices:
+            kept.append(index.without(taken))
+            taken |= set().union(*index.keys())
+        return Prototypes.join(kept)
 
     def save(self, path: str | Path) -> None:
         """Write the index as ``.npz``, readable without pickle.

@@ -7,6 +7,7 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.errors import DataError
+from crystalgfn.structures.placement import templates_of
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.sources import Unread, atoms_of, read_atoms
 from crystalgfn.structures.standard import fingerprint, formula_of, orbit_structure
@@ -67,6 +68,20 @@ def test_joined_indices_are_in_order():
     joined = Prototypes.join([one, two])
     assert joined.formulas() == ["Cl1Na1", "O2Ti1", "Ca1F2"] and joined[1] == two[0]
     assert np.allclose(joined.fingerprint(2), two.fingerprint(1))
+
+
+def test_several_sources_are_one_index_without_what_is_known(tmp_path):
+    for name, own in {"one": (ROCK_SALT, RUTILE), "two": (FLUORITE, ROCK_SALT)}.items():
+        Prototypes.of([orbits(s) for s in own]).save(tmp_path / f"{name}.npz")
+    index = Prototypes.read([tmp_path / "one.npz", tmp_path / "two.npz"])
+    assert index.formulas() == ["Cl1Na1", "O2Ti1", "Ca1F2"]
+    assert set(templates_of([str(tmp_path / "one.npz"), str(tmp_path / "two.npz")]).index.formulas()) == set(
+        index.formulas()
+    )
+    with pytest.raises(DataError, match="no source of crystals is named"):
+        Prototypes.read([])
+    with pytest.raises(DataError, match="three"):
+        Prototypes.read([tmp_path / "one.npz", tmp_path / "three.npz"])
 
 
 def test_a_folder_of_cifs_with_bad_ones(tmp_path):
