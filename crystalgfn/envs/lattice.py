@@ -110,12 +110,8 @@ class LatticeMoves:
 
     def lattices(self, state: CrystalState) -> Lattices:
         """a, b, c, alpha, beta, gamma of finished crystals, float64 [B, 6]."""
-        sigma = (
-            state.log_volume + torch.log(self._atoms(state, slice(None))) - torch.log(self._factor(state, slice(None)))
-        )
-        u, v = state.u, state.v
-        lengths = torch.stack([sigma + 2 * u + v, sigma - u + v, sigma - u - 2 * v], 1) / 3
-        return torch.cat([lengths.exp(), state.angles], 1)
+        log_volume = state.log_volume + torch.log(self._atoms(state, slice(None)))
+        return cells(log_volume, state.u, state.v, state.angles)
 
     def read(self, plan: CrystalState, crystals: Crystals) -> None:
         """The parameters of given crystals; NaN for cells outside the limits or the fundamental domain."""
@@ -314,6 +310,13 @@ class LatticeMoves:
         lower = torch.stack([-a, -a, -b / 2, v_low, t_low], 1)
         upper = torch.stack([b, b, a / 2, v_high, t_high], 1)
         return lower, upper, u_low, u_high, extra
+
+
+def cells(log_volume: torch.Tensor, u: torch.Tensor, v: torch.Tensor, angles: torch.Tensor) -> Lattices:
+    """a, b, c, alpha, beta, gamma [B, 6] of cells with ln V [B], ln(a/b), ln(b/c) and angles [B, 3]."""
+    sigma = log_volume - volume_factor(cosine_of(angles)).log()
+    lengths = torch.stack([sigma + 2 * u + v, sigma - u + v, sigma - u - 2 * v], 1) / 3
+    return torch.cat([lengths.exp(), angles], 1)
 
 
 def _interval(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:

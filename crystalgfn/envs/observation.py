@@ -5,6 +5,7 @@ The vocabulary does not depend on the space, so that a trained policy can be use
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from crystalgfn.domain.balance import ChargeSets
 from crystalgfn.domain.lattice import cosine_of
 from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.domain.translations import successive_minima
 from crystalgfn.envs.base import Observation
-from crystalgfn.envs.lattice import LatticeMoves
-from crystalgfn.tables import elements
+from crystalgfn.envs.lattice import LatticeMoves, cells
+from crystalgfn.tables import elements, groups
 from crystalgfn.typing import RowIndex
 
 if TYPE_CHECKING:
@@ -38,6 +40,11 @@ SCALARS = (
     "v2",
     "ln_typical_volume",
 )
+ROOM = ("mean size", "shortest", "next", "last", "shortest to the largest atom")
+"""Lengths of the lattice so far at its typical volume, in units of an atom's size: the cube root of a cell's volume,
+the successive minima, and the first of these in units of the size of the largest atom."""
+KNOTS = torch.linspace(-1.2, 2.4, 19, dtype=torch.float64)
+"""Of the hat functions of their logarithms."""
 
 
 def _layout() -> tuple[dict[str, int], int]:
@@ -55,6 +62,7 @@ def _layout() -> tuple[dict[str, int], int]:
         "fraction": 119,
         "last": 119,
         "scalar": len(SCALARS),
+        "room": len(ROOM) * len(KNOTS),  # networks without it are older
     }
     offsets, total = {}, 0
     for name, size in sizes.items():
@@ -78,6 +86,7 @@ class CrystalObservation:
         self.zs = torch.from_numpy(zs).to(device)
         self.volumes = torch.from_numpy(elements.VOLUME[zs - 1]).to(device)
         self.sets = ChargeSets(table, space.alloys, device)
+        self.centring = torch.tensor(groups.CENTRING, dtype=torch.float64, device=device)
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 
     def __call__(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
@@ -143,6 +152,15 @@ class CrystalObservation:
         scalars[:, 4:7] = 2 * cosine_of(angles)
         u, v = state.u[rows], state.v[rows]
         scalars[:, 7:11] = torch.stack([u, v, u * u, v * v], 1)
+        log_volume = (state.typical_volume[rows] * self.centring[state.group[rows]]).log()
+        lattice = cells(log_volume, u, v, angles)
+        minima = successive_minima(state.group[rows] + 1, lattice).log()
+        largest = volume.amax(1).log() / 3
+        mean = lattice[:, :3].log().mean(1, keepdim=True)
+        room = torch.cat([mean, minima, minima[:, :1]], 1) - scalars[:, 11:12] / 3
+        room[:, 4] += scalars[:, 11] / 3 - largest
+        for place, amount in _hats(room):
+            add("room", place, amount)
 
     def _charges(self, charge: torch.Tensor) -> torch.Tensor:
         """Lowest and highest charge reached so far, in units of 10, [rows, 2]."""
@@ -153,3 +171,13 @@ class CrystalObservation:
         low = torch.where(bits, value, torch.inf).amin(1, keepdim=True)
         high = torch.where(bits, value, -torch.inf).amax(1, keepdim=True)
         return torch.where(any_, torch.cat([low, high], 1), 0.0) / 10
+
+
+def _hats(value: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The two hat functions at the knots on either side of values [rows, kinds]: positions and weights."""
+    knots = KNOTS.to(value.device)
+    place = ((value - knots[0]) / (knots[1] - knots[0])).clamp(0, len(knots) - 1)
+    low = place.floor().clamp_max(len(knots) - 2)
+    first = low.long() + len(knots) * torch.arange(value.shape[1], device=value.device)
+    yield first, 1 - (place - low)
+    yield first + 1, place - low

@@ -106,6 +106,7 @@ class PolicyNetwork(nn.Module):
         self.modulation = Modulation(config.width, config.blocks) if config.conditioned else None
         self.norm = nn.LayerNorm(config.width)
         self.heads = nn.ModuleDict({kind: _head(config, head) for kind, head in heads.items()})
+        self.register_load_state_dict_pre_hook(_blind_to_new_features)
 
     @staticmethod
     def for_environment(config: PolicyConfig, env: Environment) -> PolicyNetwork:
@@ -148,6 +149,13 @@ class PolicyNetwork(nn.Module):
         if isinstance(options, Continuous):
             return module(hidden, options)
         return MaskedCategorical.of(module(hidden, head, options), options.mask)
+
+
+def _blind_to_new_features(network: PolicyNetwork, state: dict[str, torch.Tensor], prefix: str, *_: object) -> None:
+    """Weights from before the environment's last features were added do not see these: zeros in the embedding."""
+    known, size = state.get(f"{prefix}embedding.weight"), network.embedding.num_embeddings
+    if known is not None and len(known) < size:
+        state[f"{prefix}embedding.weight"] = nn.functional.pad(known, (0, 0, 0, size - len(known)))
 
 
 def kind_of(name: str) -> str:
