@@ -148,18 +148,19 @@ class CrystalObservation:
                 add("last", z[:, position - 1])
                 scalars[:, 2:4] = self._charges(state.charge[rows])
             return
+        self._shape(state, rows, volume.amax(1), scalars, add)
+
+    def _shape(self, state, rows, largest, scalars, add) -> None:  # noqa: ANN001
+        """The lattice as far as it is decided (else right angles, equal axes) and the room that it leaves."""
         angles = state.angles[rows]
         scalars[:, 4:7] = 2 * cosine_of(angles)
         u, v = state.u[rows], state.v[rows]
         scalars[:, 7:11] = torch.stack([u, v, u * u, v * v], 1)
-        log_volume = (state.typical_volume[rows] * self.centring[state.group[rows]]).log()
-        lattice = cells(log_volume, u, v, angles)
+        lattice = cells((state.typical_volume[rows] * self.centring[state.group[rows]]).log(), u, v, angles)
         minima = successive_minima(state.group[rows] + 1, lattice).log()
-        largest = volume.amax(1).log() / 3
         mean = lattice[:, :3].log().mean(1, keepdim=True)
-        room = torch.cat([mean, minima, minima[:, :1]], 1) - scalars[:, 11:12] / 3
-        room[:, 4] += scalars[:, 11] / 3 - largest
-        for place, amount in _hats(room):
+        size, widest = scalars[:, 11:] / 3, largest.log()[:, None] / 3  # of an atom, and of the largest
+        for place, amount in _hats(torch.cat([mean - size, minima - size, minima[:, :1] - widest], 1)):
             add("room", place, amount)
 
     def _charges(self, charge: torch.Tensor) -> torch.Tensor:

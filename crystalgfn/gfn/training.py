@@ -321,6 +321,9 @@ class TrainingRun:
         parts = len(self.sources) * distributed.world_size()
         try:
             found = len(state["sources"])
+            own = self.scorer.state_dict()
+            if any(own[name].shape != value.shape for name, value in state["scorer"].items()):
+                raise ValueError("weights of other shapes")  # some would load, but the optimisers' state would not fit
             self.scorer.load_state_dict(state["scorer"])
             self.optimizers.load_state_dict(state["optimizers"])
         except (RuntimeError, KeyError, ValueError) as error:
