@@ -8,6 +8,7 @@ it, wherever it is placed.
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
@@ -39,32 +40,51 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> TensorType["b
         space_group: ITA numbers, [B].
         lattice: conventional cells a, b, c, alpha, beta, gamma in Å and degrees, [B, 6].
     """
-    vectors, pairs, kinds = _translations(lattice.device)
-    kind = kinds[space_group - 1]
-    squares = (pairs.to(lattice.dtype)[kind] @ metric(lattice).flatten(1)[:, :, None]).squeeze(2)
-    squares = squares.where(pairs.any(2)[kind], torch.inf)
-    vectors = vectors.to(lattice.dtype)
-    mine = vectors[kind]
+    table = _translations(lattice.device)
+    kind = table.centring[space_group - 1]
     every = torch.arange(len(lattice), device=lattice.device)
-    first = squares.argmin(1)
-    across = torch.linalg.cross(mine[every, first][:, None].expand_as(mine), mine)
-    beside = squares.where(across.abs().sum(2) > 0.01, torch.inf)
-    second = beside.argmin(1)
-    volume = (across[every, second][:, None] * mine).sum(2)
-    third = squares.where(volume.abs() > 0.01, torch.inf).argmin(1)
+    squares = (metric(lattice).flatten(1) @ table.products.to(lattice.dtype)).reshape(len(lattice), len(_POINTS), -1)
+    squares = squares[every, kind]
+    first = squares.where(~table.zero[kind], torch.inf).argmin(1)
+    second = squares.where(~table.parallel[kind, first], torch.inf).argmin(1)
+    third = squares.where(~table.planar[kind, first, second], torch.inf).argmin(1)
     return torch.stack([squares[every, place] for place in (first, second, third)], 1).clamp_min(0).sqrt()
 
 
+@dataclass(frozen=True)
+class _Table:
+    """The translations of each centring, filled up with zeros to as many.
+
+    Attributes:
+        products: of the components of each, [9, centrings * n].
+        zero: which are none, bool [centrings, n].
+        parallel: to another, [centrings, n, n].
+        planar: with two others, [centrings, n, n, n].
+        centring: of each group, [230].
+    """
+
+    products: torch.Tensor
+    zero: torch.Tensor
+    parallel: torch.Tensor
+    planar: torch.Tensor
+    centring: torch.Tensor
+
+
 @cache
-def _translations(device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Translations of each centring, filled up with zeros [6, n, 3]; their products [6, n, 9]; centrings [230]."""
+def _translations(device: torch.device) -> _Table:
     tables = [_of_centring(name) for name in _POINTS]
     vectors = np.zeros((len(tables), max(map(len, tables)), 3))
     for row, table in zip(vectors, tables, strict=True):
         row[: len(table)] = table
-    pairs = (vectors[..., :, None] * vectors[..., None, :]).reshape(*vectors.shape[:2], 9)
-    kinds = torch.tensor([list(_POINTS).index(symbol[0]) for symbol in groups.SYMBOL])
-    return torch.from_numpy(vectors).to(device), torch.from_numpy(pairs).to(device), kinds.to(device)
+    across = np.cross(vectors[:, :, None], vectors[:, None])
+    arrays = (
+        (vectors[..., :, None] * vectors[..., None, :]).reshape(-1, 9).T.copy(),
+        ~vectors.any(2),
+        np.abs(across).sum(3) < 0.01,
+        np.abs(np.einsum("cijx,ckx->cijk", across, vectors)) < 0.01,
+        np.array([list(_POINTS).index(symbol[0]) for symbol in groups.SYMBOL]),
+    )
+    return _Table(*(torch.from_numpy(array).to(device) for array in arrays))
 
 
 def _of_centring(name: str) -> np.ndarray:
