@@ -86,6 +86,7 @@ class CrystalObservation:
         self.zs = torch.from_numpy(zs).to(device)
         self.volumes = torch.from_numpy(elements.VOLUME[zs - 1]).to(device)
         self.sets = ChargeSets(table, space.alloys, device)
+        self.knots = KNOTS.to(device)
         self.centring = torch.tensor(groups.CENTRING, dtype=torch.float64, device=device)
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 
@@ -160,7 +161,7 @@ class CrystalObservation:
         minima = successive_minima(state.group[rows] + 1, lattice).log()
         mean = lattice[:, :3].log().mean(1, keepdim=True)
         size, widest = scalars[:, 11:] / 3, largest.log()[:, None] / 3  # of an atom, and of the largest
-        for place, amount in _hats(torch.cat([mean - size, minima - size, minima[:, :1] - widest], 1)):
+        for place, amount in _hats(torch.cat([mean - size, minima - size, minima[:, :1] - widest], 1), self.knots):
             add("room", place, amount)
 
     def _charges(self, charge: torch.Tensor) -> torch.Tensor:
@@ -174,9 +175,8 @@ class CrystalObservation:
         return torch.where(any_, torch.cat([low, high], 1), 0.0) / 10
 
 
-def _hats(value: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """The two hat functions at the knots on either side of values [rows, kinds]: positions and weights."""
-    knots = KNOTS.to(value.device)
+def _hats(value: torch.Tensor, knots: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """The two hat functions at the even knots on either side of values [rows, kinds]: positions and weights."""
     place = ((value - knots[0]) / (knots[1] - knots[0])).clamp(0, len(knots) - 1)
     low = place.floor().clamp_max(len(knots) - 2)
     first = low.long() + len(knots) * torch.arange(value.shape[1], device=value.device)
