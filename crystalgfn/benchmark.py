@@ -147,6 +147,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         "templates": lambda: csp_methods.FromTemplates(templates),
         "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
         "pyxtal": lambda: Pyxtal(),
+        "templates+refiner+chgnet": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps, energies=True),
         "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
         "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
     }

@@ -57,7 +57,7 @@ def train(
         init: a sampler whose policy the training starts from, such as one for a related reward; ``policy`` is then its.
 
     Raises:
-        InvalidSpace: a device that is not there, shares without a meaning, or an ``init`` that does not fit the space.
+        InvalidSpace: a device that is not there, or shares without a meaning.
         CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
         RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal.
         DataError: none of the ``real`` crystals is in the space.
@@ -116,11 +116,12 @@ def _network(
         torch.manual_seed(seed)
         network = PolicyNetwork.for_environment(policy, env)
     if init is not None:
-        known, new = init.network.state_dict(), network.state_dict()
-        if foreign := sorted(k for k in new if k not in known or known[k].shape != new[k].shape):
-            raise InvalidSpace(
-                f"init does not fit the space: its network has other weights for {foreign[0]}; give a sampler of a "
-                "space with the same n_elements, n_atoms and atoms_per_element"
-            )
-        network.load_state_dict({k: known[k] for k in new})
+        known = init.network.state_dict()
+        network.load_state_dict({name: _fitted(known[name], new) for name, new in network.state_dict().items()})
     return network
+
+
+def _fitted(known: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
+    """Weights of another space's network: of a choice with other limits the options that both have; the rest is new."""
+    n = min(len(known), len(new))
+    return torch.cat([known[:n], new[n:]])

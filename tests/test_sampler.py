@@ -154,12 +154,17 @@ def test_two_minutes_on_a_small_space_reach_the_target():
 
 
 def test_training_starts_from_another_sampler(trained):
-    """Without a step it is that sampler; a space of another make, or a conditioned policy, is refused."""
+    """Without a step it is that sampler, also in a wider space; a conditioned policy is refused."""
     still = cg.Trainer(steps=1, batch_size=16, learning_rate=1e-12, muon_learning_rate=1e-12, progress=False)
     again = cg.train(trained.space, SoftVolume(), trainer=still, strata=trained.omega, init=trained)
     crystals = trained.sample(100)
     torch.testing.assert_close(again.log_prob(crystals), trained.log_prob(crystals), rtol=1e-6, atol=1e-6)
-    with pytest.raises(InvalidSpace, match="init does not fit the space: .* n_atoms"):
-        cg.train(cg.CrystalSpace(**SPACE | {"n_atoms": (1, 30)}), SoftVolume(), trainer=still, init=trained)
+    wide = cg.CrystalSpace(**SPACE | {"n_atoms": (1, 30)})
+    wider = cg.train(wide, SoftVolume(), trainer=still, strata=trained.omega, init=trained)
+    size = trained.network.heads["count"].linear.out_features
+    assert wider.network.heads["count"].linear.out_features > size  # counts that the first could not draw
+    for name, old in trained.network.state_dict().items():
+        torch.testing.assert_close(wider.network.state_dict()[name][: len(old)], old, rtol=1e-6, atol=1e-6)
+    wider.sample(100)
     with pytest.raises(InvalidSpace, match="conditioned"):
         cg.train(trained.space, SoftVolume(), trainer=replace(still, betas=(0.0, 1.0)), init=trained)

@@ -14,9 +14,10 @@ import torch
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
-from crystalgfn.evaluation.csp import Given, Method
+from crystalgfn.evaluation.csp import TASKS, Given, Method
 from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.choice import Choice
+from crystalgfn.structures.likeliest import likeliest
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures, templates_of
 from crystalgfn.structures.polymorphs import Settings, polymorphs, probable
 from crystalgfn.structures.prototypes import Key
@@ -129,6 +130,7 @@ class Refined:
         draws: of the refiner for a crystal; None: `enough_draws`.
         steps: of the refiner's sampler.
         learned: letters that real crystals make probable; False: random ones.
+        energies: see `likeliest`; not where no group is given.
     """
 
     refiner: Refiner
@@ -137,6 +139,12 @@ class Refined:
     draws: int | None = None
     steps: int = STEPS
     learned: bool = True
+    energies: bool = False
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """What it answers."""
+        return tuple(task for task in TASKS if task != "T4" or not self.energies)
 
     def __call__(self, what: Given, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures, the likeliest first."""
@@ -149,7 +157,7 @@ class Refined:
         found, reason = candidates([task], self.refiner, draws, self.templates, way, self.steps, without)[0]
         if reason is not None:
             raise PlacementError(reason)
-        ranked = Choice.shipped(self.templates is not None).ranked(found, k)
+        ranked = likeliest([found], Choice.shipped(self.templates is not None), k, self.energies)[0]
         return [candidate.structure.to_structure() for candidate, _ in ranked]
 
 

@@ -14,6 +14,8 @@ import torch
 from crystalgfn.gfn.scoring import Scored
 
 SHAPES = ("square", "linex", "cosh")
+BISECTIONS = 40
+"""Of the spread of a batch: what is left of it is far below float32."""
 
 
 def regression_loss(delta: torch.Tensor, huber: float | None, shape: str = "square") -> torch.Tensor:
@@ -30,12 +32,47 @@ def regression_loss(delta: torch.Tensor, huber: float | None, shape: str = "squa
     """
     inside = delta if huber is None else delta.clamp(-huber, huber)
     if shape == "square":
-        loss, slope = inside.square(), 2 * inside
+        loss = inside.square()
     elif shape == "linex":
-        loss, slope = 2 * (torch.expm1(-inside) + inside), -2 * torch.expm1(-inside)
+        loss = 2 * (torch.expm1(-inside) + inside)
     else:
-        loss, slope = 2 * (torch.cosh(inside) - 1), 2 * torch.sinh(inside)
-    return loss + slope.detach() * (delta - inside)
+        loss = 2 * (torch.cosh(inside) - 1)
+    return loss + loss_slope(delta, huber, shape).detach() * (delta - inside)
+
+
+def loss_slope(delta: torch.Tensor, huber: float | None, shape: str) -> torch.Tensor:
+    """The derivative of `regression_loss`, elementwise; it never falls."""
+    inside = delta if huber is None else delta.clamp(-huber, huber)
+    if shape == "square":
+        return 2 * inside
+    return -2 * torch.expm1(-inside) if shape == "linex" else 2 * torch.sinh(inside)
+
+
+def least_loss(
+    x: torch.Tensor, weight: torch.Tensor, group: torch.Tensor, huber: float | None, shape: str
+) -> torch.Tensor:
+    """For each member the c of its group that makes the weighted sum of `regression_loss(x - c)` least, float64 [B].
+
+    The mean for the plain square. For "linex" without ``huber`` -ln of the mean of exp(-x), which of ln (P_F / R) is
+    the estimate of -ln Z by importance weights. Found by bisection.
+
+    Args:
+        x: float64 [B].
+        weight: of each, at least 0, in no group all 0, [B].
+        group: of each, int64 [B], below B.
+        huber: see `regression_loss`.
+        shape: see `regression_loss`.
+    """
+    zeros = torch.zeros_like(x)
+    if shape == "square" and huber is None:
+        mean = zeros.index_add(0, group, x * weight) / zeros.index_add(0, group, weight).clamp_min(1e-30)
+        return mean[group]
+    low, high = (torch.zeros_like(x).scatter_reduce(0, group, x, how, include_self=False) for how in ("amin", "amax"))
+    for _ in range(BISECTIONS):
+        centre = (low + high) / 2
+        slope = zeros.index_add(0, group, loss_slope(x - centre[group], huber, shape) * weight)
+        low, high = torch.where(slope > 0, centre, low), torch.where(slope > 0, high, centre)
+    return ((low + high) / 2)[group]
 
 
 class Objective(ABC):
@@ -103,10 +140,11 @@ class TrajectoryBalance(Objective):
 
 @dataclass(frozen=True)
 class VarGrad(Objective):
-    """Log-variance loss (Richter et al. 2020; Zhang et al. 2023): ln Z is the batch's mean of its stratum.
+    """Log-variance loss (Richter et al. 2020; Zhang et al. 2023): ln Z is what makes the batch's loss least.
 
-    The mean is over the policy's own draws where a stratum has some (others may be far from the target still), and a
-    constant for the gradient, which for the plain square and own draws alone changes nothing.
+    For each stratum; for the plain square that is the mean, for other shapes see `least_loss`. It is taken over the
+    policy's own draws where a stratum has some (others may be far from the target still), and a constant for the
+    gradient, which on own draws alone changes nothing.
 
     Attributes:
         huber: residual beyond which the loss grows linearly; None: never.
@@ -137,9 +175,7 @@ class VarGrad(Objective):
         if own is not None:
             has = torch.zeros_like(total).index_add(0, group, own.to(known.dtype)) > 0
             weight = (own | ~has[group]).to(known.dtype)
-        number = total.index_add(0, group, weight)
-        mean = total.index_add(0, group, known * weight) / number.clamp_min(1)
-        delta = log_ratio - mean[group]
+        delta = log_ratio - least_loss(known, weight, group, self.huber, self.shape)
         return regression_loss(delta, self.huber, self.shape).mean(), delta
 
 

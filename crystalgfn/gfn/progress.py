@@ -28,7 +28,7 @@ class Status:
         seconds: of training so far.
         left: seconds to the end, or None where that cannot be said yet.
         rate: objects trained a second, lately.
-        figures: of the last step; its ESS is that of draws with uniform moves among them, so below the policy's own.
+        figures: of the last step; its ESS is that of the few draws of one batch.
         best: the best objects so far in words, best first.
     """
 

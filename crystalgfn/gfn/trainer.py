@@ -24,7 +24,8 @@ class Trainer:
         muon_learning_rate: of the matrices under "muon".
         precision: in what the trunk multiplies matrices while training, "bfloat16" or "float32". Samplers always
             multiply in float32.
-        epsilon: share of uniform moves while exploring, decaying linearly to 0.
+        epsilon: share of uniform moves, decaying linearly to 0. A crystal has up to 20 moves, so one in twenty spoils
+            most crystals; ``flat_fraction`` is for what is drawn too seldom.
         flat_fraction: share of the draws that come from a flattened policy: choices that it would hardly make.
         flat_exponent: such draws take probabilities to a power between this and 1.
         replay_fraction: share of a batch that is replayed.
@@ -51,9 +52,9 @@ class Trainer:
     learning_rate: float = 2e-3
     log_z_learning_rate: float = 0.1
     optimizer: str = "muon"
-    muon_learning_rate: float = 0.02
+    muon_learning_rate: float = 0.03
     precision: str = "bfloat16"
-    epsilon: float = 0.05
+    epsilon: float = 0.0
     flat_fraction: float = 0.05
     flat_exponent: float = 0.2
     replay_fraction: float = 0.0

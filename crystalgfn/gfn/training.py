@@ -184,7 +184,7 @@ class TrainingRun:
         self._drawn.append(drawn)
         ratio = scored[0].log_ratio(drawn.log_reward).detach()
         if self.trainer.betas is None and not self.objective.learns_log_z:
-            self._track_log_z(-ratio[drawn.own], drawn.index[drawn.own], change)
+            self._track_log_z((delta[:n].detach() - ratio)[drawn.own], drawn.index[drawn.own], change)
         if source.replay.size:
             source.replay.add(drawn.walked.objects, drawn.plain, -delta[:n].detach())
         ess = relative_ess(-delta[:n].detach()[drawn.own])
@@ -210,12 +210,12 @@ class TrainingRun:
         self.log_z.copy_(distributed.from_first(self.log_z.clone()))
 
     @torch.no_grad()
-    def _track_log_z(self, log_weight: torch.Tensor, index: torch.Tensor, change: torch.Tensor) -> None:
-        """A running mean for objectives that do not learn ln Z."""
+    def _track_log_z(self, log_z: torch.Tensor, index: torch.Tensor, change: torch.Tensor) -> None:
+        """A running mean of what the batches' strata have, for objectives that do not learn ln Z."""
         for s in range(len(self.log_z)):
             here = index == s
             if bool(here.any()):
-                change[s] += 0.05 * (log_weight[here].mean() - self.log_z[s])
+                change[s] += 0.05 * (log_z[here].mean() - self.log_z[s])
 
     # ---- the whole ----------------------------------------------------------------------------------------------
 

@@ -35,6 +35,7 @@ class Candidate:
         room: the smallest distance of two atoms over the sum of their radii.
         plausible: see `Plausibility`; only differences between candidates of a crystal mean something.
         mark: what tells it from others.
+        energy: CHGNet's, of the structure as it is, eV/atom; NaN where it was not asked for or has none.
     """
 
     structure: OrbitStructure
@@ -46,6 +47,7 @@ class Candidate:
     support: float = 0.0
     template_support: float = 0.0
     plausible: float = 0.0
+    energy: float = float("nan")
 
     @property
     def origin(self) -> str:

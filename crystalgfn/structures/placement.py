@@ -12,10 +12,10 @@ import numpy as np
 
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.errors import PlacementError
-from crystalgfn.structures.candidate import Candidate
 from crystalgfn.structures.candidates import candidates, enough_draws
 from crystalgfn.structures.checks import fault
 from crystalgfn.structures.choice import Choice
+from crystalgfn.structures.likeliest import Ranked, likeliest
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.processes import in_parts
 from crystalgfn.structures.prototypes import Prototypes
@@ -53,7 +53,8 @@ class BuildResult:
         origins: where each of ``candidates`` comes from: "template", "refiner" (free coordinates made by diffusion),
             "random" (placed at random and pushed apart), or "fixed" (letters without a free coordinate).
         probabilities: of each among all candidates that were found; empty without a refiner.
-        energies: CHGNet's total energy of each in eV/atom, NaN where it has none; empty unless they were relaxed.
+        energies: CHGNet's total energy of each in eV/atom, NaN where it has none; empty unless they were relaxed or
+            ``energies`` asked for.
     """
 
     structure: Structure | None
@@ -77,6 +78,7 @@ def build_structures(
     assignment: str | None = None,
     draws: int | None = None,
     steps: int = STEPS,
+    energies: bool = False,
     relax: bool = False,
     n_jobs: int = 1,
     progress: bool = False,
@@ -105,21 +107,23 @@ def build_structures(
         draws: of the refiner for each crystal; None: 6 more than twice the candidates, three times as many with
             ``lattice="generate"``.
         steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
+        energies: of the refiner's 20 likeliest candidates those are likelier that CHGNet says are lower in energy, as
+            they are; needs the extra ``[relax]``.
         relax: candidates are relaxed with CHGNet within their symmetry (the cell too unless ``lattice`` is "keep"), at
-            least 4 of each crystal, and ordered by its energy; needs the extra ``[relax]``.
+            least 4 of each crystal, chosen as with ``energies``, and ordered by its energy.
         n_jobs: processes.
         progress: shows a bar.
         time_limit: seconds for one crystal placed at random, after which what was found so far is taken.
 
     Raises:
         CheckpointError: there is no such refiner.
-        NotAvailable: ``relax`` without CHGNet.
+        NotAvailable: ``energies`` or ``relax`` without CHGNet.
         PlacementError: arguments that mean nothing.
         DataError: ``templates`` cannot be read.
     """
     settings = _Settings(
-        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), assignment, draws, steps, relax,
-        n_jobs, progress, time_limit,
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), assignment, draws, steps,
+        energies, relax, n_jobs, progress, time_limit,
     )  # fmt: skip
     return _build(crystals, None, settings)
 
@@ -135,6 +139,7 @@ def build_from_wyckoff(
     templates: Reference = None,
     draws: int | None = None,
     steps: int = STEPS,
+    energies: bool = False,
     relax: bool = False,
     n_jobs: int = 1,
     progress: bool = False,
@@ -148,8 +153,8 @@ def build_from_wyckoff(
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
     settings = _Settings(
-        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), None, draws, steps, relax,
-        n_jobs, progress, time_limit,
+        n_candidates, refiner_of(refiner), lattice, seed, templates_of(templates), None, draws, steps,
+        energies, relax, n_jobs, progress, time_limit,
     )  # fmt: skip
     return _build(crystals, letters, settings)
 
@@ -201,6 +206,7 @@ class _Settings:
     assignment: str | None
     draws: int | None
     steps: int
+    energies: bool
     relax: bool
     n_jobs: int
     progress: bool
@@ -218,6 +224,8 @@ class _Settings:
                 f"n_candidates={self.n_candidates}, time_limit={self.time_limit}, n_jobs={self.n_jobs}, "
                 f"steps={self.steps}: at least one candidate and step, a positive time and one process, please"
             )
+        if self.refiner is None and self.energies:
+            raise PlacementError("energies=True needs a refiner's candidates; give a refiner, or relax=True")
         if self.draws is not None and self.draws < 1:
             raise PlacementError(f"draws={self.draws}: give at least one draw of the refiner")
 
@@ -344,16 +352,22 @@ def _likeliest(tasks: Sequence[Task], settings: _Settings, draws: int) -> list[_
     """Of the candidates of each crystal."""
     found = candidates(tasks, settings.refiner, draws, settings.templates, settings.lattice, settings.steps)
     choice = Choice.shipped(settings.templates is not None)
-    return [_chosen(own, reason, choice, settings.wanted) for own, reason in found]
+    energies = settings.energies or settings.relax
+    ranked = likeliest([own for own, _ in found], choice, settings.wanted, energies)
+    return [_outcome(own, reason, energies) for own, (_, reason) in zip(ranked, found, strict=True)]
 
 
-def _chosen(own: Sequence[Candidate], reason: str | None, choice: Choice, n: int) -> _Outcome:
-    """The likeliest of the candidates."""
-    if not own:
+def _outcome(ranked: Ranked, reason: str | None, energies: bool) -> _Outcome:
+    """What the likeliest candidates are, or why there is none."""
+    if not ranked:
         return _Outcome(error=reason)
-    ranked = choice.ranked(own, n)
-    structures = [candidate.structure for candidate, _ in ranked]
-    return _Outcome(structures, [c.origin for c, _ in ranked], [probability for _, probability in ranked])
+    chosen = [candidate for candidate, _ in ranked]
+    return _Outcome(
+        [candidate.structure for candidate in chosen],
+        [candidate.origin for candidate in chosen],
+        [probability for _, probability in ranked],
+        [candidate.energy for candidate in chosen] if energies else [],
+    )
 
 
 def _placed(tasks: list[Task], settings: _Settings) -> list[_Outcome]:

@@ -1,9 +1,10 @@
-"""CHGNet relaxation of orbits: what moves are the free coordinates, and the lattice within its system."""
+"""CHGNet energies and relaxation of orbits: what moves are the free coordinates, and the lattice within its system."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,8 +12,11 @@ import torch
 from crystalgfn.structures.lattice_basis import log_metric_of
 from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import OrbitStructure
-from crystalgfn.structures.relax import MAX_FORCE, MAX_STEPS, relax
+from crystalgfn.structures.relax import MAX_FORCE, MAX_STEPS, energies, relax
 from crystalgfn.tables import elements
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 
 @dataclass(frozen=True)
@@ -56,19 +60,30 @@ def relax_orbits(
     Raises:
         NotAvailable: CHGNet is not installed.
     """
-    from pymatgen.core import Lattice, Structure
-
     batches = [OrbitBatch.of([structure], torch.float64) for structure in structures]
-    cells = []
-    for batch in batches:
-        names = [elements.SYMBOLS[z - 1] for z in batch.species[0][batch.orbit[0]].tolist()]
-        cells.append(Structure(Lattice(batch.cells()[0].numpy()), names, batch.points()[0].numpy()))
-    found = relax(cells, max_steps, fixed_cell, max_force, progress)
+    found = relax([_primitive(batch) for batch in batches], max_steps, fixed_cell, max_force, progress)
     results = []
     for before, batch, one in zip(structures, batches, found, strict=True):
         after = before if one.structure is None else _back(before, batch, one.structure, fixed_cell)
         results.append(RelaxedOrbits(after, one.energy, one.converged, one.steps, one.error))
     return results
+
+
+def orbit_energies(structures: Sequence[OrbitStructure], progress: bool = False) -> np.ndarray:
+    """CHGNet's total energies of structures as they are, eV/atom, float64 [M]; NaN where it has none.
+
+    Raises:
+        NotAvailable: CHGNet is not installed.
+    """
+    return energies([_primitive(OrbitBatch.of([structure], torch.float64)) for structure in structures], progress)
+
+
+def _primitive(batch: OrbitBatch) -> Structure:
+    """The primitive cell of a batch of one."""
+    from pymatgen.core import Lattice, Structure
+
+    names = [elements.SYMBOLS[z - 1] for z in batch.species[0][batch.orbit[0]].tolist()]
+    return Structure(Lattice(batch.cells()[0].numpy()), names, batch.points()[0].numpy())
 
 
 def _back(before: OrbitStructure, batch: OrbitBatch, relaxed: object, fixed_cell: bool) -> OrbitStructure:

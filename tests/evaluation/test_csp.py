@@ -155,6 +155,17 @@ def test_random_placement_relaxed(crystals):
     assert free.lattice.a == pytest.approx(5.64, abs=0.15) and free.get_space_group_info()[1] == 225
 
 
+def test_the_refiner_with_energies(crystals, small_refiner):
+    """The same structures in another order, and not where no group is given."""
+    pytest.importorskip("chgnet")
+    plain = csp_methods.Refined(small_refiner(), draws=12, steps=3)
+    ranked = replace(plain, energies=True)
+    asked = csp.given("T2", crystals[1])
+    names = [sorted(str(s.frac_coords.tolist()) for s in method(asked, 50, 0)) for method in (plain, ranked)]
+    assert names[0] == names[1] and len(names[0]) > 2
+    assert "T4" in plain.tasks and ranked.tasks == ("T1", "T2", "T3")
+
+
 def test_several_processes_say_the_same(crystals, tmp_path):
     methods = {"random": csp_methods.Built({"time_limit": 60})}
     alone = csp.run(crystals, methods, ("T1", "T2"), k=2)

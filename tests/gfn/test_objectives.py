@@ -5,7 +5,14 @@ import torch
 
 from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.gfn.objectives import SHAPES, SubTrajectoryBalance, TrajectoryBalance, VarGrad, regression_loss
+from crystalgfn.gfn.objectives import (
+    SHAPES,
+    SubTrajectoryBalance,
+    TrajectoryBalance,
+    VarGrad,
+    least_loss,
+    regression_loss,
+)
 from crystalgfn.gfn.rollout import sample_walk
 from crystalgfn.gfn.scoring import FlowHead, Scored, log_forward, score
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
@@ -70,6 +77,30 @@ def test_flows_do_not_change_log_probabilities():
     assert torch.allclose(plain, found.log_forward, atol=1e-12)
     assert torch.allclose(found.steps.sum(1), plain, atol=1e-12)
     assert not found.steps[~found.asked].any()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize("huber", [None, 1.0])
+def test_no_other_centre_has_less_loss(shape, huber):
+    """Against a fine grid, for each group apart; members without weight do not count."""
+    generator = torch.Generator().manual_seed(1)
+    x = 2 * torch.randn(60, dtype=torch.float64, generator=generator) - 40
+    group = torch.arange(60) % 3
+    weight = torch.rand(60, dtype=torch.float64, generator=generator).masked_fill(torch.arange(60) < 9, 0.0)
+    found = least_loss(x, weight, group, huber, shape)
+    for g in range(3):
+        here = group == g
+        grid = torch.linspace(-46, -34, 6001, dtype=torch.float64)
+        loss = (weight[here] * regression_loss(x[here] - grid[:, None], huber, shape)).sum(1)
+        assert found[here].unique().numel() == 1
+        assert float(found[here][0]) == pytest.approx(float(grid[loss.argmin()]), abs=2.1e-3)
+
+
+def test_the_centre_of_linex_is_ln_z_by_importance_weights():
+    x = 3 * torch.randn(50, dtype=torch.float64, generator=torch.Generator().manual_seed(2)) - 700
+    found = least_loss(x, torch.ones(50, dtype=torch.float64), torch.zeros(50, dtype=torch.int64), None, "linex")
+    by_weights = (-x).logsumexp(0) - torch.tensor(50.0, dtype=torch.float64).log()
+    torch.testing.assert_close(-found, by_weights.expand(50), rtol=0, atol=1e-9)
 
 
 def test_vargrad_measures_from_the_mean_of_own_draws():

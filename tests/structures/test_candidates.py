@@ -1,5 +1,8 @@
 """Structures made with a refiner: what every one of them has, where they come from, and how they are chosen."""
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from crystalgfn.structures.candidates import candidates
 from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
 from crystalgfn.structures.choice import N_FEATURES, Choice, features, fit
 from crystalgfn.structures.enumeration import representative
+from crystalgfn.structures.likeliest import weighed
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.placement import build_from_wyckoff, build_structures
 from crystalgfn.structures.prototypes import Prototypes
@@ -175,6 +179,23 @@ def test_of_few_candidates_those_that_differ():
     assert [c for c, _ in model.ranked(own, 2)] == [own[0], own[3]]
     assert dict(model.ranked(own, 2)) == {c: p for c, p in model.ranked(own) if c in (own[0], own[3])}
     assert len(model.ranked(own, 9)) == 4
+
+
+def test_lower_energies_are_likelier():
+    """By exp(-E / 0.05 eV); without an energy as the highest; where there is none at all nothing changes."""
+    nan = float("nan")
+
+    def chances(*energies):
+        before = [(replace(candidate(), energy=e), p) for e, p in zip(energies, (0.4, 0.3, 0.1), strict=True)]
+        after = weighed(before)
+        assert [p for _, p in after] == sorted((p for _, p in after), reverse=True)
+        assert sum(p for _, p in after) == pytest.approx(0.8)
+        return [dict(after)[c] for c, _ in before]
+
+    assert chances(nan, nan, nan) == [0.4, 0.3, 0.1]
+    first, second, third = chances(-5.0, -5.1, nan)
+    assert second / first == pytest.approx(0.75 * math.exp(2.0)) and third / first == pytest.approx(0.25)
+    assert chances(-5.0, -500.0, -5.5) == pytest.approx([0.0, 0.8, 0.0])
 
 
 def test_choices_ship():

@@ -142,6 +142,8 @@ def test_bad_arguments(make_crystals):
         build_structures(crystals, lattice="refine")
     with pytest.raises(PlacementError, match="lattice='bent' means nothing"):
         build_structures(crystals, lattice="bent")
+    with pytest.raises(PlacementError, match="energies=True needs a refiner's candidates"):
+        build_structures(crystals, refiner=None, energies=True)
     with pytest.raises(PlacementError, match="draws=0"):
         build_structures(crystals, draws=0)
     with pytest.raises(PlacementError, match="steps=0"):

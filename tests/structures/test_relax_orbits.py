@@ -6,10 +6,11 @@ import pytest
 pytest.importorskip("chgnet")
 
 from crystalgfn.structures.checks import group_fault  # noqa: E402
+from crystalgfn.structures.likeliest import PER_ENERGY, WEIGHED  # noqa: E402
 from crystalgfn.structures.orbits import Orbit, OrbitStructure  # noqa: E402
 from crystalgfn.structures.placement import build_structures  # noqa: E402
 from crystalgfn.structures.relax import energies  # noqa: E402
-from crystalgfn.structures.relax_orbits import relax_orbits  # noqa: E402
+from crystalgfn.structures.relax_orbits import orbit_energies, relax_orbits  # noqa: E402
 
 RUTILE = OrbitStructure(136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), (Orbit("a", 22), Orbit("f", 8, (0.33, 0.33, 0.0))))
 LARGE_SALT = OrbitStructure(225, (6.0, 6.0, 6.0, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17)))
@@ -43,6 +44,33 @@ def test_structures_are_relaxed_and_ranked_by_energy(make_crystals):
         for structure in after.candidates:
             assert structure.lattice.parameters == pytest.approx(before.structure.lattice.parameters)
             assert structure.get_space_group_info(0.01)[1] == int(after.crystal.space_group[0])
+
+
+def test_energies_as_they_are():
+    found = orbit_energies([RUTILE, LARGE_SALT])
+    assert found == pytest.approx([one.energy for one in relax_orbits([RUTILE, LARGE_SALT], max_steps=0)], abs=1e-5)
+    assert found == pytest.approx(energies([RUTILE.to_structure(), LARGE_SALT.to_structure()]), abs=1e-4)
+
+
+def test_candidates_are_ranked_by_their_energies_too(make_crystals, small_refiner):
+    """The same candidates, each with CHGNet's energy of it and a chance that has the Boltzmann factor of that.
+
+    Where few are asked for they are the first of more.
+    """
+    crystals = make_crystals((136, {"Ti": 2, "O": 4}, RUTILE.lattice))
+    options = {"n_candidates": 100, "refiner": small_refiner(), "seed": 1, "draws": 24, "steps": 3}
+    (plain,), (ranked,) = build_structures(crystals, **options), build_structures(crystals, **options, energies=True)
+    assert plain.energies == [] and len(ranked.energies) == len(plain.candidates) > 2
+    assert ranked.energies == pytest.approx(energies(ranked.candidates), abs=1e-4)
+    before = {tuple(s.frac_coords.ravel()): p for s, p in zip(plain.candidates, plain.probabilities, strict=True)}
+    weight = [
+        before[tuple(s.frac_coords.ravel())] * np.exp(-e / PER_ENERGY)
+        for s, e in zip(ranked.candidates, ranked.energies, strict=True)
+    ]
+    assert ranked.probabilities == pytest.approx(np.array(weight) / np.sum(weight), abs=1e-3)
+    assert len(ranked.candidates) <= WEIGHED
+    (few,) = build_structures(crystals, **options | {"n_candidates": 2}, energies=True)
+    assert few.energies == pytest.approx(ranked.energies[:2])
 
 
 def test_an_element_that_chgnet_does_not_know():
