@@ -117,11 +117,8 @@ def _network(
         network = PolicyNetwork.for_environment(policy, env)
     if init is not None:
         known = init.network.state_dict()
-        network.load_state_dict({name: _fitted(known[name], new) for name, new in network.state_dict().items()})
+        for name, weights in network.state_dict().items():  # these are the network's own, not copies
+            # of a choice with other limits the options that both have; the rest stays new
+            n = min(len(known[name]), len(weights))
+            weights[:n].copy_(known[name][:n])
     return network
-
-
-def _fitted(known: torch.Tensor, new: torch.Tensor) -> torch.Tensor:
-    """Weights of another space's network: of a choice with other limits the options that both have; the rest is new."""
-    n = min(len(known), len(new))
-    return torch.cat([known[:n], new[n:]])

@@ -37,7 +37,7 @@ def regression_loss(delta: torch.Tensor, huber: float | None, shape: str = "squa
         loss = 2 * (torch.expm1(-inside) + inside)
     else:
         loss = 2 * (torch.cosh(inside) - 1)
-    return loss + loss_slope(delta, huber, shape).detach() * (delta - inside)
+    return loss + loss_slope(inside, None, shape).detach() * (delta - inside)
 
 
 def loss_slope(delta: torch.Tensor, huber: float | None, shape: str) -> torch.Tensor:

@@ -53,7 +53,5 @@ def weighed(ranked: Ranked) -> Ranked:
     above = np.where(known, energy - energy[known].min(), np.ptp(energy[known]))
     before = np.array([probability for _, probability in ranked])
     after = before * np.exp(-above / PER_ENERGY)
-    if not after.sum() > 0:
-        return ranked
     after *= before.sum() / after.sum()
     return [(ranked[i][0], float(after[i])) for i in np.argsort(-after, kind="stable")]
