@@ -1,4 +1,4 @@
-"""Distances between the atoms of many trial structures at once, and steps that push close atoms apart."""
+"""Distances between the atoms of many trial structures at once."""
 
 from __future__ import annotations
 
@@ -58,15 +58,14 @@ class Contacts:
         self.touching = radius[self.first][:, None] + radius[None]  # [O, N] sums of radii
         self.images = IMAGES @ self.cell
         jacobian = self.cell.T @ self.linear[self.first]
-        self._to_parameters = np.linalg.pinv(jacobian, rcond=1e-9)
         self.free = bool(np.abs(jacobian).max() > 1e-9)
 
     def points(self, parameters: np.ndarray) -> np.ndarray:
         """Coordinates [M, N, 3] of all atoms in the reduced primitive cell."""
         return np.einsum("nij,mnj->mni", self.linear, parameters[:, self.orbit]) + self.shift
 
-    def _squares(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Vectors [M, O, N, 3] from an atom of each orbit to all atoms; squared distances [M, O, N, 27] to images."""
+    def _squares(self, parameters: np.ndarray) -> np.ndarray:
+        """Squared distances [M, O, N, 27] from an atom of each orbit to the images of all atoms."""
         points = self.points(parameters)
         gaps = points[:, None] - points[:, self.first][:, :, None]
         vectors = (gaps - np.rint(gaps)) @ self.cell
@@ -77,7 +76,7 @@ class Contacts:
         )  # fmt: skip
         own = np.arange(len(self.first))
         squares[:, own, self.first, 0] = np.inf  # an atom and itself
-        return vectors, np.maximum(squares, 0.0)
+        return np.maximum(squares, 0.0)
 
     def _chunks(self, n: int) -> list[slice]:
         step = max(1, CHUNK // (len(self.first) * len(self.orbit) * len(IMAGES)))
@@ -90,7 +89,7 @@ class Contacts:
         """
         ratios, shortest = np.empty(len(parameters)), np.empty(len(parameters))
         for part in self._chunks(len(parameters)):
-            distances = np.sqrt(self._squares(parameters[part])[1].min(axis=-1))
+            distances = np.sqrt(self._squares(parameters[part]).min(axis=-1))
             ratios[part] = (distances / self.touching).min(axis=(1, 2))
             shortest[part] = distances.min(axis=(1, 2))
         return ratios, shortest
@@ -99,36 +98,16 @@ class Contacts:
         """The smallest distance between atoms of any two orbits, of one orbit on the diagonal, Å, [M, O, O]."""
         nearest = np.empty((len(parameters), len(self.first), len(self.first)))
         for part in self._chunks(len(parameters)):
-            distances = np.sqrt(self._squares(parameters[part])[1].min(axis=-1))
+            distances = np.sqrt(self._squares(parameters[part]).min(axis=-1))
             nearest[part] = np.minimum.reduceat(distances, self.first, axis=2)
         return nearest
-
-    def spread(self, parameters: np.ndarray, steps: int, reach: float = 1.05) -> np.ndarray:
-        """Parameters after ``steps`` of pushing atoms apart that are closer than ``reach`` times the sum of radii."""
-        parameters = parameters.copy()
-        for part in self._chunks(len(parameters)):
-            current = parameters[part]
-            for step in range(steps):
-                vectors, squares = self._squares(current)
-                distances = np.sqrt(squares)
-                overlap = np.maximum(reach * self.touching[..., None] - distances, 0.0) / np.maximum(distances, 1e-3)
-                overlap[np.isinf(distances)] = 0.0
-                if not overlap.any():
-                    break
-                push = -(overlap.sum(axis=-1)[..., None] * vectors + overlap @ self.images).sum(axis=2)
-                length = np.linalg.norm(push, axis=-1, keepdims=True)
-                largest = 0.6 * (1 - step / steps) + 0.05  # Å; long steps first
-                push *= 0.4 * np.minimum(1.0, largest / np.maximum(0.4 * length, 1e-12))
-                current = current + np.einsum("oij,moj->moi", self._to_parameters, push)
-            parameters[part] = current
-        return parameters
 
     def fingerprint(self, parameters: np.ndarray, neighbours: int = 6) -> np.ndarray:
         """Mean distances in Å [S, S, neighbours] from each element's atoms to the nearest atoms of each element.
 
         Equal for structures that differ by an isometry, whatever their letters and origin.
         """
-        distances = np.sqrt(self._squares(parameters[None])[1][0])
+        distances = np.sqrt(self._squares(parameters[None])[0])
         kinds = np.unique(self.species)
         sizes = np.bincount(self.orbit)
         result = np.zeros((len(kinds), len(kinds), neighbours))

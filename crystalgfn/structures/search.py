@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+import torch
 
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.assignment import Assignment, check_assignment, sample_assignments
 from crystalgfn.structures.checks import SHORTEST, SYMPREC, contacts_of, group_fault
 from crystalgfn.structures.contacts import Contacts
+from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.soft_spheres import SoftSpheres
 from crystalgfn.structures.wyckoff_model import WyckoffModel
 from crystalgfn.tables import elements, groups
 from crystalgfn.tables.packing import packing
@@ -203,22 +206,33 @@ class Search:
                 break
         if not drawn:
             self.refusals["no assignment of Wyckoff positions was found that gives exactly this group"] += 1
-        trials = []
-        for rank, (first, parameters, ratios, shortest) in enumerate(sorted(drawn, key=lambda d: -d[0].merit)):
-            contacts = first.contacts
-            top = np.argsort(-ratios, kind="stable")[:SPREAD_DRAWS]
-            sets = [(parameters[top], ratios[top], shortest[top])]
-            if contacts.free and rank < SPREAD_ASSIGNMENTS and time.monotonic() < self.stop:
-                apart = contacts.spread(parameters[top], STEPS)
-                # on the way lie placements that are less crowded than the start and less symmetric than the end
-                for moved in (apart, (apart + parameters[top]) / 2):
-                    sets.append((moved, *contacts.nearest(moved)))
-            for stage, group in enumerate(sets):
-                trials += [
-                    replace(first, ratio=float(r), shortest=float(d), parameters=p, stage=stage)
-                    for p, r, d in zip(*group, strict=True)
-                ]
-        return trials
+        drawn.sort(key=lambda d: -d[0].merit)
+        tops = [np.argsort(-ratios, kind="stable")[:SPREAD_DRAWS] for _, _, ratios, _ in drawn]
+        sets = [
+            (first, 0, parameters[top], ratios[top], shortest[top])
+            for (first, parameters, ratios, shortest), top in zip(drawn, tops, strict=True)
+        ]
+        crowded = [(first, chosen) for first, _, chosen, *_ in sets[:SPREAD_ASSIGNMENTS] if first.contacts.free]
+        if crowded and time.monotonic() < self.stop:
+            sets += [(first, k, moved, *first.contacts.nearest(moved)) for first, k, moved in self._spread(crowded)]
+        return [
+            replace(first, ratio=float(r), shortest=float(d), parameters=p, stage=stage)
+            for first, stage, *columns in sets
+            for p, r, d in zip(*columns, strict=True)
+        ]
+
+    def _spread(self, crowded: list[tuple[Trial, np.ndarray]]) -> Iterator[tuple[Trial, int, np.ndarray]]:
+        """Parameters [M, O, 3] of the trials of some assignments after they were pushed apart, and half way.
+
+        On the way lie placements that are less crowded than the start and less symmetric than the end.
+        """
+        trials = [replace(first, parameters=p) for first, chosen in crowded for p in chosen]
+        batch = OrbitBatch.of([self._orbits(trial) for trial in trials], torch.float64)
+        apart = SoftSpheres(batch).spread(STEPS)
+        for stage, free in ((1, apart), (2, (apart + batch.free) / 2)):
+            moved = iter(batch.at(free).structures())
+            for first, chosen in crowded:
+                yield first, stage, np.array([[o.parameters for o in next(moved).orbits] for _ in chosen])
 
     def _orbits(self, trial: Trial) -> OrbitStructure:
         pairs = [(symbol, letter) for symbol, letters in trial.assignment.items() for letter in letters]

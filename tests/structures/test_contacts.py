@@ -43,15 +43,6 @@ def test_reduced_basis_is_the_niggli_cell():
         assert np.sort(lengths) == pytest.approx(np.sort(Lattice(cell).get_niggli_reduced_lattice().abc), rel=1e-4)
 
 
-@pytest.mark.parametrize(("number", "cell", "letters", "species"), CASES)
-def test_spreading_makes_room(number, cell, letters, species):
-    contacts = Contacts(number, cell, letters, species)
-    parameters = np.random.default_rng(2).random((20, len(letters), 3))
-    before, after = contacts.nearest(parameters)[0], contacts.nearest(contacts.spread(parameters, 25))[0]
-    assert np.median(after) > np.median(before)
-    assert after.max() >= before.max() - 0.05
-
-
 def test_fingerprint_ignores_origin_and_letters():
     cell = (5.6, 5.6, 5.6, 90.0, 90.0, 90.0)
     prints = [Contacts(225, cell, letters, [11, 17]).fingerprint(np.zeros((2, 3))) for letters in ("ab", "ba")]
