@@ -349,8 +349,8 @@ def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> No
         print(f"A picture of the first of them: {out / 'picture.png'}")
 
 
-def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any], ...]:
-    """Structure files; for each crystal why it has none, its first file, where its atoms are from, how close."""
+def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any] | None, ...]:
+    """Structure files; of each crystal why it has none, its first file, the atoms' origin, how close, the energy."""
     import crystalgfn as cg
     from crystalgfn.structures.cells import nearest_ratio
     from crystalgfn.structures.files import write_structures
@@ -362,6 +362,8 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any], ...
         n_candidates=config.n_candidates,
         refiner=config.refiner,
         templates=config.templates,
+        energies=config.energies,
+        relax=config.relax,
         seed=config.seed,
         n_jobs=config.n_jobs,
         progress=config.progress,
@@ -370,7 +372,8 @@ def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any], ...
     files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
     origins = [one.origins[0] if one.origins else None for one in built]
     closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
-    return [one.error for one in built], files, origins, closest
+    energies = [one.energies[0] if one.energies else float("nan") for one in built]
+    return [one.error for one in built], files, origins, closest, energies if config.energies or config.relax else None
 
 
 def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:

@@ -24,6 +24,7 @@ def table(
     names: Sequence[str | None] | None = None,
     origins: Sequence[str | None] | None = None,
     closest: Sequence[float] | None = None,
+    energies: Sequence[float] | None = None,
     beta: float | None = None,
 ) -> pd.DataFrame:
     """One row a crystal: parameters, the reward's properties, log q and log R, its file and why it has none.
@@ -36,6 +37,7 @@ def table(
         names: names of structure files, [B].
         origins: where the atoms come from, see `crystalgfn.structures.placement.BuildResult`, [B].
         closest: the smallest distance of two atoms over the sum of their radii, NaN without atoms, [B].
+        energies: CHGNet's of the structures, eV/atom, NaN without one, [B]; None: the table has no such column.
         beta: the inverse temperature at which they were drawn; None: the reward's own.
 
     Raises:
@@ -54,6 +56,8 @@ def table(
     for column, values in (("file", names), ("origin", origins), ("error", errors)):
         frame[column] = pd.Series([None] * len(crystals) if values is None else list(values), dtype="str")
     frame["closest"] = pd.Series([] if closest is None else list(closest), dtype="float64")
+    if energies is not None:
+        frame["chgnet_energy"] = pd.Series(list(energies), dtype="float64")
     return frame
 
 

@@ -123,6 +123,21 @@ def test_sampling_writes_structures_a_table_and_a_picture(trained, tmp_path, cap
     assert f"{len(placed)} of them with atoms" in said
 
 
+@pytest.mark.parametrize("asked", ["energies", "relax"])
+def test_energies_are_in_the_table(trained, tmp_path, asked):
+    pytest.importorskip("chgnet", reason="needs the extra [relax]")
+    from pymatgen.core import Structure
+
+    from crystalgfn.structures.relax import energies
+
+    common = [f"sampler={trained / 'sampler'}", "n=3", *PLACE, "diagnostics=0", "picture=false"]
+    assert cli.sample([*common, f"{asked}=true", f"out={tmp_path / 'run'}"]) == 0
+    frame = pd.read_parquet(tmp_path / "run" / "table.parquet")
+    found = frame["chgnet_energy"].to_numpy()
+    read = [Structure.from_file(tmp_path / "run" / name) for name in frame["file"]]
+    assert found == pytest.approx(energies(read), abs=1e-3, nan_ok=True) and not pd.isna(found).all()
+
+
 def test_constraints_are_obeyed(trained, tmp_path):
     out = tmp_path / "narrow"
     arguments = ["n=40", "elements=[O]", "n_atoms=[1,3]", "space_groups=[225]", "structures=false", "picture=false"]

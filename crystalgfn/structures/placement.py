@@ -20,6 +20,7 @@ from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.processes import in_parts
 from crystalgfn.structures.prototypes import Prototypes
 from crystalgfn.structures.refine import LATTICES, STEPS, Refiner
+from crystalgfn.structures.relax import chgnet
 from crystalgfn.structures.search import Search, Task
 from crystalgfn.structures.templates import Templates
 from crystalgfn.tables import elements
@@ -289,6 +290,8 @@ class _Outcome:
 def _build(
     crystals: Crystals, letters: Sequence[Mapping[str, Sequence[str]]] | None, settings: _Settings
 ) -> list[BuildResult]:
+    if settings.energies or settings.relax:
+        chgnet()  # refuses before the work
     tasks = [settings.task(i, crystals, letters) for i in range(len(crystals))]
     if settings.refiner is None:
         outcomes = _placed([settings.with_templates(task) for task in tasks], settings)

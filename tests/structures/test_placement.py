@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 import time
 
 import numpy as np
@@ -12,8 +13,8 @@ from pymatgen.analysis.structure_matcher import StructureMatcher
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.domain.crystals import Crystals
-from crystalgfn.errors import CheckpointError, PlacementError
-from crystalgfn.structures import placement
+from crystalgfn.errors import CheckpointError, NotAvailable, PlacementError
+from crystalgfn.structures import placement, relax
 from crystalgfn.tables import groups
 
 build_structures = functools.partial(placement.build_structures, refiner=None)
@@ -132,6 +133,15 @@ def test_bad_letters_are_an_error_of_their_crystal(make_crystals):
     crystals = make_crystals(ROCK_SALT, PEROVSKITE)
     bad, good = build_from_wyckoff(crystals, [{"Na": ["a"], "Cl": ["c"]}, {"Sr": ["a"], "Ti": ["b"], "O": ["c"]}])
     assert "Cl hold 2 atoms" in bad.error and good.error is None
+
+
+@pytest.mark.parametrize("asked", ["energies", "relax"])
+def test_a_missing_chgnet_is_said_before_the_work(make_crystals, monkeypatch, asked):
+    monkeypatch.setattr(placement, "chgnet", relax._load)  # the model may be there from another test
+    monkeypatch.setitem(sys.modules, "chgnet.model.model", None)
+    monkeypatch.setattr(placement, "candidates", None)
+    with pytest.raises(NotAvailable, match=r"crystalgfn\[relax\]"):
+        build_structures(make_crystals(ROCK_SALT), **{asked: True})
 
 
 def test_bad_arguments(make_crystals):
