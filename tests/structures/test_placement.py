@@ -141,7 +141,7 @@ def test_a_missing_chgnet_is_said_before_the_work(make_crystals, monkeypatch, as
     monkeypatch.setitem(sys.modules, "chgnet.model.model", None)
     monkeypatch.setattr(placement, "candidates", None)
     with pytest.raises(NotAvailable, match=r"crystalgfn\[relax\]"):
-        build_structures(make_crystals(ROCK_SALT), **{asked: True})
+        build_structures(make_crystals(ROCK_SALT), refiner="default", **{asked: True})
 
 
 def test_bad_arguments(make_crystals):
