@@ -26,7 +26,7 @@ from crystalgfn.structures.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.prototypes import Key
 from crystalgfn.structures.sources import Unread
 from crystalgfn.structures.standard import formula_of
-from crystalgfn.tables import elements, groups
+from crystalgfn.tables import groups
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -77,7 +77,7 @@ def given(task: str, one: Question) -> Given:
 
 def given_of(task: str, orbits: OrbitStructure, keys: frozenset[Key]) -> Given:
     """The same of a structure with the keys that it goes by."""
-    counts = {elements.SYMBOLS[z - 1]: n for z, n in orbits.composition.items()}
+    counts = orbits.counts
     if task == "T4":
         units = gcd(*counts.values())
         return Given(None, {symbol: n // units for symbol, n in counts.items()}, None, None, keys)

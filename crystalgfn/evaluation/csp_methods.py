@@ -163,10 +163,11 @@ class Refined:
 
 def task_of(what: Given, k: int, seed: int, learned: bool = True) -> tuple[Task, str]:
     """What is given as a task for `candidates`, and its way with the lattice: a random cell where none is given."""
-    generate = what.lattice is None
-    cell = random_cell(what.space_group, what.counts, np.random.default_rng(seed)) if generate else what.lattice
-    task = Task(what.space_group, what.counts, tuple(cell.tolist()), what.letters, k, (seed,), 2.0, learned=learned)
-    return task, "generate" if generate else "keep"
+    if what.lattice is None:
+        rng = np.random.default_rng(seed)
+        return Task.in_random_cell(what.space_group, what.counts, rng, k, (seed,), learned=learned), "generate"
+    cell = tuple(what.lattice.tolist())
+    return Task(what.space_group, what.counts, cell, what.letters, k, (seed,), learned=learned), "keep"
 
 
 def _predicted(what: Given, k: int, seed: int, settings: Settings, leave_out: bool) -> list[Structure]:

@@ -30,7 +30,6 @@ from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.plausibility import WEIGHTS, Plausibility
 from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.standard import formula_of
@@ -70,8 +69,7 @@ class Example:
 
 def starts(structure: OrbitStructure, rng: np.random.Generator, model: WyckoffModel) -> list[OrbitStructure]:
     """The crystal with its own letters, with other likely ones, and with two elements exchanged."""
-    counts = {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()}
-    group, cell = structure.space_group, np.array(structure.lattice)
+    counts, group, cell = structure.counts, structure.space_group, np.array(structure.lattice)
     own = representative(group, [structure.wyckoff()[symbol] for symbol in counts])
     ranked = model.rank(group, counts, cell, LIKELY, LOOKED_AT)
     others = [x for x in ranked if representative(group, [x[0][symbol] for symbol in counts]) != own]
@@ -111,10 +109,8 @@ def among_candidates(
     """All candidates of each crystal where its cell is not known, templates of its own formula and group left out."""
     tasks = []
     for i, crystal in enumerate(crystals):
-        counts = {elements.SYMBOLS[z - 1]: n for z, n in crystal.composition.items()}
-        cell = random_cell(crystal.space_group, counts, np.random.default_rng((seed, i)))
-        lattice = tuple(cell.tolist())
-        tasks.append(Task(crystal.space_group, counts, lattice, None, draws, (seed, i), 2.0, learned=True))
+        rng = np.random.default_rng((seed, i))
+        tasks.append(Task.in_random_cell(crystal.space_group, crystal.counts, rng, draws, (seed, i), learned=True))
     found: list[Example] = []
     for at in tqdm(range(0, len(tasks), CHUNK // 5), desc="candidates", unit=f"{CHUNK // 5} crystals"):
         part = slice(at, at + CHUNK // 5)

@@ -68,6 +68,11 @@ class OrbitStructure:
             counts[orbit.species] = counts.get(orbit.species, 0) + points
         return counts
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """Element symbol -> points per primitive cell."""
+        return {elements.SYMBOLS[z - 1]: n for z, n in self.composition.items()}
+
     def wyckoff(self) -> dict[str, list[str]]:
         """Element symbol -> letters of its orbits."""
         letters: dict[str, list[str]] = {}

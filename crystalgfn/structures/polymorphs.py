@@ -19,7 +19,6 @@ from crystalgfn.structures.choice import Choice
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.polymorph_mixture import Neighbours
 from crystalgfn.structures.polymorph_model import PolymorphModel
-from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.refine import STEPS, Refiner
 from crystalgfn.structures.search import Task
 from crystalgfn.structures.templates import Templates
@@ -158,12 +157,11 @@ def _of_pairs(
         return found, reasons
     rng = np.random.default_rng(seed)
     tasks = [
-        Task(
-            pair.space_group, own, tuple(random_cell(pair.space_group, own, rng).tolist()), None, n,
-            (seed, pair.space_group, pair.units), 2.0, learned=settings.learned,
+        Task.in_random_cell(
+            pair.space_group, own, rng, n, (seed, pair.space_group, pair.units), learned=settings.learned
         )
         for pair, own in zip(pairs, counts, strict=True)
-    ]  # fmt: skip
+    ]
     draws = settings.draws or max(FEWEST_DRAWS, ceil(1.25 * n / len(pairs)))
     answers = candidates(
         tasks, settings.refiner, draws, settings.templates, "generate", settings.steps, without, settings.progress

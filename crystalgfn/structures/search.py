@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from crystalgfn.structures.checks import SHORTEST, SYMPREC, contacts_of, group_f
 from crystalgfn.structures.contacts import Contacts
 from crystalgfn.structures.orbit_batch import OrbitBatch
 from crystalgfn.structures.orbits import Orbit, OrbitStructure
+from crystalgfn.structures.random_cell import random_cell
 from crystalgfn.structures.soft_spheres import SoftSpheres
 from crystalgfn.structures.wyckoff_model import WyckoffModel
 from crystalgfn.tables import elements, groups
@@ -57,9 +59,23 @@ class Task:
     letters: Mapping[str, Sequence[str]] | None
     n_candidates: int
     seed: tuple[int, ...]
-    time_limit: float
+    time_limit: float = 2.0
     templates: tuple[OrbitStructure, ...] = ()
     learned: bool = False
+
+    @classmethod
+    def in_random_cell(
+        cls,
+        space_group: int,
+        counts: dict[str, int],
+        rng: np.random.Generator,
+        n: int,
+        seed: tuple[int, ...],
+        **options: Any,
+    ) -> Task:
+        """What is asked of a crystal whose cell is not known."""
+        cell = tuple(random_cell(space_group, counts, rng).tolist())
+        return cls(space_group, counts, cell, None, n, seed, **options)
 
     @property
     def name(self) -> str:

@@ -16,7 +16,6 @@ from crystalgfn.structures.checks import SHORTEST, contacts_of, shortest_distanc
 from crystalgfn.structures.identify import orbits_of
 from crystalgfn.structures.orbits import OrbitStructure
 from crystalgfn.structures.sources import Atoms
-from crystalgfn.tables import elements
 
 NEIGHBOURS = 6
 """Distances of a fingerprint for each pair of elements."""
@@ -33,7 +32,7 @@ def fingerprint(structure: OrbitStructure) -> np.ndarray:
 
 def formula_of(structure: OrbitStructure) -> str:
     """Reduced, elements in alphabetical order, every count written."""
-    counts = {elements.SYMBOLS[z - 1]: n for z, n in structure.composition.items()}
+    counts = structure.counts
     divisor = gcd(*counts.values())
     return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
 
