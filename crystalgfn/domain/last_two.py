@@ -45,7 +45,8 @@ class LastTwo:
         self.place, self.single, self.slot_next = put(place), put(single), put(table.slot_next)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
-        self.words, self.n_families = _balancing(table, sets, which), len(table.plain)
+        self.words = _balancing(table, sets, which).transpose(0, 1).contiguous()  # each word's table apart
+        self.n_families = len(table.plain)
 
     def may(
         self,
@@ -66,12 +67,12 @@ class LastTwo:
         """
         place, words = self.place[left], charge.flatten(1)
         common = torch.zeros(len(left), self.n_families**2, dtype=torch.int64, device=charge.device)
-        for word in range(words.shape[1]):
-            common |= self.words[place, word] & words[:, word, None]
+        for table, word in zip(self.words, words.unbind(1), strict=True):
+            common |= table.index_select(0, place) & word[:, None]
         first = (common != 0).view(-1, self.n_families, self.n_families)
         fits = torch.stack([first, first.mT], 1).flatten(0, 2)  # who takes the slot's count, then who the other
+        fits = fits.gather(1, self.family.expand(len(fits), -1))  # several times faster than index_select
         may = fits.index_select(0, (2 * row + slot) * self.n_families + self.family[column])
-        may = may.index_select(1, self.family)
         if self.alloys:
             metals = self.sets.metals_only(charge).bool()[row] & self.metal[column]
             may |= metals[:, None] & self.metal

@@ -46,10 +46,9 @@ class CompositionMoves:
         self.below, self.leftover = put(tables.below), put(table.leftover)
         self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
         self.first, self.after = put(table.first), put(table.after)
-        # words of both sets apart, pairs together: [multisets, 2 words, slots, elements]
-        self.finish = put(
-            table.finish.transpose(0, 3, 4, 1, 2).reshape(len(table.finish), -1, *table.finish.shape[1:3])
-        )
+        # words of both sets apart, pairs together: [2 words, multisets, slots, elements]
+        words = table.finish.transpose(3, 4, 0, 1, 2)
+        self.finish = put(words.reshape(-1, *words.shape[2:]))
         self.sets = ChargeSets(table, space.alloys, device)
         self.last_two = LastTwo(table, self.sets, space.alloys) if self.k_max > 2 else None
         self.initial_charge = self.sets.initial
@@ -86,8 +85,8 @@ class CompositionMoves:
         else:
             charge = state.charge[rows].flatten(1)
             common = torch.zeros(len(rows), slots, self.n_elements, dtype=torch.int64, device=rows.device)
-            for word in range(charge.shape[1]):
-                common |= self.finish[left, word, :slots] & charge[:, word, None, None]
+            for table, word in zip(self.finish, charge.unbind(1), strict=True):
+                common |= table.index_select(0, left)[:, :slots] & word[:, None, None]
             may = (common != 0) & self.after[state.element[rows, i - 1] + 1][:, None, :]
         two = (state.n_elements[rows] == i + 2).nonzero().flatten() if i > 0 else rows[:0]
         last = self._last(state, rows, two, may) if len(two) else None
