@@ -209,19 +209,24 @@ def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[
 
 
 def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
-    """Crystals of a sampler, placed at random and with the refiner, relaxed with CHGNet."""
+    """Crystals of a sampler, placed in several ways, relaxed with CHGNet."""
     from crystalgfn.evaluation import paired
     from crystalgfn.structures.refine import Refiner
+    from crystalgfn.structures.relax import chgnet
 
     if config.sampler is None:
         raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
     if config.placed < 1:
         raise OptionError(f"placed={config.placed}: give at least one crystal.")
+    if unknown := [way for way in config.placed_by if way not in paired.WAYS] or not config.placed_by:
+        said = unknown[0] if config.placed_by else "nothing"
+        raise OptionError(f"placed_by: {said}; give some of {', '.join(paired.WAYS)}.")
     device = check_device(_one_device(config))
+    chgnet()  # refuses before the work
     crystals = Sampler.load(config.sampler).sample(config.placed, seed=config.seed)
     refiner = Refiner.load(config.csp.refiner, device)
-    ways = {
-        name: paired.measure(crystals, one, seed=config.seed, progress=config.progress)
-        for name, one in (("at random", None), ("by the refiner", refiner))
-    }
+    ways = {}
+    for way in config.placed_by:
+        placed = paired.place(way, crystals, refiner, config.seed, config.progress)
+        ways[paired.WAYS[way]] = paired.measure(crystals, placed, progress=config.progress)
     return paired.table(ways), {"outcomes": paired.figures(ways)}

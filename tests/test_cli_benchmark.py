@@ -183,6 +183,7 @@ def test_structures_of_another_program_are_judged(tmp_path, capsys):
         (["csp.data=a", "csp.refiner=nowhere"], ["no refiner 'nowhere'"]),
         (["task=placement"], ["sampler=<name or folder>"]),
         (["task=placement", "sampler=stable", "devices=[cpu,cpu]"], ["one device"]),
+        (["task=placement", "sampler=stable", "placed_by=[hand]"], ["hand", "pyxtal, random, refiner"]),
         (["csp.data=a", "csp.n_jobs=0"], ["csp.n_jobs=0"]),
     ],
 )
@@ -198,7 +199,7 @@ def test_placements_are_compared(tmp_path, capsys):
     assert cli.benchmark(["task=placement", "sampler=formation-energy", "placed=3", f"out={tmp_path}"]) == 0
     assert "| by the refiner |" in capsys.readouterr().out
     outcomes = json.loads((tmp_path / "placement.json").read_text())["outcomes"]
-    assert {name: len(own) for name, own in outcomes.items()} == {"at random": 3, "by the refiner": 3}
+    assert {name: len(own) for name, own in outcomes.items()} == {"by pyxtal": 3, "by the refiner": 3}
 
 
 def test_the_settings_of_training_are_those_of_training():

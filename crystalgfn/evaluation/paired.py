@@ -1,23 +1,32 @@
-"""How far placed atoms are from rest: placement at random against the refiner, on the same crystals, by CHGNet.
+"""How far placed atoms are from rest, placed in several ways, on the same crystals, by CHGNet.
 
-CHGNet, not DFT. Cells are kept. A crystal counts only where both ways gave a structure and CHGNet relaxed both.
+CHGNet, not DFT. Cells are kept. A crystal counts only where every way gave a structure and CHGNet relaxed it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from tqdm import tqdm
 
 from crystalgfn.domain.crystals import Crystals
+from crystalgfn.evaluation.csp import Given
+from crystalgfn.evaluation.csp_pyxtal import Pyxtal
 from crystalgfn.evaluation.record import markdown
 from crystalgfn.structures.checks import symmetry
 from crystalgfn.structures.placement import build_structures
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.relax import relax
+from crystalgfn.tables import elements
 
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+WAYS = {"pyxtal": "by pyxtal", "random": "at random", "refiner": "by the refiner"}
+"""How atoms can be placed: pyxtal's random crystals as they come, our own placement at random, the refiner."""
 SYMPREC = 0.1
 """Å; of the group after relaxation."""
 MAX_STEPS = 100
@@ -46,24 +55,43 @@ class Outcome:
     reason: str | None = None
 
 
+def place(
+    way: str, crystals: Crystals, refiner: Refiner, seed: int = 0, progress: bool = False
+) -> list[tuple[Structure | None, str]]:
+    """A structure of each crystal by one of `WAYS`, or None and why there is none."""
+    if way != "pyxtal":
+        built = build_structures(crystals, 1, refiner if way == "refiner" else None, seed=seed, progress=progress)
+        return [(one.structure, one.error or "") for one in built]
+    found: list[tuple[Structure | None, str]] = []
+    for i in tqdm(range(len(crystals)), desc="placing with pyxtal", disable=not progress):
+        counts = {elements.SYMBOLS[z]: n for z, n in enumerate(crystals.composition[i].tolist()) if n}
+        what = Given(int(crystals.space_group[i]), counts, crystals.lattice[i].cpu().numpy(), None)
+        made = Pyxtal()(what, 1, seed + i)
+        found.append((made[0], "") if made else (None, "pyxtal finds no crystal"))
+    return found
+
+
 def measure(
     crystals: Crystals,
-    refiner: Refiner | None,
-    candidates: int = 1,
-    seed: int = 0,
+    placed: Sequence[tuple[Structure | None, str]],
     max_steps: int = MAX_STEPS,
     progress: bool = False,
 ) -> list[Outcome]:
-    """Place each crystal, relax it in its cell, and compare.
+    """Relax what was placed, each crystal in its cell, and compare.
+
+    Args:
+        crystals: [B].
+        placed: of `place`, [B].
+        max_steps: of the relaxation.
+        progress: shows a bar.
 
     Raises:
         NotAvailable: CHGNet is not installed.
     """
-    built = build_structures(crystals, candidates, refiner, seed=seed, progress=progress)
-    placed = [(i, one.structure.get_primitive_structure()) for i, one in enumerate(built) if one.structure is not None]
-    relaxed = relax([structure for _, structure in placed], max_steps, progress=progress)
-    found = [Outcome(reason=one.error or "no structure") for one in built]
-    for (i, before), after in zip(placed, relaxed, strict=True):
+    found = [Outcome(reason=reason) for _, reason in placed]
+    starts = [(i, one.get_primitive_structure()) for i, (one, _) in enumerate(placed) if one is not None]
+    relaxed = relax([structure for _, structure in starts], max_steps, progress=progress)
+    for (i, before), after in zip(starts, relaxed, strict=True):
         if after.structure is None:
             found[i] = Outcome(reason=after.error or "no energy")
             continue

@@ -6,6 +6,7 @@ import torch
 from crystalgfn.domain.crystals import Crystals
 from crystalgfn.evaluation import paired
 from crystalgfn.evaluation.paired import Outcome
+from crystalgfn.structures.refine import Refiner
 
 
 def test_only_crystals_that_both_ways_have_are_compared():
@@ -23,6 +24,19 @@ def test_rock_salt_is_at_rest():
     composition = torch.zeros(1, 118, dtype=torch.int64)
     composition[0, [10, 16]] = 1
     lattice = torch.tensor([[5.69, 5.69, 5.69, 90.0, 90.0, 90.0]], dtype=torch.float64)
-    (salt,) = paired.measure(Crystals(torch.tensor([225]), composition, lattice), None)
-    assert salt.reason is None and salt.converged and salt.kept
-    assert salt.above == pytest.approx(0.0, abs=1e-4) and salt.moved == pytest.approx(0.0, abs=1e-3)
+    crystals = Crystals(torch.tensor([225]), composition, lattice)
+    for way in paired.WAYS:  # letters without a free coordinate: all ways are one
+        (salt,) = paired.measure(crystals, paired.place(way, crystals, Refiner.load("default")))
+        assert salt.reason is None and salt.converged and salt.kept
+        assert salt.above == pytest.approx(0.0, abs=1e-4) and salt.moved == pytest.approx(0.0, abs=1e-3)
+
+
+def test_what_pyxtal_does_not_find_has_a_reason():
+    composition = torch.zeros(1, 118, dtype=torch.int64)
+    composition[0, [10, 16]] = 1
+    lattice = torch.tensor([[2.0, 2.0, 2.0, 90.0, 90.0, 90.0]], dtype=torch.float64)
+    crystals = Crystals(torch.tensor([225]), composition, lattice)
+    (crowded,) = paired.place("pyxtal", crystals, Refiner.load("default"))
+    assert crowded == (None, "pyxtal finds no crystal")
+    pytest.importorskip("chgnet")
+    assert paired.measure(crystals, [crowded]) == [Outcome(reason="pyxtal finds no crystal")]
