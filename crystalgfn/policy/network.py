@@ -231,7 +231,7 @@ class PairHead(nn.Module):
         top = score.detach().amax(2, keepdim=True)
         place = 2 * ahead.row + ahead.action // len(column)
         weight = (score - top).exp().flatten(0, 1).index_select(0, place)
-        worth = (weight * ahead.may).sum(1).log() + top.flatten().index_select(0, place)
+        worth = torch.linalg.vecdot(weight, ahead.may.to(weight.dtype)).log() + top.flatten().index_select(0, place)
         return logits.flatten(1).index_put((ahead.row, ahead.action), worth, accumulate=True)
 
 
