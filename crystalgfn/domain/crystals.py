@@ -136,6 +136,10 @@ class Crystals:
         """g/cm3, [B]."""
         return DENSITY_UNIT * self.mass * self.centring / self.volume
 
+    def counts(self, i: int) -> dict[str, int]:
+        """Element symbol -> atoms per primitive cell of crystal ``i``, by atomic number."""
+        return {elements.SYMBOLS[z]: n for z, n in enumerate(self.composition[i].tolist()) if n}
+
     def formulas(self) -> list[str]:
         """Reduced formulas, elements by electronegativity as chemists write them."""
         return [_formula(row) for row in self.composition.cpu().numpy()]

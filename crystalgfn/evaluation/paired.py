@@ -20,7 +20,6 @@ from crystalgfn.structures.checks import symmetry
 from crystalgfn.structures.placement import build_structures
 from crystalgfn.structures.refine import Refiner
 from crystalgfn.structures.relax import relax
-from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -64,8 +63,7 @@ def place(
         return [(one.structure, one.error or "") for one in built]
     found: list[tuple[Structure | None, str]] = []
     for i in tqdm(range(len(crystals)), desc="placing with pyxtal", disable=not progress):
-        counts = {elements.SYMBOLS[z]: n for z, n in enumerate(crystals.composition[i].tolist()) if n}
-        what = Given(int(crystals.space_group[i]), counts, crystals.lattice[i].cpu().numpy(), None)
+        what = Given(int(crystals.space_group[i]), crystals.counts(i), crystals.lattice[i].cpu().numpy(), None)
         made = Pyxtal()(what, 1, seed + i)
         found.append((made[0], "") if made else (None, "pyxtal finds no crystal"))
     return found

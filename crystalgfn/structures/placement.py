@@ -23,7 +23,6 @@ from crystalgfn.structures.refine import LATTICES, STEPS, Refiner
 from crystalgfn.structures.relax import chgnet
 from crystalgfn.structures.search import Search, Task
 from crystalgfn.structures.templates import Templates
-from crystalgfn.tables import elements
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -242,7 +241,7 @@ class _Settings:
 
     def task(self, i: int, crystals: Crystals, letters: Sequence[Mapping[str, Sequence[str]]] | None) -> Task:
         """What is asked of crystal ``i``."""
-        counts = {elements.SYMBOLS[z]: n for z, n in enumerate(crystals.composition[i].tolist()) if n}
+        counts = crystals.counts(i)
         given = None if letters is None else letters[i]
         cell = tuple(crystals.lattice[i].tolist())
         group = int(crystals.space_group[i])
