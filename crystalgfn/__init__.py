@@ -1,56 +1,70 @@
-"""Draws crystals with probability proportional to a reward."""
+"""Samples inorganic crystals with probability proportional to a reward, under hard physical constraints."""
 
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from crystalgfn import rewards
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
-from crystalgfn.gfn.diagnostics import Diagnostics
-from crystalgfn.gfn.trainer import Trainer
-from crystalgfn.learn import train
-from crystalgfn.policy.network import PolicyConfig
-from crystalgfn.rewards import Property, Reward, check_reward, load_proxy
-from crystalgfn.sampler import Sampler
+if TYPE_CHECKING:
+    from crystalgfn import rewards as rewards
+    from crystalgfn.crystallography.crystals import Crystals as Crystals
+    from crystalgfn.errors import CrystalGFNError as CrystalGFNError
+    from crystalgfn.errors import EmptySpace as EmptySpace
+    from crystalgfn.errors import InvalidSpace as InvalidSpace
+    from crystalgfn.gfn.config import TrainerConfig as TrainerConfig
+
+    Trainer = TrainerConfig
+    from crystalgfn.gfn.diagnostics import Diagnostics as Diagnostics
+    from crystalgfn.policy.network import PolicyConfig as PolicyConfig
+    from crystalgfn.properties.base import Property as Property
+    from crystalgfn.properties.registry import load_proxy as load_proxy
+    from crystalgfn.rewards.base import Reward as Reward
+    from crystalgfn.rewards.base import check_reward as check_reward
+    from crystalgfn.sampling.sampler import Sampler as Sampler
+    from crystalgfn.sampling.train import train as train
+    from crystalgfn.space.space import CrystalSpace as CrystalSpace
+    from crystalgfn.structures.build import build_from_wyckoff as build_from_wyckoff
+    from crystalgfn.structures.build import build_structures as build_structures
+    from crystalgfn.structures.predict import predict as predict
+    from crystalgfn.structures.refine import refine_structures as refine_structures
 
 __version__ = "0.1.0"
 
-#: Where what makes structures is; pymatgen is imported when it is first asked for.
-_STRUCTURES = {
-    "build_structures": "placement",
-    "build_from_wyckoff": "placement",
-    "predict": "predict",
-    "refine_structures": "refine_structures",
+#: Public name -> the module that defines it; imported when it is first asked for (PEP 562).
+_MODULES = {
+    "CrystalGFNError": "errors",
+    "CrystalSpace": "space.space",
+    "Crystals": "crystallography.crystals",
+    "Diagnostics": "gfn.diagnostics",
+    "EmptySpace": "errors",
+    "InvalidSpace": "errors",
+    "PolicyConfig": "policy.network",
+    "Property": "properties.base",
+    "Reward": "rewards.base",
+    "Sampler": "sampling.sampler",
+    "Trainer": "gfn.config",
+    "TrainerConfig": "gfn.config",
+    "build_from_wyckoff": "structures.build",
+    "build_structures": "structures.build",
+    "check_reward": "rewards.base",
+    "load_proxy": "properties.registry",
+    "predict": "structures.predict",
+    "refine_structures": "structures.refine",
+    "train": "sampling.train",
 }
+
+__all__ = [*_MODULES, "rewards"]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
-    if name in _STRUCTURES:
-        return getattr(import_module(f"crystalgfn.structures.{_STRUCTURES[name]}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name == "rewards":
+        return import_module("crystalgfn.rewards")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"crystalgfn.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
 
 
-__all__ = [
-    "CrystalGFNError",
-    "CrystalSpace",
-    "Crystals",
-    "Diagnostics",
-    "EmptySpace",
-    "InvalidSpace",
-    "PolicyConfig",
-    "Property",
-    "Reward",
-    "Sampler",
-    "Trainer",
-    "build_from_wyckoff",
-    "build_structures",
-    "check_reward",
-    "load_proxy",
-    "predict",
-    "refine_structures",
-    "rewards",
-    "train",
-]
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import benchmark
+from crystalgfn.cli.app import benchmark
 
 if __name__ == "__main__":
     sys.exit(benchmark())

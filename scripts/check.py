@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import check
+from crystalgfn.cli.app import check
 
 if __name__ == "__main__":
     sys.exit(check())

@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import evaluate
+from crystalgfn.cli.app import evaluate
 
 if __name__ == "__main__":
     sys.exit(evaluate())

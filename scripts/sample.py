@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import sample
+from crystalgfn.cli.app import sample
 
 if __name__ == "__main__":
     sys.exit(sample())

@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import train
+from crystalgfn.cli.app import train
 
 if __name__ == "__main__":
     sys.exit(train())

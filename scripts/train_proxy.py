@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import train_proxy
+from crystalgfn.cli.app import train_proxy
 
 if __name__ == "__main__":
     sys.exit(train_proxy())

@@ -2,7 +2,7 @@
 
 import sys
 
-from crystalgfn.cli import train_refiner
+from crystalgfn.cli.app import train_refiner
 
 if __name__ == "__main__":
     sys.exit(train_refiner())

@@ -18,6 +18,8 @@ if not hasattr(torch.Tensor, "names"):
 
 torch.set_num_threads(1)
 
+pytest_plugins = ["structure_fixtures"]
+
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -76,8 +78,8 @@ def small_refiner():
     """Makes a small refiner that was never trained; with a mean volume, one whose coordinates move at random."""
 
     def make(volume=None):
-        from crystalgfn.structures.refine import Refiner
-        from crystalgfn.structures.score_network import ScoreNetwork
+        from crystalgfn.structures.refiner.network import ScoreNetwork
+        from crystalgfn.structures.refiner.refiner import Refiner
 
         torch.manual_seed(0)
         network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)

@@ -1,0 +1,1 @@
+"""Environments: states, moves and masks that trajectories follow."""

@@ -7,13 +7,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain.balance import ChargeSets
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.last_two import LastTwo
-from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.domain.sums import SumLookahead
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Discrete, Head, Lookahead
-from crystalgfn.tables import elements
+from crystalgfn.space.charge_lookahead import ChargeSets, LastTwo
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.space.sum_lookahead import SumLookahead
 from crystalgfn.typing import Compositions, Integers, RowIndex
 
 if TYPE_CHECKING:

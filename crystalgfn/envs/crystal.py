@@ -8,14 +8,14 @@ from math import log
 
 import torch
 
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs import composition, space_group
 from crystalgfn.envs.base import Discrete, Environment, Head, Observation, Options
 from crystalgfn.envs.composition import CompositionMoves
 from crystalgfn.envs.lattice import LatticeMoves
 from crystalgfn.envs.observation import CrystalObservation
 from crystalgfn.envs.space_group import GroupMoves
+from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats, RowIndex
 
 #: ln of the Jacobian from (u, v, ln V) to the free ln-lengths, for every kind of lattice.

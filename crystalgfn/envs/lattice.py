@@ -18,15 +18,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain import lattice as domain
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.lattice import TRICLINIC, cosine_of, volume_factor
-from crystalgfn.domain.membership import cell_inside
-from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.domain.units import DENSITY_UNIT
+from crystalgfn.crystallography import lattice, space_groups
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.lattice import TRICLINIC, cosine_of, volume_factor
 from crystalgfn.envs.base import Continuous, Head
-from crystalgfn.tables import groups
-from crystalgfn.typing import Lattices, RowIndex
+from crystalgfn.space.membership import cell_inside
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.typing import DENSITY_UNIT, Lattices, RowIndex
 
 if TYPE_CHECKING:
     from crystalgfn.envs.crystal import CrystalState
@@ -55,11 +53,11 @@ class LatticeMoves:
         self.volume_limits, self.density, self.relative = space.volume_per_atom, space.density, space.relative_volume
         self.low, self.high = log(space.lengths[0]), log(space.lengths[1])
         self.acute, self.obtuse = put(np.array(limits.acute())), put(np.array(limits.obtuse()))
-        self.kind = put(domain.KIND)
-        self.centring = put(groups.CENTRING).double()
-        self.reduction = put(groups.MONOCLINIC_REDUCTION).long()
+        self.kind = put(lattice.KIND)
+        self.centring = put(space_groups.CENTRING).double()
+        self.reduction = put(space_groups.MONOCLINIC_REDUCTION).long()
         self.monoclinic = put(np.array([(0.0, 0.0), *(limits.monoclinic(i) for i in (1, 2, 3))]))
-        self.order = put(domain.ORDER_BOUNDS)
+        self.order = put(lattice.ORDER_BOUNDS)
         self.order[self.kind == TRICLINIC] = 0.0
         typical = dict(
             gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(0.05, 0.35)
@@ -69,7 +67,7 @@ class LatticeMoves:
 
     def start(self, state: CrystalState, rows: RowIndex) -> None:
         """Write the fixed angles of the group."""
-        hexagonal = self.kind[state.group[rows]] == domain.HEXAGONAL
+        hexagonal = self.kind[state.group[rows]] == lattice.HEXAGONAL
         state.angles[rows, 2] = torch.where(hexagonal, 120.0, 90.0).to(state.angles.dtype)
 
     def rows(self, state: CrystalState, name: str) -> RowIndex:
@@ -288,8 +286,8 @@ class LatticeMoves:
         u_low, v_low, t_low = -d, -d, -d
         u_high, v_high, t_high = order.unbind(1)
         p, q, r = cosine_of(state.angles[rows]).abs().unbind(1)
-        low, high = domain.monoclinic_ratio_bounds(q, self.reduction[group])
-        monoclinic, triclinic = kind == domain.MONOCLINIC, kind == TRICLINIC
+        low, high = lattice.monoclinic_ratio_bounds(q, self.reduction[group])
+        monoclinic, triclinic = kind == lattice.MONOCLINIC, kind == TRICLINIC
         t_low = torch.where(monoclinic, torch.maximum(t_low, low), t_low)
         t_high = torch.where(monoclinic, torch.minimum(t_high, high), t_high)
         # Niggli: 2r <= a/b, 2q <= a/c, 2p <= b/c

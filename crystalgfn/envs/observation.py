@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain.balance import ChargeSets
-from crystalgfn.domain.lattice import cosine_of
-from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.domain.translations import successive_minima
+from crystalgfn.crystallography import elements, space_groups
+from crystalgfn.crystallography.lattice import cosine_of
+from crystalgfn.crystallography.lattice_vectors import successive_minima
 from crystalgfn.envs.base import Observation
 from crystalgfn.envs.lattice import LatticeMoves, cells
-from crystalgfn.tables import elements, groups
+from crystalgfn.space.charge_lookahead import ChargeSets
+from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import RowIndex
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class CrystalObservation:
         self.volumes = torch.from_numpy(elements.VOLUME[zs - 1]).to(device)
         self.sets = ChargeSets(table, space.alloys, device)
         self.knots = KNOTS.to(device)
-        self.centring = torch.tensor(groups.CENTRING, dtype=torch.float64, device=device)
+        self.centring = torch.tensor(space_groups.CENTRING, dtype=torch.float64, device=device)
         self.scalar_index = OFFSET["scalar"] + torch.arange(len(SCALARS), device=device)
 
     def __call__(self, state: CrystalState, head: str, rows: RowIndex) -> Observation:
@@ -165,7 +165,7 @@ class CrystalObservation:
             add("room", place, amount)
 
     def _charges(self, charge: torch.Tensor) -> torch.Tensor:
-        """Lowest and highest charge reached so far, in units of 10, [rows, 2]."""
+        """GroundState and highest charge reached so far, in units of 10, [rows, 2]."""
         bits = self.sets.unpack(charge[:, 0] | charge[:, 1])[:, :-1]
         half = self.sets.half_width
         value = torch.arange(-half, half + 1, device=charge.device, dtype=torch.float64)

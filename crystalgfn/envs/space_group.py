@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.crystallography import space_groups
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Head
-from crystalgfn.tables import groups
+from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Mask, RowIndex
 
 if TYPE_CHECKING:
@@ -28,14 +28,14 @@ class GroupMoves:
         n_elements = table.composition.n_elements
         admits = np.stack([table.allowed[:, n_elements == k].any(1) for k in range(k_max + 1)])  # [K + 1, 230]
         member = np.zeros((8, 5, 230), dtype=bool)
-        member[groups.CRYSTAL_LATTICE_SYSTEM, groups.POINT_SYMMETRY, np.arange(230)] = True
+        member[space_groups.CRYSTAL_LATTICE_SYSTEM, space_groups.POINT_SYMMETRY, np.arange(230)] = True
         group = admits[:, None, None, :] & member  # [K + 1, 8, 5, 230]
         self.group = torch.from_numpy(group).to(device)
         self.symmetry = self.group.any(3)
         self.system = self.symmetry.any(2)
         self.n_elements = self.system.any(1)
-        self.system_of = torch.tensor(np.asarray(groups.CRYSTAL_LATTICE_SYSTEM), device=device).long()
-        self.symmetry_of = torch.tensor(np.asarray(groups.POINT_SYMMETRY), device=device).long()
+        self.system_of = torch.tensor(np.asarray(space_groups.CRYSTAL_LATTICE_SYSTEM), device=device).long()
+        self.symmetry_of = torch.tensor(np.asarray(space_groups.POINT_SYMMETRY), device=device).long()
         self.heads = (Head("n_elements", k_max + 1), Head("system", 8), Head("symmetry", 5), Head("group", 230))
 
     def mask(self, state: CrystalState, head: str, rows: RowIndex) -> Mask:

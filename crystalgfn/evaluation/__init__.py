@@ -1,0 +1,1 @@
+"""Evaluation of anyone's crystals: description, comparison with a reference, report."""

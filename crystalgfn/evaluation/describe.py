@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.evaluation.samples import Item, Sample
-from crystalgfn.evaluation.symmetry import MAIN, SYMPRECS, symmetry_of
-from crystalgfn.evaluation.validity import amounts, validity
-from crystalgfn.structures.sources import CELL, Unread
-from crystalgfn.tables import elements, groups
+from crystalgfn.crystallography import elements, space_groups
+from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.data.samples import Item, Sample
+from crystalgfn.data.structures import CELL
+from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS, symmetry_of
+from crystalgfn.evaluation.metrics.validity import amounts, validity
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -23,15 +24,17 @@ U_PER_A3 = 1.66053906660
 """g/cm3 of one atomic mass unit in 1 Å3."""
 
 
-def describe_item(item: Item, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN) -> dict[str, Any] | Unread:
+def describe_item(
+    item: Item, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN
+) -> dict[str, Any] | SkippedRecord:
     """The row of a crystal that is not read yet, or why there is none."""
     sample = item.read()
-    if isinstance(sample, Unread):
+    if isinstance(sample, SkippedRecord):
         return sample
     try:
         return describe(sample, symprecs, main)
     except Exception as error:  # one crystal on which a library stumbles must not stop the others
-        return Unread(item.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
+        return SkippedRecord(item.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
 
 
 def describe(sample: Sample, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN) -> dict[str, Any]:
@@ -60,8 +63,10 @@ def describe(sample: Sample, symprecs: Sequence[float] = SYMPRECS, main: float =
         **{f"group_{symprec:g}": number for symprec, number in found.groups.items()},
         "space_group": group,
         "crystal_system": crystal_system(group),
-        "lattice_system": groups.CRYSTAL_LATTICE_SYSTEMS[groups.CRYSTAL_LATTICE_SYSTEM[group - 1]] if group else None,
-        "point_symmetry": groups.POINT_SYMMETRIES[groups.POINT_SYMMETRY[group - 1]] if group else None,
+        "lattice_system": space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
+        if group
+        else None,
+        "point_symmetry": space_groups.POINT_SYMMETRIES[space_groups.POINT_SYMMETRY[group - 1]] if group else None,
         "point_group": found.point_group,
         "prototype": found.prototype,
         **_cell(primitive),
@@ -73,7 +78,7 @@ def crystal_system(group: int) -> str | None:
     """One of the seven, None for no group."""
     if not group:
         return None
-    name = groups.CRYSTAL_LATTICE_SYSTEMS[groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
+    name = space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
     return "trigonal" if name.startswith("trigonal") else name
 
 

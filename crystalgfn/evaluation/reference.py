@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.data.samples import Item, Sample, read_formulas, read_items
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.samples import Item, Sample, read_formulas, read_items
-from crystalgfn.evaluation.validity import amounts
-from crystalgfn.structures.sources import Unread
+from crystalgfn.evaluation.metrics.validity import amounts
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -39,7 +39,7 @@ class Entry:
     def structure(self) -> Structure:
         """The structure, built anew where it was not parsed before."""
         read = self.origin if isinstance(self.origin, Sample) else self.origin.read()
-        if isinstance(read, Unread):
+        if isinstance(read, SkippedRecord):
             raise DataError(str(read))
         return read.structure
 
@@ -57,7 +57,7 @@ class Reference:
 
     name: str
     entries: Sequence[Entry]
-    errors: Sequence[Unread]
+    errors: Sequence[SkippedRecord]
     formulas: Sequence[tuple[tuple[tuple[int, float], ...], Mapping[str, float]]] = ()
 
     def energies(self, column: str) -> tuple[list[tuple[tuple[int, float], ...]], np.ndarray]:
@@ -93,7 +93,7 @@ class Reference:
         return replace(found, formulas=[one for path in paths for one in read_formulas(path)])
 
     @staticmethod
-    def of(name: str, entries: Iterable[Entry | Unread]) -> Reference:
+    def of(name: str, entries: Iterable[Entry | SkippedRecord]) -> Reference:
         """A reference of entries, those that could not be read apart.
 
         Raises:
@@ -101,32 +101,32 @@ class Reference:
         """
         entries = list(entries)
         good = [one for one in entries if isinstance(one, Entry)]
-        bad = [one for one in entries if isinstance(one, Unread)]
+        bad = [one for one in entries if isinstance(one, SkippedRecord)]
         if not good:
             raise DataError(f"no crystal of the reference {name} can be read; the first: {bad[0] if bad else 'none'}")
         return Reference(name, good, bad)
 
 
-def entry_of(item: Item) -> Entry | Item | Unread:
+def entry_of(item: Item) -> Entry | Item | SkippedRecord:
     """The entry of plain atoms without building their structure; items that must be parsed come back as they are."""
     if item.kind != "atoms":
         return item
     numbers, counts = np.unique(item.content.numbers, return_counts=True)
     if numbers.min() < 1 or numbers.max() > 118:
-        return Unread(item.where, f"atomic number {numbers.min() if numbers.min() < 1 else numbers.max()}")
+        return SkippedRecord(item.where, f"atomic number {numbers.min() if numbers.min() < 1 else numbers.max()}")
     pairs = tuple(zip(numbers.tolist(), counts.astype(float).tolist(), strict=True))
     return Entry(item.where, pairs, True, item.claimed, item)
 
 
-def parsed(item: Item) -> Entry | Unread:
+def parsed(item: Item) -> Entry | SkippedRecord:
     """The entry of anything, its structure kept."""
     read = item.read()
-    if isinstance(read, Unread):
+    if isinstance(read, SkippedRecord):
         return read
     return Entry(read.where, tuple(amounts(read.structure).items()), read.structure.is_ordered, read.claimed, read)
 
 
-def _in_order(entries: Sequence[Entry | Item | Unread], n_jobs: int) -> list[Entry | Unread]:
+def _in_order(entries: Sequence[Entry | Item | SkippedRecord], n_jobs: int) -> list[Entry | SkippedRecord]:
     todo = [i for i, one in enumerate(entries) if isinstance(one, Item)]
     result = list(entries)
     if n_jobs == 1 or len(todo) < 200:

@@ -1,0 +1,1 @@
+"""GFlowNet training for any environment: rollouts, objectives, replay, training, diagnostics."""

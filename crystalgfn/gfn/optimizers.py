@@ -6,8 +6,8 @@ import math
 
 import torch
 
+from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.scoring import FlowHead
-from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.policy.network import PolicyNetwork
 
 
@@ -22,7 +22,7 @@ class Optimizers:
     """
 
     def __init__(
-        self, trainer: Trainer, network: PolicyNetwork, log_z: torch.nn.Parameter, flow: FlowHead | None = None
+        self, trainer: TrainerConfig, network: PolicyNetwork, log_z: torch.nn.Parameter, flow: FlowHead | None = None
     ) -> None:
         named = dict(network.named_parameters())
         matrices = [

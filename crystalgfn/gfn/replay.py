@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 
 
 class Replay:

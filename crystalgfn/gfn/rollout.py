@@ -18,7 +18,7 @@ Choose = Callable[[Any, str, torch.Tensor, Observation | None, Options], torch.T
 
 
 @dataclass(frozen=True)
-class Turn:
+class Step:
     """The decisions of one head: rows [n] of the batch, what they saw, could do and did."""
 
     head: str
@@ -29,7 +29,7 @@ class Turn:
 
 
 @dataclass(frozen=True)
-class Walk:
+class Trajectories:
     """Finished trajectories.
 
     Attributes:
@@ -41,7 +41,7 @@ class Walk:
     """
 
     objects: Any
-    turns: list[Turn]
+    turns: list[Step]
     valid: Booleans
     log_backward: torch.Tensor
     state: Any
@@ -60,8 +60,8 @@ def walk(
     forced: bool = False,
     record: bool = True,
     condition: torch.Tensor | None = None,
-) -> Walk:
-    """Walk ``n`` trajectories from the first move to the last.
+) -> Trajectories:
+    """Trajectories ``n`` trajectories from the first move to the last.
 
     Args:
         env: the environment.
@@ -76,7 +76,7 @@ def walk(
     """
     state = env.initial(n)
     valid = torch.ones(n, dtype=torch.bool, device=env.device)
-    turns: list[Turn] = []
+    turns: list[Step] = []
 
     def observe(head: str, rows: torch.Tensor) -> Observation:
         seen = env.observe(state, head, rows)
@@ -107,7 +107,7 @@ def walk(
                     if not forced:
                         action[free] = choose(state, head, some, observation, choices)
                     if record:
-                        turns.append(Turn(head, some, observation, choices, action[free]))
+                        turns.append(Step(head, some, observation, choices, action[free]))
         else:
             observation = observe(head, rows) if record or not forced else None
             action = choose(state, head, rows, observation, options)
@@ -115,9 +115,9 @@ def walk(
                 action, missed = _into(action, options, env.heads[head].slack)
                 valid[rows[missed]] = False
             if record:
-                turns.append(Turn(head, rows, observation, options, action))
+                turns.append(Step(head, rows, observation, options, action))
         env.apply(state, head, rows, action)
-    return Walk(env.objects(state), turns, valid, env.log_backward(state), state)
+    return Trajectories(env.objects(state), turns, valid, env.log_backward(state), state)
 
 
 def _into(value: torch.Tensor, options: Continuous, slack: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,7 +163,7 @@ def policy_choice(
     return choose
 
 
-def sample_walk(
+def rollout(
     env: Environment,
     network: PolicyNetwork,
     n: int,
@@ -173,13 +173,13 @@ def sample_walk(
     record: bool = True,
     condition: torch.Tensor | None = None,
     exponent: torch.Tensor | None = None,
-) -> Walk:
+) -> Trajectories:
     """``n`` trajectories of a policy, under conditions [n] if it is a conditioned one; see `policy_choice`."""
     choose = policy_choice(env, network, epsilon, strata, generator, exponent)
     return walk(env, n, choose, record=record, condition=condition)
 
 
-def replay_walk(env: Environment, objects: Any, n: int, condition: torch.Tensor | None = None) -> Walk:
+def teacher_forced(env: Environment, objects: Any, n: int, condition: torch.Tensor | None = None) -> Trajectories:
     """The trajectories that lead to given objects."""
     plan = env.replay(objects)
 

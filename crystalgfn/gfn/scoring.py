@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from crystalgfn.envs.base import Environment
-from crystalgfn.gfn.rollout import Turn, Walk
+from crystalgfn.gfn.rollout import Step, Trajectories
 from crystalgfn.policy.distributions import MaskedCategorical
 from crystalgfn.policy.network import PolicyNetwork
 
@@ -61,7 +61,7 @@ class FlowHead(nn.Module):
 def score(
     env: Environment,
     network: PolicyNetwork,
-    walked: Walk,
+    walked: Trajectories,
     strata: torch.Tensor | None = None,
     flow: FlowHead | None = None,
 ) -> Scored:
@@ -116,15 +116,15 @@ def score(
 
 
 def log_forward(
-    env: Environment, network: PolicyNetwork, walked: Walk, strata: torch.Tensor | None = None
+    env: Environment, network: PolicyNetwork, walked: Trajectories, strata: torch.Tensor | None = None
 ) -> torch.Tensor:
     """ln P_F of each trajectory under the clean policy, [B] in the network's dtype; differentiable."""
     return score(env, network, walked, strata).log_forward
 
 
-def _packs(turns: list[tuple[int, Turn]], rows: int | None) -> list[list[tuple[int, Turn]]]:
+def _packs(turns: list[tuple[int, Step]], rows: int | None) -> list[list[tuple[int, Step]]]:
     """The turns in packs of at most ``rows`` states (a turn is never split); all in one where ``rows`` is None."""
-    packs: list[list[tuple[int, Turn]]] = []
+    packs: list[list[tuple[int, Step]]] = []
     filled = 0
     for turn in turns:
         size = len(turn[1].observation.index)
@@ -136,7 +136,7 @@ def _packs(turns: list[tuple[int, Turn]], rows: int | None) -> list[list[tuple[i
     return packs
 
 
-def _packed(turns: list[Turn]) -> tuple[torch.Tensor, torch.Tensor]:
+def _packed(turns: list[Step]) -> tuple[torch.Tensor, torch.Tensor]:
     """The sparse vectors of all turns, padded to the same number of fields (index 0 with weight 0)."""
     fields = max(t.observation.index.shape[1] for t in turns)
 
@@ -146,7 +146,7 @@ def _packed(turns: list[Turn]) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.cat([pad(t.observation.index) for t in turns]), torch.cat([pad(t.observation.weight) for t in turns])
 
 
-def _conditions(turns: list[Turn]) -> torch.Tensor | None:
+def _conditions(turns: list[Step]) -> torch.Tensor | None:
     """The conditions of all turns, [states], or None where the policy has none."""
     if turns[0].observation.condition is None:
         return None

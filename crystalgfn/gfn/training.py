@@ -13,23 +13,22 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Environment
 from crystalgfn.errors import CheckpointError, TrainingError
-from crystalgfn.gfn import distributed
-from crystalgfn.gfn.best import Keeper
+from crystalgfn.gfn.batches import Batch, TrajectorySampler
+from crystalgfn.gfn.checkpoint import load_tensors, save_tensors
+from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
-from crystalgfn.gfn.files import load_tensors, save_tensors
-from crystalgfn.gfn.interrupts import Interrupts
-from crystalgfn.gfn.logging import Logger, NoLogger
+from crystalgfn.gfn.keeper import Keeper
+from crystalgfn.gfn.live_view import NoView, Pace, Status, View, live
+from crystalgfn.gfn.loggers import Logger, NoLogger
 from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.optimizers import Optimizers
-from crystalgfn.gfn.pace import Pace
-from crystalgfn.gfn.progress import NoView, Status, View, live
 from crystalgfn.gfn.scoring import FlowHead, Scored, score
-from crystalgfn.gfn.sources import Batch, Source
-from crystalgfn.gfn.trainer import Trainer
 from crystalgfn.policy.network import PolicyNetwork
+from crystalgfn.utils import distributed
+from crystalgfn.utils.interrupts import Interrupts
 
 CHECKPOINT = "checkpoint.pt"
 KIND = "training"
@@ -81,7 +80,7 @@ class TrainingRun:
         network: PolicyNetwork,
         log_reward: Callable[[Any], torch.Tensor],
         objective: Objective,
-        trainer: Trainer,
+        trainer: TrainerConfig,
         stratum: Callable[[Any], torch.Tensor] | None = None,
         log_omega: torch.Tensor | None = None,
         seed: int = 0,
@@ -122,7 +121,7 @@ class TrainingRun:
             )
         first = distributed.rank() * trainer.accumulate
         self.sources = [
-            Source(env, log_reward, trainer, trainer.batch_size // parts, seed, n, stratum, log_omega, real)
+            TrajectorySampler(env, log_reward, trainer, trainer.batch_size // parts, seed, n, stratum, log_omega, real)
             for n in range(first, first + trainer.accumulate)
         ]
         self.step, self.elapsed = 0, 0.0
@@ -160,7 +159,7 @@ class TrainingRun:
         loss, log_reward, ess, log_z = numbers
         return {"loss": loss, "log_z": log_z, "log_reward": log_reward, "ess": ess}
 
-    def _part(self, source: Source, epsilon: float, change: torch.Tensor, last: bool) -> torch.Tensor:
+    def _part(self, source: TrajectorySampler, epsilon: float, change: torch.Tensor, last: bool) -> torch.Tensor:
         """Draw one part of the batch and add its gradient, and to the change of ln Z; its loss, mean ln R and ESS."""
         batches = source.draw(self.network, epsilon)
         if self.step == 0 and source is self.sources[0] and self.trainer.betas is None:

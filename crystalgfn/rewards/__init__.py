@@ -1,17 +1,16 @@
 """Rewards: callables from crystals to log R, and the properties that they are made of."""
 
-from crystalgfn.rewards.base import Property, Reward, check_reward, describe, evaluate
-from crystalgfn.rewards.chance import Probability, probability
-from crystalgfn.rewards.configured import Configured
-from crystalgfn.rewards.distance import DistanceToData, load_distance
+from crystalgfn.properties.base import Property, describe
+from crystalgfn.properties.exact import Density, Function, Scarcity, VolumePerAtom, function
+from crystalgfn.properties.hull import EnergyAboveHull, energy_above_hull
+from crystalgfn.properties.registry import PROXIES, load_proxy
+from crystalgfn.properties.training_distance import DistanceToData, load_distance
+from crystalgfn.rewards.base import Reward, check_reward, evaluate
 from crystalgfn.rewards.external import Slow, program, slow
-from crystalgfn.rewards.hull import EnergyAboveHull, Stable, energy_above_hull, stable
-from crystalgfn.rewards.near_data import NearData, near_data
-from crystalgfn.rewards.packing import Dense, dense, packing_fraction
-from crystalgfn.rewards.process import Program
-from crystalgfn.rewards.properties import PROXIES, Density, Function, VolumePerAtom, function, load_proxy
-from crystalgfn.rewards.registry import installed, load, shipped
-from crystalgfn.rewards.scarcity import Scarcity
+from crystalgfn.rewards.registry import Configured, installed, load, shipped
+from crystalgfn.rewards.shaping import Dense, NearData, Probability, dense, near_data, packing_fraction, probability
+from crystalgfn.rewards.stability import Stable, stable
+from crystalgfn.rewards.subprocess import Program
 from crystalgfn.rewards.transforms import (
     Boltzmann,
     Floor,

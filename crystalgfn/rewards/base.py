@@ -8,8 +8,9 @@ from typing import Any, Protocol, runtime_checkable
 
 import torch
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
+from crystalgfn.properties.base import Property, label, name_of
 from crystalgfn.typing import Floats
 
 
@@ -20,53 +21,6 @@ class Reward(Protocol):
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
         ...
-
-
-@runtime_checkable
-class Property(Protocol):
-    """A quantity of crystals in ``unit``, with a standard error for what is predicted rather than known.
-
-    Accepts every crystal, all 118 elements included; what it has never seen shows in ``spread``.
-    """
-
-    name: str
-    unit: str
-
-    def __call__(self, crystals: Crystals) -> Floats:
-        """The mean value of each crystal, float ``[B]``."""
-        ...
-
-    def spread(self, crystals: Crystals) -> Floats:
-        """The standard error of each value, at least 0, float ``[B]``."""
-        ...
-
-    def bound(self, crystals: Crystals, k: float) -> Floats:
-        """``mean + k * spread``, float ``[B]``.
-
-        Pessimistic with k > 0 for what should be small, with k < 0 for what should be large.
-        """
-        ...
-
-
-def describe(thing: Any) -> dict[str, Any]:
-    """The ``_target_`` dictionary from which hydra rebuilds a reward or property.
-
-    Raises:
-        RewardError: it has no ``config()``, as a user's own function has not.
-    """
-    config = getattr(thing, "config", None)
-    if not callable(config):
-        raise RewardError(
-            f"{_name(thing)} cannot be described in a configuration: it has no config() method. "
-            "Give it one that returns a dictionary with _target_ and its arguments, or pass the reward on loading."
-        )
-    return config()
-
-
-def moved(thing: Any, device: torch.device | str) -> Any:
-    """``thing.to(device)`` where it has such a method, else ``thing``: a plain function holds no tensors to move."""
-    to = getattr(thing, "to", None)
-    return to(device) if callable(to) else thing
 
 
 def properties(reward: Any) -> list[Property]:
@@ -91,10 +45,10 @@ def evaluate(reward: Any, crystals: Crystals) -> Floats:
         values = reward(crystals)
     broken = _wrong_form(values, crystals)
     if broken:
-        raise RewardError(f"The reward {_name(reward)} {broken}.")
+        raise RewardError(f"The reward {name_of(reward)} {broken}.")
     finite = torch.isfinite(values)
     if not bool(finite.all()):
-        raise RewardError(f"The reward {_name(reward)} {_not_finite(values, crystals)}.")
+        raise RewardError(f"The reward {name_of(reward)} {_not_finite(values, crystals)}.")
     return values
 
 
@@ -108,7 +62,7 @@ def check_reward(reward: Any, crystals: Crystals | None = None) -> None:
         RewardError: one sentence for each clause that is broken.
     """
     if not callable(reward):
-        raise RewardError(f"A reward is called with crystals and returns log R; {_name(reward)} cannot be called.")
+        raise RewardError(f"A reward is called with crystals and returns log R; {name_of(reward)} cannot be called.")
     crystals = example_crystals() if crystals is None else crystals
     if len(crystals) == 0:
         raise RewardError("check_reward needs at least one crystal; it was given none.")
@@ -126,7 +80,7 @@ def check_reward(reward: Any, crystals: Crystals | None = None) -> None:
     else:
         broken += _unsteady(reward, crystals, values)
     if broken:
-        raise RewardError("\n".join(f"The reward {_name(reward)} {sentence}." for sentence in broken))
+        raise RewardError("\n".join(f"The reward {name_of(reward)} {sentence}." for sentence in broken))
 
 
 def example_crystals() -> Crystals:
@@ -149,11 +103,6 @@ def example_crystals() -> Crystals:
         composition,
         torch.tensor([lattice for _, _, lattice in rows], dtype=torch.float64),
     )
-
-
-def _name(thing: Any) -> str:
-    """How errors call a reward: a function by its name, an object by its class."""
-    return getattr(thing, "__qualname__", None) or type(thing).__name__
 
 
 def _wrong_form(values: Any, crystals: Crystals) -> str:
@@ -184,16 +133,6 @@ def _not_finite(values: torch.Tensor, crystals: Crystals) -> str:
     return (
         f"gives log R = {value} for {label(crystals, first)} ({len(bad)} of {len(values)} crystals of this batch); "
         + remedy
-    )
-
-
-def label(crystals: Crystals, index: int) -> str:
-    """One crystal in words: formula, space group, lattice."""
-    one = crystals[index]
-    a, b, c, alpha, beta, gamma = (float(x) for x in one.lattice[0])
-    return (
-        f"{one.formulas()[0]}, space group {int(one.space_group[0])}, "
-        f"a b c = {a:.4g} {b:.4g} {c:.4g} Å, alpha beta gamma = {alpha:.4g} {beta:.4g} {gamma:.4g}°"
     )
 
 

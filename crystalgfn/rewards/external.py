@@ -7,25 +7,27 @@ import inspect
 import json
 import math
 import shlex
+import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.rewards.base import describe, label
-from crystalgfn.rewards.cache import Cache, crystal_keys
-from crystalgfn.rewards.process import Program
-from crystalgfn.rewards.properties import dotted_path, imported
+from crystalgfn.properties.base import describe, label
+from crystalgfn.properties.exact import dotted_path, imported
+from crystalgfn.rewards.subprocess import Program
 from crystalgfn.typing import Floats
 
 #: Seconds after which an idle worker goes.
 IDLE = 300
+
 #: Worker processes at hand, by their number.
 _POOLS: dict[int, Executor] = {}
 
@@ -250,3 +252,69 @@ def _outcome(future: Future, n: int, timeout: float | None = None) -> list[float
     except Exception as error:
         return error
     return values if isinstance(values, list) else values.tolist()
+
+
+#: Lengths count to 1e-4 Å and angles to 1e-3 degrees: what is equal up to that is the same crystal.
+_STEPS = np.array([1e4] * 3 + [1e3] * 3)
+
+#: Keys a query; SQLite limits the number of its variables.
+_QUERY = 500
+
+
+def crystal_keys(crystals: Crystals) -> list[bytes]:
+    """A short name of each crystal: the same for the same space group, composition and rounded lattice."""
+    crystals = crystals.to("cpu")
+    columns = [
+        crystals.space_group.numpy()[:, None],
+        crystals.composition.numpy(),
+        np.rint(crystals.lattice.detach().double().numpy() * _STEPS).astype(np.int64),
+    ]
+    rows = np.ascontiguousarray(np.concatenate(columns, 1), dtype=np.int64)
+    return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows]
+
+
+class Cache:
+    """Values by crystal, in an SQLite file that several processes may share, or in memory.
+
+    Args:
+        path: the file; None: in memory.
+        owner: what the values are of, in words; a file belongs to one owner.
+
+    Raises:
+        RewardError: a file that is not a cache, belongs to another owner, or cannot be written.
+    """
+
+    def __init__(self, path: str | None, owner: str) -> None:
+        self.path = path
+        try:
+            self._file = sqlite3.connect(path or ":memory:", timeout=60, check_same_thread=False)
+            with self._file as file:
+                file.execute("CREATE TABLE IF NOT EXISTS crystals (key BLOB PRIMARY KEY, value REAL) WITHOUT ROWID")
+                file.execute("CREATE TABLE IF NOT EXISTS owner (name TEXT UNIQUE)")
+                file.execute("INSERT INTO owner SELECT ? WHERE NOT EXISTS (SELECT * FROM owner)", (owner,))
+                (known,) = file.execute("SELECT name FROM owner").fetchone()
+        except sqlite3.Error as error:
+            raise RewardError(f"the cache {path} cannot be used: {error}; choose another file") from error
+        if known != owner:
+            self._file.close()
+            raise RewardError(
+                f"the cache {path} holds values of {known}, not of {owner}; choose another file, or delete it if the "
+                "function was changed"
+            )
+
+    def get(self, keys: Sequence[bytes]) -> dict[bytes, float]:
+        """The values that are known."""
+        found: dict[bytes, float] = {}
+        for start in range(0, len(keys), _QUERY):
+            some = keys[start : start + _QUERY]
+            marks = ",".join("?" * len(some))
+            found.update(self._file.execute(f"SELECT key, value FROM crystals WHERE key IN ({marks})", some))
+        return found
+
+    def put(self, values: Mapping[bytes, float]) -> None:
+        """Keep values, all or none."""
+        with self._file as file:
+            file.executemany("INSERT OR REPLACE INTO crystals VALUES (?, ?)", list(values.items()))
+
+    def __len__(self) -> int:
+        return self._file.execute("SELECT COUNT(*) FROM crystals").fetchone()[0]

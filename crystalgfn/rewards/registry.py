@@ -12,24 +12,28 @@ line.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import entry_points
-from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
+import torch
 from hydra.core.config_store import ConfigStore
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CrystalGFNError, RewardError
-from crystalgfn.rewards.base import Property, Reward
-from crystalgfn.rewards.configured import Configured
+from crystalgfn.properties.base import Property, moved
+from crystalgfn.rewards.base import Reward
+from crystalgfn.utils.files import data_folder
 
-if TYPE_CHECKING:  # where the backport importlib_metadata was imported, points are of its class
+if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+
 GROUP = "crystalgfn.rewards"
+
 _PLAIN = (int, float, str, bool, type(None))
 
 
@@ -150,4 +154,29 @@ def _whose(point: EntryPoint) -> str:
 
 
 def _folder() -> Any:
-    return files("crystalgfn.config") / "reward"
+    return data_folder("config") / "reward"
+
+
+class Configured:
+    """A reward that has no ``config()`` of its own, with the configuration that it was built from.
+
+    Args:
+        reward: crystals -> log R.
+        configuration: the ``_target_`` and arguments that build it again.
+    """
+
+    def __init__(self, reward: Callable[[Crystals], torch.Tensor], configuration: dict[str, Any]) -> None:
+        self.reward, self._configuration = reward, configuration
+        self.__qualname__ = getattr(reward, "__qualname__", type(reward).__name__)  # what errors call it
+
+    def __call__(self, crystals: Crystals) -> torch.Tensor:
+        """Log R of each crystal, as the reward gives it; `crystalgfn.rewards.evaluate` checks it."""
+        return self.reward(crystals)
+
+    def to(self, device: torch.device | str) -> Configured:
+        """The same reward on ``device``."""
+        return Configured(moved(self.reward, device), self._configuration)
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return self._configuration

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.rewards.base import Property, Reward, describe, moved
+from crystalgfn.properties.base import Property, check_number, check_property, describe, moved
+from crystalgfn.rewards.base import Reward
 from crystalgfn.typing import Floats
 
 DIRECTIONS = ("minimise", "maximise")
@@ -38,17 +39,17 @@ class Boltzmann:
     direction: str = "minimise"
 
     def __post_init__(self) -> None:
-        _check_property("boltzmann", self.prop)
+        check_property("boltzmann", self.prop)
         if self.direction not in DIRECTIONS:
             raise RewardError(f"boltzmann: direction must be 'minimise' or 'maximise', not {self.direction!r}.")
-        _check_number("boltzmann", "beta", self.beta, positive=True, hint="; direction='maximise' wants large values")
-        _check_number("boltzmann", "k", self.k)
+        check_number("boltzmann", "beta", self.beta, positive=True, hint="; direction='maximise' wants large values")
+        check_number("boltzmann", "k", self.k)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
         if self.direction == "minimise":
-            return -self.beta * self.prop.bound(crystals, self.k)
-        return self.beta * self.prop.bound(crystals, -self.k)
+            return -self.beta * self.prop.confidence_bound(crystals, self.k)
+        return self.beta * self.prop.confidence_bound(crystals, -self.k)
 
     def with_beta(self, beta: float) -> Boltzmann:
         """The same reward at another inverse temperature."""
@@ -86,16 +87,16 @@ class Target:
     k: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_property("target", self.prop)
+        check_property("target", self.prop)
         if not math.isfinite(self.value):
             raise RewardError(f"target: value must be finite, not {self.value}.")
-        _check_number("target", "width", self.width, positive=True)
-        _check_number("target", "k", self.k)
+        check_number("target", "width", self.width, positive=True)
+        check_number("target", "k", self.k)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
         # The farther end of [mean - k spread, mean + k spread] from the wanted value.
-        low, high = self.prop.bound(crystals, -self.k), self.prop.bound(crystals, self.k)
+        low, high = self.prop.confidence_bound(crystals, -self.k), self.prop.confidence_bound(crystals, self.k)
         distance = torch.maximum((low - self.value).abs(), (high - self.value).abs())
         return -0.5 * (distance / self.width) ** 2
 
@@ -137,7 +138,7 @@ class Weighted:
                 f"{len(self.weights)} weights."
             )
         for weight in self.weights:
-            _check_number("weighted", "every weight", weight)
+            check_number("weighted", "every weight", weight)
         if not any(self.weights):
             raise RewardError("weighted: all weights are 0, so every crystal would have the same reward.")
 
@@ -262,14 +263,6 @@ def floor(reward: Any, log_r_min: float) -> Floor:
     return Floor(reward, log_r_min)
 
 
-def _check_property(where: str, prop: Any) -> None:
-    if not isinstance(prop, Property):
-        raise RewardError(
-            f"{where}: {type(prop).__name__} is not a property (it needs name, unit, spread and bound); "
-            "wrap a function of crystals in crystalgfn.rewards.function(fn, name, unit)."
-        )
-
-
 def _check_callable(where: str, reward: Any) -> None:
     if not callable(reward):
         raise RewardError(f"{where}: a reward must be callable with crystals; {reward!r} is not.")
@@ -278,10 +271,3 @@ def _check_callable(where: str, reward: Any) -> None:
             f"{where}: {reward.name} is a property in {reward.unit}, not a reward; "
             "make one of it with boltzmann(prop, beta) or target(prop, value, width)."
         )
-
-
-def _check_number(where: str, name: str, value: Any, positive: bool = False, hint: str = "") -> None:
-    number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if not number or value < 0 or (positive and value == 0):
-        rule = "greater than 0" if positive else "at least 0"
-        raise RewardError(f"{where}: {name} must be a finite number {rule}, not {value!r}{hint}.")

@@ -1,1 +1,1 @@
-"""From space group, composition and lattice to atoms."""
+"""From crystallographic parameters to atoms: candidates, ranking, refinement, structure files."""

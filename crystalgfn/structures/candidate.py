@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crystalgfn.structures.checks import SHORTEST, contacts_of
-from crystalgfn.structures.orbits import OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.structures.ranking import shape_vector
-from crystalgfn.tables import groups
+from crystalgfn.crystallography import space_groups
+from crystalgfn.crystallography.distances import SHORTEST, contacts_of
+from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix, wyckoff_position
+from crystalgfn.structures.sources.template_distance import shape_vector
 
 SAME, SAME_SHAPE = 0.12, 0.1
 """Largest difference of fingerprints (over the cube root of the volume per atom) and of cells of one structure."""
@@ -65,7 +65,7 @@ def candidate_of(
     ratio, shortest = (float(x[0]) for x in contacts.nearest(parameters))
     if not shortest >= SHORTEST:
         return None
-    volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(groups.CENTRING[structure.space_group - 1])
+    volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(space_groups.CENTRING[structure.space_group - 1])
     scale = (volume / sum(structure.composition.values())) ** (1 / 3)
     mark = contacts.fingerprint(parameters[0]) / scale, shape_vector(np.array(structure.lattice))
     return Candidate(structure, template, letters, votes, ratio, mark)

@@ -7,15 +7,15 @@ import pytest
 import torch
 from checker import judge, packs
 
-from crystalgfn.domain.crystals import Crystals
-from crystalgfn.domain.space import CrystalSpace
-from crystalgfn.domain.space_tables import realisable_patterns
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.gfn.rollout import replay_walk, sample_walk
+from crystalgfn.gfn.rollout import rollout, teacher_forced
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyConfig
-from crystalgfn.sampler import Sampler
-from crystalgfn.tables import elements
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.space.tables import realisable_patterns
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
 NARROW = {
@@ -95,7 +95,7 @@ def test_log_prob_is_the_sum_along_the_sampled_path():
     sampler = random_policy(CrystalSpace(n_atoms=(1, 12)))
     network = sampler.network.double()
     env = CrystalEnvironment(sampler.space)
-    walked = sample_walk(env, network, 200, generator=torch.Generator().manual_seed(0))
+    walked = rollout(env, network, 200, generator=torch.Generator().manual_seed(0))
     total = torch.zeros(200, dtype=torch.float64)
     for turn in walked.turns:
         distribution = network.distribution(env.heads[turn.head], network.trunk(turn.observation), turn.options)
@@ -108,7 +108,7 @@ def test_log_prob_is_the_sum_along_the_sampled_path():
 def test_replay_rebuilds_the_crystals():
     sampler = random_policy(CrystalSpace())
     crystals = sampler.sample(300)
-    rebuilt = replay_walk(CrystalEnvironment(sampler.space), crystals, 300)
+    rebuilt = teacher_forced(CrystalEnvironment(sampler.space), crystals, 300)
     assert rebuilt.valid.all()
     assert torch.equal(rebuilt.objects.space_group, crystals.space_group)
     assert torch.equal(rebuilt.objects.composition, crystals.composition)
@@ -163,7 +163,7 @@ def test_the_probabilities_of_an_enumerable_space_sum_to_one():
     cells = {number: example_cell(space, number) for number in space.space_groups}
     lattice = torch.stack([cells[number] for number, _ in pairs])
     crystals = Crystals(torch.tensor([number for number, _ in pairs]), composition, lattice)
-    walked = replay_walk(env, crystals, len(pairs))
+    walked = teacher_forced(env, crystals, len(pairs))
     total = torch.zeros(len(pairs), dtype=torch.float64)
     for turn in walked.turns:
         if turn.head in env.lattice.names:

@@ -6,7 +6,7 @@ import torch
 import crystalgfn as cg
 from crystalgfn.envs.base import Discrete, Lookahead
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.gfn.rollout import sample_walk
+from crystalgfn.gfn.rollout import rollout
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.typing import Mask
 
@@ -24,7 +24,7 @@ def test_the_last_element_is_one_that_makes_the_crystal_neutral(name: str) -> No
     space = cg.CrystalSpace(**SPACES[name])
     env = CrystalEnvironment(space)
     network = PolicyNetwork.for_environment(PolicyConfig(width=8, blocks=0), env)
-    walked = sample_walk(env, network, 60, 0.0, None, torch.Generator().manual_seed(0))
+    walked = rollout(env, network, 60, 0.0, None, torch.Generator().manual_seed(0))
     rule, zs, required = space.composition_rules.charge, space.element_numbers, space.composition_rules.required
     final, seen = walked.state, 0
     for turn in walked.turns:

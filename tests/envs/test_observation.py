@@ -6,12 +6,12 @@ import torch
 from pymatgen.core import Lattice
 
 import crystalgfn as cg
+from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.observation import KNOTS, OFFSET, ROOM
-from crystalgfn.gfn.rollout import replay_walk
+from crystalgfn.gfn.rollout import teacher_forced
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
-from crystalgfn.sampler import Sampler
-from crystalgfn.tables import elements, groups
+from crystalgfn.sampling.sampler import Sampler
 
 SMALL = PolicyConfig(width=16, blocks=1, components=2)
 CENTRED = {
@@ -36,7 +36,7 @@ def test_the_room_in_a_finished_shape():
     """Between two knots the hat functions give back the logarithms."""
     space = cg.CrystalSpace(n_atoms=(2, 12), relative_volume=(0.5, 3))
     crystals = Sampler.untrained(space, policy=SMALL).sample(150, seed=1)
-    turn = next(t for t in replay_walk(CrystalEnvironment(space), crystals, 150).turns if t.head == "volume")
+    turn = next(t for t in teacher_forced(CrystalEnvironment(space), crystals, 150).turns if t.head == "volume")
     index, weight = turn.observation.index, turn.observation.weight.double()
     place = index - OFFSET["room"]
     here = (place >= 0) & (place < len(ROOM) * len(KNOTS)) & (weight >= 0)
@@ -46,9 +46,9 @@ def test_the_room_in_a_finished_shape():
         seen = seen.reshape(len(ROOM), len(KNOTS))
         assert torch.allclose(seen.sum(1), torch.ones(len(ROOM), dtype=torch.float64))
         counts = crystals.composition[i].numpy()
-        volume, symbol = counts @ elements.VOLUME[: len(counts)], groups.SYMBOL[int(crystals.space_group[i]) - 1]
+        volume, symbol = counts @ elements.VOLUME[: len(counts)], space_groups.SYMBOL[int(crystals.space_group[i]) - 1]
         cell = Lattice.from_parameters(*crystals.lattice[i].tolist())
-        cell = cell.scale(volume * groups.CENTRING[int(crystals.space_group[i]) - 1])
+        cell = cell.scale(volume * space_groups.CENTRING[int(crystals.space_group[i]) - 1])
         lengths = minima(cell, symbol)
         size, largest = (volume / counts.sum()) ** (1 / 3), elements.VOLUME[: len(counts)][counts > 0].max() ** (1 / 3)
         expected = [np.prod(cell.abc) ** (1 / 3) / size, *(lengths / size), lengths[0] / largest]

@@ -10,15 +10,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.benchmarks.exactness import SoftVolume
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, TrainingError
-from crystalgfn.evaluation.exactness import SoftVolume
-from crystalgfn.gfn.best import BestCrystals
 from crystalgfn.gfn.objectives import Objective, TrajectoryBalance, VarGrad
-from crystalgfn.gfn.training import CHECKPOINT, Trainer, TrainingRun
+from crystalgfn.gfn.training import CHECKPOINT, TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
-from crystalgfn.sampler import Sampler
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.top_crystals import BestCrystals
+from crystalgfn.space.space import CrystalSpace
 
 STEPS, HALF = 6, 3
 OBJECTIVES: dict[str, Objective] = {"balance": TrajectoryBalance(), "vargrad": VarGrad(huber=5.0)}
@@ -63,7 +63,7 @@ def training(objective: str, strata: bool, accumulate: int, folder: Path | None,
     env = CrystalEnvironment(CrystalSpace(elements=["Na", "Cl"], space_groups=[2, 62, 166, 225], n_atoms=(1, 8)))
     torch.manual_seed(0)
     network = PolicyNetwork.for_environment(PolicyConfig(width=16, blocks=1, components=3), env).double()
-    trainer = Trainer(
+    trainer = TrainerConfig(
         steps=STEPS, batch_size=64, accumulate=accumulate, replay_fraction=0.25, precision="float32", epsilon=0.1,
         progress=False, **options,
     )  # fmt: skip
@@ -176,7 +176,7 @@ def test_parts_add_up_to_the_gradient_of_the_whole_batch():
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(monkeypatch):
-    monkeypatch.setattr("crystalgfn.gfn.distributed.world_size", lambda: 3)
+    monkeypatch.setattr("crystalgfn.utils.distributed.world_size", lambda: 3)
     with pytest.raises(TrainingError, match="batch_size=64 .* over 3 processes .* multiple of 3"):
         training("vargrad", True, 1, None)
 

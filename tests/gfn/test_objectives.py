@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from crystalgfn.domain.space import CrystalSpace
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.gfn.objectives import (
     SHAPES,
@@ -13,9 +12,10 @@ from crystalgfn.gfn.objectives import (
     least_loss,
     regression_loss,
 )
-from crystalgfn.gfn.rollout import sample_walk
+from crystalgfn.gfn.rollout import rollout
 from crystalgfn.gfn.scoring import FlowHead, Scored, log_forward, score
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.space.space import CrystalSpace
 
 ZERO = torch.zeros(4, dtype=torch.int64)
 
@@ -71,7 +71,7 @@ def test_flows_do_not_change_log_probabilities():
     env = CrystalEnvironment(CrystalSpace(elements=["Na", "Cl"], n_atoms=(1, 6), space_groups=[2, 225]))
     torch.manual_seed(0)
     network = PolicyNetwork.for_environment(PolicyConfig(width=16, blocks=1), env).double()
-    walked = sample_walk(env, network, 50, generator=torch.Generator().manual_seed(0))
+    walked = rollout(env, network, 50, generator=torch.Generator().manual_seed(0))
     plain = log_forward(env, network, walked)
     found = score(env, network, walked, flow=FlowHead(16, tuple(env.heads)).double())
     assert torch.allclose(plain, found.log_forward, atol=1e-12)

@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from crystalgfn.domain.space import CrystalSpace
+from crystalgfn.benchmarks.exactness import SoftVolume, hypergrid, hypergrids
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.envs.grid import HyperGrid
+from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.errors import CheckpointError, RewardError
-from crystalgfn.evaluation.exactness import SoftVolume, hypergrid, hypergrids
-from crystalgfn.gfn.logging import CsvLogger
+from crystalgfn.gfn.loggers import CsvLogger
 from crystalgfn.gfn.objectives import TrajectoryBalance, VarGrad
-from crystalgfn.gfn.training import CHECKPOINT, Trainer, TrainingRun
-from crystalgfn.learn import train
+from crystalgfn.gfn.training import CHECKPOINT, TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.sampling.train import train
+from crystalgfn.space.space import CrystalSpace
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
 SPACE = {"elements": ["Na", "Cl"], "space_groups": [2, 62, 166, 225], "n_atoms": (1, 8)}
@@ -28,7 +28,7 @@ def test_the_hypergrid_is_learned(objective):
 @pytest.mark.slow
 def test_hypergrid_figures():
     """L1 by exact flow pushing: 8² after 32,000 trajectories, 8⁴ after 100,000."""
-    small, large = hypergrids(trainer=Trainer(precision="float32"))  # bfloat16 gives 5.0e-4 and 0.032
+    small, large = hypergrids(trainer=TrainerConfig(precision="float32"))  # bfloat16 gives 5.0e-4 and 0.032
     print("8²:", small, "8⁴:", large)
     assert (small.trajectories, large.trajectories) == (32_000, 100_000)
     assert small.error < 5e-4
@@ -45,9 +45,9 @@ def test_flow_pushing_conserves_probability_and_agrees_with_counts():
         network.heads["move"].linear.weight.normal_()
     exact = env.stop_probabilities(network)
     assert abs(float(exact.sum()) - 1) < 1e-9
-    from crystalgfn.gfn.rollout import sample_walk
+    from crystalgfn.gfn.rollout import rollout
 
-    drawn = sample_walk(env, network, 40_000, generator=torch.Generator().manual_seed(0)).objects
+    drawn = rollout(env, network, 40_000, generator=torch.Generator().manual_seed(0)).objects
     counts = torch.bincount(drawn[:, 0] * 4 + drawn[:, 1], minlength=16) / 40_000
     assert float((counts - exact).abs().sum()) < 0.03
 
@@ -57,7 +57,7 @@ def crystal_run(folder, steps, **options):
     env = CrystalEnvironment(space)
     torch.manual_seed(0)
     network = PolicyNetwork.for_environment(SMALL, env)
-    trainer = Trainer(steps=steps, batch_size=64, progress=False, replay_fraction=0.2, **options)
+    trainer = TrainerConfig(steps=steps, batch_size=64, progress=False, replay_fraction=0.2, **options)
     omega = torch.log(torch.tensor([0.0, 0.3, 0.7, 0, 0, 0], dtype=torch.float64))
     return TrainingRun(
         env, network, SoftVolume(), TrajectoryBalance(), trainer, lambda c: c.n_elements, omega, 7, folder
@@ -124,7 +124,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
         train(
             CrystalSpace(**SPACE),
             SoftVolume(),
-            trainer=Trainer(steps=1, batch_size=8, progress=False),
+            trainer=TrainerConfig(steps=1, batch_size=8, progress=False),
             out=blocked / "run",
         )
 
@@ -141,15 +141,17 @@ def test_an_unwritable_folder_is_named(tmp_path):
 )
 def test_broken_rewards_are_named(reward, words):
     with pytest.raises(RewardError, match=words):
-        train(CrystalSpace(**SPACE), reward, policy=SMALL, trainer=Trainer(steps=1, batch_size=16, progress=False))
+        train(
+            CrystalSpace(**SPACE), reward, policy=SMALL, trainer=TrainerConfig(steps=1, batch_size=16, progress=False)
+        )
 
 
 def test_real_crystals_are_trained_on(tmp_path):
     space = CrystalSpace(**SPACE)
-    from crystalgfn.sampler import Sampler
+    from crystalgfn.sampling.sampler import Sampler
 
     real = Sampler.untrained(space, seed=3, policy=SMALL).sample(50)
-    trainer = Trainer(steps=10, batch_size=64, real_fraction=0.5, progress=False, log_every=1)
+    trainer = TrainerConfig(steps=10, batch_size=64, real_fraction=0.5, progress=False, log_every=1)
     sampler = train(
         space,
         SoftVolume(),

@@ -182,12 +182,15 @@ def fit() -> dict[str, np.ndarray]:
             "progress=false", *settings, cwd=folder,
         )  # fmt: skip
         metrics = json.loads(Path(folder, "out", "metrics.json").read_text(encoding="utf-8"))
+    metrics.pop("command")  # names the module that fits
     flat = {name: value for name, value in _flat("", metrics) if isinstance(value, str | int) or value is None}
     return {"names": np.array(list(flat)), "values": np.array([str(value) for value in flat.values()])}
 
 
 def _command(name: str, *arguments: str, cwd: str) -> None:
-    program = f"import sys; from crystalgfn.cli import {name.removeprefix('crystalgfn-').replace('-', '_')} as run; "
+    program = (
+        f"import sys; from crystalgfn.cli.app import {name.removeprefix('crystalgfn-').replace('-', '_')} as run; "
+    )
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program + "sys.exit(run())", *arguments],
         cwd=cwd, capture_output=True, text=True,

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.rewards import Density, boltzmann, check_reward, describe, evaluate
 from crystalgfn.rewards.base import example_crystals

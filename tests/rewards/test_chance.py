@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from crystalgfn import check_reward, rewards
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.rewards.base import describe, example_crystals
+from crystalgfn.properties.base import describe
+from crystalgfn.rewards.base import example_crystals
 
 CRYSTALS = example_crystals()
 
@@ -30,11 +31,11 @@ class Unsure:
     def __call__(self, crystals: Crystals) -> torch.Tensor:
         return torch.full((len(crystals),), 0.9)
 
-    def spread(self, crystals: Crystals) -> torch.Tensor:
+    def std(self, crystals: Crystals) -> torch.Tensor:
         return torch.full((len(crystals),), 0.2)
 
-    def bound(self, crystals: Crystals, k: float) -> torch.Tensor:
-        return self(crystals) + k * self.spread(crystals)
+    def confidence_bound(self, crystals: Crystals, n_sigma: float) -> torch.Tensor:
+        return self(crystals) + n_sigma * self.std(crystals)
 
 
 def test_the_reward_is_the_probability_to_a_power() -> None:

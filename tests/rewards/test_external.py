@@ -10,10 +10,11 @@ import torch
 from joblib import Parallel, delayed
 
 from crystalgfn import check_reward, rewards
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.rewards.base import describe, example_crystals
-from crystalgfn.rewards.cache import crystal_keys
+from crystalgfn.properties.base import describe
+from crystalgfn.rewards.base import example_crystals
+from crystalgfn.rewards.external import crystal_keys
 
 # loky's own thread may trip over workers that it is told to kill; results do not depend on it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

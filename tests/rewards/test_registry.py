@@ -6,9 +6,10 @@ import pytest
 import torch
 
 import crystalgfn as cg
+from crystalgfn.cli.options import OptionError, build, compose_config
 from crystalgfn.errors import RewardError
-from crystalgfn.options import OptionError, build, compose_config
-from crystalgfn.rewards.base import describe, example_crystals
+from crystalgfn.properties.base import describe
+from crystalgfn.rewards.base import example_crystals
 
 CRYSTALS = example_crystals()
 SOURCE = """

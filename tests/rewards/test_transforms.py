@@ -6,7 +6,7 @@ import torch
 from hydra.utils import instantiate
 
 from crystalgfn import rewards
-from crystalgfn.domain.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.rewards import Density, VolumePerAtom, boltzmann, floor, product, target, weighted
 from crystalgfn.rewards.base import example_crystals
@@ -22,11 +22,11 @@ class Uncertain:
     def __call__(self, crystals: Crystals) -> torch.Tensor:
         return crystals.density
 
-    def spread(self, crystals: Crystals) -> torch.Tensor:
+    def std(self, crystals: Crystals) -> torch.Tensor:
         return crystals.volume_per_atom / 10
 
-    def bound(self, crystals: Crystals, k: float) -> torch.Tensor:
-        return self(crystals) + k * self.spread(crystals)
+    def confidence_bound(self, crystals: Crystals, n_sigma: float) -> torch.Tensor:
+        return self(crystals) + n_sigma * self.std(crystals)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def same(one: torch.Tensor, other: torch.Tensor) -> None:
 
 def test_boltzmann_sees_the_pessimistic_end(crystals: Crystals) -> None:
     prop = Uncertain()
-    mean, spread = prop(crystals), prop.spread(crystals)
+    mean, spread = prop(crystals), prop.std(crystals)
     same(boltzmann(prop, 3.0)(crystals), -3 * (mean + spread))
     same(boltzmann(prop, 3.0, k=2)(crystals), -3 * (mean + 2 * spread))
     same(boltzmann(prop, 3.0, direction="maximise")(crystals), 3 * (mean - spread))
@@ -55,7 +55,7 @@ def test_with_beta_changes_beta_alone(crystals: Crystals) -> None:
 
 def test_target_is_a_gaussian_of_the_farther_end(crystals: Crystals) -> None:
     prop = Uncertain()
-    mean, spread = prop(crystals), prop.spread(crystals)
+    mean, spread = prop(crystals), prop.std(crystals)
     same(target(prop, 4.0, 0.5, k=0)(crystals), -((mean - 4) ** 2) / (2 * 0.5**2))
     same(target(prop, 4.0, 0.5)(crystals), -(((mean - 4).abs() + spread) ** 2) / (2 * 0.5**2))
     exact = Density()

@@ -6,21 +6,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from crystalgfn.structures import gathered as module
-from crystalgfn.structures import placement
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.distances import SHORTEST, group_fault, shortest_distance
+from crystalgfn.crystallography.enumeration import representative
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.data.structure_index import Prototypes
+from crystalgfn.structures import build, candidate_pool
+from crystalgfn.structures.build import build_from_wyckoff, build_structures
 from crystalgfn.structures.candidate import Candidate
-from crystalgfn.structures.candidates import candidates
-from crystalgfn.structures.checks import SHORTEST, group_fault, shortest_distance
-from crystalgfn.structures.choice import N_FEATURES, Choice, features, fit
-from crystalgfn.structures.enumeration import representative
-from crystalgfn.structures.likeliest import weighed
-from crystalgfn.structures.orbits import Orbit, OrbitStructure
-from crystalgfn.structures.placement import build_from_wyckoff, build_structures
-from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.refine import Refiner
-from crystalgfn.structures.search import Task
-from crystalgfn.structures.templates import Templates
-from crystalgfn.tables import elements
+from crystalgfn.structures.candidate_pool import candidates
+from crystalgfn.structures.ranking.reranker import N_FEATURES, CandidateRanker, features, fit, reweight_by_energy
+from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.sources.random import Task
+from crystalgfn.structures.sources.templates import Templates
 
 ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
 RUTILE = (136, {"Ti": 2, "O": 4}, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0))
@@ -73,9 +71,9 @@ def test_given_letters_are_kept(untrained):
 
 def test_letters_are_shared_out_by_probability():
     a, b, c, d = ("a",), ("b",), ("c",), ("d",)
-    shares = module._rounded({a: 0.5, b: 0.3, c: 0.14, d: 0.06}, 10)
+    shares = candidate_pool._rounded({a: 0.5, b: 0.3, c: 0.14, d: 0.06}, 10)
     assert shares == {a: 5, b: 3, c: 1, d: 1}  # 1.4 has less of a remainder to lose than 0.6
-    assert module._rounded({a: 0.6, b: 0.4}, 1) == {a: 1}
+    assert candidate_pool._rounded({a: 0.6, b: 0.4}, 1) == {a: 1}
 
 
 def test_a_template_and_a_draw_that_agree_are_one(untrained):
@@ -103,7 +101,7 @@ def test_large_cells_get_fewer_draws(untrained, monkeypatch):
     monkeypatch.setattr(
         Refiner, "refine", lambda self, s, *args, **kw: drawn.append(len(s)) or refine(self, s, *args, **kw)
     )
-    monkeypatch.setattr(module, "BUDGET", 200)
+    monkeypatch.setattr(candidate_pool, "BUDGET", 200)
     candidates([task(OLIVINE)], untrained, 16, steps=1)
     candidates([task(ROCK_SALT)], untrained, 16, steps=1)
     assert drawn[0] < 16 and drawn[1] == 16
@@ -164,7 +162,7 @@ def test_choice_learns_what_speaks_for_the_right_one():
 
 
 def test_choice_of_nothing_and_of_one():
-    model = Choice()
+    model = CandidateRanker()
     assert model.ranked([]) == [] and features([]).shape == (0, N_FEATURES)
     ((_, probability),) = model.ranked([candidate()])
     assert probability == pytest.approx(1.0)
@@ -173,7 +171,7 @@ def test_choice_of_nothing_and_of_one():
 def test_of_few_candidates_those_that_differ():
     """What is nearly the same as a likelier one makes room for what is not."""
     own = [candidate(votes=v, support=v, at=x) for v, x in ((0.5, 0.0), (0.45, 0.05), (0.4, 0.02), (0.1, 2.0))]
-    model = Choice.shipped(False)
+    model = CandidateRanker.shipped(False)
     every = [c for c, _ in model.ranked(own)]
     assert every == own and [c for c, _ in model.ranked(own, 4)] == own
     assert [c for c, _ in model.ranked(own, 2)] == [own[0], own[3]]
@@ -187,7 +185,7 @@ def test_lower_energies_are_likelier():
 
     def chances(*energies):
         before = [(replace(candidate(), energy=e), p) for e, p in zip(energies, (0.4, 0.3, 0.1), strict=True)]
-        after = weighed(before)
+        after = reweight_by_energy(before)
         assert [p for _, p in after] == sorted((p for _, p in after), reverse=True)
         assert sum(p for _, p in after) == pytest.approx(0.8)
         return [dict(after)[c] for c, _ in before]
@@ -201,19 +199,19 @@ def test_lower_energies_are_likelier():
 def test_choices_ship():
     own = [candidate(votes=0.9, support=0.9, letters=0.5), candidate(votes=0.02, support=0.02, letters=0.5, room=0.4)]
     for templates in (True, False):
-        assert Choice.shipped(templates).ranked(own)[0][0] is own[0]
+        assert CandidateRanker.shipped(templates).ranked(own)[0][0] is own[0]
 
 
 def test_choice_is_saved_and_read(tmp_path):
-    model = Choice()
+    model = CandidateRanker()
     model.save(tmp_path / "choice.safetensors")
-    other = Choice.load(tmp_path / "choice.safetensors")
+    other = CandidateRanker.load(tmp_path / "choice.safetensors")
     own = [candidate(0.1 * i, 0.2, 0.3, 0.1 * i) for i in range(4)]
     assert [p for _, p in model.ranked(own)] == [p for _, p in other.ranked(own)]
     from crystalgfn.errors import CheckpointError
 
     with pytest.raises(CheckpointError, match="holds no weights of the choice"):
-        Choice.load(tmp_path / "none.safetensors")
+        CandidateRanker.load(tmp_path / "none.safetensors")
 
 
 def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatch):
@@ -240,7 +238,7 @@ def test_parts_do_not_matter(untrained, make_crystals, monkeypatch):
     crystals = make_crystals(*[RUTILE, ROCK_SALT] * 4)
     options = {"refiner": untrained, "steps": 2, "n_candidates": 3}
     whole = build_structures(crystals, **options)
-    monkeypatch.setattr(placement, "CHUNK", {"cpu": 3})
+    monkeypatch.setattr(build, "CHUNK", {"cpu": 3})
     parts = build_structures(crystals, **options)
     assert [[s.frac_coords.round(3).tolist() for s in r.candidates] for r in whole] == [
         [s.frac_coords.round(3).tolist() for s in r.candidates] for r in parts

@@ -5,17 +5,16 @@ import pytest
 import torch
 
 import crystalgfn as cg
-import crystalgfn.structures.polymorphs as search
+import crystalgfn.structures.predict as search
+from crystalgfn.crystallography.distances import symmetry
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import InvalidSpace, PlacementError
-from crystalgfn.structures.checks import symmetry
-from crystalgfn.structures.choice import Choice
-from crystalgfn.structures.orbits import Orbit, OrbitStructure
-from crystalgfn.structures.polymorph_model import PolymorphModel
-from crystalgfn.structures.polymorphs import Pair, Settings, polymorphs, probable
-from crystalgfn.structures.predict import energies_of, units_of
-from crystalgfn.structures.prototypes import Prototypes
-from crystalgfn.structures.ranking import Ranking
-from crystalgfn.structures.templates import Templates
+from crystalgfn.structures.predict import Pair, Settings, energies_of, polymorphs, probable, units_of
+from crystalgfn.structures.ranking.polymorphs import PolymorphModel
+from crystalgfn.structures.ranking.reranker import CandidateRanker
+from crystalgfn.structures.sources.template_distance import Ranking
+from crystalgfn.structures.sources.templates import Templates
 
 
 def salt(cation, anion, a):
@@ -43,8 +42,8 @@ def refiner(small_refiner):
 def choice(monkeypatch):
     """An unfitted choice, so that these tests do not depend on its weights."""
     torch.manual_seed(0)
-    unfitted = Choice().eval()
-    monkeypatch.setattr(Choice, "shipped", staticmethod(lambda _: unfitted))
+    unfitted = CandidateRanker().eval()
+    monkeypatch.setattr(CandidateRanker, "shipped", staticmethod(lambda _: unfitted))
 
 
 def check(found, composition):

@@ -1,0 +1,1 @@
+"""Benchmarks of throughput, exactness, mode coverage, placement and structure prediction."""

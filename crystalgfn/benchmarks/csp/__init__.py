@@ -1,0 +1,1 @@
+"""The crystal structure prediction benchmark: tasks, methods, scores, report."""

@@ -1,0 +1,159 @@
+"""The crystals that structure prediction is asked for, with what its source says of them and of their polymorphs."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import gcd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystalgfn.crystallography.atoms import Atoms, SkippedRecord, structure_of
+from crystalgfn.crystallography.convert import formula_of, orbit_structure
+from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.data.structure_index import Key
+from crystalgfn.data.structures import read_atoms
+from crystalgfn.errors import DataError, PlacementError
+from crystalgfn.evaluation.metrics.matching import matcher
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+HULL = ("e_above_hull", "energy_above_hull")
+"""Columns of a table that hold the energy above the hull, eV/atom."""
+
+
+@dataclass(frozen=True)
+class CSPTarget:
+    """A crystal to find.
+
+    Attributes:
+        where: where it stands in its source.
+        truth: its structure as the source has it.
+        orbits: the same in the package's setting.
+        keys: the pairs (reduced formula, group) that it goes by.
+        e_above_hull: eV/atom as the source has it, None where it says nothing.
+        known: the other crystals of its reduced formula in the source, by where they stand.
+        polymorphs: where the different ones among it and those stand; of crystals that match each other the first.
+    """
+
+    where: str
+    truth: Structure
+    orbits: OrbitStructure
+    keys: frozenset[Key]
+    e_above_hull: float | None = None
+    known: Mapping[str, Structure] = field(default_factory=dict)
+    polymorphs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a source asks for.
+
+    Attributes:
+        crystals: those to be found.
+        unread: crystals of the source that cannot be asked for, and why.
+    """
+
+    crystals: list[CSPTarget]
+    unread: list[SkippedRecord]
+
+
+def questions(source: str | Path, n: int | None = None, seed: int = 0) -> list[CSPTarget]:
+    """The crystals of `read_questions`."""
+    return read_questions(source, n, seed).crystals
+
+
+def read_questions(source: str | Path, n: int | None = None, seed: int = 0) -> Asked:
+    """The crystals of a source, or ``n`` of them drawn at random (for a Parquet file as ``DataFrame.sample`` does).
+
+    Polymorphs are looked for in the whole source. A drawn crystal that has no group is in ``unread``.
+
+    Raises:
+        DataError: the source cannot be read, or has no crystal that can be asked for.
+    """
+    read = list(read_atoms(source))
+    entries = [entry for entry in read if isinstance(entry, Atoms)]
+    unread = [entry for entry in read if isinstance(entry, SkippedRecord)]
+    if not entries:
+        reason = f"; the first: {unread[0]}" if unread else ""
+        raise DataError(f"{source} holds no crystal with atoms{reason}")
+    same = defaultdict(list)
+    for entry in entries:
+        same[_formula(entry)].append(entry)
+    if n is not None:
+        entries = [entries[i] for i in np.random.RandomState(seed).permutation(len(entries))[:n]]
+    energies, different = hull_energies(source), {}
+    crystals = []
+    for entry in entries:
+        formula = _formula(entry)
+        if formula not in different:
+            family = {one.where: structure_of(one) for one in same[formula]}
+            different[formula] = family, distinct(family)
+        family, polymorphs = different[formula]
+        others = {where: structure for where, structure in family.items() if where != entry.where}
+        try:
+            crystals.append(question(entry, energies.get(entry.where), others, polymorphs))
+        except PlacementError as error:
+            unread.append(SkippedRecord(entry.where, str(error)))
+    if not crystals:
+        raise DataError(f"{source} holds no crystal that can be asked for; the first: {unread[0]}")
+    return Asked(crystals, unread)
+
+
+def question(
+    atoms: Atoms,
+    e_above_hull: float | None = None,
+    known: Mapping[str, Structure] | None = None,
+    polymorphs: tuple[str, ...] = (),
+) -> CSPTarget:
+    """The question that a crystal is.
+
+    Raises:
+        PlacementError: spglib finds no group in it.
+    """
+    orbits = orbit_structure(atoms)
+    formula = formula_of(orbits)
+    keys = frozenset({(formula, orbits.space_group), (formula, atoms.space_group or orbits.space_group)})
+    own = polymorphs or (atoms.where,)
+    return CSPTarget(atoms.where, structure_of(atoms), orbits, keys, e_above_hull, known or {}, own)
+
+
+def distinct(structures: Mapping[str, Structure]) -> tuple[str, ...]:
+    """Names of structures of which no two match; of those that do, the first."""
+    chosen: list[str] = []
+    for name, structure in structures.items():
+        if all(matcher().get_rms_dist(structure, structures[other]) is None for other in chosen):
+            chosen.append(name)
+    return tuple(chosen)
+
+
+def hull_energies(source: str | Path) -> dict[str, float]:
+    """Energies above the hull, eV/atom, that a table names (`HULL`), by "row <i>"; none of other sources."""
+    import pandas as pd
+
+    path = Path(source)
+    if path.suffix == ".parquet":
+        import pyarrow.parquet as parquet
+
+        names = [name for name in HULL if name in parquet.read_schema(path).names]
+        table = pd.read_parquet(path, columns=names)
+    elif path.suffix == ".csv":
+        table = pd.read_csv(path, usecols=lambda name: name in HULL)
+    else:
+        return {}
+    column = next((name for name in HULL if name in table), None)
+    if column is None:
+        return {}
+    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
+    return {f"row {i}": float(value) for i, value in enumerate(values) if np.isfinite(value)}
+
+
+def _formula(atoms: Atoms) -> tuple[tuple[int, int], ...]:
+    """(Z, atoms in a formula unit), ascending."""
+    numbers, counts = np.unique(atoms.numbers, return_counts=True)
+    units = gcd(*counts.tolist())
+    return tuple((z, n // units) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True))

@@ -1,0 +1,251 @@
+"""How near a trained sampler comes to distributions that are known: a small space, the hypergrid, lattice densities."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+
+import torch
+
+from crystalgfn.benchmarks import quadrature
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.envs.hypergrid import HyperGrid
+from crystalgfn.gfn.config import TrainerConfig
+from crystalgfn.gfn.objectives import Objective, TrajectoryBalance
+from crystalgfn.gfn.training import TrainingRun
+from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.train import train
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.typing import Floats, Keys
+from crystalgfn.utils.provenance import markdown
+
+#: Share of each (group, atoms of the space's elements ...).
+Marginal = dict[tuple[int, ...], float]
+CHUNK = 100_000
+#: The small space, of 59 (group, composition) pairs.
+SPACE = {"elements": ["Na", "Cl", "O"], "space_groups": [2, 166, 225], "n_atoms": (1, 6)}
+#: Dimensions, trajectories a step, steps of the hypergrid's two figures; 8 cells along each dimension.
+GRIDS = ((2, 16, 2000), (4, 50, 2000))
+
+
+class SoftVolume:
+    """ln R: a Gaussian in ln(volume per atom), and fewer atoms are better."""
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """ln R of each crystal."""
+        return -0.5 * ((crystals.volume_per_atom.log() - 2.9) / 0.3) ** 2 - 0.2 * crystals.n_atoms
+
+
+@dataclass(frozen=True)
+class SmallSpace:
+    """A sampler against its target, marginals over (group, composition) with the lattice integrated out.
+
+    Attributes:
+        pairs: (group, composition) of the target.
+        missing: of them, those that the sampler did not draw.
+        variation: total variation between what was drawn and the target, by the sampler's exact weights.
+        noise: total variation between that target and the one by an untrained sampler's weights.
+        ess: effective sample size over n.
+        log_z: from the sampler's weights.
+        log_z_error: its difference from the untrained sampler's.
+        trained: crystals trained on.
+        seconds: of training, wall clock.
+    """
+
+    pairs: int
+    missing: int
+    variation: float
+    noise: float
+    ess: float
+    log_z: float
+    log_z_error: float
+    trained: int
+    seconds: float
+
+
+def small_space(
+    seconds: float = 120,
+    n: int = 400_000,
+    seed: int = 0,
+    policy: PolicyConfig | None = None,
+    objective: Objective | None = None,
+    trainer: TrainerConfig | None = None,
+) -> SmallSpace:
+    """Train in `SPACE` and compare with the target.
+
+    Args:
+        seconds: of training.
+        n: crystals drawn from the trained and from the untrained sampler.
+        seed: of the training.
+        policy: size of the network.
+        objective: the loss.
+        trainer: further settings; its length and batch size are set here.
+    """
+    space = CrystalSpace(**SPACE)
+    reward = SoftVolume()
+    trainer = replace(
+        trainer or TrainerConfig(), steps=None, seconds=seconds, batch_size=512, log_every=1, progress=False
+    )
+    start, counter = time.monotonic(), _Counted()
+    sampler = train(space, reward, policy=policy, objective=objective, trainer=trainer, seed=seed, logger=counter)
+    seconds = time.monotonic() - start
+    drawn, own, log_z = marginals(sampler, reward, n)
+    untrained = Sampler.untrained(space).to(sampler.device)
+    _, independent, log_z_again = marginals(untrained, reward, n)
+    return SmallSpace(
+        pairs=len(independent),
+        missing=len(set(independent) - set(drawn)),
+        variation=variation(drawn, own),
+        noise=variation(own, independent),
+        ess=sampler.diagnostics(5000).ess,
+        log_z=log_z,
+        log_z_error=abs(log_z - log_z_again),
+        trained=counter.steps * trainer.batch_size,
+        seconds=seconds,
+    )
+
+
+class _Counted:
+    """A logger that keeps the number of the last step only."""
+
+    steps = 0
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep the number."""
+        self.steps = step
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def marginals(sampler: Sampler, reward: SoftVolume, n: int) -> tuple[Marginal, Marginal, float]:
+    """Shares of the (group, composition) pairs among ``n`` draws, in the target by importance weights, and its ln Z."""
+    columns = [z - 1 for z in sampler.space.element_numbers]
+    keys, log_weights = [], []
+    for seed, start in enumerate(range(0, n, CHUNK)):
+        crystals = sampler.sample(min(CHUNK, n - start), seed=seed)
+        keys.append(torch.cat([crystals.space_group[:, None], crystals.composition[:, columns]], 1))
+        log_weights.append(reward(crystals) - sampler.log_prob(crystals))
+    key, log_weight = torch.cat(keys), torch.cat(log_weights)
+    weight = torch.softmax(log_weight, 0)
+    log_z = float(log_weight.logsumexp(0)) - float(torch.tensor(float(n)).log())
+    return marginal(key, torch.ones_like(weight)), marginal(key, weight), log_z
+
+
+def marginal(keys: Keys, weights: Floats) -> Marginal:
+    """Normalised weight of each key."""
+    unique, inverse = torch.unique(keys, dim=0, return_inverse=True)
+    total = torch.zeros(len(unique), dtype=weights.dtype, device=weights.device).index_add(0, inverse, weights)
+    return {tuple(k): w for k, w in zip(unique.tolist(), (total / total.sum()).tolist(), strict=True)}
+
+
+def variation(one: Marginal, other: Marginal) -> float:
+    """Total variation of two distributions."""
+    return sum(abs(one.get(k, 0.0) - other.get(k, 0.0)) for k in set(one) | set(other)) / 2
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The hypergrid after training.
+
+    Attributes:
+        dimensions, height: its size.
+        trajectories: trained on.
+        error: L1 distance from the target, by exact flow pushing.
+        log_z_error: learned minus exact.
+    """
+
+    dimensions: int
+    height: int
+    trajectories: int
+    error: float
+    log_z_error: float
+
+
+def hypergrid(
+    env: HyperGrid,
+    objective: Objective,
+    steps: int,
+    batch_size: int = 16,
+    width: int = 128,
+    seed: int = 0,
+    trainer: TrainerConfig | None = None,
+) -> Grid:
+    """Train on the hypergrid by a fixed recipe over a trainer's settings, and push the flow through all cells."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = PolicyNetwork.for_environment(PolicyConfig(width=width, blocks=1), env)
+    trainer = replace(
+        trainer or TrainerConfig(), steps=steps, seconds=None, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0,
+        gradient_clip=10.0, device=str(env.device), progress=False,
+    )  # fmt: skip
+    run = TrainingRun(env, network, env.log_reward, objective, trainer, seed=seed)
+    run.fit()
+    target = env.log_reward(env.cells()).exp()
+    error = (env.stop_probabilities(network) - target / target.sum()).abs().sum()
+    return Grid(
+        dimensions=env.dimensions,
+        height=env.height,
+        trajectories=steps * batch_size,
+        error=float(error),
+        log_z_error=float(run.log_z.detach()[0] - target.sum().log()),
+    )
+
+
+def hypergrids(steps: int | None = None, trainer: TrainerConfig | None = None) -> list[Grid]:
+    """Both of `GRIDS`, plain trajectory balance; ``steps`` in place of theirs for a quick look."""
+    return [
+        hypergrid(HyperGrid(dimensions, 8), TrajectoryBalance(), steps or own, size, width=256, trainer=trainer)
+        for dimensions, size, own in GRIDS
+    ]
+
+
+@dataclass(frozen=True)
+class Density:
+    """The mass of an arbitrary policy's lattice density in one group."""
+
+    space_group: int
+    free: int
+    points: int
+    mass: float
+
+
+def densities(policy: PolicyConfig | None = None, scale: float = 0.05) -> list[Density]:
+    """Quadrature of the density of randomly disturbed policies, in groups with one to three free lengths."""
+    policy = policy or PolicyConfig(width=32, blocks=1, components=3)
+    found = []
+    for number, counts, free, log2_n in quadrature.CASES:
+        sampler = disturbed(Sampler.untrained(quadrature.space(number, counts), policy=policy), scale)
+        found.append(Density(number, free, 2**log2_n, quadrature.mass(sampler, number, counts, free, log2_n)))
+    return found
+
+
+def disturbed(sampler: Sampler, scale: float, seed: int = 0) -> Sampler:
+    """The sampler with noise added to all weights, in place: a policy with no symmetry that could hide an error."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in sampler.network.parameters():
+            parameter.add_(scale * torch.randn(parameter.shape, generator=generator))
+    return sampler
+
+
+def tables(small: SmallSpace, grids: list[Grid], masses: list[Density]) -> str:
+    """All figures as Markdown."""
+    first = markdown(
+        ("pairs", "not drawn", "total variation", "of two targets", "ESS / N", "ln Z", "its error", "trained", "s"),
+        [(small.pairs, small.missing, small.variation, small.noise, small.ess, small.log_z, small.log_z_error,
+          small.trained, small.seconds)],
+    )  # fmt: skip
+    second = markdown(
+        ("hypergrid", "trajectories", "L1", "ln Z error"),
+        [(f"{g.height}^{g.dimensions}", g.trajectories, g.error, g.log_z_error) for g in grids],
+    )
+    third = markdown(
+        ("space group", "free lengths", "points", "mass - 1"),
+        [(d.space_group, d.free, d.points, d.mass - 1) for d in masses],
+    )
+    return (
+        f"Small space: drawn against the target over (group, composition)\n\n{first}\n\nHypergrid\n\n{second}\n\n"
+        f"Lattice densities, integrated\n\n{third}"
+    )

@@ -1,0 +1,304 @@
+"""Mode coverage: which crystals of high reward a sampler misses."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from crystalgfn.benchmarks.log_z import Constraint, LogZ, compare_log_z
+from crystalgfn.crystallography import lattice
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.envs.lattice import ANGLE_UNIT
+from crystalgfn.errors import DataError
+from crystalgfn.gfn.diagnostics import log_mean_exp, log_mean_exp_of
+from crystalgfn.gfn.mcmc import FOLLOWS, FREE_ANGLES
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.typing import Booleans, Floats
+
+MOST_MISSED, MOST_DIFFERENCE = 0.02, 0.1  # what counts as passed
+
+
+@dataclass(frozen=True)
+class Check:
+    """Both checks of a sampler.
+
+    Attributes:
+        log_z: ln Z by two routes.
+        annealed: coverage of the ends of the annealed chains, for each entry of ``log_z``.
+        real: coverage of real crystals, or None where none were given.
+    """
+
+    log_z: tuple[LogZ, ...]
+    annealed: tuple[Coverage, ...]
+    real: Coverage | None
+
+    @property
+    def passed(self) -> bool:
+        """All differences within 0.1, and at most 2 % of the real crystals missed."""
+        near = all(abs(one.difference) <= MOST_DIFFERENCE for one in self.log_z)
+        return near and (self.real is None or self.real.share <= MOST_MISSED)
+
+    def __str__(self) -> str:
+        lines = [
+            "| elements | ln Z from q | ESS | ln Z by annealing | difference | bridge | difference | missed |",
+            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+        ]
+        for one, found in zip(self.log_z, self.annealed, strict=True):
+            cells = (
+                "all" if one.stratum is None else str(one.stratum),
+                f"{one.from_q:.3f} ± {one.from_q_error:.3f}",
+                f"{one.ess:.3f}",
+                f"{one.from_annealing:.3f} ± {one.annealed.error:.3f}",
+                f"{one.difference:+.3f} ± {one.error:.3f}",
+                f"{one.from_bridge:.3f} ± {one.from_bridge_error:.3f}",
+                f"{one.bridge_difference:+.3f}",
+                f"{found.share:.2%}",
+            )
+            lines.append(f"| {' | '.join(cells)} |")
+        if self.real is not None:
+            lines += ["", f"Real crystals: {self.real}"]
+            lines += [f"  {m.formula} ({m.space_group}): {m.excess:.2f}" for m in self.real.worst]
+        return "\n".join(lines)
+
+
+def check(
+    sampler: Sampler,
+    reals: Crystals | None = None,
+    log_z: list[LogZ] | None = None,
+    space: Constraint = None,
+    beta: float | None = None,
+    seed: int = 0,
+    **options: Any,
+) -> Check:
+    """Both checks; the result prints as a small table.
+
+    Args:
+        sampler: with a reward.
+        reals: real crystals, [B]; None: that part is left out.
+        log_z: what `compare_log_z` gave; None: it is called.
+        space: a further constraint.
+        beta: for samplers conditioned on it.
+        seed: of all draws.
+        options: of `compare_log_z`.
+    """
+    rows = compare_log_z(sampler, space, beta=beta, seed=seed, **options) if log_z is None else log_z
+    known = own_log_z(sampler, sampler.narrow(space), beta, 10_000, seed)
+    found = [
+        coverage(sampler, one.annealed.crystals, space, jitter=0.0, seed=seed, beta=beta, log_z=known) for one in rows
+    ]
+    real = None if reals is None else coverage(sampler, reals, space, seed=seed, beta=beta, log_z=known)
+    return Check(tuple(rows), tuple(found), real)
+
+
+def figures(result: Check) -> dict[str, Any]:
+    """What `check` found, as plain numbers for a JSON file."""
+    rows = [
+        {
+            "n_elements": one.stratum,
+            "log_z_q": one.from_q,
+            "log_z_q_error": one.from_q_error,
+            "ess": one.ess,
+            "log_z_annealing": one.from_annealing,
+            "log_z_annealing_error": one.annealed.error,
+            "difference": one.difference,
+            "log_z_bridge": one.from_bridge,
+            "log_z_bridge_error": one.from_bridge_error,
+            "chains": len(one.annealed.crystals),
+            "temperatures": len(one.annealed.schedule.steps),
+            "sweeps": one.annealed.schedule.sweeps,
+            "acceptance": {name: list(rates) for name, rates in one.annealed.acceptance.items()},
+            "ancestors": one.annealed.ancestors,
+            "seconds": one.annealed.seconds,
+            "missed": found.share,
+        }
+        for one, found in zip(result.log_z, result.annealed, strict=True)
+    ]
+    real = None
+    if result.real is not None:
+        real = {
+            "given": result.real.given,
+            "inside": result.real.inside,
+            "left_out": result.real.left_out,
+            "missed": result.real.share,
+            "quantiles": {str(level): value for level, value in result.real.quantiles.items()},
+            "worst": [vars(one) for one in result.real.worst],
+        }
+    return {"log_z": rows, "real": real, "passed": result.passed}
+
+
+QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
+
+TRIES = 20  # jittered cells that a crystal may have outside the space before it is left out
+
+EXACT = 1e-6  # tolerance of the fundamental domain for jittered cells
+
+
+@dataclass(frozen=True)
+class Missed:
+    """A crystal and by how much its ln p exceeds ln q; ``index`` is its place among those given."""
+
+    index: int
+    formula: str
+    space_group: int
+    excess: float
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much probability a sampler gives to crystals that it did not draw.
+
+    Attributes:
+        given: crystals.
+        inside: those inside the space.
+        left_out: those of them that lie in a corner where no jittered cell was inside.
+        threshold: excess above which a crystal counts as missed (by a factor of 20 at the usual 3).
+        share: missed crystals among those scored, ``inside - left_out``; NaN where there are none.
+        quantiles: of the excess, {level: value}.
+        worst: the crystals with the largest excess, largest first.
+        excess: ln R - ln Z - ln q of each given crystal, float64 [B]; NaN where not scored, inf where q is 0.
+        log_z: ln Z that was taken off, {number of elements, or 0 for all: value}.
+    """
+
+    given: int
+    inside: int
+    left_out: int
+    threshold: float
+    share: float
+    quantiles: dict[float, float]
+    worst: tuple[Missed, ...]
+    excess: Floats
+    log_z: dict[int, float]
+
+    def __str__(self) -> str:
+        levels = ", ".join(f"{level:.0%} {value:.2f}" for level, value in self.quantiles.items())
+        return (
+            f"{self.share:.2%} of {self.inside - self.left_out} crystals have ln p - ln q > {self.threshold:g} "
+            f"({self.given} given, {self.inside} inside the space, {self.left_out} left out); quantiles: {levels}"
+        )
+
+
+def coverage(
+    sampler: Sampler,
+    crystals: Crystals,
+    space: Constraint = None,
+    jitter: float = 0.02,
+    seed: int = 0,
+    threshold: float = 3.0,
+    beta: float | None = None,
+    log_z: Mapping[int, float] | float | None = None,
+    n: int = 10_000,
+    n_worst: int = 10,
+) -> Coverage:
+    """The share of given crystals for which ln R - ln Z - ln q exceeds a threshold.
+
+    Args:
+        sampler: with a reward.
+        crystals: [B], not drawn from the sampler; those outside the space are left out.
+        space: a further constraint, as in `Sampler.sample`.
+        jitter: standard deviation of what is added to the free lattice parameters, in the coordinates of the reference
+            measure: 0.02 is 2 % on lengths and 1.2 degrees on angles (a shear of 2 %), so that a density is asked for
+            near real cells, not only at them. Cells outside the space are drawn again, up to 20 times.
+        seed: of the jitter, and of the samples for ln Z.
+        threshold: of the excess.
+        beta: for samplers conditioned on it.
+        log_z: ln Z of the target, if known: one number, or one for each number of elements; as `Sampler.log_reward` has
+            it, so 0 for a perfect sampler with strata. None: importance estimate from the sampler's own samples, one
+            for each stratum where it has strata.
+        n: samples for that estimate.
+        n_worst: crystals to list.
+
+    Raises:
+        DataError: no crystals are given, or a negative jitter.
+        RewardError: a sampler without a reward.
+    """
+    if not len(crystals) or not jitter >= 0:
+        raise DataError(f"coverage of {len(crystals)} crystals with jitter={jitter}: give crystals, and a jitter >= 0")
+    narrowed = sampler.narrow(space)
+    generator = torch.Generator().manual_seed(seed)
+    crystals = crystals.to("cpu")
+    inside = narrowed.contains(crystals).nonzero().flatten()
+    moved, found = jittered(crystals[inside], narrowed, jitter, generator)
+    kept, moved = inside[found], moved[found]
+    known = _given_log_z(log_z) if log_z is not None else own_log_z(sampler, narrowed, beta, n, seed)
+    log_q = sampler.log_prob(moved, space=narrowed, beta=beta).cpu()
+    log_p = sampler.log_reward(moved, beta=beta).cpu() - _of_stratum(known, moved.n_elements)
+    excess = torch.full((len(crystals),), torch.nan, dtype=torch.float64)
+    excess[kept] = log_p - log_q
+    scored = excess[kept]
+    worst = kept[scored.argsort(descending=True)[:n_worst]]
+    formulas = crystals[worst].formulas()
+    levels = torch.tensor(QUANTILES, dtype=torch.float64)
+    quantiles = scored.quantile(levels, interpolation="lower").tolist() if len(kept) else [math.nan] * len(QUANTILES)
+    return Coverage(
+        given=len(crystals),
+        inside=len(inside),
+        left_out=len(inside) - len(kept),
+        threshold=threshold,
+        share=float((scored > threshold).double().mean()) if len(kept) else math.nan,
+        quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
+        worst=tuple(
+            Missed(int(i), formula, int(crystals.space_group[i]), float(excess[i]))
+            for i, formula in zip(worst, formulas, strict=True)
+        ),
+        excess=excess,
+        log_z=known,
+    )
+
+
+def jittered(
+    crystals: Crystals, space: CrystalSpace, scale: float, generator: torch.Generator
+) -> tuple[Crystals, Booleans]:
+    """Crystals with Gaussian noise on their free lattice parameters, and which of them are in the space, bool [B].
+
+    Args:
+        crystals: [B], inside the space, on the CPU.
+        space: cells outside it are drawn again, up to 20 times.
+        scale: standard deviation on ln-lengths, and on angles in units of 60 degrees; 0: the crystals as they are.
+        generator: of the noise.
+    """
+    found = torch.full((len(crystals),), scale == 0)
+    cells = crystals.lattice.double().clone()
+    if scale == 0:
+        return crystals, found
+    kind = torch.tensor(lattice.KIND)[crystals.space_group - 1]
+    follows, free = torch.tensor(FOLLOWS)[kind], torch.tensor(FREE_ANGLES)[kind].double()
+    for _ in range(TRIES):
+        left = (~found).nonzero().flatten()
+        if not len(left):
+            break
+        noise = scale * torch.randn(len(left), 6, dtype=torch.float64, generator=generator)
+        lengths = (
+            crystals.lattice[left, :3].double().gather(1, follows[left]) * noise[:, :3].gather(1, follows[left]).exp()
+        )
+        angles = crystals.lattice[left, 3:].double() + ANGLE_UNIT * noise[:, 3:] * free[left]
+        tried = Crystals(crystals.space_group[left], crystals.composition[left], torch.cat([lengths, angles], 1))
+        # within what `contains` tolerates outside the domain a policy may have no density
+        good = space.contains(tried) & lattice.in_domain(tried.space_group, tried.lattice, EXACT, EXACT)
+        cells[left[good]] = tried.lattice[good]
+        found[left[good]] = True
+    return Crystals(crystals.space_group, crystals.composition, cells), found
+
+
+def _given_log_z(log_z: Mapping[int, float] | float) -> dict[int, float]:
+    return {int(k): float(v) for k, v in log_z.items()} if isinstance(log_z, Mapping) else {0: float(log_z)}
+
+
+def own_log_z(sampler: Sampler, space: CrystalSpace, beta: float | None, n: int, seed: int) -> dict[int, float]:
+    """The importance estimate of ln Z, for each number of elements where the sampler has strata, under 0 for all."""
+    drawn = sampler.sample(n, space=space, beta=beta, seed=seed)
+    weight = (sampler.log_reward(drawn, beta=beta) - sampler.log_prob(drawn, space=space, beta=beta)).cpu()
+    out = {0: float(log_mean_exp(weight))}
+    if sampler.log_omega is not None:
+        out |= log_mean_exp_of(weight, drawn.n_elements.cpu())
+    return out
+
+
+def _of_stratum(log_z: dict[int, float], n_elements: torch.Tensor) -> torch.Tensor:
+    most = max([0, *n_elements.tolist()])
+    values = [log_z.get(k, log_z.get(0, math.nan)) for k in range(most + 1)]
+    return torch.tensor(values, dtype=torch.float64)[n_elements]

@@ -1,0 +1,1 @@
+"""Energies and forces of structures, relaxation, energy references."""

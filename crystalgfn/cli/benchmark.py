@@ -1,0 +1,237 @@
+"""What ``crystalgfn-benchmark`` does: build what is measured from the configuration, print tables, write figures."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from crystalgfn.benchmarks import exactness, mode_coverage, throughput
+from crystalgfn.benchmarks.csp import report as page
+from crystalgfn.cli import options
+from crystalgfn.cli.options import OptionError, build
+from crystalgfn.data import labelled
+from crystalgfn.errors import sentence
+from crystalgfn.sampling import table
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.utils import provenance
+
+
+def run(config: DictConfig, command: str, check_device: Callable[[str], str]) -> None:
+    """Measure, print, and write ``<task>.json`` and ``<task>.md`` where a folder is given.
+
+    Args:
+        config: ``config/benchmark.yaml`` under the user's options.
+        command: as it was typed.
+        check_device: returns the name of a device that can be used; raises otherwise.
+
+    Raises:
+        OptionError: an unknown task, values that cannot be, or figures that are there already.
+    """
+    tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp, "placement": _placement}
+    if config.task not in tasks:
+        raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
+    out = None if config.out is None else Path(config.out)
+    if out is not None and (out / f"{config.task}.json").exists():
+        raise OptionError(f"{out} already holds {config.task}.json; choose another out=<folder>, or delete it.")
+    if out is not None:
+        table.make_folder(out)
+    tables, figures = tasks[config.task](config, check_device)
+    machine = provenance.machine()
+    report = f"{provenance.heading(machine, command)}\n\n{tables}"
+    print(report)
+    if out is not None:
+        settings = OmegaConf.to_container(config, resolve=True)
+        figures = {"task": config.task, "command": command, "machine": machine, "settings": settings, **figures}
+        if config.task == "csp":
+            page.write(out / "csp.html", figures)
+        provenance.write(out, config.task, report, figures)
+        print(f"\nThe figures are in {out / config.task}.json, the tables in {out / config.task}.md")
+
+
+def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    def several(name: str) -> tuple:
+        value = config[name]
+        return tuple(value) if OmegaConf.is_list(value) else (value,)
+
+    devices = several("devices") if config.devices is not None else ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
+    try:
+        plan = throughput.Plan(
+            several("batch_sizes"),
+            several("threads"),
+            tuple(check_device(str(name)) for name in devices),
+            config.seconds,
+        )
+    except ValueError as error:
+        raise error if isinstance(error, OptionError) else OptionError(f"{sentence(error)}.") from error
+    objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
+    if config.sampler is not None:
+        sampler = Sampler.load(config.sampler)
+        print(f"Measured in the space, with the network and the reward of {config.sampler}.")
+    else:
+        strata = options.strata(config)
+        space = CrystalSpace(**options.space_arguments(config.space))
+        reward, policy = build(config.reward, "reward"), build(config.policy, "policy")
+        sampler = throughput.untrained(space, reward, policy, strata, config.seed)
+        print("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
+    real = None if config.real is None else labelled.read(config.real).crystals
+    if real is None and trainer.real_fraction > 0:
+        raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: real=<file>.")
+    keep = config.sampler is not None
+    found = throughput.measure(sampler, objective, trainer, plan, real, keep_policy=keep, progress=config.progress)
+    measured = {"space": sampler.space.to_dict(), "policy": asdict(sampler.network.config), "omega": sampler.omega}
+    return throughput.tables(found), {"measured": measured, "measurements": throughput.figures(found)}
+
+
+def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    if not config.train_seconds > 0 or config.samples < 1:
+        raise OptionError(
+            f"train_seconds={config.train_seconds} and samples={config.samples}: give numbers above 0 for both."
+        )
+    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    small = exactness.small_space(config.train_seconds, config.samples, config.seed, policy, objective, trainer)
+    grids, masses = exactness.hypergrids(config.grid_steps, trainer), exactness.densities()
+    figures = {
+        "small_space": asdict(small),
+        "hypergrids": [asdict(one) for one in grids],
+        "densities": [asdict(one) for one in masses],
+    }
+    return exactness.tables(small, grids, masses), figures
+
+
+def _one_device(config: DictConfig) -> str:
+    """The device of a task that takes one."""
+    devices = list(config.devices) if OmegaConf.is_list(config.devices) else [config.devices or "cpu"]
+    if len(devices) != 1:
+        raise OptionError(f"devices={devices}: task={config.task} takes one device.")
+    return str(devices[0])
+
+
+def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    if config.sampler is None:
+        raise OptionError(
+            "task=modes looks for modes that a trained sampler has dropped: give sampler=<name or folder>."
+        )
+    if config.chains < 1 or config.samples < 1:
+        raise OptionError(f"chains={config.chains} and samples={config.samples}: give numbers above 0 for both.")
+    device = check_device(_one_device(config))
+    sampler = Sampler.load(config.sampler, device=device)
+    real = None if config.real is None else labelled.read(config.real).crystals
+    result = mode_coverage.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
+    return str(result), mode_coverage.figures(result)
+
+
+def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    """Crystals found again, by each method; what a folder holds already is not done again."""
+    from crystalgfn.benchmarks.csp import methods as csp_methods
+    from crystalgfn.benchmarks.csp import report as csp_figures
+    from crystalgfn.benchmarks.csp import report as csp_report
+    from crystalgfn.benchmarks.csp import run as csp
+    from crystalgfn.benchmarks.csp.outside import Outside, Pyxtal
+    from crystalgfn.benchmarks.csp.tasks import read_questions
+    from crystalgfn.calculators.chgnet import chgnet
+    from crystalgfn.data.structure_index import Prototypes
+    from crystalgfn.structures.refiner.refiner import Refiner
+    from crystalgfn.structures.sources.templates import Templates
+
+    chosen = config.csp
+    if chosen.data is None:
+        raise OptionError(
+            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
+        )
+    makers = {
+        "random": lambda: csp_methods.Built(),
+        "random+refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps, learned=False),
+        "refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps),
+        "templates": lambda: csp_methods.FromTemplates(templates),
+        "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
+        "pyxtal": lambda: Pyxtal(),
+        "templates+refiner+chgnet": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps, energies=True),
+        "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
+        "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
+    }
+    names = list(chosen.methods) if chosen.methods is not None else [name for name in makers if "chgnet" not in name]
+    if chosen.methods is None and chosen.templates is None:
+        names = [name for name in names if "templates" not in name]
+    if unknown := [name for name in names if name not in makers]:
+        raise OptionError(f"csp.methods: there is no method {unknown[0]!r}; there are {', '.join(makers)}.")
+    if unknown := [task for task in chosen.tasks if task not in csp.TASKS]:
+        raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(csp.TASKS)}.")
+    if any("templates" in name for name in names) and chosen.templates is None:
+        raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
+    if chosen.k < 1 or chosen.steps < 1 or (chosen.n is not None and chosen.n < 1):
+        raise OptionError(f"csp.n={chosen.n}, csp.k={chosen.k}, csp.steps={chosen.steps}: give at least 1 for each.")
+    folders = _outside(config, taken=set(makers), known=csp.TASKS)
+    if not names and not folders:
+        raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
+    device = check_device(_one_device(config))
+    if any("chgnet" in name for name in names):
+        chgnet()  # that it is there, before the others are at work
+    refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
+    asked = read_questions(chosen.data, chosen.n, config.seed)
+    rows = [one.where for one in asked.crystals]
+    templates = None
+    if chosen.templates is not None:
+        templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
+    kept = None if config.out is None else Path(config.out) / "csp.jsonl"
+    methods = {name: makers[name]() for name in names}
+    methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
+    answers = csp.run(
+        asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
+    )
+    unread = [str(one) for one in asked.unread]
+    figures = {"data": str(chosen.data), "crystals": len(rows), "unread": unread, **csp_figures.figures(answers)}
+    for lines, words in ((unread, "crystals cannot be asked for"), (figures["faults"], "answers are wanting")):
+        if lines:
+            print(f"{len(lines)} {words}; the first: {lines[0]}", file=sys.stderr)
+    return csp_report.tables(figures), figures
+
+
+def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Folder and tasks of each method of `csp.outside`."""
+    given = OmegaConf.to_container(config, resolve=True)["csp"]["outside"] or {}
+    if not isinstance(given, dict):
+        raise OptionError(f"csp.outside={given}: give {{name: folder}} or {{name: {{folder: ..., task: T4}}}}.")
+    found = {}
+    for name, value in given.items():
+        options = value if isinstance(value, dict) else {"folder": value}
+        if set(options) - {"folder", "task"} or not isinstance(options.get("folder"), str):
+            raise OptionError(f"csp.outside: {name} has {value}; give a folder, or {{folder: ..., task: T4}}.")
+        if name in taken:
+            raise OptionError(f"csp.outside: {name} is a method of its own; give the folder another name.")
+        tasks = options.get("task") or list(known)
+        tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
+        if unknown := [task for task in tasks if task not in known]:
+            raise OptionError(f"csp.outside: {name} has the task {unknown[0]}; there are {', '.join(known)}.")
+        found[str(name)] = options["folder"], tasks
+    return found
+
+
+def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+    """Crystals of a sampler, placed in several ways, relaxed with CHGNet."""
+    from crystalgfn.benchmarks import placement
+    from crystalgfn.calculators.chgnet import chgnet
+    from crystalgfn.structures.refiner.refiner import Refiner
+
+    if config.sampler is None:
+        raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
+    if config.placed < 1:
+        raise OptionError(f"placed={config.placed}: give at least one crystal.")
+    if unknown := [way for way in config.placed_by if way not in placement.WAYS] or not config.placed_by:
+        said = unknown[0] if config.placed_by else "nothing"
+        raise OptionError(f"placed_by: {said}; give some of {', '.join(placement.WAYS)}.")
+    device = check_device(_one_device(config))
+    chgnet()  # refuses before the work
+    crystals = Sampler.load(config.sampler).sample(config.placed, seed=config.seed)
+    refiner = Refiner.load(config.csp.refiner, device)
+    ways = {}
+    for way in config.placed_by:
+        placed = placement.place(way, crystals, refiner, config.seed, config.progress)
+        ways[placement.WAYS[way]] = placement.measure(crystals, placed, progress=config.progress)
+    return placement.table(ways), {"outcomes": placement.figures(ways)}

@@ -1,0 +1,153 @@
+"""What ``crystalgfn-evaluate`` does: read, judge, compare, relax where asked for; table and figures into a folder."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig, OmegaConf
+
+from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.cli.options import OptionError
+from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.data.samples import read_items
+from crystalgfn.errors import DataError, NotAvailable, sentence
+from crystalgfn.evaluation import summary as summary_text
+from crystalgfn.evaluation.metrics.novelty import Tolerances
+from crystalgfn.evaluation.metrics.stability import METASTABLE, Job, relax_job, stability
+from crystalgfn.evaluation.reference import Reference
+from crystalgfn.evaluation.report import page
+from crystalgfn.evaluation.run import EvaluationRun, Plan
+from crystalgfn.evaluation.summary import Evaluation, evaluation
+from crystalgfn.properties.convex_hull import ReferenceHull
+from crystalgfn.sampling import table
+from crystalgfn.utils import provenance
+from crystalgfn.utils.files import write_aside
+
+TABLE, SUMMARY = "structures.parquet", "summary"
+LISTED = 50
+"""Crystals that could not be read are named on stderr, so many at most; ``summary.json`` names them all."""
+
+
+def run(config: DictConfig, command: str, job: Callable[[Job], dict[str, Any]] = relax_job) -> None:
+    """Evaluate a set of crystals; the folder of an evaluation that was interrupted goes on.
+
+    Args:
+        config: ``config/evaluate.yaml`` under the user's options.
+        command: as it was typed.
+        job: what relaxes one structure.
+
+    Raises:
+        OptionError: values that cannot be, or no samples named.
+        DataError: a source that cannot be read, or nothing in it that can be judged.
+        NotAvailable: relaxing without CHGNet, or extended XYZ without ase.
+    """
+    plan = _plan(config)
+    if config.relax and job is relax_job:
+        chgnet()  # better found out before the work than after it
+    samples = read_items(config.samples)
+    reference = None if config.reference is None else Reference.read(config.reference, config.n_jobs)
+    hull = ReferenceHull(*reference.energies(plan.energy)) if config.relax else None
+    out = table.make_folder(config.out)
+    names = {"samples": str(config.samples), "reference": reference and reference.name}
+    work = EvaluationRun(out, samples, reference, plan, names, config.n_jobs, config.progress)
+    if work.done:
+        print(f"{out} holds {work.done} of {len(work.items)} crystals described: going on.")
+    try:
+        _report(work, hull, config, command, job)
+    except KeyboardInterrupt:
+        print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
+        raise
+
+
+def _plan(config: DictConfig) -> Plan:
+    if config.samples is None:
+        raise OptionError("samples is missing; give samples=<run, folder of CIFs, .parquet, .csv or .extxyz file>.")
+    if config.relax and config.reference is None:
+        raise OptionError("relax=true needs a reference with formation energies for the hull: reference=<file>.")
+    if config.n_jobs == 0:
+        raise OptionError("n_jobs=0: give at least one process, or -1 for one a core.")
+    if config.best_n < 1:
+        raise OptionError(f"best_n={config.best_n}: give a whole number of at least 1.")
+    names = ("symprec", "swap", "reference_n", "relax_n", "steps", "max_force", "energy", "seed")
+    try:
+        return Plan(
+            symprecs=tuple(float(value) for value in config.symprecs),
+            tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),
+            n=config.limit,
+            **{name: config[name] for name in names},
+        )
+    except (ValueError, TypeError) as error:
+        raise OptionError(f"{sentence(error)}.") from error
+
+
+def _report(
+    work: EvaluationRun,
+    hull: ReferenceHull | None,
+    config: DictConfig,
+    command: str,
+    job: Callable[[Job], dict[str, Any]],
+) -> None:
+    work.describe()
+    if not work.indices:
+        first = work.errors[0]
+        raise DataError(
+            f"none of the {len(work.errors)} crystals of {config.samples} can be judged; the first: {first}"
+        )
+    frame = work.table(work.compare())
+    known = work.describe_reference()
+    relaxed = None
+    if hull is not None:
+        rows = work.relaxed_rows(work.relax(config.dask, job), hull)
+        relaxed = stability(rows, hull.n_entries, METASTABLE)
+        frame = frame.merge(rows.drop(columns=["seconds"], errors="ignore"), on="index", how="left")
+    else:
+        claim = next((n for n in ("formation_energy", "formation_energy_per_atom") if f"source_{n}" in frame), None)
+        if claim is not None:
+            frame["formation_energy"] = frame[f"source_{claim}"]
+    figures = evaluation(
+        frame, work.errors, work.reference, known, relaxed, config.best, config.best_n, config.largest_first,
+        work.seconds(),
+    )  # fmt: skip
+    _write(frame, figures, known, config, command, work.out)
+    _say_errors(work.errors, work.out)
+
+
+def _write(
+    frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, config: DictConfig, command: str, out: Path
+) -> None:
+    machine = provenance.machine()
+    report = f"{provenance.heading(machine, command)}\n\n{summary_text.tables(figures)}"
+    print(report)
+    write_aside(out / TABLE, lambda path: frame.to_parquet(path, index=False))
+    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
+    said = {"command": command, "machine": machine, "settings": settings, **figures.to_dict()}
+    said["report"] = _html(frame, figures, known, said, out)
+    # The figures come last: where they are, all is there.
+    provenance.write(out, SUMMARY, report, said)
+    print(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
+    if said["report"] == page.REPORT:
+        print(f"To read: {out / page.REPORT}")
+
+
+def _html(frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, said: dict[str, Any], out: Path) -> str:
+    """The name of the page that was written, or why there is none."""
+    settings = said["settings"]
+    if not settings["report"]:
+        return "not asked for (report=false)"
+    try:
+        page.write(out / page.REPORT, frame, figures, known, said, settings["largest_first"])
+    except NotAvailable as error:
+        print(error, file=sys.stderr)
+        return str(error)
+    return page.REPORT
+
+
+def _say_errors(errors: Sequence[SkippedRecord], out: Path) -> None:
+    for error in errors[:LISTED]:
+        print(f"not judged: {error}", file=sys.stderr)
+    if len(errors) > LISTED:
+        print(f"and {len(errors) - LISTED} more, in {out / SUMMARY}.json", file=sys.stderr)

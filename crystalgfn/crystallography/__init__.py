@@ -1,0 +1,1 @@
+"""Facts and algebra of crystals, without learning: elements, space groups, orbits, lattices, cells."""

@@ -1,0 +1,66 @@
+"""Real crystals as orbits, in the package's setting and the fundamental domain of lattices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import gcd
+
+import numpy as np
+import torch
+
+from crystalgfn.crystallography import normalizer
+from crystalgfn.crystallography.atoms import Atoms
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.distances import SHORTEST, contacts_of, shortest_distance
+from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.crystallography.site_assignment import orbits_of
+from crystalgfn.crystallography.standardize import standardise
+from crystalgfn.errors import PlacementError
+
+NEIGHBOURS = 6
+"""Distances of a fingerprint for each pair of elements."""
+
+
+def fingerprint(structure: OrbitStructure) -> np.ndarray:
+    """Mean distances in Å [S, S, 6] from the atoms of each element to the nearest of each, elements by number.
+
+    Equal for structures that differ by an isometry.
+    """
+    contacts, parameters = contacts_of(structure)
+    return contacts.fingerprint(parameters[0], NEIGHBOURS)
+
+
+def formula_of(structure: OrbitStructure) -> str:
+    """Reduced, elements in alphabetical order, every count written."""
+    counts = structure.counts
+    divisor = gcd(*counts.values())
+    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+
+
+def orbit_structure(atoms: Atoms, symprec: float = 0.1) -> OrbitStructure:
+    """A crystal as orbits, in the package's setting and the fundamental domain of lattices.
+
+    Raises:
+        PlacementError: spglib finds no group, atoms too close.
+    """
+    cell = standardise(atoms.lattice, atoms.points, atoms.numbers, symprec)
+    if cell is None:
+        raise PlacementError(f"spglib finds no space group at symprec {symprec}")
+    structure = normalizer.canonical(orbits_of(cell), cell.canonical)
+    if structure is None:
+        raise PlacementError(f"no setting of group {cell.space_group} leads to its canonical lattice")
+    shortest = shortest_distance(structure)
+    if shortest < SHORTEST:
+        raise PlacementError(f"two atoms are {shortest:.2f} Å apart; at least {SHORTEST} Å are asked for")
+    return structure
+
+
+def crystals_of(structures: Sequence[OrbitStructure]) -> Crystals:
+    """Group, composition and cell of each structure, [B]; cells as they are, not moved into the fundamental domain."""
+    composition = torch.zeros(len(structures), 118, dtype=torch.int64)
+    for i, structure in enumerate(structures):
+        for z, count in structure.composition.items():
+            composition[i, z - 1] = count
+    groups = torch.tensor([structure.space_group for structure in structures], dtype=torch.int64)
+    lattices = torch.tensor([structure.lattice for structure in structures], dtype=torch.float64).reshape(-1, 6)
+    return Crystals(groups, composition, lattices)

@@ -1,0 +1,257 @@
+"""A batch of crystals: space group, composition and lattice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from math import gcd
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torchtyping import TensorType
+
+from crystalgfn.crystallography import elements, space_groups
+from crystalgfn.crystallography.lattice import canonical_lattice, cell_volume
+from crystalgfn.errors import InvalidCrystal
+from crystalgfn.typing import DENSITY_UNIT, Floats, Integers
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from pymatgen.core import Structure
+
+
+@dataclass(frozen=True)
+class Crystals:
+    """Crystals as tensors, batch first.
+
+    Attributes:
+        space_group: ITA numbers 1-230, int64 [B].
+        composition: atoms per primitive cell, column Z - 1, int64 [B, 118].
+        lattice: conventional a, b, c (Å) and alpha, beta, gamma (degrees), floating point [B, 6].
+
+    Raises:
+        InvalidCrystal: shapes, dtypes or devices that do not go together.
+    """
+
+    space_group: torch.Tensor
+    composition: torch.Tensor
+    lattice: torch.Tensor
+
+    def __post_init__(self) -> None:
+        n = self.space_group.shape[0] if self.space_group.ndim == 1 else -1
+        if n < 0 or self.composition.shape != (n, 118) or self.lattice.shape != (n, 6):
+            raise InvalidCrystal(
+                "crystals need space_group [B], composition [B, 118] and lattice [B, 6], got "
+                f"{list(self.space_group.shape)}, {list(self.composition.shape)} and {list(self.lattice.shape)}"
+            )
+        if self.space_group.dtype != torch.int64 or self.composition.dtype != torch.int64:
+            raise InvalidCrystal(
+                f"space_group and composition must be int64, got {self.space_group.dtype} and {self.composition.dtype}"
+            )
+        if not self.lattice.dtype.is_floating_point:
+            raise InvalidCrystal(f"lattice must be a floating-point tensor, got {self.lattice.dtype}")
+
+    def __len__(self) -> int:
+        return self.space_group.shape[0]
+
+    def __getitem__(self, index: int | slice | torch.Tensor | np.ndarray | Sequence[int]) -> Crystals:
+        """The crystals at ``index``, always a batch (an integer gives a batch of one)."""
+        if isinstance(index, (int, np.integer)):
+            if not -len(self) <= index < len(self):
+                raise IndexError(f"crystal {index} of {len(self)}")
+            index = slice(index, index + 1 or None)
+        elif not isinstance(index, (slice, torch.Tensor)):
+            index = torch.as_tensor(np.asarray(index), device=self.space_group.device)
+        return Crystals(self.space_group[index], self.composition[index], self.lattice[index])
+
+    def __iter__(self) -> Iterator[Crystals]:
+        return (self[i] for i in range(len(self)))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors live."""
+        return self.space_group.device
+
+    def to(self, device: torch.device | str) -> Crystals:
+        """The same crystals on ``device``."""
+        return Crystals(self.space_group.to(device), self.composition.to(device), self.lattice.to(device))
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """The tensors of a checkpoint, compositions as int16."""
+        return {
+            "space_group": self.space_group, "composition": self.composition.to(torch.int16), "lattice": self.lattice,
+        }  # fmt: skip
+
+    @staticmethod
+    def from_state_dict(state: dict[str, torch.Tensor]) -> Crystals:
+        """The crystals of `state_dict`; further entries are passed over."""
+        return Crystals(state["space_group"], state["composition"].long(), state["lattice"])
+
+    @staticmethod
+    def cat(batches: Sequence[Crystals]) -> Crystals:
+        """One batch of several, in order."""
+        if not batches:
+            raise InvalidCrystal("Crystals.cat needs at least one batch")
+        return Crystals(
+            torch.cat([b.space_group for b in batches]),
+            torch.cat([b.composition for b in batches]),
+            torch.cat([b.lattice for b in batches]),
+        )
+
+    @property
+    def n_atoms(self) -> Integers:
+        """Atoms per primitive cell, int64 [B]."""
+        return self.composition.sum(1)
+
+    @property
+    def n_elements(self) -> Integers:
+        """Different elements, int64 [B]."""
+        return (self.composition > 0).sum(1)
+
+    @property
+    def centring(self) -> Integers:
+        """Lattice points per conventional cell (P 1; A, B, C, I 2; R 3; F 4), int64 [B]."""
+        return torch.tensor(space_groups.CENTRING, device=self.device)[self.space_group - 1].long()
+
+    @property
+    def volume(self) -> Floats:
+        """Volume of the conventional cell in Å3, [B]."""
+        return cell_volume(self.lattice)
+
+    @property
+    def volume_per_atom(self) -> Floats:
+        """Å3 per atom, [B]."""
+        return self.volume / (self.n_atoms * self.centring)
+
+    @property
+    def mass(self) -> Floats:
+        """Mass of the primitive cell in u, [B]."""
+        masses = torch.tensor(elements.MASS, device=self.device).to(self.lattice.dtype)
+        return self.composition.to(self.lattice.dtype) @ masses
+
+    @property
+    def density(self) -> Floats:
+        """g/cm3, [B]."""
+        return DENSITY_UNIT * self.mass * self.centring / self.volume
+
+    def counts(self, i: int) -> dict[str, int]:
+        """Element symbol -> atoms per primitive cell of crystal ``i``, by atomic number."""
+        return {elements.SYMBOLS[z]: n for z, n in enumerate(self.composition[i].tolist()) if n}
+
+    def formulas(self) -> list[str]:
+        """Reduced formulas, elements by electronegativity as chemists write them."""
+        return [_formula(row) for row in self.composition.cpu().numpy()]
+
+    def to_pandas(self) -> pd.DataFrame:
+        """A table: one row per crystal, one column per parameter."""
+        import pandas as pd
+
+        lattice = self.lattice.detach().cpu().numpy()
+        number = self.space_group.cpu().numpy()
+        return pd.DataFrame(
+            {
+                "formula": self.formulas(),
+                "space_group": number,
+                "symbol": [space_groups.SYMBOL[n - 1] for n in number],
+                **dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), lattice.T, strict=True)),
+                "n_atoms": self.n_atoms.cpu().numpy(),
+                "volume_per_atom": self.volume_per_atom.detach().cpu().numpy(),
+                "density": self.density.detach().cpu().numpy(),
+            }
+        )
+
+    @staticmethod
+    def from_structures(structures: Sequence[Structure], symprec: float = 0.1) -> Crystals:
+        """Crystals of pymatgen structures: group found by spglib, lattice mapped into the fundamental domain.
+
+        Args:
+            structures: ordered structures with elements up to Z = 118.
+            symprec: tolerance of spglib in Å (MP-20's own convention is 0.1).
+
+        Raises:
+            InvalidCrystal: a disordered structure, or one in which spglib finds no group; names its position.
+        """
+        rows = [_parameters(structure, symprec, i) for i, structure in enumerate(structures)]
+        if not rows:
+            return Crystals(
+                torch.zeros(0, dtype=torch.int64),
+                torch.zeros(0, 118, dtype=torch.int64),
+                torch.zeros(0, 6, dtype=torch.float64),
+            )
+        number, composition, lattice = (np.stack(column) for column in zip(*rows, strict=True))
+        return Crystals(torch.from_numpy(number), torch.from_numpy(composition), torch.from_numpy(lattice))
+
+
+def _formula(row: np.ndarray) -> str:
+    present = np.flatnonzero(row)
+    order = sorted(present, key=lambda z: (elements.ELECTRONEGATIVITY[z], elements.SYMBOLS[z]))
+    divisor = reduce(gcd, (int(row[z]) for z in present), 0) or 1
+    counts = [(elements.SYMBOLS[z], int(row[z]) // divisor) for z in order]
+    return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in counts)
+
+
+def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np.integer, np.ndarray, np.ndarray]:
+    import spglib
+
+    if not structure.is_ordered:
+        raise InvalidCrystal(
+            f"structure {position} ({structure.composition.reduced_formula}) is disordered; "
+            "crystals have whole atoms: order it first, e.g. with pymatgen's OrderDisorderedStructureTransformation"
+        )
+    numbers = [site.specie.Z for site in structure]
+    cell = (structure.lattice.matrix, structure.frac_coords, numbers)
+    found = _dataset(spglib, cell, symprec, 0)
+    data = found and _dataset(spglib, cell, symprec, int(space_groups.HALL_NUMBER[found.number - 1]))
+    if not data:
+        raise InvalidCrystal(
+            f"spglib finds no space group in structure {position} ({structure.composition.reduced_formula}) at "
+            f"symprec {symprec}; look for atoms on top of each other or give another symprec"
+        )
+    counts = np.bincount(data.std_types, minlength=119)[1:119] // int(space_groups.CENTRING[data.number - 1])
+    lengths = np.linalg.norm(data.std_lattice, axis=1)
+    unit = data.std_lattice / lengths[:, None]
+    cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
+    lattice = np.concatenate([lengths, np.degrees(np.arccos(cosines))])
+    return np.int64(data.number), counts.astype(np.int64), canonical_lattice(int(data.number), lattice)
+
+
+def _dataset(spglib, cell, symprec: float, hall_number: int):  # noqa: ANN001, ANN202
+    try:
+        return spglib.get_symmetry_dataset(cell, symprec=symprec, hall_number=hall_number)
+    except Exception:  # spglib's own error types differ between versions; the caller names the structure
+        return None
+
+
+@dataclass(frozen=True)
+class Disordered(Crystals):
+    """Crystals whose amounts need not be whole: atoms per primitive cell, float64 [B, 118].
+
+    The features of a proxy are computed from it as from ordered crystals.
+
+    Raises:
+        InvalidCrystal: shapes or dtypes that do not go together.
+    """
+
+    def __post_init__(self) -> None:
+        n = self.space_group.shape[0] if self.space_group.ndim == 1 else -1
+        if n < 0 or self.composition.shape != (n, 118) or self.lattice.shape != (n, 6):
+            raise InvalidCrystal(
+                "crystals need space_group [B], composition [B, 118] and lattice [B, 6], got "
+                f"{list(self.space_group.shape)}, {list(self.composition.shape)} and {list(self.lattice.shape)}"
+            )
+        if self.space_group.dtype != torch.int64 or not self.composition.dtype.is_floating_point:
+            raise InvalidCrystal(
+                "disordered crystals need whole group numbers and floating-point amounts, got "
+                f"{self.space_group.dtype} and {self.composition.dtype}"
+            )
+
+    def __getitem__(self, index: slice | torch.Tensor) -> Disordered:
+        """The crystals at ``index`` (a slice, positions or a mask)."""
+        return Disordered(self.space_group[index], self.composition[index], self.lattice[index])
+
+    @property
+    def n_atoms(self) -> TensorType["batch", torch.float64]:
+        """Atoms per primitive cell, vacancies not counted, [B]."""
+        return self.composition.sum(1)

@@ -1,0 +1,58 @@
+"""The 118 elements: mass, radius, electronegativity, place in the periodic table, oxidation states.
+
+Every array is indexed by ``Z - 1``. The values were read from pymatgen once (``scripts/maintain/build_tables``) and are
+shipped as ``weights/tables/elements.json``; importing this module touches no materials library.
+
+Where pymatgen has no value:
+
+* ``RADIUS``: Slater's atomic radius, else the calculated one (He, Ne, Kr, Xe, Rn), else the covalent radius of Cordero
+  et al. 2008 (At, Fr, Cm); for Z >= 97 the radius of Cm.
+* ``ELECTRONEGATIVITY``: Pauling's; He, Ne, Ar have Allen's (4.16, 4.79, 3.24); Z >= 104 have that of Lr (1.3).
+"""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from crystalgfn.utils import files
+
+DATA = files.SHIPPED / "tables"
+
+
+def _constant(values: list | np.ndarray, dtype: type) -> np.ndarray:
+    array = np.array(values, dtype=dtype)
+    array.flags.writeable = False
+    return array
+
+
+_raw = json.loads((DATA / "elements.json").read_text())
+
+SYMBOLS: tuple[str, ...] = tuple(_raw["symbol"])
+"""Symbols, hydrogen first."""
+NUMBER: dict[str, int] = {symbol: z for z, symbol in enumerate(SYMBOLS, start=1)}
+"""Symbol -> atomic number."""
+MASS: np.ndarray = _constant(_raw["mass"], np.float64)
+"""[118] atomic masses, u."""
+RADIUS: np.ndarray = _constant(_raw["radius"], np.float64)
+"""[118] radii in Å, all positive (sources above)."""
+SPHERE_VOLUME: np.ndarray = _constant(4 / 3 * np.pi * RADIUS**3, np.float64)
+"""[118] volumes of spheres of these radii, Å3."""
+VOLUME: np.ndarray = _constant(json.loads((DATA / "atomic_volumes.json").read_text())["volume"], np.float64)
+"""[118] volumes in Å3 that atoms typically take up in crystals: sums of them are closest to the cells of MP-20 train
+(least mean absolute ln ratio, 0.077; ``scripts.maintain.fit_atomic_volumes``). H to Pu; others as their neighbours."""
+ELECTRONEGATIVITY: np.ndarray = _constant(_raw["electronegativity"], np.float64)
+"""[118] Pauling's electronegativities (sources of the missing ones above)."""
+METAL: np.ndarray = _constant(_raw["metal"], np.bool_)
+"""[118] pymatgen's ``is_metal``."""
+NOBLE_GAS: np.ndarray = _constant(_raw["noble_gas"], np.bool_)
+"""[118] pymatgen's ``is_noble_gas``."""
+GROUP: np.ndarray = _constant(_raw["group"], np.float64)
+"""[118] group of the periodic table, 1-18 (3 for lanthanides and actinides)."""
+ROW: np.ndarray = _constant(_raw["row"], np.float64)
+"""[118] row of the periodic table, 1-7."""
+OXIDATION_STATES: dict[str, tuple[tuple[int, ...], ...]] = {
+    name: tuple(tuple(states) for states in table) for name, table in _raw["oxidation_states"].items()
+}
+"""``"icsd" | "common" | "all"`` -> for each of the 118 elements its non-zero oxidation states, ascending."""

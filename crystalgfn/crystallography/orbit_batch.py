@@ -1,0 +1,241 @@
+"""A batch of crystals as dense tensors over their orbits and over the atoms of their primitive cells."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+
+from crystalgfn.crystallography.lattice import KIND
+from crystalgfn.crystallography.lattice_vectors import cells_of, lattices_of, log_metric_of, restricted
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, free_orbit, polar_directions
+from crystalgfn.crystallography.supergroups import primitive_basis
+from crystalgfn.errors import PlacementError
+from crystalgfn.typing import Cells, Integers, LogMetrics, OfAtoms, OfOrbits
+
+
+@dataclass(frozen=True)
+class OrbitBatch:
+    """Crystals with O orbits and N atoms a primitive cell at most; the first axis of every tensor is the batch.
+
+    Places beyond a crystal's own orbits and atoms are filled with zeros, masked, and never change a result.
+
+    Attributes:
+        space_group: ITA numbers [B].
+        log_metric: lattice as coefficients k of `lattice_basis` [B, 6].
+        primitive: rows of the primitive cell in units of the conventional one [B, 3, 3].
+        species: atomic numbers of the orbits, 0 beyond the last [B, O].
+        multiplicity: atoms of the orbits in the primitive cell, 0 beyond the last [B, O].
+        letter: of the Wyckoff positions, 0 for a [B, O].
+        free: free coordinates u, of period 1 [B, O, 3].
+        free_mask: which of them there are [B, O, 3].
+        inverse: from a displacement of the representative (primitive coordinates) to that of u [B, O, 3, 3].
+        polar: orthonormal joint displacements of all u that shift the origin of a polar group [B, O, 3, 3]; the last
+            axis numbers them, zeros where there are fewer than three.
+        orbit: of each atom [B, N].
+        atom_mask: [B, N].
+        linear: from u of its orbit to the primitive coordinates of each atom [B, N, 3, 3].
+        shift: of each atom [B, N, 3].
+    """
+
+    space_group: torch.Tensor
+    log_metric: torch.Tensor
+    primitive: torch.Tensor
+    species: torch.Tensor
+    multiplicity: torch.Tensor
+    letter: torch.Tensor
+    free: torch.Tensor
+    free_mask: torch.Tensor
+    inverse: torch.Tensor
+    polar: torch.Tensor
+    orbit: torch.Tensor
+    atom_mask: torch.Tensor
+    linear: torch.Tensor
+    shift: torch.Tensor
+
+    @classmethod
+    def of(cls, structures: Sequence[OrbitStructure], dtype: torch.dtype = torch.float32) -> OrbitBatch:
+        """The batch of some structures.
+
+        Raises:
+            PlacementError: a structure without an orbit, or a lattice that is not one of the group's lattice system.
+        """
+        for i, structure in enumerate(structures):
+            check(structure, i)
+        b = len(structures)
+        o = max((len(s.orbits) for s in structures), default=0)
+        n = max((sum(s.composition.values()) for s in structures), default=0)
+        kinds = {"species": int, "multiplicity": int, "letter": int, "free_mask": bool, "orbit": int, "atom_mask": bool}
+        shapes = {
+            "primitive": (3, 3), "species": (o,), "multiplicity": (o,), "letter": (o,), "free": (o, 3),
+            "free_mask": (o, 3), "inverse": (o, 3, 3), "polar": (o, 3, 3), "orbit": (n,), "atom_mask": (n,),
+            "linear": (n, 3, 3), "shift": (n, 3),
+        }  # fmt: skip
+        arrays = {name: np.zeros((b, *shape), dtype=kinds.get(name, float)) for name, shape in shapes.items()}
+        for i, structure in enumerate(structures):
+            _fill({name: array[i] for name, array in arrays.items()}, structure)
+        groups = torch.tensor([s.space_group for s in structures], dtype=torch.int64)
+        metric = torch.from_numpy(log_metric_of(np.array([s.lattice for s in structures]).reshape(-1, 6)))
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+        tensors = {name: x.to(dtype) if x.is_floating_point() else x for name, x in tensors.items()}
+        return cls(space_group=groups, log_metric=restricted(groups, metric).to(dtype), **tensors)
+
+    def __len__(self) -> int:
+        return len(self.space_group)
+
+    def __getitem__(self, rows: torch.Tensor | slice) -> OrbitBatch:
+        """Some of the crystals, with no more padding than they need."""
+        part = OrbitBatch(**{field.name: getattr(self, field.name)[rows] for field in fields(self)})
+        o = int((part.species > 0).sum(1).max()) if len(part) else 0
+        n = int(part.atom_mask.sum(1).max()) if len(part) else 0
+        return part.padded(o, n)
+
+    def padded(self, orbits: int, atoms: int) -> OrbitBatch:
+        """The same crystals with room for so many orbits and atoms."""
+        sizes = dict.fromkeys(("species", "multiplicity", "letter", "free", "free_mask", "inverse", "polar"), orbits)
+        sizes |= dict.fromkeys(("orbit", "atom_mask", "linear", "shift"), atoms)
+        return replace(self, **{name: _resized(getattr(self, name), size) for name, size in sizes.items()})
+
+    def to(self, device: torch.device | str) -> OrbitBatch:
+        """The same crystals on a device."""
+        return OrbitBatch(**{field.name: getattr(self, field.name).to(device) for field in fields(self)})
+
+    def at(self, free: OfOrbits | None = None, log_metric: LogMetrics | None = None) -> OrbitBatch:
+        """The same orbits at other coordinates, in other lattices."""
+        moved = self if free is None else replace(self, free=torch.where(self.free_mask, free % 1.0, 0.0))
+        return moved if log_metric is None else replace(moved, log_metric=restricted(self.space_group, log_metric))
+
+    @property
+    def n_atoms(self) -> Integers:
+        """Atoms in each primitive cell, [B]."""
+        return self.atom_mask.sum(1)
+
+    @property
+    def orbit_mask(self) -> torch.Tensor:
+        """Which orbits there are, bool [B, O]."""
+        return self.species > 0
+
+    @property
+    def first(self) -> torch.Tensor:
+        """Index of the representative atom of each orbit, [B, O]."""
+        return (self.multiplicity.cumsum(1) - self.multiplicity).clamp_max(max(self.atom_mask.shape[1] - 1, 0))
+
+    def cells(self) -> Cells:
+        """Rows of the primitive cells in Å, in the frame where the conventional cell is symmetric, [B, 3, 3]."""
+        return self.primitive @ cells_of(self.log_metric)
+
+    def points(self) -> OfAtoms:
+        """Primitive coordinates of all atoms, differentiable in ``free`` and not wrapped, [B, N, 3]."""
+        return torch.einsum("bnij,bnj->bni", self.linear, self.of_atoms(self.free)) + self.shift
+
+    def of_atoms(self, values: torch.Tensor) -> torch.Tensor:
+        """The value of its orbit for each atom, [B, O, ...] -> [B, N, ...]."""
+        index = self.orbit.reshape(*self.orbit.shape, *(1,) * (values.dim() - 2))
+        return values.gather(1, index.expand(-1, -1, *values.shape[2:]))
+
+    def representatives(self) -> tuple[OfAtoms, torch.Tensor]:
+        """The coordinates u that each atom gives its orbit as its representative, [B, N, 3], and which atoms can be it.
+
+        An atom can where its position, whatever u, is one that the representative takes at another u: all atoms of a
+        general position, those on the same line, plane or point of a special one. The second is bool [B, O, N].
+        """
+        own = self.of_atoms(torch.arange(self.species.shape[1], device=self.free.device).expand_as(self.species))
+        first = self.first.gather(1, own)
+        linear = self.linear.gather(1, first[..., None, None].expand_as(self.linear))
+        shift = self.shift.gather(1, first[..., None].expand_as(self.shift))
+        inverse = self.of_atoms(self.inverse)
+        turn = inverse @ self.linear
+        step = torch.einsum("bnij,bnj->bni", inverse, self.shift - shift)
+        left = torch.einsum("bnij,bnj->bni", linear, step) + shift - self.shift
+        same = ((linear @ turn - self.linear).abs().amax((2, 3)) < 1e-3) & ((left - left.round()).abs().amax(2) < 1e-3)
+        among = (own[:, None] == torch.arange(self.species.shape[1], device=own.device)[:, None]) & self.atom_mask[
+            :, None
+        ]
+        return torch.einsum("bnij,bnj->bni", turn, self.of_atoms(self.free)) + step, among & same[:, None]
+
+    def pull_back(self, field: OfAtoms) -> OfOrbits:
+        """A covector of every atom (the gradient of a potential), averaged onto the free coordinates of its orbit.
+
+        Times the multiplicity this is the gradient of the potential with respect to ``free``.
+
+        Args:
+            field: in primitive coordinates [B, N, 3].
+        """
+        turned = torch.einsum("bnij,bni->bnj", self.linear, field * self.atom_mask[..., None])
+        total = torch.zeros_like(self.free, dtype=field.dtype)
+        total = total.scatter_add(1, self.orbit[..., None].expand_as(turned), turned)
+        return total / self.multiplicity.clamp_min(1)[..., None] * self.free_mask
+
+    def without_drift(self, field: OfOrbits) -> OfOrbits:
+        """A field on the free coordinates without its part that only moves the origin of a polar group."""
+        polar = self.polar.to(field.dtype)
+        drift = torch.einsum("boik,boi->bk", polar, field)
+        return field - torch.einsum("boik,bk->boi", polar, drift)
+
+    def structures(self) -> list[OrbitStructure]:
+        """The crystals as orbits again."""
+        lattices = lattices_of(self.space_group, self.log_metric)
+        free = self.free.double().cpu().numpy()
+        groups, letters, species = (x.cpu().tolist() for x in (self.space_group, self.letter, self.species))
+        result = []
+        for i, group in enumerate(groups):
+            orbits = []
+            for letter, z, u in zip(letters[i], species[i], free[i], strict=True):
+                if z:
+                    name = chr(ord("a") + letter) if letter < 26 else "A"
+                    orbits.append(Orbit(name, z, tuple((free_orbit(group, name).to_parameters @ u).tolist())))
+            result.append(OrbitStructure(group, tuple(lattices[i].tolist()), tuple(orbits)))
+        return result
+
+
+def check(structure: OrbitStructure, i: int) -> None:
+    """PlacementError where structure number ``i`` cannot be in a batch."""
+    if not structure.orbits:
+        raise PlacementError(f"structure {i} has no orbit; give at least one letter")
+    if any(orbit.occupancy != 1 for orbit in structure.orbits):
+        raise PlacementError(f"structure {i} has partly occupied orbits; only full occupancies can be refined")
+    if not np.isfinite([*structure.lattice, *(x for o in structure.orbits for x in o.parameters)]).all():
+        raise PlacementError(f"structure {i} has coordinates or a lattice that are not finite; give numbers")
+    a, b, c, alpha, beta, gamma = structure.lattice
+    kind = KIND[structure.space_group - 1]
+    unlike = {3: [(a, b)], 4: [(a, b)], 5: [(a, b), (b, c)]}.get(kind, [])
+    right = ((), (alpha, gamma), (alpha, beta, gamma), (alpha, beta, gamma), (alpha, beta, gamma - 30))[min(kind, 4)]
+    if kind == 5:
+        right = (alpha, beta, gamma)
+    if any(abs(x - y) > 1e-2 * x for x, y in unlike) or any(abs(angle - 90) > 0.5 for angle in right):
+        words = ", ".join(f"{x:g}" for x in structure.lattice)
+        raise PlacementError(
+            f"structure {i}: the lattice {words} is not one of the lattice system of space group "
+            f"{structure.space_group}; give one that is, in its conventional setting"
+        )
+
+
+def _fill(row: dict[str, np.ndarray], structure: OrbitStructure) -> None:
+    """One crystal's part of the arrays."""
+    row["primitive"][:] = primitive_basis(structure.space_group)
+    directions = polar_directions(structure.space_group)
+    at = 0
+    for i, orbit in enumerate(structure.orbits):
+        way = free_orbit(structure.space_group, orbit.letter)
+        m, n = len(way.linear), way.n_free
+        row["species"][i], row["multiplicity"][i] = orbit.species, m
+        row["letter"][i] = 26 if orbit.letter == "A" else ord(orbit.letter) - ord("a")
+        row["free"][i] = (way.from_parameters @ np.array(orbit.parameters)) % 1.0
+        row["free_mask"][i, :n] = True
+        row["inverse"][i, :n] = way.inverse[:n]
+        row["polar"][i, :n, : directions.shape[1]] = way.inverse[:n] @ directions
+        row["orbit"][at : at + m], row["atom_mask"][at : at + m] = i, True
+        row["linear"][at : at + m], row["shift"][at : at + m] = way.linear, way.shift
+        at += m
+    k = directions.shape[1]
+    flat = row["polar"].reshape(-1, 3)
+    flat[:, :k] = np.linalg.qr(flat[:, :k])[0]
+
+
+def _resized(tensor: torch.Tensor, size: int) -> torch.Tensor:
+    """Cut or filled with zeros along its second axis."""
+    if tensor.shape[1] >= size:
+        return tensor[:, :size]
+    return torch.cat([tensor, tensor.new_zeros(len(tensor), size - tensor.shape[1], *tensor.shape[2:])], 1)

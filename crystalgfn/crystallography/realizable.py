@@ -1,0 +1,114 @@
+"""Which counts of atoms the 230 groups can realise: exactly this group and no supergroup at generic coordinates.
+
+A pattern is the sorted counts of a composition: non-increasing, zero-padded. Up to ``MAX_ATOMS`` atoms and
+``MAX_PARTS`` elements the shipped table answers exactly (``scripts/maintain/build_tables`` makes it in
+half a minute). Above that only the exact Wyckoff fit holds: a crystal that fits may still be one whose every placement
+has a supergroup.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+
+import numpy as np
+
+from crystalgfn.crystallography.packing import packing
+from crystalgfn.utils import files
+
+DATA = files.SHIPPED / "tables"
+MAX_ATOMS = 20
+MAX_PARTS = 5
+STATUSES: tuple[str, ...] = ("does not fit", "realisable", "proven not", "exhausted", "not found")
+"""Meaning of the values of ``status()``. Proven not: even with every position in use that the counts allow, each orbit
+a species of its own, the group is a larger one. Exhausted: every assignment was tried. Not found: only some were."""
+
+NEEDS_MORE_ATOMS: dict[int, int] = {203: 227, 207: 221, 209: 225, 219: 215, 222: 229, 226: 221, 228: 224}
+"""Groups that nothing with at most 20 atoms realises -> a larger group that all such structures have.
+
+Even all positions that hold at most 20 atoms, each orbit a species of its own, have it (219, 226, 228: in a smaller
+cell). Only orbits of 24 or 48 atoms break it (203 g, 207 k, 209 j, 219 h, 222 i, 226 i and j, 228 g and h).
+"""
+
+
+@cache
+def patterns(max_atoms: int = MAX_ATOMS, max_parts: int = MAX_PARTS) -> np.ndarray:
+    """All patterns [P, max_parts] of 1 to ``max_atoms`` atoms in at most ``max_parts`` counts, sorted."""
+    rows: list[tuple[int, ...]] = []
+
+    def extend(prefix: tuple[int, ...], left: int) -> None:
+        if prefix:
+            rows.append(prefix + (0,) * (max_parts - len(prefix)))
+        if len(prefix) < max_parts:
+            for count in range(1, min(left, prefix[-1] if prefix else left) + 1):
+                extend((*prefix, count), left - count)
+
+    extend((), max_atoms)
+    table = np.array(sorted(rows), dtype=np.int64).reshape(-1, max_parts)
+    table.flags.writeable = False
+    return table
+
+
+def fit_patterns(counts: np.ndarray) -> np.ndarray:
+    """Exact Wyckoff fit of patterns [P, K] (atoms per primitive cell, zeros allowed) in every group: bool [230, P].
+
+    Positions without a free parameter are used at most once over all elements. Any number of atoms; ValueError for
+    negative counts.
+    """
+    counts = np.asarray(counts, dtype=np.int64)
+    if counts.ndim != 2 or (counts.size and counts.min() < 0):
+        raise ValueError(f"patterns are non-negative counts [P, K], not an array of shape {counts.shape}")
+    largest = int(counts.max(initial=1))
+    answers: dict[int, np.ndarray] = {}
+    fits = np.empty((230, len(counts)), dtype=bool)
+    for group in range(230):
+        pack = packing(group + 1, largest)
+        if id(pack) not in answers:
+            answers[id(pack)] = pack.fits(counts)
+        fits[group] = answers[id(pack)]
+    return fits
+
+
+@cache
+def status() -> np.ndarray:
+    """[230, 1124] index into ``STATUSES`` for each group and each row of ``patterns()``."""
+    with np.load(DATA / "realisable.npz") as file:
+        table = file["status"]
+    table.flags.writeable = False
+    return table
+
+
+def pattern_rows(counts: np.ndarray) -> np.ndarray:
+    """Rows of ``patterns()`` for patterns [P, K] with K <= 5: int64 [P], -1 outside the table."""
+    counts = np.asarray(counts, dtype=np.int64)
+    weights = (MAX_ATOMS + 1) ** np.arange(MAX_PARTS - 1, -1, -1, dtype=np.int64)
+    codes = patterns() @ weights
+    wanted = counts @ weights[: counts.shape[1]]
+    rows = np.minimum(np.searchsorted(codes, wanted), len(codes) - 1)
+    return np.where((codes[rows] == wanted) & (counts.max(axis=1, initial=0) <= MAX_ATOMS), rows, -1)
+
+
+def realisable(space_group: int, counts: tuple[int, ...]) -> bool:
+    """Whether the group (1-230) can hold these counts of atoms per primitive cell (any order) and be no larger group.
+
+    Exact up to 20 atoms and 5 elements; above that only the Wyckoff fit is answered (see the module's docstring).
+    """
+    sorted_counts = sorted((int(c) for c in counts if c), reverse=True)
+    if not 1 <= space_group <= 230 or not sorted_counts or sorted_counts[-1] < 0:
+        raise ValueError(f"space group {space_group} with counts {tuple(counts)}: 1-230 and at least one atom, please")
+    if sum(sorted_counts) <= MAX_ATOMS and len(sorted_counts) <= MAX_PARTS:
+        row = int(pattern_rows(np.array([sorted_counts]))[0])
+        return bool(_table()[space_group - 1, row])
+    return bool(packing(space_group, sorted_counts[0]).fits(np.array([sorted_counts]))[0])
+
+
+@cache
+def _table() -> np.ndarray:
+    table = status() == STATUSES.index("realisable")
+    table.flags.writeable = False
+    return table
+
+
+def __getattr__(name: str) -> np.ndarray:
+    if name == "REALISABLE":  # [230, 1124] bool, read on first use
+        return _table()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,1 @@
+"""Comparison of a proxy's predictions with calculated energies."""

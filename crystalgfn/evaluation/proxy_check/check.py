@@ -1,0 +1,173 @@
+"""Claim and check: what the proxy of a sampler's reward says of its crystals, beside what CHGNet finds.
+
+A sampler finds every hole in its reward, so an error on real crystals does not say how far its own may be trusted. Of
+each crystal drawn the claim is the proxy's formation energy (and its bound); the check is E*, the lowest energy at the
+drawn group, composition and lattice, and the energy once the cell is free as well. CHGNet is a second opinion, not DFT,
+and not independent of the Materials Project. Needs the extra ``[relax]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from crystalgfn.calculators.chgnet import Relaxed, relax
+from crystalgfn.calculators.energy_references import References, shipped
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.standardize import Cell
+from crystalgfn.crystallography.supergroups import primitive_basis
+from crystalgfn.errors import RewardError
+from crystalgfn.properties.base import Property
+from crystalgfn.rewards.base import properties
+from crystalgfn.structures.ground_state import MAX_FORCE, UNKNOWN, GroundState, apart, lowest_structures, searched
+from crystalgfn.utils.random import derived_seed
+
+NAME = "formation_energy"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How crystals are drawn and checked.
+
+    Attributes:
+        n: crystals.
+        seed: of the draws and the placements.
+        k: spreads that the bound lies above the claim.
+        n_candidates: placements of each, at most.
+        steps: of relaxing the atoms in the drawn cell, at most.
+        full_steps: of relaxing atoms and cell from there, at most.
+        time_limit: seconds for the placements of one crystal, at most; a busy machine finds less in them.
+        chunk: crystals that are checked together.
+    """
+
+    n: int = 200
+    seed: int = 0
+    k: float = 1.0
+    n_candidates: int = 8
+    steps: int = 40
+    full_steps: int = 100
+    time_limit: float = 10.0
+    chunk: int = 8
+
+    def __post_init__(self) -> None:
+        for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
+        if not self.time_limit > 0:
+            raise ValueError(f"time_limit={self.time_limit}: give seconds above 0")
+        if self.k < 0:
+            raise ValueError(f"k={self.k}: give a number of at least 0")
+
+    @property
+    def chunks(self) -> range:
+        """Numbers of the chunks."""
+        return range(-(-self.n // self.chunk))
+
+    def part(self, i: int) -> slice:
+        """Where the crystals of chunk ``i`` are."""
+        return slice(i * self.chunk, min(self.n, (i + 1) * self.chunk))
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What CHGNet finds for one crystal; energies are formation energies on MP-20's scale in eV/atom.
+
+    Attributes:
+        e_star: lowest at the drawn group, composition and lattice; NaN where there is none.
+        converged: whether its atoms came to rest.
+        sure: whether it is E* rather than an upper bound: at rest, and with a template or few atoms.
+        candidates: structures that it is the lowest of.
+        templates: how many of these had the positions of real crystals.
+        e_relaxed: after relaxing the cell as well, NaN where that failed.
+        relaxed_converged: whether atoms and cell came to rest.
+        volume_ratio: of the relaxed cell to the drawn one.
+        length_ratio: relaxed over drawn, of that conventional length that changes most.
+        failure: why there is no ``e_star``, in a word or two (`SearchFailure`); None where there is one.
+        error: what failed, in a sentence; None where nothing did.
+    """
+
+    e_star: float = np.nan
+    converged: bool = False
+    sure: bool = False
+    candidates: int = 0
+    templates: int = 0
+    e_relaxed: float = np.nan
+    relaxed_converged: bool = False
+    volume_ratio: float = np.nan
+    length_ratio: float = np.nan
+    failure: str | None = None
+    error: str | None = None
+
+
+def formation_energy(reward: Any) -> Property:
+    """The formation energy that a reward is made of, also inside an energy above the hull.
+
+    Raises:
+        RewardError: there is none.
+    """
+    found = [] if reward is None else properties(reward)
+    for prop in found:
+        for one in (prop, getattr(prop, "energy", None)):
+            if getattr(one, "name", None) == NAME:
+                return one
+    what = "has no reward" if reward is None else "has a reward without a property"
+    if found:
+        what = f"has a reward of {', '.join(prop.name for prop in found)}"
+    raise RewardError(
+        f"the sampler {what}, and CHGNet checks formation energies; choose one whose reward holds the property {NAME}"
+    )
+
+
+def check_crystals(
+    crystals: Crystals,
+    plan: Plan,
+    number: int = 0,
+    given: Sequence[Sequence[Cell]] | None = None,
+    references: References | None = None,
+) -> list[Checked]:
+    """What CHGNet finds for crystals that are checked together.
+
+    Args:
+        crystals: [B].
+        plan: how.
+        number: of this chunk; with the plan's seed it makes that of the placements.
+        given: for each crystal structures to try besides those placed, in cells that are the crystal's.
+        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+
+    Raises:
+        NotAvailable: CHGNet is not installed.
+    """
+    seed = derived_seed(plan.seed, number)
+    crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
+    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, plan.time_limit)
+    there = [i for i, one in enumerate(found) if isinstance(one, GroundState)]
+    free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
+    relaxed = dict(zip(there, free, strict=True))
+    return [
+        _checked(crystals[i], one, relaxed[i], references or shipped())
+        if isinstance(one, GroundState)
+        else Checked(failure=one.failure, error=one.error)
+        for i, one in enumerate(found)
+    ]
+
+
+def _checked(crystal: Crystals, lowest: GroundState, free: Relaxed, references: References) -> Checked:
+    def formation(energy: float) -> float:
+        return float(references.formation_energy(crystal.composition.numpy(), np.array([energy]))[0])
+
+    value = formation(lowest.energy)
+    if not np.isfinite(value):
+        return Checked(failure=UNKNOWN, error=f"an element of {crystal.formulas()[0]} has no reference energy")
+    at_rest, given = torch.tensor([lowest.converged]), torch.tensor([lowest.given > 0])
+    sure = bool(searched(at_rest, given, crystal.n_atoms))
+    first = (value, lowest.converged, sure, lowest.candidates, lowest.given)
+    if not apart(free):
+        return Checked(*first, error=free.error or "atoms ran into each other while the cell relaxed")
+    after = np.linalg.inv(primitive_basis(int(crystal.space_group[0]))) @ free.structure.lattice.matrix
+    ratios = np.linalg.norm(after, axis=1) / crystal.lattice[0, :3].numpy()
+    most = float(ratios[np.abs(np.log(ratios)).argmax()])
+    return Checked(*first, formation(free.energy), free.converged, free.volume_ratio, most, None, free.error)

@@ -1,0 +1,196 @@
+"""A check of a sampler's claims that may be killed: crystals and claims are kept first, then checks chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.calculators.energy_references import References
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.standardize import Cell
+from crystalgfn.errors import CheckpointError
+from crystalgfn.evaluation.proxy_check.check import Checked, Plan, check_crystals, formation_energy
+from crystalgfn.evaluation.proxy_check.report import gap
+from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.utils.files import remove_leftovers, write_aside
+from crystalgfn.utils.progress import Bar
+
+DRAWN, PARTS = "drawn.pt", "parts"
+Check = Callable[..., list[Checked]]
+Templates = Callable[[Crystals], list[Cell]]
+
+
+class ClaimRun:
+    """Claims of a sampler in a folder, and their checks as far as they are there.
+
+    Args:
+        out: the folder; one that holds the same run goes on.
+        sampler: what draws.
+        plan: how crystals are drawn and checked.
+        space: a further constraint on the draws.
+        beta: inverse temperature of the draws; None: the reward's own.
+        run: what else tells this run from another, such as the sampler's name.
+
+    Attributes:
+        crystals: what was drawn, [n].
+        claim: formation energy by the proxy, eV/atom [n].
+        spread: its spread [n].
+
+    Raises:
+        RewardError: the reward holds no formation energy.
+        CheckpointError: the folder holds another run, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        out: str | Path,
+        sampler: Sampler,
+        plan: Plan,
+        space: CrystalSpace | None = None,
+        beta: float | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        self.out, self.plan = Path(out), plan
+        prop = formation_energy(sampler.reward)
+        settings = {**asdict(plan), "beta": beta, **(run or {})}
+        path = self.out / DRAWN
+        if path.exists():
+            kept = _load(path, settings)
+        else:
+            crystals = sampler.sample(plan.n, space=space, beta=beta, seed=plan.seed)
+            with torch.no_grad():
+                claims = {"claim": prop(crystals).cpu(), "spread": prop.std(crystals).cpu()}
+            kept = {"settings": settings, "crystals": crystals.to("cpu").state_dict(), **claims}
+            write_aside(path, lambda aside: torch.save(kept, aside))
+        self.crystals = Crystals.from_state_dict(kept["crystals"])
+        self.claim, self.spread = kept["claim"], kept["spread"]
+        for folder in (self.out, self.out / PARTS):
+            remove_leftovers(folder)
+
+    @property
+    def todo(self) -> list[int]:
+        """Numbers of the chunks that are not yet checked."""
+        return [i for i in self.plan.chunks if not self._path(i).exists()]
+
+    @property
+    def done(self) -> int:
+        """Crystals that are checked."""
+        return len(self.crystals) - sum(len(self._part(i)) for i in self.todo)
+
+    def work(
+        self,
+        templates: Templates | None = None,
+        references: References | None = None,
+        n_jobs: int = 1,
+        progress: bool = True,
+        check: Check = check_crystals,
+    ) -> None:
+        """Check what is not yet checked; a kill loses the chunks in work.
+
+        Args:
+            templates: from a batch of one crystal to structures to try besides random placements.
+            references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+            n_jobs: processes.
+            progress: shows a bar.
+            check: what checks a chunk.
+
+        Raises:
+            NotAvailable: CHGNet is not installed.
+        """
+        if check is check_crystals and self.todo:
+            chgnet()  # better found out before the first placements than after them
+        bar = Bar(total=len(self.crystals), description="checking", unit=" crystals", shown=progress, smoothing=0.1)
+        bar.update(self.done)
+        for i, found in self._found(templates, references, n_jobs, check):
+            frame = pd.DataFrame([asdict(one) for one in found], columns=list(Checked.__dataclass_fields__))
+            frame = frame.astype({"failure": "str", "error": "str"})
+            write_aside(self._path(i), lambda aside, frame=frame: frame.to_parquet(aside, index=False))
+            bar.update(len(frame))
+            one = gap(self.table().claim, self.table().e_star) if progress else None
+            if one:
+                bar.note(f"median |claim - E*| {one['median_abs']:.3f}, bias {one['bias']:+.3f} eV/atom")
+        bar.close()
+
+    def _found(
+        self, templates: Templates | None, references: References | None, n_jobs: int, check: Check
+    ) -> Iterator[tuple[int, list[Checked]]]:
+        def calls() -> Iterator[tuple[Any, ...]]:
+            for i in self.todo:
+                crystals = self._part(i)
+                given = None if templates is None else [templates(crystals[j]) for j in range(len(crystals))]
+                yield i, crystals, self.plan, given, references, check
+
+        if n_jobs == 1:
+            yield from map(_call, calls())
+            return
+        from joblib import Parallel, delayed
+
+        yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(
+            delayed(_call)(call) for call in calls()
+        )
+
+    def table(self, hull: ExactHull | None = None) -> pd.DataFrame:
+        """One row a crystal that is checked: its parameters, claim, spread, bound, and the fields of `Checked`.
+
+        Args:
+            hull: whose energy at each composition becomes a column, eV/atom.
+
+        Raises:
+            CheckpointError: a part is damaged.
+        """
+        todo = set(self.todo)
+        done = [i for i in self.plan.chunks if i not in todo]
+        frame = self.crystals.to_pandas()
+        frame["claim"], frame["spread"] = self.claim.numpy(), self.spread.numpy()
+        frame["bound"] = frame.claim + self.plan.k * frame.spread
+        if hull is not None:
+            frame["hull"] = hull.energy(self.crystals).cpu().numpy()
+        if not done:
+            return frame.iloc[:0].assign(**{name: () for name in Checked.__dataclass_fields__})
+        parts = [self._read(i).set_index(frame.index[self.plan.part(i)]) for i in done]
+        return frame.join(pd.concat(parts), how="inner")
+
+    def _part(self, i: int) -> Crystals:
+        return self.crystals[self.plan.part(i)]
+
+    def _path(self, i: int) -> Path:
+        return self.out / PARTS / f"part-{i:05d}.parquet"
+
+    def _read(self, i: int) -> pd.DataFrame:
+        path = self._path(i)
+        try:
+            part = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); delete it to check its crystals again") from error
+        if len(part) != len(self._part(i)):
+            raise CheckpointError(f"{path} has {len(part)} rows where {len(self._part(i))} belong; delete it")
+        return part
+
+
+def _call(call: tuple[Any, ...]) -> tuple[int, list[Checked]]:
+    i, crystals, plan, given, references, check = call
+    return i, check(crystals, plan, i, given, references)
+
+
+def _load(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    try:
+        kept = torch.load(path, weights_only=True)
+        known = kept["settings"]
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete {path.parent} to check anew") from error
+    other = sorted(name for name in {*known, *settings} if known.get(name) != settings.get(name))
+    if other:
+        name = other[0]
+        raise CheckpointError(
+            f"{path.parent} holds a check with {name}={known.get(name)}, not {settings.get(name)}; "
+            "give what it was begun with, or choose another out=<folder>"
+        )
+    return kept

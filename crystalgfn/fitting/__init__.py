@@ -1,0 +1,1 @@
+"""How the shipped property models and labels are fitted."""

@@ -1,0 +1,203 @@
+"""Crystals away from equilibrium, to be labelled: strained, with swapped elements, and templates for drawn ones."""
+
+from __future__ import annotations
+
+import itertools
+from collections import defaultdict
+from functools import cached_property
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.lattice import CUBIC, HEXAGONAL, KIND, MONOCLINIC, TETRAGONAL, TRICLINIC
+from crystalgfn.crystallography.orbits import cell_matrix
+from crystalgfn.crystallography.standardize import Cell, crystals_of
+from crystalgfn.data.parents import Parents
+from crystalgfn.space.space import CrystalSpace
+
+VOLUME_RANGE = (0.7, 1.5)
+MODULUS, STIFFNESS_RANGE = 144.0, (1.5, 20.0)  # of the rule of thumb in crystalgfn.fitting.perturbations
+HIGHEST = 1.0  # eV/atom; strains that the rule of thumb puts above are not made
+#: Of the strained copies of one crystal: standard deviation of ln volume (None: log-uniform) and of the shape.
+COPIES = ((None, 0.0), (None, 0.04), (0.12, 0.08))
+SIMILAR, ANY = 0.55, 0.15  # shares of elements replaced by a similar one, and by any
+SWAP_TRIALS = 40
+#: Of swapped crystals: standard deviation of ln volume and of the shape; the second pair for the share `WIDE` of them.
+SWAP_STRAINS, WIDE = ((0.08, 0.03), (0.2, 0.08)), 0.3
+
+
+def volume_factor(volume_per_atom: float, spread: float | None, rng: np.random.Generator) -> float:
+    """A factor on the volume for which an equation of state by rule of thumb gives at most `HIGHEST` eV/atom."""
+    low, high = np.log(VOLUME_RANGE)
+    stiffness = np.clip(MODULUS / volume_per_atom, *STIFFNESS_RANGE)
+    while True:
+        change = rng.uniform(low, high) if spread is None else spread * rng.standard_normal()
+        if low <= change <= high and 9 / 8 * stiffness * np.expm1(-2 / 3 * change) ** 2 <= HIGHEST:
+            return float(np.exp(change))
+
+
+def strain_lattice(
+    space_group: int, lattice: np.ndarray, factor: float, shape: float, rng: np.random.Generator
+) -> np.ndarray:
+    """A lattice of the same system with the volume times ``factor``, [6].
+
+    Args:
+        space_group: 1-230.
+        lattice: a, b, c in Å, alpha, beta, gamma in degrees, [6].
+        factor: on the volume.
+        shape: standard deviation of ln lengths and of free angles in radians.
+        rng: of the draws.
+    """
+    kind = KIND[space_group - 1]
+    after = np.array(lattice, dtype=np.float64)
+    if shape > 0:
+        stretch, turn = shape * rng.standard_normal(3), np.degrees(shape / 2 * rng.standard_normal(3))
+        if kind in (TETRAGONAL, HEXAGONAL):
+            stretch[1] = stretch[0]
+        if kind == CUBIC:
+            stretch[:] = 0
+        after[:3] *= np.exp(stretch)
+        if kind == TRICLINIC:
+            after[3:] += turn
+        if kind == MONOCLINIC:
+            after[4] += turn[1]
+    volume, before = (abs(np.linalg.det(cell_matrix(x.tolist()))) for x in (after, lattice))
+    if not volume > 0.5 * before * np.prod(after[:3]) / np.prod(lattice[:3]):  # a shear that would flatten the cell
+        after[3:] = lattice[3:]
+        volume = abs(np.linalg.det(cell_matrix(after.tolist())))
+    after[:3] *= (factor * before / volume) ** (1 / 3)
+    return after
+
+
+def strained(cell: Cell, rng: np.random.Generator) -> list[Cell]:
+    """Strained copies, one for each of `COPIES`."""
+    factors = [(volume_factor(cell.volume_per_atom, spread, rng), shape) for spread, shape in COPIES]
+    return [cell.with_lattice(strain_lattice(cell.space_group, cell.lattice, *pair, rng)) for pair in factors]
+
+
+class Swaps:
+    """Swaps elements of real crystals, such that the result is in a space."""
+
+    def __init__(self, parents: Parents, space: CrystalSpace) -> None:
+        self.space = space
+        self.allowed = np.array(space.element_numbers)
+        self.volumes = _element_volumes(parents)
+        features = np.stack(
+            [2 * elements.ELECTRONEGATIVITY, 2 * elements.RADIUS, elements.GROUP / 4, elements.ROW / 4], axis=1
+        )
+        self.distance = np.linalg.norm(features[:, None] - features[None], axis=2)
+
+    def draw(self, cell: Cell, rng: np.random.Generator) -> Cell | None:
+        """The crystal with other elements in a cell of about the right volume; None where no draw was in the space."""
+        found = [self._swapped(cell, rng) for _ in range(SWAP_TRIALS)]
+        found = [one for one in found if one is not None]
+        if not found:
+            return None
+        inside = np.flatnonzero(self.space.contains(crystals_of(found)).numpy())
+        return found[inside[0]] if len(inside) else None
+
+    def expected_volume(self, composition: np.ndarray) -> float:
+        """Å3 of the atoms of a composition [118], by volumes of the elements fitted to real crystals."""
+        return float(composition @ self.volumes)
+
+    def _swapped(self, cell: Cell, rng: np.random.Generator) -> Cell | None:
+        present = np.unique(cell.numbers)
+        new = {}
+        for z in present:
+            kind = rng.random()
+            if kind < SIMILAR:
+                weight = np.exp(-2 * self.distance[z - 1, self.allowed - 1]) * (self.allowed != z)
+                new[z] = rng.choice(self.allowed, p=weight / weight.sum())
+            else:
+                new[z] = rng.choice(self.allowed) if kind < SIMILAR + ANY else z
+        if len(set(new.values())) < len(new) or all(old == to for old, to in new.items()):
+            return None
+        other = cell.with_numbers(np.array([new[z] for z in cell.numbers]))
+        ratio = self.expected_volume(other.composition) / self.expected_volume(cell.composition)
+        spread, shape = SWAP_STRAINS[int(rng.random() < WIDE)]
+        factor = ratio * np.exp(spread * rng.standard_normal())
+        return other.with_lattice(strain_lattice(cell.space_group, cell.lattice, factor, shape, rng))
+
+
+def permutations(cell: Cell, most: int = 4) -> list[Cell]:
+    """The crystal and its copies in which elements with the same number of atoms change places, ``most`` in all."""
+    present = np.unique(cell.numbers)
+    counts = [cell.composition[z - 1] for z in present]
+    found = []
+    for order in itertools.permutations(range(len(present))):
+        if all(counts[i] == counts[j] for i, j in enumerate(order)):
+            change = {z: present[j] for z, j in zip(present, order, strict=True)}
+            found.append(cell.with_numbers(np.array([change[z] for z in cell.numbers])))
+        if len(found) == most:
+            break
+    return found
+
+
+class Templates:
+    """Real crystals whose positions others may take: same group, same counts, elements mapped by similarity."""
+
+    def __init__(self, parents: Parents) -> None:
+        self.parents = parents
+        features = np.stack([2 * elements.ELECTRONEGATIVITY, 2 * elements.RADIUS], axis=1)
+        self.distance = np.linalg.norm(features[:, None] - features[None], axis=2)
+
+    @cached_property
+    def _index(self) -> dict[tuple[int, tuple[int, ...]], list[int]]:
+        index = defaultdict(list)
+        groups = self.parents.table.spacegroup.tolist()
+        for i, (group, numbers) in enumerate(zip(groups, self.parents.table.Z, strict=True)):
+            index[group, tuple(sorted(np.unique(numbers, return_counts=True)[1].tolist()))].append(i)
+        return index
+
+    def cells(self, crystal: Crystals, most: int = 3, without: str | None = None) -> list[Cell]:
+        """The atoms of a batch of one crystal on the positions of the nearest templates, nearest first.
+
+        Args:
+            crystal: a batch of one.
+            most: templates, at most.
+            without: a formula (as `Cell.formula`) that no template may have.
+        """
+        group, target = int(crystal.space_group[0]), crystal.composition[0].numpy()
+        counts = tuple(sorted(target[target > 0].tolist()))
+        rows = self._index.get((group, counts), [])
+        ranked = sorted((self._map(np.asarray(self.parents.table.Z.iat[i]), target) + (i,) for i in rows), key=_cost)
+        found: list[Cell] = []
+        for _, change, i in ranked:
+            cell = self.parents.cell(i)
+            # Only where the template's setting is the canonical one do its coordinates go with the crystal's lattice.
+            if cell is None or cell.space_group != group or cell.formula == without:
+                continue
+            if np.abs(cell.canonical - cell.lattice).max() > 1e-3:
+                continue
+            moved = cell.with_numbers(np.array([change[z] for z in cell.numbers]))
+            found.append(moved.with_lattice(crystal.lattice[0].double().numpy()))
+            if len(found) == most:
+                break
+        return found
+
+    def _map(self, numbers: np.ndarray, target: np.ndarray) -> tuple[float, dict[int, int]]:
+        """The cheapest change of elements that keeps the counts, and its cost."""
+        old, counts = np.unique(numbers, return_counts=True)
+        new = np.flatnonzero(target) + 1
+        cost = self.distance[np.ix_(old - 1, new - 1)] * counts[:, None]
+        cost[counts[:, None] != target[new - 1][None]] = 1e6
+        rows, columns = linear_sum_assignment(cost)
+        return float(cost[rows, columns].sum()), dict(zip(old[rows].tolist(), new[columns].tolist(), strict=True))
+
+
+def _cost(ranked: tuple[float, dict[int, int], int]) -> float:
+    return ranked[0]
+
+
+def _element_volumes(parents: Parents) -> np.ndarray:
+    """Å3 of an atom of each element, by ridge regression of the cells' volumes; mean for elements not there, [118]."""
+    table = parents.table
+    counts = np.stack([np.bincount(z, minlength=119)[1:119] for z in table.Z]).astype(np.float64)
+    cells = table[["prim_a", "prim_b", "prim_c", "prim_alpha", "prim_beta", "prim_gamma"]].to_numpy(dtype=np.float64)
+    volume = np.array([abs(np.linalg.det(cell_matrix(cell.tolist()))) for cell in cells])
+    atoms = counts.sum(1)
+    shares, mean = counts / atoms[:, None], float((volume / atoms).mean())
+    fitted = np.linalg.solve(shares.T @ shares + np.eye(118), shares.T @ (volume / atoms - mean))
+    return np.maximum(mean + fitted, 2.0)

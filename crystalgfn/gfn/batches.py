@@ -1,0 +1,146 @@
+"""Where the trajectories of a step come from: the policy, the replay, and real crystals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.envs.base import Environment
+from crystalgfn.gfn.config import TrainerConfig
+from crystalgfn.gfn.replay import Replay
+from crystalgfn.gfn.rollout import Trajectories, rollout, teacher_forced
+from crystalgfn.policy.network import PolicyNetwork
+from crystalgfn.utils.random import derived_seed
+
+#: Different inverse temperatures in one part of a batch, evenly spread over their range.
+TEMPERATURES = 8
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Walked trajectories with their targets.
+
+    Attributes:
+        walked: the trajectories.
+        log_reward: ln of their targets (ln R at their inverse temperature, with ln omega where given), [B].
+        plain: ln R itself, [B].
+        index: stratum and temperature as one number, int64 [B]; those alike share ln Z.
+        own: drawn by the policy as it is (but for epsilon), bool [B].
+    """
+
+    walked: Trajectories
+    log_reward: torch.Tensor
+    plain: torch.Tensor
+    index: torch.Tensor
+    own: torch.Tensor
+
+
+class TrajectorySampler:
+    """One stream of trajectories with random numbers of its own.
+
+    A batch is made of one part for each stream; which process a stream runs in makes no difference to what it gives.
+
+    Args:
+        env: the environment.
+        log_reward: objects -> ln R [B].
+        trainer: how.
+        size: trajectories a step.
+        seed: of the training.
+        number: of the stream.
+        stratum: objects -> int64 [B].
+        log_omega: given ln marginals of the strata [S]; None: one stratum, and the policy draws the first move.
+        real: real objects that are trained on.
+    """
+
+    def __init__(
+        self,
+        env: Environment,
+        log_reward: Callable[[Any], torch.Tensor],
+        trainer: TrainerConfig,
+        size: int,
+        seed: int,
+        number: int,
+        stratum: Callable[[Any], torch.Tensor] | None = None,
+        log_omega: torch.Tensor | None = None,
+        real: Crystals | None = None,
+    ) -> None:
+        self.env, self.log_reward, self.trainer = env, log_reward, trainer
+        self.size, self.stratum, self.log_omega, self.real = size, stratum, log_omega, real
+        self.generator = torch.Generator(device=env.device).manual_seed(derived_seed(seed, number))
+        self.replay = Replay(trainer.replay_size if trainer.replay_fraction > 0 else 0, trainer.replay_bound)
+
+    def draw(self, network: PolicyNetwork, epsilon: float) -> list[Batch]:
+        """The part of the next step; the first of the batches was drawn by the policy."""
+        n_real = round(self.size * self.trainer.real_fraction) if self.real is not None else 0
+        n_replay = round(self.size * self.trainer.replay_fraction) if len(self.replay) else 0
+        n = self.size - n_real - n_replay
+        beta, group = self._temperatures(n)
+        exponent, own = self._exponents(n)
+        walked = rollout(
+            self.env, network, n, epsilon, self.log_omega, self.generator, condition=beta, exponent=exponent
+        )
+        batches = [self._batch(walked, beta, group, own)]
+        if n_replay:
+            crystals, log_reward = self.replay.sample(n_replay, self.generator)
+            walked = teacher_forced(self.env, crystals, n_replay)
+            batches.append(self._batch(walked, None, None, None, log_reward))
+        if n_real:
+            index = torch.randint(len(self.real), (n_real,), generator=self.generator, device=self.generator.device)
+            beta, group = self._temperatures(n_real)
+            real = self.real[index.to(self.real.device)]
+            batches.append(self._batch(teacher_forced(self.env, real, n_real, beta), beta, group))
+        return batches
+
+    def _temperatures(self, n: int) -> tuple[torch.Tensor | None, torch.Tensor | None]:
+        """Inverse temperatures [n] and which of the few different ones each is; None where there is only one."""
+        if self.trainer.betas is None:
+            return None, None
+        low, high = self.trainer.betas
+        device = self.generator.device
+        offset = torch.rand(1, dtype=torch.float64, generator=self.generator, device=device)
+        # over a little more than the range, so that its ends are drawn too
+        level = (torch.arange(TEMPERATURES, device=device) + offset) / TEMPERATURES * 1.1 - 0.05
+        group = torch.arange(n, device=device) % TEMPERATURES
+        return (low + (high - low) * level.clamp(0, 1))[group], group
+
+    def _exponents(self, n: int) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """By how much each of ``n`` draws is flattened, [n], or None; and which are the policy's own, bool [n]."""
+        device = self.generator.device
+        flat = round(n * self.trainer.tempered_fraction)
+        own = torch.arange(n, device=device) < n - flat
+        if not flat:
+            return None, own
+        low = self.trainer.inverse_temperature
+        exponent = low + (1 - low) * torch.rand(n, dtype=torch.float64, generator=self.generator, device=device)
+        return torch.where(own, 1.0, exponent), own
+
+    @torch.no_grad()
+    def _batch(
+        self,
+        walked: Trajectories,
+        beta: torch.Tensor | None,
+        group: torch.Tensor | None,
+        own: torch.Tensor | None = None,
+        plain: torch.Tensor | None = None,
+    ) -> Batch:
+        plain = self.log_reward(walked.objects).detach().double() if plain is None else plain
+        log_reward = plain if beta is None else plain * beta
+        index = torch.zeros(walked.n, dtype=torch.int64, device=self.env.device)
+        if self.log_omega is not None and self.stratum is not None:
+            index = self.stratum(walked.objects)
+            log_reward = log_reward + self.log_omega[index]
+        index = index if group is None else index * TEMPERATURES + group
+        return Batch(walked, log_reward, plain, index, torch.zeros_like(walked.valid) if own is None else own)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Random numbers and replay."""
+        return {"generator": self.generator.get_state(), "replay": self.replay.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The state of `state_dict`."""
+        self.generator.set_state(state["generator"])
+        self.replay.load_state_dict(state["replay"])

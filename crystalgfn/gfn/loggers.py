@@ -1,0 +1,151 @@
+"""Where the figures of a training go: a CSV file, Weights & Biases, or nowhere."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+from typing import Any, Protocol
+
+import pandas as pd
+
+from crystalgfn.utils.files import write_aside
+
+
+class Logger(Protocol):
+    """Takes the figures of a training."""
+
+    def resume(self, step: int) -> None:
+        """Forget what was recorded after ``step``: the training goes on from there."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record the figures of a step."""
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Record a table, in place of one of the same name."""
+
+    def close(self) -> None:
+        """Finish."""
+
+
+class NoLogger:
+    """Records nothing."""
+
+    def resume(self, step: int) -> None:
+        """Nothing."""
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Nothing."""
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+class CsvLogger:
+    """One line a record, flushed at once; a resumed run goes on in the same file. Tables are files beside it.
+
+    Args:
+        path: the file; its folder is made.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._columns: list[str] | None = None
+        if self.path.exists() and self.path.stat().st_size:
+            with self.path.open(newline="") as file:
+                self._columns = next(csv.reader(file), None)
+
+    def resume(self, step: int) -> None:
+        """Cut the lines of later steps, and a line that a kill left unfinished."""
+        if not self.path.exists():
+            return
+        head, *lines = self.path.read_text().splitlines(keepends=True) or [""]
+        whole = head.startswith("step,") and head.endswith("\n")
+        kept = [head] + [line for line in lines if _is_of(line, head, step)] if whole else []
+        self._columns = next(csv.reader([head])) if whole else None
+        write_aside(self.path, lambda aside: aside.write_text("".join(kept)))
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Append a line."""
+        row = {"step": step, **metrics}
+        fresh = self._columns is None
+        if fresh:
+            self._columns = list(row)
+        text = io.StringIO()
+        writer = csv.DictWriter(text, self._columns, extrasaction="ignore", restval="", lineterminator="\n")
+        if fresh:
+            writer.writeheader()
+        writer.writerow(row)
+        with self.path.open("a", newline="") as file:
+            file.write(text.getvalue())  # in one piece
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Write ``<name>.csv`` beside the file."""
+        path = self.path.with_name(f"{name}.csv")
+        write_aside(path, lambda aside: frame.to_csv(aside, index=False, float_format="%.6g"))
+
+    def close(self) -> None:
+        """Every line is already on disk."""
+
+
+class WandbLogger:
+    """Weights & Biases, and the same as CSV; offline unless asked, so no account is needed.
+
+    Args:
+        project: name of the project.
+        mode: "offline", "online" or "disabled".
+        folder: where wandb keeps its files; made where it is missing.
+        path: a CSV file for the same figures; None: none.
+        config: settings to record.
+    """
+
+    def __init__(
+        self,
+        project: str = "crystalgfn",
+        mode: str = "offline",
+        folder: str | None = None,
+        path: str | Path | None = None,
+        config: dict[str, Any] | None = None,
+    ) -> None:
+        import wandb
+
+        if folder is not None:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+        self._csv = NoLogger() if path is None else CsvLogger(path)
+        # its own copy of what is printed would hold every refreshment of the live view
+        settings = wandb.Settings(console="off")
+        self._run = wandb.init(project=project, mode=mode, dir=folder, config=config, settings=settings)
+        self._tables: dict[str, pd.DataFrame] = {}
+
+    def resume(self, step: int) -> None:
+        """A process that goes on records a run of its own, from ``step`` on; the CSV file is one."""
+        self._csv.resume(step)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Record figures."""
+        self._csv.log(step, metrics)
+        self._run.log(metrics, step=step)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Record a table; wandb is given the last one when the run is finished."""
+        self._csv.table(name, frame)
+        self._tables[name] = frame
+
+    def close(self) -> None:
+        """Finish the run."""
+        import wandb
+
+        if self._tables:
+            self._run.log({name: wandb.Table(dataframe=frame) for name, frame in self._tables.items()})
+        self._run.finish()
+        self._csv.close()
+
+
+def _is_of(line: str, head: str, last: int) -> bool:
+    """Whether a line is whole and of a step up to ``last``."""
+    step = line.partition(",")[0]
+    return line.endswith("\n") and line.count(",") == head.count(",") and step.isdigit() and int(step) <= last

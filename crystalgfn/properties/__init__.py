@@ -1,0 +1,1 @@
+"""What a crystal is predicted to be: exact properties, proxy ensembles, hulls."""

@@ -1,0 +1,114 @@
+"""Reference entries of a convex hull: formulas with formation energies, and compositions as tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torchtyping import TensorType
+
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.elements import NUMBER
+from crystalgfn.errors import DataError, InvalidCrystal
+
+
+def read_entries(
+    entries: Any, formula: str, energy: str, skip: bool
+) -> tuple[TensorType["rows", 118], TensorType["rows"]]:
+    """Compositions and formation energies (eV/atom), float64; see ``ExactHull.from_entries``."""
+    formulas, energies = _columns(entries, formula, energy)
+    values = torch.tensor([_number(value, i) for i, value in enumerate(energies)], dtype=torch.float64)
+    known = torch.isfinite(values)
+    if not skip and not bool(known.all()):
+        row = int((~known).nonzero()[0])
+        raise DataError(
+            f"entry {row} ({formulas[row]}) has the formation energy {energies[row]!r}; a hull needs a finite number, "
+            "eV/atom: give it, or pass skip=True to leave such rows out"
+        )
+    rows = [composition_of(str(formulas[i]), i) for i in known.nonzero().flatten().tolist()]
+    if not rows:
+        raise DataError("a hull needs at least one entry with a formation energy, and there is none")
+    return torch.stack(rows), values[known]
+
+
+def compositions(
+    crystals: Crystals | Sequence[str] | TensorType["batch", 118],
+) -> tuple[TensorType["batch", 118], torch.device]:
+    """Amounts, float64 [B, 118] on the CPU, and where the question came from.
+
+    Raises:
+        DataError: a formula that cannot be read.
+        InvalidCrystal: a composition without atoms, with a negative amount, or not of 118 columns.
+    """
+    if isinstance(crystals, Crystals):
+        crystals = crystals.composition
+    if not isinstance(crystals, torch.Tensor):
+        rows = [composition_of(str(text), i) for i, text in enumerate(crystals)]
+        crystals = torch.stack(rows) if rows else torch.zeros(0, 118)
+    if crystals.ndim != 2 or crystals.shape[1] != 118:
+        raise InvalidCrystal(f"compositions need shape [B, 118], one column an element, not {list(crystals.shape)}")
+    device = crystals.device
+    composition = crystals.double().cpu()
+    wrong = (composition < 0).any(1) | ~(composition.sum(1) > 0)
+    if bool(wrong.any()):
+        row = int(wrong.nonzero()[0])
+        raise InvalidCrystal(f"composition {row} has no atoms or a negative amount; give the amounts of its elements")
+    return composition, device
+
+
+def composition_of(text: str, row: int) -> TensorType[118]:
+    """Amounts of the elements in a formula; ``row`` is where it stands, for the error."""
+    from pymatgen.core import Composition
+
+    try:
+        amounts = Composition(text).get_el_amt_dict()
+        known = {NUMBER[symbol]: amount for symbol, amount in amounts.items() if amount > 0}
+    except (ValueError, KeyError) as error:
+        raise DataError(
+            f"entry {row}: the formula {text!r} cannot be read ({error}); write it as in LiFePO4"
+        ) from error
+    if not known:
+        raise DataError(f"entry {row}: the formula {text!r} has no atoms; write it as in LiFePO4")
+    counts = torch.zeros(118, dtype=torch.float64)
+    for number, amount in known.items():
+        counts[number - 1] = amount
+    return counts
+
+
+def _number(value: Any, row: int) -> float:
+    try:
+        return float("nan") if value is None else float(value)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"entry {row}: the formation energy {value!r} is no number, eV/atom") from error
+
+
+def _columns(entries: Any, formula: str, energy: str) -> tuple[list, list]:
+    """Formulas and energies."""
+    import pandas as pd
+
+    if isinstance(entries, Mapping):
+        return list(entries), list(entries.values())
+    where = "the table"
+    if isinstance(entries, str | Path):
+        where, path = str(entries), Path(entries)
+        if not path.is_file():
+            raise DataError(f"there is no file of entries {path}")
+        try:
+            entries = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+        except Exception as error:
+            raise DataError(f"{path} cannot be read as Parquet or CSV: {error}") from error
+    if isinstance(entries, pd.DataFrame):
+        missing = {formula, energy} - set(entries.columns)
+        if missing:
+            raise DataError(
+                f"{where} has no column {', '.join(sorted(missing))}; name the columns with formula= and energy="
+            )
+        return entries[formula].tolist(), entries[energy].tolist()
+    if not isinstance(entries, Iterable):
+        raise DataError(f"entries must be a file, a table, a mapping or pairs (formula, energy), not {entries!r}")
+    pairs = list(entries)
+    if any(not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+        raise DataError("entries in a list must be pairs (formula, formation energy in eV/atom)")
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]

@@ -1,0 +1,210 @@
+"""Rewards that shape a search: probability of passing a threshold, dense packing, nearness to training data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.properties.base import Property, check_number, describe, label, moved
+from crystalgfn.properties.exact import Density
+from crystalgfn.properties.registry import PROXIES
+from crystalgfn.properties.training_distance import NearestCentre
+from crystalgfn.typing import Floats
+from crystalgfn.utils.files import data_folder
+
+
+@dataclass(frozen=True, eq=False)
+class Probability:
+    """``log R = weight * ln(max(p - k * spread, smallest))``: R is the probability to the power of ``weight``.
+
+    Attributes:
+        prop: a property with values from 0 to 1.
+        weight: how much it counts, > 0.
+        smallest: what smaller probabilities count as, so that no crystal has none; in (0, 1].
+        k: how many standard errors of pessimism, >= 0.
+    """
+
+    prop: Property
+    weight: float = 1.0
+    smallest: float = 1e-3
+    k: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.prop, Property):
+            raise RewardError(
+                f"probability: {type(self.prop).__name__} is not a property; wrap a function of crystals in "
+                "crystalgfn.rewards.function(fn, name)."
+            )
+        for name, limit in (("weight", math.inf), ("smallest", 1.0 + 1e-12)):
+            if not 0 < getattr(self, name) < limit:
+                raise RewardError(f"probability: {name} must be greater than 0 and finite, not {getattr(self, name)}.")
+        if not 0 <= self.k < math.inf:
+            raise RewardError(f"probability: k must be a finite number at least 0, not {self.k}.")
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal.
+
+        Raises:
+            RewardError: a value that is no probability; names the crystal.
+        """
+        value = self.prop(crystals)
+        wrong = (~((value >= 0) & (value <= 1))).nonzero().flatten()
+        if len(wrong):
+            first = int(wrong[0])
+            raise RewardError(
+                f"probability: {self.prop.name} is {float(value[first]):g} for {label(crystals, first)}; "
+                "a probability lies between 0 and 1."
+            )
+        return self.weight * self.prop.confidence_bound(crystals, -self.k).clamp(min=self.smallest, max=1.0).log()
+
+    def to(self, device: Any) -> Probability:
+        """The same reward on ``device``."""
+        return replace(self, prop=moved(self.prop, device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.probability",
+            "prop": describe(self.prop),
+            "weight": self.weight,
+            "smallest": self.smallest,
+            "k": self.k,
+        }
+
+
+def probability(prop: Any, weight: float = 1.0, smallest: float = 1e-3, k: float = 1.0) -> Probability:
+    """The probability itself, to a power, as the reward; see :class:`Probability`."""
+    return Probability(prop, weight, smallest, k)
+
+
+#: Spheres of the tabulated radii fill 0.64 to 0.71 of the densest crystals of MP-20 (Os, Ir3Os, ReIr3).
+MAX_PACKING = 0.70
+
+
+def packing_fraction(crystals: Crystals) -> Floats:
+    """Volume of spheres of the elements' tabulated radii over the volume of the cell, [B]."""
+    spheres = torch.tensor(elements.SPHERE_VOLUME).to(crystals.lattice)
+    filled = crystals.composition.to(spheres.dtype) @ spheres / crystals.n_atoms
+    return filled / crystals.volume_per_atom
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """``log R = beta * density - max(0, (packing - max_packing) / width)² / 2``.
+
+    The limits on volume alone allow 4 Å3 an atom to any element, 80 g/cm3 for heavy ones. The wall depends on the
+    composition: where spheres of the elements' radii would fill more than ``max_packing`` of the cell, the reward falls
+    as a Gaussian of ``width``.
+
+    Attributes:
+        beta: per g/cm3, > 0.
+        max_packing: where the wall begins, > 0.
+        width: of the wall, > 0.
+    """
+
+    beta: float
+    max_packing: float = MAX_PACKING
+    width: float = 0.01
+    direction: str = "maximise"
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "max_packing", "width"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise RewardError(f"dense: {name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
+
+    @property
+    def prop(self) -> Density:
+        """The density, for tables."""
+        return Density()
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        beyond = ((packing_fraction(crystals) - self.max_packing) / self.width).clamp_min(0)
+        return self.beta * crystals.density - beyond.square() / 2
+
+    def with_beta(self, beta: float) -> Dense:
+        """The same reward at another inverse temperature; the wall stays."""
+        return replace(self, beta=beta)
+
+    def to(self, device: torch.device | str) -> Dense:
+        """Itself: it holds no tensors and computes where the crystals are."""
+        return self
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.dense", "beta": self.beta, "max_packing": self.max_packing,
+            "width": self.width,
+        }  # fmt: skip
+
+
+def dense(beta: float, max_packing: float = MAX_PACKING, width: float = 0.01) -> Dense:
+    """High density up to close packing; see :class:`Dense`."""
+    return Dense(beta, max_packing, width)
+
+
+@dataclass(frozen=True, eq=False)
+class NearData:
+    """``log R = -max(0, distance - free)² / (2 width²)``: 0 near the data, a Gaussian wall further away.
+
+    The distance is the share of the atoms that would have to be of another element for the composition to be that of
+    the nearest cluster centre of the data, 0 to 1. A heuristic: near the data there are unknown materials too.
+
+    Attributes:
+        centres: cluster centres of the data.
+        source: the proxy that they belong to, by name or folder.
+        free: up to this distance nothing is lost, >= 0.
+        width: of the wall, > 0.
+    """
+
+    centres: NearestCentre
+    source: str
+    free: float = 0.2
+    width: float = 0.1
+
+    def __post_init__(self) -> None:
+        check_number("near_data", "free", self.free)
+        check_number("near_data", "width", self.width, positive=True)
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        beyond = (self.centres.distance(crystals) - self.free).clamp_min(0)
+        return -0.5 * (beyond / self.width).square()
+
+    def to(self, device: torch.device | str) -> NearData:
+        """The same reward on ``device``."""
+        return replace(self, centres=self.centres.to(device))
+
+    def config(self) -> dict[str, Any]:
+        """What hydra rebuilds it from."""
+        return {
+            "_target_": "crystalgfn.rewards.shaping",
+            "source": self.source,
+            "free": self.free,
+            "width": self.width,
+        }
+
+
+def near_data(source: str | Path, free: float = 0.2, width: float = 0.1) -> NearData:
+    """Compositions near those that a proxy was fitted on; see :class:`NearData`.
+
+    Args:
+        source: a shipped proxy with centres ("ionic_conductivity"), or a folder with ``centres.safetensors``.
+        free: up to this distance nothing is lost.
+        width: of the wall.
+
+    Raises:
+        CheckpointError: the proxy has no centres, or they are damaged.
+    """
+    if str(source) in PROXIES:
+        shipped = data_folder("proxies") / str(source)
+        return NearData(NearestCentre.load(shipped), str(source), free, width)
+    folder = Path(source).resolve()
+    return NearData(NearestCentre.load(folder), str(folder), free, width)

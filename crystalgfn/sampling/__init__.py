@@ -1,0 +1,1 @@
+"""What a user calls: samplers, training, sharded sampling, tables and plots."""

@@ -1,0 +1,124 @@
+"""Train a sampler: the space, the reward and the settings in, the sampler out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.errors import DataError, InvalidSpace
+from crystalgfn.gfn.config import TrainerConfig
+from crystalgfn.gfn.loggers import Logger
+from crystalgfn.gfn.objectives import DEFAULT, Objective
+from crystalgfn.gfn.training import TrainingRun
+from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.rewards.base import Reward, evaluate, properties
+from crystalgfn.sampling.sampler import Sampler, given_strata, strata_weights
+from crystalgfn.sampling.top_crystals import BestCrystals
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.utils import distributed
+
+
+def train(
+    space: CrystalSpace,
+    reward: Reward,
+    *,
+    objective: Objective | None = None,
+    policy: PolicyConfig | None = None,
+    trainer: TrainerConfig | None = None,
+    strata: tuple[float, ...] | str | None = None,
+    seed: int = 0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    logger: Logger | None = None,
+    real: Crystals | None = None,
+    init: Sampler | None = None,
+) -> Sampler:
+    """Train a policy until crystals come with probability proportional to their reward.
+
+    Several processes in one group of torch.distributed train one sampler together; the first of them writes the files.
+
+    Args:
+        space: what may be drawn.
+        reward: crystals -> ln R, float [B].
+        objective: the loss; `crystalgfn.gfn.objectives.DEFAULT` unless given.
+        policy: size of the network; conditioned on the inverse temperature where ``trainer.betas`` is a range.
+        trainer: how long and how fast.
+        strata: marginal of the number of elements (one share for each from 1), "default" for that of the shipped
+            samplers, or None for plain R / Z.
+        seed: of the network's start and of all draws.
+        out: folder for checkpoints and the finished sampler (``sampler/``); None: nothing is written.
+        resume: continue the run in ``out``; the settings must be those of that run.
+        logger: takes the figures of the steps, and at every checkpoint a table of the best crystals.
+        real: real crystals that are trained on too (``trainer.real_fraction``); those outside the space are left out.
+        init: a sampler whose policy the training starts from, such as one for a related reward; ``policy`` is then its.
+
+    Raises:
+        InvalidSpace: a device that is not there, or shares without a meaning.
+        CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
+        RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal.
+        DataError: none of the ``real`` crystals is in the space.
+        TrainingError: a loss that is not finite, an objective that learns ln Z with ``trainer.betas``, or a batch that
+            cannot be shared out over the processes.
+    """
+    trainer = trainer or TrainerConfig()
+    device = torch.device(trainer.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidSpace(
+            "device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)"
+        )
+    strata = given_strata(strata)
+    omega = None if strata is None else strata_weights(space, strata).to(device)
+    if hasattr(reward, "to"):
+        reward = reward.to(device)
+    if real is not None:
+        real = real[space.contains(real)].to(device)
+        if not len(real):
+            raise DataError("none of the real crystals is in the space; see space.explain(crystals)")
+    env = CrystalEnvironment(space, device)
+    network = _network(policy, trainer, env, seed, init).to(device)
+    folder = None if out is None else Path(out)
+    objective = objective or DEFAULT
+    run = TrainingRun(
+        env, network, lambda crystals: evaluate(reward, crystals), objective, trainer,
+        lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,
+        BestCrystals(properties(reward), device=device),
+    )  # fmt: skip
+    if resume:
+        run.load()
+    elif folder is not None:
+        run.save()  # an unwritable folder fails now, not after the training
+    run.fit()
+    sampler = Sampler.trained(space, run, reward, strata)
+    if folder is not None and not distributed.rank():
+        sampler.save(folder / "sampler")
+    return sampler
+
+
+def _network(
+    policy: PolicyConfig | None, trainer: TrainerConfig, env: CrystalEnvironment, seed: int, init: Sampler | None
+) -> PolicyNetwork:
+    """A network with random weights, or with those of ``init``."""
+    conditioned = trainer.betas is not None
+    if init is None:
+        policy = replace(policy or PolicyConfig(), conditioned=conditioned)
+    else:
+        policy = init.network.config
+        if policy.conditioned != conditioned:
+            raise InvalidSpace(
+                f"trainer.betas={trainer.betas} with an init of betas={init.betas}: one is conditioned on the inverse "
+                "temperature and the other is not; start from another sampler, or from none"
+            )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = PolicyNetwork.for_environment(policy, env)
+    if init is not None:
+        known = init.network.state_dict()
+        for name, weights in network.state_dict().items():  # these are the network's own, not copies
+            # of a choice with other limits the options that both have; the rest stays new
+            n = min(len(known[name]), len(weights))
+            weights[:n].copy_(known[name][:n])
+    return network

@@ -1,0 +1,186 @@
+"""Which cells a space group and composition leave possible: lattice limits and volumes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import log
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from crystalgfn.crystallography import elements, lattice, space_groups
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.typing import DENSITY_UNIT, Floats
+
+if TYPE_CHECKING:
+    from crystalgfn.space.space import CrystalSpace
+
+
+MARGIN = 1e-6  # relative width below which a range of volumes counts as empty
+
+
+@dataclass(frozen=True)
+class CellLimits:
+    """Limits on lengths (Å) and angles (degrees) of conventional cells; they hold for fixed angles too.
+
+    Attributes:
+        lengths: lowest and highest a, b, c.
+        angles: lowest and highest alpha, beta, gamma.
+    """
+
+    lengths: tuple[float, float]
+    angles: tuple[float, float]
+
+    def acute(self) -> tuple[float, float]:
+        """Range of cosines of Niggli cells of type I; empty where the first is not below the second."""
+        low, high = max(60.0, self.angles[0]), min(90.0, self.angles[1])
+        return _cos(high), _cos(low)
+
+    def obtuse(self) -> tuple[float, float]:
+        """Range of -cosines of Niggli cells of type II; empty where the first is not below the second."""
+        low, high = max(90.0, self.angles[0]), min(120.0, self.angles[1])
+        return -_cos(low), -_cos(high)
+
+    def monoclinic(self, reduction: int) -> tuple[float, float]:
+        """Range of k = -cos(beta) for a reduction type; the axes' ratio limits k too."""
+        largest = 0.5 if reduction == 1 else 0.5**0.5
+        low, high = max(90.0, self.angles[0]), self.angles[1]
+        ratio = self.lengths[1] / self.lengths[0]
+        return -_cos(low), min(largest, -_cos(min(high, 180.0)), ratio / 2)
+
+    def volumes(self, space_group: int) -> tuple[float, float]:
+        """Smallest and largest conventional cell volume (Å3) of a group; (inf, -inf) where there is no cell."""
+        kind = lattice.KIND[space_group - 1]
+        small, large = self.lengths[0] ** 3, self.lengths[1] ** 3
+        none = (np.inf, -np.inf)
+        low, high = self.angles
+        if kind == lattice.TRICLINIC:
+            factors = [_triclinic_factors(*self.acute(), 1), _triclinic_factors(*self.obtuse(), -1)]
+            factors = [f for f in factors if f is not None]
+            if not factors:
+                return none
+            return small * min(f[0] for f in factors), large * max(f[1] for f in factors)
+        if not low <= 90.0 <= high:
+            return none
+        if kind == lattice.MONOCLINIC:
+            k_low, k_high = self.monoclinic(int(space_groups.MONOCLINIC_REDUCTION[space_group - 1]))
+            if k_high - k_low < MARGIN:
+                return none
+            edges = [k for k in (k_low, 0.5, k_high) if k_low <= k <= k_high]
+            return small * min(map(_compact, edges)), large * max(map(_spread, edges))
+        if kind == lattice.HEXAGONAL:
+            factor = 0.75**0.5
+            return (small * factor, large * factor) if high >= 120.0 else none
+        return small, large
+
+    def feasible(self, space_group: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+        """Whether a cell of the group has a volume between ``low`` and ``high`` (arrays, Å3)."""
+        smallest, largest = self.volumes(space_group)
+        if smallest > largest:
+            return np.zeros(np.shape(low), dtype=bool)
+        low, high = np.maximum(low, smallest), np.minimum(high, largest)
+        return high > low * (1 + MARGIN)
+
+
+def _cos(angle: float) -> float:
+    return (
+        0.0 if angle == 90.0 else -0.5 if angle == 120.0 else 0.5 if angle == 60.0 else float(np.cos(np.radians(angle)))
+    )
+
+
+def _stretch(k: float) -> float:
+    """ln of the ratio of the axes that beta enforces (0 up to 120 degrees)."""
+    return max(0.0, log(2 * k)) if k > 0 else 0.0
+
+
+def _compact(k: float) -> float:
+    """Smallest volume at k over the cube of the shortest length."""
+    return (1 - k * k) ** 0.5 * np.exp(_stretch(k))
+
+
+def _spread(k: float) -> float:
+    """Largest volume at k over the cube of the longest length."""
+    return (1 - k * k) ** 0.5 * np.exp(-_stretch(k))
+
+
+def _triclinic_factors(low: float, high: float, sign: int) -> tuple[float, float] | None:
+    """Range of w = V / (abc) with all cosines in sign * [low, high] and, for type II, of sum at least -1."""
+    if high - low < MARGIN or (sign < 0 and 3 * low >= 1 - MARGIN):
+        return None
+
+    def factor(p: float, q: float, r: float) -> float:
+        return max(0.0, 1 - p * p - q * q - r * r + 2 * sign * p * q * r) ** 0.5
+
+    if sign > 0:
+        return factor(high, high, high), factor(low, low, low)
+    # the factor falls with each cosine and is concave along p + q + r = 1: the smallest is at a vertex
+    vertices = [(high, high, high), (high, high, 1 - 2 * high), (high, low, 1 - high - low), (low, low, 1 - 2 * low)]
+    inside = [v for v in vertices if sum(v) <= 1 + 1e-12 and all(low - 1e-12 <= x <= high + 1e-12 for x in v)]
+    return min(factor(*v) for v in inside), factor(low, low, low)
+
+
+def relative_volume(crystals: Crystals, volumes: np.ndarray = elements.VOLUME) -> Floats:
+    """Volume of each cell over what its atoms take up in known crystals, or by other volumes of elements [118], [B]."""
+    volumes = torch.tensor(volumes).to(crystals.lattice)
+    return crystals.volume_per_atom * crystals.n_atoms / (crystals.composition.to(volumes.dtype) @ volumes)
+
+
+@dataclass(frozen=True)
+class SumLimits:
+    """Ranges in which sums over the atoms of a primitive cell must end, so that a cell is left.
+
+    Attributes:
+        weights: what an atom of each element adds to each sum, [J, 118].
+        ranges: lowest and highest sums for each group and number of atoms, [230, n_atoms + 1, J, 2].
+    """
+
+    weights: np.ndarray
+    ranges: np.ndarray
+
+
+def sum_limits(space: CrystalSpace, cases: np.ndarray) -> SumLimits | None:
+    """The sums that the limits on density and relative volume bound; None where every composition obeys.
+
+    With M the mass and T the typical volume of the atoms, the volume V of the primitive cell has the lower bounds L (of
+    volume per atom and of the lengths), M / d1 and r0 T, and the upper bounds H, M / d0 and r1 T. Some V is left iff
+    every lower bound is below every upper one: conditions on M, on T, and on M and T together.
+
+    Args:
+        space: whose limits.
+        cases: groups and numbers of atoms that occur, bool [230, n_atoms + 1].
+    """
+    low, high = _volumes(space)
+    own = np.array(space.element_numbers) - 1
+    weights, ranges = [], []
+
+    def bound(weight: np.ndarray, least: np.ndarray | float, greatest: np.ndarray | float) -> None:
+        """Keep a sum that some composition could have out of its range."""
+        limits = np.stack(np.broadcast_arrays(np.full(low.shape, least), np.full(low.shape, greatest)), axis=-1)
+        atoms = np.arange(low.shape[1])
+        smallest, largest = atoms * weight[own].min(), atoms * weight[own].max()
+        if ((limits[..., 0] > smallest) | (limits[..., 1] < largest))[cases].any():
+            weights.append(weight)
+            ranges.append(limits)
+
+    mass, typical = elements.MASS * DENSITY_UNIT, elements.VOLUME
+    widened = 1 + MARGIN
+    if space.density is not None:
+        bound(mass, space.density[0] * low * widened, space.density[1] * high / widened)
+    if space.relative_volume is not None:
+        r0, r1 = space.relative_volume
+        bound(typical, low * widened / r1, high / widened / r0 if r0 > 0 else np.inf)
+    if space.density is not None and space.relative_volume is not None:
+        d0, d1 = space.density
+        bound(mass - d0 * r0 * widened * typical, 0.0, np.inf)
+        bound(d1 * r1 * typical - widened * mass, 0.0, np.inf)
+    return SumLimits(np.stack(weights), np.stack(ranges, axis=2)) if weights else None
+
+
+def _volumes(space: CrystalSpace) -> tuple[np.ndarray, np.ndarray]:
+    """Smallest and largest primitive cells by volume per atom and lengths, Å3, [230, n_atoms + 1] each."""
+    atoms = np.arange(space.n_atoms[1] + 1)
+    ends = np.array([space.cell_limits.volumes(group + 1) for group in range(230)]) / space_groups.CENTRING[:, None]
+    low = np.maximum(atoms * space.volume_per_atom[0], ends[:, :1])
+    high = np.minimum(atoms * space.volume_per_atom[1], ends[:, 1:])
+    return low, high

@@ -1,0 +1,110 @@
+"""Charge neutrality: which sums of oxidation states an element with some atoms can contribute.
+
+Rules of mixed valence (``CrystalSpace.mixed_valence``):
+
+* ``False``: all atoms of an element have one state of its table;
+* ``"adjacent"``: at most one element of the crystal is split over two consecutive states with the same sign;
+* ``True``: every atom has any state of its table.
+
+State 0 never counts. Sets of charges are Python integers used as bit sets, or boolean arrays centred on charge 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from crystalgfn.crystallography import elements
+
+MIXED_VALENCE = (False, "adjacent", True)
+
+
+@dataclass(frozen=True)
+class ChargeRule:
+    """A table of oxidation states with a rule of mixed valence.
+
+    Attributes:
+        states: for each Z - 1, its non-zero states in increasing order; None: no charge rule at all.
+        mixed_valence: False, "adjacent" or True.
+        alloys: compositions of metals only count as neutral.
+    """
+
+    states: tuple[tuple[int, ...], ...] | None
+    mixed_valence: bool | str
+    alloys: bool
+
+    def plain(self, z: int, count: int) -> tuple[int, ...]:
+        """Total charges of ``count`` atoms of element ``z`` that need no split."""
+        if self.states is None:
+            return (0,)
+        states = self.states[z - 1]
+        if self.mixed_valence is True:
+            return _sums(states, count)
+        return tuple(count * s for s in states)
+
+    def split(self, z: int, count: int) -> tuple[int, ...]:
+        """Further total charges with the atoms split over two consecutive states of the same sign."""
+        if self.states is None or self.mixed_valence != "adjacent":
+            return ()
+        states = self.states[z - 1]
+        pairs = [(s, t) for s, t in zip(states, states[1:], strict=False) if s * t > 0]
+        return tuple(sorted({m * s + (count - m) * t for s, t in pairs for m in range(1, count)}))
+
+    def half_width(self, zs: Sequence[int], n_atoms: int) -> int:
+        """The largest |charge| that part of a neutral crystal of ``n_atoms`` can have."""
+        if self.states is None:
+            return 0
+        table = [s for z in zs for s in self.states[z - 1]]
+        up, down = max(table, default=0), -min(table, default=0)
+        return 0 if up <= 0 or down <= 0 else n_atoms * up * down // (up + down)
+
+    def neutral(self, counts: Mapping[int, int]) -> bool:
+        """Whether a composition {Z: atoms} is neutral; the slow reference, one composition at a time."""
+        if self.states is None or len(counts) == 1:
+            return True
+        if self.alloys and all(elements.METAL[z - 1] for z in counts):
+            return True
+        offset = 8 * sum(counts.values())
+        whole, mixed = 1 << offset, 0
+        for z, count in counts.items():
+            plain, split = self.plain(z, count), self.split(z, count)
+            mixed = _shift(mixed, plain) | _shift(whole, split)
+            whole = _shift(whole, plain)
+        return bool((whole | mixed) >> offset & 1)
+
+
+def charge_vector(charges: Sequence[int], half_width: int) -> np.ndarray:
+    """Boolean array [2 half_width + 1] with True at the given charges (those outside are dropped)."""
+    vector = np.zeros(2 * half_width + 1, dtype=bool)
+    inside = [q + half_width for q in charges if abs(q) <= half_width]
+    vector[inside] = True
+    return vector
+
+
+def add_charges(sets: np.ndarray, charges: Sequence[int]) -> np.ndarray:
+    """Sets of charges, boolean [..., W] centred on 0, with each of ``charges`` added (beyond the ends: dropped)."""
+    out = np.zeros_like(sets)
+    width = sets.shape[-1]
+    for charge in charges:
+        if charge >= 0:
+            out[..., charge:] |= sets[..., : max(width - charge, 0)]
+        else:
+            out[..., :charge] |= sets[..., -charge:]
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _sums(states: tuple[int, ...], count: int) -> tuple[int, ...]:
+    if count == 1:
+        return states
+    return tuple(sorted({a + b for a in _sums(states, count - 1) for b in states}))
+
+
+def _shift(bits: int, charges: Sequence[int]) -> int:
+    out = 0
+    for charge in charges:
+        out |= bits << charge if charge >= 0 else bits >> -charge
+    return out

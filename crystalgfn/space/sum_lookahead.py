@@ -1,0 +1,230 @@
+"""Look-ahead for limits on sums over the atoms, such as mass: which partial compositions can end in given ranges.
+
+For every position in the order of the elements, multiset of counts left and charge still to balance, the least and the
+greatest completion of each sum are tabulated. If they are in the ranges (for one of the sums, if one of the two is),
+the ranges can be reached; if a least one is above its range or a greatest one below, they cannot; in between, the next
+elements are tried in turn.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import torch
+
+from crystalgfn.space.charge_lookahead import ChargeSets
+from crystalgfn.space.compositions import CompositionRules, CompositionTables
+
+CHUNK = 50_000  # options looked at together
+
+
+@dataclass(frozen=True)
+class _Rows:
+    """Partial compositions: packed charges, last column, counts and ranges of sums left, whether of one element."""
+
+    charge: torch.Tensor
+    last: torch.Tensor
+    left: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    pure: torch.Tensor
+
+    def select(self, keep: torch.Tensor) -> _Rows:
+        return _Rows(*(getattr(self, f.name)[keep] for f in fields(self)))
+
+
+class SumLookahead:
+    """Exact masks for ranges of sums over the atoms.
+
+    Args:
+        rules, table: of the compositions.
+        weights: what an atom of each element adds to each sum, [J, 118].
+        device: where the tables live.
+    """
+
+    def __init__(
+        self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
+    ) -> None:
+        def put(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        self.sets = ChargeSets(table, rules.charge.alloys, device)
+        self.finish, self.after, self.first = put(table.finish), put(table.after), put(table.first)
+        self.slot_count, self.slot_next, self.leftover = (
+            put(table.slot_count),
+            put(table.slot_next),
+            put(table.leftover),
+        )
+        own = weights[:, np.array(rules.zs) - 1]
+        self.weights = put(own.T)
+        # least and greatest weight of the elements that may still follow each column; 0 after the last
+        ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
+        self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
+        self.atoms = put(_atoms(table))
+        self.least = put(np.stack([_extremes(rules, table, w) for w in own], axis=-1))
+        self.greatest = put(-np.stack([_extremes(rules, table, -w) for w in own], axis=-1))
+
+    def first_options(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """What whole patterns may begin with so that the sums can end in [low, high] [rows, J]; bool [rows, S, E]."""
+        return self._keep(self.first[pattern], self._whole(pattern, low, high))
+
+    def next_options(
+        self, charge: torch.Tensor, last: torch.Tensor, left: torch.Tensor, low: torch.Tensor, high: torch.Tensor
+    ) -> torch.Tensor:
+        """The same for partial compositions whose last element is in column ``last``; ranges are of what is left."""
+        rows = _Rows(charge, last, left, low, high, torch.zeros_like(last, dtype=torch.bool))
+        return self._keep(self._may(rows), rows)
+
+    def possible(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
+        """Whether whole patterns [rows] have a composition with sums in [low, high]; bool [rows]."""
+        return self._any(self.first[pattern], self._whole(pattern, low, high))
+
+    def _whole(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> _Rows:
+        left = self.leftover[pattern]
+        pure = self.slot_count[self.slot_next[left, 0], 0] == 0  # one element: neutral whatever its states
+        charge = self.sets.initial.expand(len(pattern), -1, -1)
+        return _Rows(charge, torch.full_like(left, -1), left, low, high, pure)
+
+    def _may(self, rows: _Rows) -> torch.Tensor:
+        balanced = (self.finish[rows.left] & rows.charge[:, None, None]).ne(0).any(-1).any(-1)
+        return balanced & self.after[rows.last + 1][:, None, :]
+
+    def _keep(self, may: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        """Those of the options ``may`` [rows, S, E] from which the ranges can be reached."""
+        out = torch.zeros_like(may)
+        options = may.nonzero()
+        inside, open_ = self._by_weights(options, rows)
+        out[tuple(options[inside].T)] = True
+        options = options[open_]
+        for start in range(0, len(options), CHUNK):
+            part = options[start : start + CHUNK]
+            sure, unsure, moved = self._reach(part, rows)
+            if bool(unsure.any()):
+                deeper = moved.select(unsure)
+                sure[unsure] = self._any(self._may(deeper), deeper)
+            out[part[:, 0], part[:, 1], part[:, 2]] = sure
+        return out
+
+    def _by_weights(self, options: torch.Tensor, rows: _Rows) -> tuple[torch.Tensor, torch.Tensor]:
+        """Of options that can be finished: which are in the ranges whatever follows, and which are undecided yet."""
+        row, slot, column = options.unbind(1)
+        left = rows.left[row]
+        spent = self.weights[column] * self.slot_count[left, slot, None]
+        low, high = rows.low[row] - spent, rows.high[row] - spent
+        atoms = self.atoms[self.slot_next[left, slot], None]
+        least, greatest = atoms * self.lightest[column], atoms * self.heaviest[column]
+        inside = ((least >= low) & (greatest <= high)).all(1)
+        return inside, ~inside & (least <= high).all(1) & (greatest >= low).all(1)
+
+    def _any(self, may: torch.Tensor, rows: _Rows) -> torch.Tensor:
+        """Whether any of the options reaches the ranges, bool [rows]; a few are tried first, then the others."""
+        found = torch.zeros(len(may), dtype=torch.bool, device=may.device)
+        flat = may.flatten(1)
+        # options in an order that spreads over elements and counts, the same for every row
+        order = torch.randperm(flat.shape[1], generator=torch.Generator().manual_seed(0)).to(flat.device)
+        rank = flat[:, order].cumsum(1).masked_fill(~flat[:, order], 0)
+        doubtful: list[torch.Tensor] = []
+        for first, last in ((1, 4), (5, 24), (25, flat.shape[1])):
+            hit = ((rank >= first) & (rank <= last) & ~found[:, None]).nonzero()
+            for start in range(0, len(hit), CHUNK):
+                row, place = hit[start : start + CHUNK].unbind(1)
+                option = order[place]
+                part = torch.stack([row, option // may.shape[2], option % may.shape[2]], 1)
+                sure, unsure, _ = self._reach(part, rows)
+                found[row[sure]] = True
+                doubtful.append(part[unsure])
+        rest = torch.cat(doubtful) if doubtful else flat.new_zeros(0, 3, dtype=torch.int64)
+        step = 500
+        while True:  # what is still open has no certain option: look one element deeper
+            rest = rest[~found[rest[:, 0]]]
+            if not len(rest):
+                return found
+            part, rest = rest[:step], rest[step:]
+            _, _, moved = self._reach(part, rows)
+            reached = self._any(self._may(moved), moved)
+            found[part[reached, 0]] = True
+            step = min(2 * step, CHUNK // 10)
+
+    def _reach(self, part: torch.Tensor, rows: _Rows) -> tuple[torch.Tensor, torch.Tensor, _Rows]:
+        """Of options (row, slot, column): which surely reach the ranges, which may, and the compositions after them."""
+        row, slot, column = part.unbind(1)
+        left = rows.left[row]
+        count, rest = self.slot_count[left, slot], self.slot_next[left, slot]
+        spent = self.weights[column] * count[:, None]
+        low, high = rows.low[row] - spent, rows.high[row] - spent
+        charge = self.sets.after(rows.charge[row], column, count)
+        pure = rows.pure[row]
+        open_ = self.sets.unpack(charge)[..., None]
+        least = torch.where(open_, self.least[column + 1, rest], torch.inf).amin((1, 2))
+        greatest = torch.where(open_, self.greatest[column + 1, rest], -torch.inf).amax((1, 2))
+        least, greatest = (torch.where(pure[:, None], 0.0, x) for x in (least, greatest))
+        least_in = (least >= low) & (least <= high)
+        greatest_in = (greatest >= low) & (greatest <= high)
+        # all completions are in all ranges but one, and one of them in that too
+        sure = (least_in | greatest_in).all(1) & ((~(least_in & greatest_in)).sum(1) <= 1)
+        unsure = ~sure & (least <= high).all(1) & (greatest >= low).all(1)
+        return sure, unsure, _Rows(charge, column, rest, low, high, torch.zeros_like(pure))
+
+
+def _atoms(table: CompositionTables) -> np.ndarray:
+    """Atoms in each multiset of counts, int64."""
+    following = np.arange(len(table.slot_count))
+    total = np.zeros(len(following), dtype=np.int64)
+    while (table.slot_count[following, 0] > 0).any():
+        count = table.slot_count[following, 0]
+        total += count
+        following = np.where(count > 0, table.slot_next[following, 0], following)
+    return total
+
+
+def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> np.ndarray:
+    """Least sum of the weights [E] of completions, [E + 1, M, 2, W + 1], laid out as the charges they balance."""
+    half, n_small, n_el = table.half_width, len(table.finish), len(rules.zs)
+    width = 2 * half + 1
+    count, following = table.slot_count[:n_small], table.slot_next[:n_small]
+    empty = count[:, 0] == 0
+    whole, mixed, metals = (np.full(shape, np.inf) for shape in ((n_small, width), (n_small, width), (n_small,)))
+    whole[empty, half] = 0.0
+    metals[empty] = 0.0
+    out = np.full((n_el + 1, n_small, 2, width + 1), np.inf)
+    pairs = {c: np.nonzero(count == c) for c in np.unique(count[count > 0]).tolist()}
+
+    def write(e: int) -> None:
+        out[e, :, 0, :width] = np.minimum(whole, mixed)[:, ::-1]
+        out[e, :, 1, :width] = whole[:, ::-1]
+        out[e, :, 1, width] = metals
+
+    write(n_el)
+    for e in range(n_el - 1, -1, -1):
+        z = rules.zs[e]
+        skip = e not in rules.required
+        new = [x.copy() if skip else np.full_like(x, np.inf) for x in (whole, mixed, metals)]
+        for c, (rows, slots) in pairs.items():
+            if rules.units is not None:
+                # in formula mode a multiset belongs to one number of units; `finish` knows which pairs exist
+                keep = (table.finish[rows, slots, e] != 0).any((1, 2))
+                rows, slots = rows[keep], slots[keep]
+            rest = following[rows, slots]
+            added = c * weights[e]
+            plain, split = rules.charge.plain(z, c), rules.charge.split(z, c)
+            new[0][rows] = np.minimum(new[0][rows], _shifted(whole[rest], plain) + added)
+            new[1][rows] = np.minimum(new[1][rows], _shifted(mixed[rest], plain) + added)
+            new[1][rows] = np.minimum(new[1][rows], _shifted(whole[rest], split) + added)
+            if rules.metal[e]:
+                new[2][rows] = np.minimum(new[2][rows], metals[rest] + added)
+        whole, mixed, metals = new
+        write(e)
+    return out
+
+
+def _shifted(values: np.ndarray, charges: tuple[int, ...]) -> np.ndarray:
+    """The smallest value [..., W] over moves by each charge."""
+    out = np.full_like(values, np.inf)
+    width = values.shape[-1]
+    for q in charges:
+        if q >= 0:
+            out[..., q:] = np.minimum(out[..., q:], values[..., : max(width - q, 0)])
+        else:
+            out[..., :q] = np.minimum(out[..., :q], values[..., -q:])
+    return out

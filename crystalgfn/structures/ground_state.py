@@ -1,0 +1,180 @@
+"""E*(x): the lowest CHGNet energy at fixed group, composition and lattice, over placements and what else is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from crystalgfn.calculators.chgnet import MAX_STEPS, Relaxed, energies, relax
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.standardize import Cell, conventional, nearest_ratio
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.build import BuildResult, build_structures
+from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.typing import Booleans, Integers
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+CLOSEST = 0.7
+"""Of the sum of radii; structures with a closer pair are thrown away."""
+MAX_FORCE = 0.1
+"""eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
+SMALL = 5
+"""Atoms in a cell that random placement searches well enough."""
+SHORT_STEPS, N_SHORT = 10, 4
+"""So many of the best candidates are relaxed for so many steps, the lowest of them then to the end."""
+NOT_PLACED, CROWDED, UNKNOWN, COLLAPSED = "not placed", "crowded", "no energy", "collapsed"
+"""Why there is none: no atoms could be placed; too close wherever they were; no energy; they ran into each other."""
+
+
+@dataclass(frozen=True)
+class GroundState:
+    """The lowest structure that was found for a crystal.
+
+    Attributes:
+        structure: its primitive cell.
+        energy: CHGNet's total energy, eV/atom.
+        converged: whether no force is above `MAX_FORCE`.
+        candidates: structures that it is the lowest of.
+        given: how many of these were given, not placed.
+        placed: whether the lowest was placed.
+    """
+
+    structure: Structure
+    energy: float
+    converged: bool
+    candidates: int
+    given: int
+    placed: bool
+
+
+@dataclass(frozen=True)
+class SearchFailure:
+    """Why a crystal has no lowest structure.
+
+    Attributes:
+        failure: in a word or two, `NOT_PLACED`, `CROWDED`, `UNKNOWN` or `COLLAPSED`.
+        error: in a sentence.
+    """
+
+    failure: str
+    error: str
+
+
+def searched(converged: Booleans, given: Booleans, n_atoms: Integers) -> Booleans:
+    """Whether the lowest energy found is E* rather than an upper bound: at rest, and given a template or small."""
+    return converged & (given | (n_atoms <= SMALL))
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    owner: int
+    structure: Structure
+    placed: bool
+
+
+def lowest_structures(
+    crystals: Crystals,
+    given: Sequence[Sequence[Cell]] | None = None,
+    n_candidates: int = 8,
+    max_steps: int = MAX_STEPS,
+    seed: int = 0,
+    time_limit: float = 1.0,
+    refiner: Refiner | str | None = "default",
+) -> list[GroundState | SearchFailure]:
+    """For each crystal the lowest of its candidates, or why there is none with its atoms apart.
+
+    All candidates are evaluated; the `N_SHORT` lowest, and the lowest of those given, are relaxed for `SHORT_STEPS`,
+    and the lowest of these to the end, cell fixed. About 2 s of one core a crystal.
+
+    Measured on 35 real crystals that the refiner has not seen, against their own atoms relaxed likewise: the lowest of
+    8 of its placements lies 0.00 eV/atom too high in the median (0.11 and 0.22 at the upper quartile and at 90 %),
+    that of 8 random ones 0.02 (0.34 and 0.68; in cells of more than 5 atoms 0.27 in the median).
+
+    Args:
+        crystals: [B].
+        given: for each crystal structures to try besides those placed, in cells that are the crystal's.
+        n_candidates: placements of each, at most.
+        max_steps: of relaxing, in all.
+        seed: of the placements.
+        time_limit: seconds for the placements of one crystal.
+        refiner: places the atoms, see `build_structures`; None: at random.
+
+    Raises:
+        PlacementError: ``given`` is not one list a crystal.
+        NotAvailable: CHGNet is not installed.
+    """
+    if given is None:
+        given = [()] * len(crystals)
+    if len(given) != len(crystals):
+        raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
+    options = {"n_candidates": n_candidates, "refiner": refiner, "seed": seed, "time_limit": time_limit}
+    pool, results = [], []
+    for i, built in enumerate(build_structures(crystals, **options)):
+        every = _candidates(i, built, given[i])
+        good = [one for one in every if nearest_ratio(one.structure) >= CLOSEST]
+        results.append(_nowhere(built, len(every), len(good)))
+        pool += good
+    values = energies([one.structure for one in pool])
+    chosen = _shortlist(len(crystals), pool, values)
+    short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
+    best: dict[int, tuple[int, Relaxed]] = {}
+    for j, one in zip(chosen, short, strict=True):
+        owner = pool[j].owner
+        if apart(one) and (owner not in best or one.energy < best[owner][1].energy):
+            best[owner] = (j, one)
+    going = [owner for owner, (_, one) in best.items() if not one.converged and max_steps > SHORT_STEPS]
+    more = relax([best[owner][1].structure for owner in going], max_steps - SHORT_STEPS, max_force=MAX_FORCE)
+    for owner, one in zip(going, more, strict=True):
+        best[owner] = (best[owner][0], one)
+    for owner in {pool[j].owner for j in chosen} - {owner for owner, (_, one) in best.items() if apart(one)}:
+        results[owner] = SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
+    for owner, (j, one) in best.items():
+        tried = [
+            other.placed for other, value in zip(pool, values, strict=True) if other.owner == owner and value == value
+        ]
+        if apart(one):
+            results[owner] = GroundState(
+                one.structure, one.energy, one.converged, len(tried), tried.count(False), pool[j].placed
+            )
+    return results
+
+
+def _candidates(i: int, built: BuildResult, given: Sequence[Cell]) -> list[_Candidate]:
+    """Those given for crystal ``i``, and its placements, as primitive cells."""
+    cells = [(cell, False) for cell in given]
+    lattice = built.crystal.lattice[0].double().cpu().numpy()
+    for structure in built.candidates:
+        numbers = np.array([site.specie.Z for site in structure])
+        cell = conventional(int(built.crystal.space_group[0]), lattice, structure.frac_coords, numbers)
+        if cell is not None:
+            cells.append((cell, True))
+    return [_Candidate(i, cell.structure(), placed) for cell, placed in cells]
+
+
+def _nowhere(built: BuildResult, every: int, good: int) -> SearchFailure:
+    """Why there would be no lowest structure, as long as nothing has an energy."""
+    if every == 0:
+        return SearchFailure(NOT_PLACED, built.error or "no placement was found")
+    if good == 0:
+        return SearchFailure(CROWDED, f"in all {every} placements atoms are closer than {CLOSEST} of the sum of radii")
+    return SearchFailure(UNKNOWN, "CHGNet has no energy for any placement")
+
+
+def _shortlist(n: int, pool: list[_Candidate], values: np.ndarray) -> list[int]:
+    """Positions in the pool of those to relax."""
+    chosen = []
+    for owner in range(n):
+        order = [j for j in np.argsort(values).tolist() if pool[j].owner == owner and np.isfinite(values[j])]
+        given = [j for j in order if not pool[j].placed]
+        chosen += list(dict.fromkeys(order[:N_SHORT] + given[:1]))
+    return chosen
+
+
+def apart(found: Relaxed) -> bool:
+    """Whether there is a structure and its atoms are still apart."""
+    return found.structure is not None and nearest_ratio(found.structure) >= CLOSEST

@@ -1,0 +1,1 @@
+"""Models that rank Wyckoff assignments, candidates and polymorphs."""

@@ -1,0 +1,1 @@
+"""The diffusion model of free coordinates and lattices."""

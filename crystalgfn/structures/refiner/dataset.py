@@ -1,0 +1,145 @@
+"""Crystals to train a refiner on: read, standardised and made into orbits once, then kept as plain arrays."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+
+import numpy as np
+
+from crystalgfn.crystallography.atoms import Atoms, SkippedRecord
+from crystalgfn.crystallography.convert import formula_of, orbit_structure
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.crystallography.standardize import Cell, standardise
+from crystalgfn.data.structures import read_atoms
+from crystalgfn.errors import DataError, PlacementError
+from crystalgfn.utils.files import save_arrays
+
+VERSION = 1
+
+
+def prepare(
+    sources: Sequence[str | Path],
+    out: str | Path,
+    held_out: str | Path | None = None,
+    symprec: float = 0.1,
+    max_atoms: int = 80,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> dict[str, int]:
+    """Write the orbits of the crystals of some sources to an ``.npz``; returns how many were used and left out.
+
+    Args:
+        sources: of real crystals, see `crystalgfn.data.structures.read_atoms`.
+        out: the file to write.
+        held_out: a source, or an ``.npz`` of this function; what shares (reduced formula, group) with it is left out.
+        symprec: of spglib, Å.
+        max_atoms: in the primitive cell; larger crystals are left out.
+        skip_bad: leave out what cannot be used, instead of stopping.
+        progress: shows a bar.
+
+    Raises:
+        DataError: a file that cannot be read; a crystal that cannot be used, unless ``skip_bad``; none left.
+    """
+    from crystalgfn.utils.progress import Bar
+
+    taken = frozenset() if held_out is None else pairs(held_out, symprec)
+    structures, counts = [], Counter(used=0, held_out=0, too_large=0, bad=0)
+    entries = ((source, entry) for source in sources for entry in read_atoms(source))
+    for source, entry in Bar(entries, description="standardising", unit="crystals", shown=progress):
+        found = _orbits(entry, symprec, max_atoms)
+        if isinstance(found, str) and not skip_bad:
+            raise DataError(
+                f"{source}, {entry.where}: {found}; repair or remove it, or leave out such crystals with skip_bad=true"
+            )
+        if isinstance(found, str):
+            counts["bad"] += 1
+        elif found is None:
+            counts["too_large"] += 1
+        elif _keys(found, entry) & taken:
+            counts["held_out"] += 1
+        else:
+            structures.append(found)
+            counts["used"] += 1
+    if not structures:
+        raise DataError(f"{', '.join(map(str, sources))}: no crystal is left to train on ({dict(counts)})")
+    save(Path(out), structures, {**counts, "sources": [Path(s).name for s in sources], "symprec": symprec})
+    return dict(counts)
+
+
+def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
+    """(reduced formula, group) of every crystal of a source; the group is the file's where it gives one."""
+    if Path(path).suffix == ".npz":
+        return frozenset((formula_of(structure), structure.space_group) for structure in load(path)[0])
+    found = set()
+    for entry in read_atoms(path):
+        if isinstance(entry, Atoms):
+            group = entry.space_group or None
+            cell = standardise(entry.lattice, entry.points, entry.numbers, symprec) if group is None else None
+            cell = cell or Cell(group or 1, entry.lattice, entry.points, entry.numbers)
+            found.add((cell.formula, cell.space_group))
+    return frozenset(found)
+
+
+def _keys(structure: OrbitStructure, entry: Atoms) -> set[tuple[str, int]]:
+    formula = formula_of(structure)
+    return {(formula, structure.space_group), (formula, entry.space_group or structure.space_group)}
+
+
+def _orbits(entry: Atoms | SkippedRecord, symprec: float, max_atoms: int) -> OrbitStructure | str | None:
+    """A crystal as orbits; why there are none; None where the crystal is too large."""
+    if isinstance(entry, SkippedRecord):
+        return entry.reason
+    if not (np.isfinite(entry.lattice).all() and np.isfinite(entry.points).all() and len(entry.numbers)):
+        return "has coordinates or a lattice that are not finite numbers"
+    try:
+        structure = orbit_structure(entry, symprec)
+    except PlacementError as error:
+        return str(error)
+    return None if sum(structure.composition.values()) > max_atoms else structure
+
+
+def save(path: Path, structures: Sequence[OrbitStructure], about: dict) -> None:
+    """Write structures as arrays: orbits one after the other, ``n_orbits`` a crystal."""
+    orbits = [orbit for structure in structures for orbit in structure.orbits]
+    arrays = {
+        "space_group": np.array([s.space_group for s in structures], dtype=np.int16),
+        "lattice": np.array([s.lattice for s in structures], dtype=np.float64),
+        "n_orbits": np.array([len(s.orbits) for s in structures], dtype=np.int16),
+        "letter": np.array([o.letter for o in orbits], dtype="U1"),
+        "species": np.array([o.species for o in orbits], dtype=np.int16),
+        "parameters": np.array([o.parameters for o in orbits], dtype=np.float64),
+        "about": np.array(json.dumps({**about, "version": VERSION})),
+    }
+    save_arrays(path, arrays)
+
+
+def load(path: str | Path) -> tuple[list[OrbitStructure], dict]:
+    """The structures that `prepare` wrote, and what it wrote about them; needs no materials library.
+
+    Raises:
+        DataError: no such file, or another kind of file.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        about = json.loads(str(arrays["about"]))
+        if about["version"] != VERSION:
+            raise DataError(f"{path} has version {about['version']}, this package reads {VERSION}; prepare it again")
+        orbits = [
+            Orbit(letter, z, tuple(parameters))
+            for letter, z, parameters in zip(
+                arrays["letter"].tolist(), arrays["species"].tolist(), arrays["parameters"].tolist(), strict=True
+            )
+        ]
+        ends = arrays["n_orbits"].astype(int).cumsum()
+        parts = [tuple(orbits[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
+        rows = zip(arrays["space_group"].tolist(), arrays["lattice"].tolist(), parts, strict=True)
+        return [OrbitStructure(group, tuple(lattice), part) for group, lattice, part in rows], about
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        if isinstance(error, DataError):
+            raise
+        raise DataError(f"{path} holds no prepared crystals ({error}); prepare them again") from error

@@ -1,0 +1,1 @@
+"""Sources of candidate structures: templates and random Wyckoff placement."""

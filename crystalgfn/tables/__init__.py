@@ -1,1 +1,0 @@
-"""Constant tables of elements, space groups and realisable counts, built once and shipped as files."""

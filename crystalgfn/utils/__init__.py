@@ -1,0 +1,1 @@
+"""What every room may use: whole files, processes, run folders, provenance, statistics, random seeds."""

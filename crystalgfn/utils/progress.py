@@ -1,0 +1,145 @@
+"""Progress of long work: a terminal's bar by default, anything else that implements `Progress` in its place."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+
+Item = TypeVar("Item")
+
+
+@runtime_checkable
+class Progress(Protocol):
+    """Where progress is shown: a terminal, a notebook, a browser.
+
+    Example:
+        >>> class Recorder:
+        ...     def __init__(self):
+        ...         self.seen = []
+        ...     def update(self, done, total, message):
+        ...         self.seen.append((done, total, message))
+        ...     def result(self, row):
+        ...         self.seen.append(row)
+        >>> recorder = Recorder()
+        >>> with shown_by(recorder):
+        ...     list(track([7, 8], "counting"))
+        [7, 8]
+        >>> recorder.seen[-1]
+        (2, 2, 'counting')
+    """
+
+    def update(self, done: int, total: int | None, message: str) -> None:
+        """``done`` of ``total`` items are finished (None: the total is not known)."""
+
+    def result(self, row: Mapping[str, Any]) -> None:
+        """A finished item, to be shown while the work goes on."""
+
+
+_current: ContextVar[Progress | None] = ContextVar("progress", default=None)
+
+
+def check_progress(progress: Any) -> None:
+    """Refuse what cannot show progress.
+
+    Raises:
+        TypeError: an object without ``update`` and ``result``.
+    """
+    if not isinstance(progress, Progress):
+        raise TypeError(
+            f"{type(progress).__name__} shows no progress: it needs update(done, total, message) and result"
+        )
+    progress.update(0, 1, "checking")
+    progress.update(1, 1, "checking")
+    progress.result({"checked": True})
+
+
+@contextmanager
+def shown_by(progress: Progress) -> Any:
+    """Within this context all progress is shown by ``progress`` instead of the terminal."""
+    token = _current.set(progress)
+    try:
+        yield progress
+    finally:
+        _current.reset(token)
+
+
+def report(row: Mapping[str, Any]) -> None:
+    """Hand a finished item to whoever shows progress; nothing on a terminal."""
+    progress = _current.get()
+    if progress is not None:
+        progress.result(row)
+
+
+class Bar(Generic[Item]):
+    """The progress of one piece of work; a context manager, and iterable where it was given items.
+
+    Args:
+        items: what `__iter__` yields.
+        total: how many there are; None: their length.
+        description: what is done, in words.
+        initial: how many were done before.
+        unit: of the items.
+        shown: False shows nothing.
+        options: of tqdm, for the terminal.
+    """
+
+    def __init__(
+        self,
+        items: Iterable[Item] = (),
+        *,
+        total: int | None = None,
+        description: str | None = "",
+        initial: int = 0,
+        unit: str = "",
+        shown: bool = True,
+        **options: Any,
+    ) -> None:
+        self.items, self.description, self.done = items, description or "", initial
+        self.total = len(items) if total is None and hasattr(items, "__len__") else total  # pyright: ignore
+        self._progress = _current.get() if shown else None
+        self._terminal: Any = None
+        if shown and self._progress is None:
+            from tqdm import tqdm
+
+            options = {"mininterval": 1, "file": sys.stderr, **options}
+            self._terminal = tqdm(total=self.total, initial=initial, desc=description, unit=unit or "it", **options)
+
+    def __enter__(self) -> Bar[Item]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[Item]:
+        with self:
+            for item in self.items:
+                yield item
+                self.update()
+
+    def update(self, n: int = 1) -> None:
+        """``n`` more items are finished."""
+        self.done += n
+        if self._terminal is not None:
+            self._terminal.update(n)
+        elif self._progress is not None:
+            self._progress.update(self.done, self.total, self.description)
+
+    def note(self, text: str) -> None:
+        """A few words beside the bar, such as the present loss."""
+        if self._terminal is not None:
+            self._terminal.set_postfix_str(text, refresh=False)
+        elif self._progress is not None:
+            self._progress.update(self.done, self.total, f"{self.description}: {text}")
+
+    def close(self) -> None:
+        """Leave the terminal to others."""
+        if self._terminal is not None:
+            self._terminal.close()
+
+
+def track(items: Iterable[Item], description: str, shown: bool = True, **options: Any) -> Bar[Item]:
+    """A bar over items, to be iterated over."""
+    return Bar(items, description=description, shown=shown, **options)

@@ -1,0 +1,113 @@
+"""Files of weights: safetensors under a header that says what they are, written aside, read without pickle."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save, save_file
+from torch import nn
+
+from crystalgfn.errors import CheckpointError
+from crystalgfn.utils.files import write_aside
+
+Model = TypeVar("Model", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class WeightFiles:
+    """Files of one kind of model.
+
+    Attributes:
+        what: what such a file holds, in words.
+        format: the header's name of it.
+        version: of the format that is written and read.
+        remedy: what to do about a file that cannot be read.
+    """
+
+    what: str
+    format: str
+    version: int
+    remedy: str
+
+    def write(self, path: Path, tensors: Mapping[str, torch.Tensor], **metadata: str) -> Path:
+        """Write tensors under a header; returns the path."""
+        header = {"format": self.format, "version": str(self.version), **metadata}
+        content = save({name: tensor.contiguous() for name, tensor in tensors.items()}, header)
+        write_aside(path, lambda aside: aside.write_bytes(content))
+        return path
+
+    def read(self, path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+        """Tensors and header of a file.
+
+        Raises:
+            CheckpointError: no such file, truncated, of another format or version.
+        """
+        if not path.is_file():
+            raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
+        try:
+            with safe_open(path, framework="pt") as file:
+                header = file.metadata() or {}
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except (SafetensorError, OSError) as error:
+            raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {self.remedy}") from error
+        if header.get("format") != self.format:
+            raise CheckpointError(f"{path} holds no {self.what} (format {header.get('format')!r}, not {self.format!r})")
+        if header.get("version") != str(self.version):
+            raise CheckpointError(
+                f"{path} has version {header.get('version')!r} of the format, this package reads {self.version}; "
+                f"{self.remedy}"
+            )
+        return tensors, header
+
+    def load(self, path: Path, make: Callable[[dict[str, str]], Model]) -> Model:
+        """A model with the weights of a file, ready to use.
+
+        Args:
+            path: of the file.
+            make: the model as the header describes it.
+
+        Raises:
+            CheckpointError: as `read`, or the weights do not fit the model.
+        """
+        tensors, header = self.read(path)
+        try:
+            model = make(header)
+            model.load_state_dict(tensors)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise CheckpointError(f"{path} does not fit this package's model ({error}); {self.remedy}") from error
+        return model.eval().requires_grad_(False)
+
+
+def save_model(model: nn.Module, path: str | Path, half: bool = True) -> None:
+    """Write the weights, in half precision unless told otherwise, aside and then renamed.
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    weights = {name: (value.half() if half else value).contiguous() for name, value in model.state_dict().items()}
+    write_aside(Path(path), lambda aside: save_file(weights, aside))
+
+
+def load_model(model: Model, path: str | Path, reason: str) -> Model:
+    """A new model with the weights in a file of `save_model`, in evaluation mode.
+
+    Args:
+        model: of the right shape.
+        path: the file.
+        reason: what to say of a file that holds something else, after its name.
+
+    Raises:
+        CheckpointError: the file is missing or of another kind.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    except (OSError, RuntimeError, SafetensorError) as error:
+        raise CheckpointError(f"{path} {reason}") from error
+    return model.eval()

@@ -1,0 +1,98 @@
+import json
+
+import numpy as np
+import pytest
+
+from crystalgfn.calculators.energy_references import References, anion, check, fit, load, shipped
+from crystalgfn.crystallography.elements import NUMBER
+from crystalgfn.errors import DataError
+
+
+def compositions(*rows):
+    table = np.zeros((len(rows), 118))
+    for i, row in enumerate(rows):
+        for symbol, count in row.items():
+            table[i, NUMBER[symbol] - 1] = count
+    return table
+
+
+@pytest.fixture
+def made():
+    """Crystals whose total energies are formation energies plus 2 per Na, 3 per Cl, 5 per O (eV/atom)."""
+    rng = np.random.default_rng(0)
+    rows = [{"Na": a, "Cl": b, "O": c} for a, b, c in rng.integers(1, 6, (200, 3)).tolist()]
+    table = compositions(*rows)
+    formation = rng.normal(-1, 0.5, 200)
+    shares = table / table.sum(1, keepdims=True)
+    per_atom = shares @ compositions({"Na": 2, "Cl": 3, "O": 5})[0]
+    return table, formation + per_atom, formation
+
+
+def test_references_of_made_energies_are_found(made):
+    table, energy, formation = made
+    found = fit(table, energy, formation)
+    assert [found.energies[NUMBER[s] - 1] for s in ("Na", "Cl", "O")] == pytest.approx([2, 3, 5], abs=1e-3)
+    assert found.formation_energy(table, energy) == pytest.approx(formation, abs=1e-3)
+    assert found.rows == 200
+
+
+def test_rows_without_an_energy_are_left_out(made):
+    table, energy, formation = made
+    broken = energy.copy()
+    broken[:10] = np.nan
+    assert fit(table, broken, formation).rows == 190
+    with pytest.raises(DataError, match="there are none"):
+        fit(table, np.full(200, np.nan), formation)
+
+
+def test_an_element_that_was_not_seen_has_no_formation_energy(made):
+    table, energy, formation = made
+    found = fit(table, energy, formation)
+    values = found.formation_energy(compositions({"Na": 1, "Cl": 1}, {"Na": 1, "F": 1}), np.array([2.0, 2.0]))
+    assert np.isnan(values).tolist() == [False, True]
+
+
+def test_checks_count_every_class(made):
+    table, energy, formation = made
+    found = fit(table, energy, formation)
+    both = np.concatenate([table, compositions({"Na": 1, "Cl": 1}), compositions({"Na": 2})])
+    energies = np.concatenate([energy, [2.5 - 1 + 0.1, 2.0 - 0.3]])
+    errors = check(found, both, energies, np.concatenate([formation, [-1.0, 0.0]]))
+    assert errors["all"]["rows"] == 202 and errors["O"]["rows"] == 200
+    assert errors["Cl"] == pytest.approx({"rows": 1, "mae": 0.1, "bias": 0.1}, abs=2e-3)
+    assert errors["other"] == pytest.approx({"rows": 1, "mae": 0.3, "bias": -0.3}, abs=2e-3)
+
+
+def test_classes_go_by_the_most_electronegative_element():
+    rows = compositions({"Na": 1, "Cl": 1}, {"S": 1, "O": 4, "Ca": 1}, {"Fe": 1, "Ni": 1}, {"Ti": 1, "C": 1})
+    assert [anion(row) for row in rows] == ["Cl", "O", "other", "C"]
+
+
+def test_a_file_gives_back_what_was_saved(made, tmp_path):
+    found = fit(*made)
+    found.save(tmp_path / "references.json")
+    again = load(tmp_path / "references.json")
+    assert np.allclose(again.energies, found.energies, atol=1e-5, equal_nan=True)
+    assert again.rows == found.rows and again.model == found.model
+
+
+@pytest.mark.parametrize("text", [None, "", "{}", '{"energies": [1]}', '{"energies": {"Na": "x"}}'])
+def test_a_file_that_holds_none_is_refused(text, tmp_path):
+    path = tmp_path / "references.json"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(DataError, match="holds no references"):
+        load(path)
+
+
+def test_the_shipped_ones_meet_what_was_asked_of_them():
+    found = shipped()
+    assert isinstance(found, References)
+    assert sum(np.isfinite(found.energies)) >= 85
+    checks = found.checks
+    assert checks["all"]["rows"] >= 4000 - 10
+    assert checks["all"]["mae"] <= 0.03 and abs(checks["all"]["bias"]) <= 0.01
+    small = {name: row for name, row in checks.items() if row["rows"] >= 10}
+    assert {"F", "O", "Cl", "S"} < set(small)
+    assert max(row["mae"] for row in small.values()) <= 0.03
+    assert json.dumps(checks)  # plain numbers only

@@ -1,0 +1,54 @@
+"""Commands of modules: what a user can act on is one sentence and an exit status."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from crystalgfn.errors import DataError, run
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def failing(error: BaseException):
+    def main() -> None:
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (DataError("row 3\nhas no cell;  give it one"), 2, "error: row 3 has no cell; give it one"),
+        (FileNotFoundError(2, "No such file", "a.parquet"), 2, "error: cannot use a.parquet: No such file; choose"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_what_a_user_can_act_on_is_one_sentence(error, status, words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run(failing(error))
+    said = capsys.readouterr().err
+    assert stopped.value.code == status
+    assert said.startswith(words) and said.count("\n") == 1
+
+
+def test_what_is_wrong_with_the_program_itself_is_not_hidden():
+    with pytest.raises(ZeroDivisionError):
+        run(failing(ZeroDivisionError("division by zero")))
+
+
+def test_a_command_of_a_module_names_the_file_that_is_missing(tmp_path):
+    command = [sys.executable, "-m", "scripts.maintain.report_matbench", str(tmp_path / "none.parquet")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr and "none.parquet" in done.stderr.splitlines()[-1]
+
+
+def test_every_module_that_is_a_command_answers_so():
+    for folder in ("crystalgfn", "proxies"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            if '__name__ == "__main__"' in text:
+                assert "    run(main)" in text, path

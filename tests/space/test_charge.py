@@ -1,0 +1,60 @@
+"""Charge rules against brute force over every atom's state."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from crystalgfn.crystallography import elements
+from crystalgfn.space.charge import ChargeRule
+
+ICSD = elements.OXIDATION_STATES["icsd"]
+
+
+def brute(counts, rule):
+    """Try every assignment of states to atoms and keep those that the rule allows."""
+    per_element = []
+    for z, count in counts.items():
+        options = set()
+        for states in itertools.combinations_with_replacement(rule.states[z - 1], count):
+            kinds = sorted(set(states))
+            table = rule.states[z - 1]
+            if len(kinds) == 1:
+                options.add((sum(states), 0))
+            elif rule.mixed_valence is True:
+                options.add((sum(states), 0))
+            elif rule.mixed_valence == "adjacent" and len(kinds) == 2 and kinds[0] * kinds[1] > 0:
+                if table.index(kinds[1]) - table.index(kinds[0]) == 1:
+                    options.add((sum(states), 1))
+        per_element.append(options)
+    return any(
+        sum(q for q, _ in choice) == 0 and sum(mixed for _, mixed in choice) <= 1
+        for choice in itertools.product(*per_element)
+    )
+
+
+@pytest.mark.parametrize("mixed_valence", [False, "adjacent", True])
+def test_neutral_agrees_with_brute_force(mixed_valence):
+    rule = ChargeRule(ICSD, mixed_valence, alloys=False)
+    rng = np.random.default_rng(0)
+    symbols = ["Li", "Mn", "Fe", "O", "S", "Cl", "P", "N", "H", "Sn"]
+    seen = set()
+    for _ in range(150):
+        chosen = rng.choice(len(symbols), size=rng.integers(2, 4), replace=False)
+        counts = {elements.NUMBER[symbols[i]]: int(rng.integers(1, 5)) for i in chosen}
+        expected = brute(counts, rule)
+        assert rule.neutral(counts) == expected, counts
+        seen.add(expected)
+    assert seen == {True, False}
+
+
+def test_known_compounds():
+    adjacent, single = ChargeRule(ICSD, "adjacent", False), ChargeRule(ICSD, False, False)
+    number = elements.NUMBER
+    magnetite = {number["Fe"]: 3, number["O"]: 4}
+    assert adjacent.neutral(magnetite)
+    assert not single.neutral(magnetite)
+    assert adjacent.neutral({number["O"]: 16})  # a pure element, not O(2-) alone
+    assert not adjacent.neutral({number["Na"]: 1, number["Cl"]: 2})
+    assert not adjacent.neutral({number["Li"]: 1, number["Be"]: 1})
+    assert ChargeRule(ICSD, "adjacent", alloys=True).neutral({number["Li"]: 1, number["Be"]: 1})
