@@ -87,7 +87,7 @@ class Outside:
         )
 
     def __call__(self, what: CSPQuery, k: int, seed: int) -> list[Structure | SkippedRecord]:
-        """The first ``k`` structures, a `SkippedRecord` in the place of each that is unreadable or of another formula."""
+        """The first ``k`` structures, a `SkippedRecord` for each that is unreadable or of another formula."""
         return [_read(Path(file), what) for file in self.files.get(row_name(what.where), ())[:k]]
 
 
