@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torchtyping import TensorType, is_float
 
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import InvalidSpace
@@ -17,7 +16,7 @@ from crystalgfn.gfn.mcmc import Base
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Floats, Members
 
 #: An untrained policy chooses alike at any width; a narrow one is fast.
 UNTRAINED = PolicyConfig(width=8, blocks=0)
@@ -144,7 +143,7 @@ def _compare(
     )
 
 
-def bennett(from_q: Floats, from_p: TensorType["members", is_float]) -> float:
+def bennett(from_q: Floats, from_p: Members) -> float:
     """ln Z by Bennett's acceptance ratio (1976), from ln R - ln q of samples of q and of samples of p = R / Z.
 
     Where a sample of p has no density in q (inf), it counts as fully missed.

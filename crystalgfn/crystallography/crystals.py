@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.lattice import canonical_lattice, cell_volume
 from crystalgfn.errors import InvalidCrystal
-from crystalgfn.typing import DENSITY_UNIT, Floats, Integers
+from crystalgfn.typing import DENSITY_UNIT, Doubles, Floats, Integers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -252,6 +251,6 @@ class Disordered(Crystals):
         return Disordered(self.space_group[index], self.composition[index], self.lattice[index])
 
     @property
-    def n_atoms(self) -> TensorType["batch", torch.float64]:
+    def n_atoms(self) -> Doubles:
         """Atoms per primitive cell, vacancies not counted, [B]."""
         return self.composition.sum(1)

@@ -9,12 +9,11 @@ from functools import cache
 
 import numpy as np
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.lattice import HEXAGONAL, KIND, metric
 from crystalgfn.crystallography.orbits import cell_matrix
-from crystalgfn.typing import Cells, Floats, Integers, Lattices, LogMetrics
+from crystalgfn.typing import Cells, Floats, Integers, Lattices, LogMetrics, Vectors
 
 _POINTS = {
     "P": [],
@@ -27,7 +26,7 @@ _POINTS = {
 """Of each centring the lattice points within the cell, in sixths."""
 
 
-def successive_minima(space_group: Integers, lattice: Lattices) -> TensorType["batch", 3]:
+def successive_minima(space_group: Integers, lattice: Lattices) -> Vectors:
     """Lengths in Å of the shortest translation, of the next not parallel to it, and of the next outside their plane.
 
     These are Minkowski's successive minima of the primitive lattice, exact for cells of the fundamental domain (checked

@@ -10,7 +10,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.crystals import Disordered
@@ -18,6 +17,7 @@ from crystalgfn.crystallography.space_groups import CENTRING
 from crystalgfn.data.records import Record, attempt, from_structure
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.properties.hull_entries import composition_of
+from crystalgfn.typing import Booleans, Doubles, Integers
 
 #: The tasks with structures whose target is one of our properties: property, column.
 TASKS = {"matbench_mp_e_form": ("formation_energy", "e_form"), "matbench_mp_gap": ("band_gap", "gap pbe")}
@@ -86,9 +86,9 @@ class Measurements:
     """
 
     crystals: Disordered
-    values: TensorType["batch", torch.float64]
-    censored: TensorType["batch", torch.bool]
-    material: TensorType["batch", torch.int64]
+    values: Doubles
+    censored: Booleans
+    material: Integers
 
     def __len__(self) -> int:
         return len(self.values)

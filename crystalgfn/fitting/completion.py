@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.properties.ensemble import EnsembleProxy
-from crystalgfn.typing import Compositions, Floats
+from crystalgfn.typing import Compositions, ElementTable, Floats
 from crystalgfn.utils.progress import Bar
 
 #: Swaps that are tried: for crystals of so many elements, the neighbours that stand in for one element.
@@ -52,7 +51,7 @@ def swapped(
     return torch.cat(compositions), torch.cat(energies)
 
 
-def neighbours() -> TensorType[118, "rows", torch.int64]:
+def neighbours() -> ElementTable:
     """For each element the others, most similar first, -1 where none is left: a common oxidation state is needed."""
     # Differences that count alike: 0.4 on Pauling's scale, 15 % of the radius, one and a half rows, two groups.
     table = torch.stack(

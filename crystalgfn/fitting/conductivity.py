@@ -14,12 +14,12 @@ from typing import Any
 
 import torch
 from scipy.stats import spearmanr
-from torchtyping import TensorType
 
 from crystalgfn.data.databases import Measurements, read_obelix
 from crystalgfn.errors import DataError, run
 from crystalgfn.properties.ensemble import EnsembleProxy, spread_factor
 from crystalgfn.properties.training_distance import NearestCentre
+from crystalgfn.typing import Values
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
@@ -106,7 +106,7 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
     return metrics
 
 
-def folds(rows: Measurements, seed: int) -> TensorType["batch"]:
+def folds(rows: Measurements, seed: int) -> Values:
     """Which of five folds a row is in, [B]; rows of one composition stay together.
 
     Raises:
@@ -119,8 +119,8 @@ def folds(rows: Measurements, seed: int) -> TensorType["batch"]:
 
 
 def cross_validate(
-    rows: Measurements, fold: TensorType["batch"], settings: Settings, progress: bool = True
-) -> tuple[TensorType["batch"], TensorType["batch"]]:
+    rows: Measurements, fold: Values, settings: Settings, progress: bool = True
+) -> tuple[Values, Values]:
     """Mean and spread (before its factor) of each row from a proxy that has not seen its composition."""
     mean, spread = torch.zeros(len(rows)).double(), torch.zeros(len(rows)).double()
     for f in Bar(range(FOLDS), description="folds", shown=progress):
@@ -130,13 +130,13 @@ def cross_validate(
     return mean, spread
 
 
-def misses(mean: TensorType["batch"], rows: Measurements) -> TensorType["batch"]:
+def misses(mean: Values, rows: Measurements) -> Values:
     """How far each prediction is off, in decades: of a bound only by how much it is above."""
     error = mean - rows.values
     return torch.where(rows.censored, error.clamp_min(0), error.abs())
 
 
-def scores(mean: TensorType["batch"], rows: Measurements) -> dict[str, float]:
+def scores(mean: Values, rows: Measurements) -> dict[str, float]:
     """Mean absolute error, in decades, and Spearman's correlation, with bounds at their value."""
     error = misses(mean, rows)
     return {
@@ -147,7 +147,7 @@ def scores(mean: TensorType["batch"], rows: Measurements) -> dict[str, float]:
     }
 
 
-def spearman(one: TensorType["batch"], other: TensorType["batch"]) -> float:
+def spearman(one: Values, other: Values) -> float:
     """Rank correlation; ties have their mean rank."""
     return float(spearmanr(one.numpy(), other.numpy()).statistic)
 

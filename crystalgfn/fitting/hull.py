@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read, together
@@ -32,7 +31,7 @@ from crystalgfn.properties.hull_surrogate import HullModel
 from crystalgfn.rewards import load_proxy
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Floats, RowFractions, RowValues
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
@@ -151,7 +150,7 @@ def fit_hull(
     return metrics
 
 
-def entries(path: str | Path | Sequence[str | Path], val: Rows) -> tuple[TensorType["rows", 118], TensorType["rows"]]:
+def entries(path: str | Path | Sequence[str | Path], val: Rows) -> tuple[RowFractions, RowValues]:
     """Compositions and formation energies (eV/atom) of a file's rows, positions or not, that are not in ``val``.
 
     Of several files each (reduced formula, space group) counts in the first that has it.
@@ -185,7 +184,7 @@ def _entries(path: str | Path) -> Rows:
     return Rows(crystals, torch.tensor(table[column].to_numpy()), keys)
 
 
-def errors(model: HullModel, truth: Floats, composition: TensorType["rows", 118]) -> dict[str, float]:
+def errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:
     """How far the model is off, eV/atom: mean absolute error, bias, quantiles; the share within one spread."""
     mean, spread = model.moments(composition)
     return _statistics(mean - truth) | {"within_spread": float(((mean - truth).abs() <= spread).double().mean())}

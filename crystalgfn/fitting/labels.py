@@ -15,7 +15,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.calculators.energy_references import References, shipped
 from crystalgfn.crystallography import elements
@@ -27,7 +26,7 @@ from crystalgfn.fitting.perturbations import jittered
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.structures.ground_state import COLLAPSED, CROWDED, GroundState, lowest_structures, searched
-from crystalgfn.typing import Booleans, Floats, Integers
+from crystalgfn.typing import Booleans, FeatureRows, Floats, Integers, MemberValues
 from crystalgfn.utils.files import data_folder, save_arrays
 
 SHIPPED = data_folder("proxies") / "labels" / "chgnet.npz"
@@ -243,12 +242,12 @@ class OffEquilibriumLabels:
     """
 
     crystals: Crystals
-    features: TensorType["batch", "features"]
+    features: FeatureRows
     target: Floats
     bound: Booleans
     excess: Floats
     high: Booleans
-    seen: TensorType["members", "batch"]
+    seen: MemberValues
     odds: Floats
     jitter: float = 0.0
 
@@ -297,6 +296,6 @@ class OffEquilibriumLabels:
         return (weight * size).sum() / weight.sum().clamp_min(1) * len(weight)
 
 
-def absolute(error: TensorType["members", "batch"]) -> TensorType["members", "batch"]:
+def absolute(error: MemberValues) -> MemberValues:
     """Absolute errors, rounded off near 0."""
     return torch.nn.functional.smooth_l1_loss(error, torch.zeros_like(error), beta=0.02, reduction="none")

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from scipy.stats import spearmanr
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import COLUMNS, Rows, bags, exclude, read, split, together
@@ -30,7 +29,7 @@ from crystalgfn.fitting.labels import (
 from crystalgfn.fitting.perturbations import CEILING, strained
 from crystalgfn.properties.ensemble import LEVELS, EnsembleProxy
 from crystalgfn.properties.registry import load_proxy
-from crystalgfn.typing import Floats
+from crystalgfn.typing import FeatureRows, Floats, MemberValues
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
@@ -390,7 +389,7 @@ def _command(
 def _loss(
     proxy: EnsembleProxy,
     train: Rows,
-    features: TensorType["batch", "features"],
+    features: FeatureRows,
     chosen: torch.Tensor,
     seen: torch.Tensor,
     settings: Settings,
@@ -412,11 +411,11 @@ def _loss(
 
 def _errors(
     proxy: EnsembleProxy,
-    features: TensorType["batch", "features"],
+    features: FeatureRows,
     crystals: Crystals,
     labels: Floats,
     settings: Settings,
-) -> TensorType["members", "batch"]:
+) -> MemberValues:
     """Absolute errors in standardised labels; below a censored label nothing is wrong."""
     target = ((labels - proxy.label_mean) / proxy.label_std).float()
     error = proxy.network(features, crystals.space_group) - target

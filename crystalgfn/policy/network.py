@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 
 import torch
 from torch import nn
-from torchtyping import TensorType
 
 from crystalgfn.envs.base import Continuous, Discrete, Environment, Head, Observation, Options
 from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
-from crystalgfn.typing import FeatureIndex, FeatureWeight
+from crystalgfn.typing import FeatureIndex, FeatureWeight, Hidden, RowValues
 
 Distribution = MaskedCategorical | TruncatedMixture
 
@@ -121,9 +120,7 @@ class PolicyNetwork(nn.Module):
         x = self.hidden(observation.index, observation.weight, observation.condition)
         return x if observation.inverse is None else x.index_select(0, observation.inverse)
 
-    def hidden(
-        self, index: FeatureIndex, weight: FeatureWeight, condition: TensorType["rows"] | None = None
-    ) -> TensorType["rows", "width"]:
+    def hidden(self, index: FeatureIndex, weight: FeatureWeight, condition: RowValues | None = None) -> Hidden:
         """Hidden vectors of sparse vectors under conditions.
 
         Raises:

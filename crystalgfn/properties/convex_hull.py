@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.properties.hull_entries import compositions, read_entries
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues, Values
 
 if TYPE_CHECKING:
     from pymatgen.analysis.phase_diagram import PhaseDiagram
@@ -48,7 +47,7 @@ class ExactHull:
         DataError: no entry; an energy that is not finite; an entry without atoms or with more than nine elements.
     """
 
-    def __init__(self, composition: TensorType["rows", 118], energies: TensorType["rows"]) -> None:
+    def __init__(self, composition: RowFractions, energies: RowValues) -> None:
         composition, energies = composition.double().cpu(), energies.double().cpu()
         _check(composition, energies)
         self.n_entries = len(energies)
@@ -99,7 +98,7 @@ class ExactHull:
         """
         return cls(*read_entries(entries, formula, energy, skip))
 
-    def energy(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
+    def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Energy of the hull at each composition, eV/atom, at most 0, float64 [B].
 
         Args:
@@ -114,18 +113,16 @@ class ExactHull:
 
     __call__ = energy
 
-    def moments(
-        self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]
-    ) -> tuple[TensorType["batch"], TensorType["batch"]]:
+    def moments(self, crystals: Crystals | Sequence[str] | Fractions) -> tuple[Values, Values]:
         """Energy and spread, which is 0: what the entries say is taken as exact."""
         energy = self.energy(crystals)
         return energy, torch.zeros_like(energy)
 
-    def above(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118], energies: Floats) -> Floats:
+    def above(self, crystals: Crystals | Sequence[str] | Fractions, energies: Floats) -> Floats:
         """How far formation energies (eV/atom) lie above the hull; negative below it: a new stable phase, [B]."""
         return energies - self.energy(crystals).to(energies)
 
-    def entries_in(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> TensorType["batch"]:
+    def entries_in(self, crystals: Crystals | Sequence[str] | Fractions) -> Values:
         """Compounds on the hull within the chemical system of each composition, int64 [B]: how well it is known."""
         return self._members(compositions(crystals)[0] > 0)[1].sum(1)
 

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CheckpointError, RewardError
 from crystalgfn.properties.features import Features, scales
-from crystalgfn.typing import Floats
+from crystalgfn.typing import FeatureRows, Floats, MemberValues, Values
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles("proxy", "crystalgfn-proxy", 2, "fit it again with crystalgfn.fitting.proxy.fit, or copy it again")
@@ -97,9 +96,7 @@ class EnsembleProxy(nn.Module):
         self.register_buffer("floor", torch.zeros(()))
         self.register_buffer("quantiles", torch.full((len(LEVELS),), torch.nan))
 
-    def network(
-        self, features: TensorType["batch", "features"], space_group: TensorType["batch"]
-    ) -> TensorType["members", "batch"]:
+    def network(self, features: FeatureRows, space_group: Values) -> MemberValues:
         """What each member says, in standardised labels, from features and group numbers: what fitting trains."""
         x = (features - self.shift) * self.scale
         first = torch.addmm((self.groups + self.offset)[space_group - 1], x, self.first)
@@ -117,7 +114,7 @@ class EnsembleProxy(nn.Module):
             answers.append(hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m])
         return torch.stack(answers)
 
-    def members(self, crystals: Crystals) -> TensorType["members", "batch"]:
+    def members(self, crystals: Crystals) -> MemberValues:
         """What each member says, in the property's unit.
 
         Raises:
@@ -135,7 +132,7 @@ class EnsembleProxy(nn.Module):
             ]
         return torch.cat(parts, 1) * self.label_std + self.label_mean
 
-    def standardise(self, features: TensorType["batch", "features"], crystals: Crystals, labels: Floats) -> None:
+    def standardise(self, features: FeatureRows, crystals: Crystals, labels: Floats) -> None:
         """Take shifts, scales, the range of the means and the familiar elements from what is to be fitted on.
 
         Args:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import cosine_of
 from crystalgfn.crystallography.lattice_vectors import successive_minima
+from crystalgfn.typing import ElementComponents, ElementShares, FeatureRows, FeatureValues, Values
 
 #: Atoms of one element in the primitive cell up to which its Wyckoff positions are counted; of more as of so many.
 LARGEST = 96
@@ -45,7 +45,7 @@ class Features(nn.Module):
             self.register_buffer("wyckoff_table", torch.from_numpy(wyckoff_table()))
         self.size = self(Crystals(torch.ones(1).long(), torch.eye(118)[:1].long(), torch.full((1, 6), 90.0))).shape[1]
 
-    def forward(self, crystals: Crystals) -> TensorType["batch", "features"]:
+    def forward(self, crystals: Crystals) -> FeatureRows:
         """The features of each crystal."""
         counts = crystals.composition.float()
         n_atoms = counts.sum(1, keepdim=True)
@@ -65,9 +65,7 @@ class Features(nn.Module):
             every.append(self._wyckoff(crystals.space_group, crystals.composition.gather(1, which), shares))
         return torch.cat(every, 1)
 
-    def _wyckoff(
-        self, space_group: TensorType["batch"], counts: TensorType["batch", "elements"], shares: torch.Tensor
-    ) -> TensorType["batch", "features"]:
+    def _wyckoff(self, space_group: Values, counts: ElementShares, shares: torch.Tensor) -> FeatureRows:
         of_element = self.wyckoff_table[space_group[:, None] - 1, counts.clamp_max(LARGEST)]  # a share of its atoms
         most, least, orbits, ways = of_element.unbind(-1)
         sums = [(shares * value).sum(1) for value in (most, least, orbits)]
@@ -120,9 +118,7 @@ def wyckoff_table() -> np.ndarray:
     return table.astype(np.float32)
 
 
-def element_statistics(
-    shares: TensorType["batch", "elements"], values: TensorType["batch", "elements", "components"]
-) -> TensorType["batch", "features"]:
+def element_statistics(shares: ElementShares, values: ElementComponents) -> FeatureRows:
     """Mean, deviation, smallest, largest of values [B, k, p], and mean differences over pairs of the first two p."""
     mean = (shares[:, :, None] * values).sum(1)
     std = (shares[:, :, None] * (values - mean[:, None]).square()).sum(1).sqrt()
@@ -139,7 +135,7 @@ def _stoichiometry(shares: torch.Tensor, n_atoms: torch.Tensor) -> torch.Tensor:
     return torch.cat([present, n_atoms.log(), 1 / n_atoms, *norms, shares[:, :5]], 1)
 
 
-def scales(features: TensorType["batch", "features"]) -> tuple[TensorType["features"], TensorType["features"]]:
+def scales(features: FeatureRows) -> tuple[FeatureValues, FeatureValues]:
     """Shift and scale that standardise features whose first 118 are element fractions.
 
     Fractions of rare elements are not blown up to unit variance; constant features are taken out.

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError, InvalidCrystal
+from crystalgfn.typing import Fractions, OfElements, RowFractions, RowValues
 
 
-def read_entries(
-    entries: Any, formula: str, energy: str, skip: bool
-) -> tuple[TensorType["rows", 118], TensorType["rows"]]:
+def read_entries(entries: Any, formula: str, energy: str, skip: bool) -> tuple[RowFractions, RowValues]:
     """Compositions and formation energies (eV/atom), float64; see ``ExactHull.from_entries``."""
     formulas, energies = _columns(entries, formula, energy)
     values = torch.tensor([_number(value, i) for i, value in enumerate(energies)], dtype=torch.float64)
@@ -34,8 +32,8 @@ def read_entries(
 
 
 def compositions(
-    crystals: Crystals | Sequence[str] | TensorType["batch", 118],
-) -> tuple[TensorType["batch", 118], torch.device]:
+    crystals: Crystals | Sequence[str] | Fractions,
+) -> tuple[Fractions, torch.device]:
     """Amounts, float64 [B, 118] on the CPU, and where the question came from.
 
     Raises:
@@ -58,7 +56,7 @@ def compositions(
     return composition, device
 
 
-def composition_of(text: str, row: int) -> TensorType[118]:
+def composition_of(text: str, row: int) -> OfElements:
     """Amounts of the elements in a formula; ``row`` is where it stands, for the error."""
     from pymatgen.core import Composition
 

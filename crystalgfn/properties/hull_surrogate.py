@@ -8,13 +8,12 @@ from pathlib import Path
 
 import torch
 from torch import nn
-from torchtyping import TensorType
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.properties.features import element_statistics
 from crystalgfn.properties.hull_entries import compositions
-from crystalgfn.typing import Floats
+from crystalgfn.typing import ElementTable, FeatureRows, Floats, Fractions, MemberValues, Values
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles(
@@ -51,7 +50,7 @@ class HullModel(nn.Module):
         self.register_buffer("scale", torch.ones(size))
         self.register_buffer("spread_factor", torch.ones(()))
 
-    def features(self, fractions: TensorType["batch", 118]) -> TensorType["batch", "features"]:
+    def features(self, fractions: Fractions) -> FeatureRows:
         """What the networks see: fractions; statistics of the elements; how evenly they share the atoms."""
         n = max(5, int((fractions > 0).sum(1).max())) if len(fractions) else 5
         shares, which = fractions.topk(n, dim=1)
@@ -59,7 +58,7 @@ class HullModel(nn.Module):
         norms = [shares.pow(p).sum(1, keepdim=True).pow(1 / p) for p in (2, 3, 5)]
         return torch.cat([fractions, statistics, *norms, shares[:, :5]], 1)
 
-    def network(self, features: TensorType["batch", "features"]) -> TensorType["members", "batch"]:
+    def network(self, features: FeatureRows) -> MemberValues:
         """What each member says, eV/atom: what fitting trains."""
         x = (features - self.shift) * self.scale
         first = torch.addmm(self.offset, x, self.first).relu()
@@ -67,9 +66,7 @@ class HullModel(nn.Module):
         hidden = torch.baddbmm(self.bias, hidden, self.second).relu()
         return torch.baddbmm(self.level, hidden, self.last)[:, :, 0]
 
-    def moments(
-        self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]
-    ) -> tuple[TensorType["batch"], TensorType["batch"]]:
+    def moments(self, crystals: Crystals | Sequence[str] | Fractions) -> tuple[Values, Values]:
         """Mean and spread at each composition, eV/atom, float64 [B].
 
         Args:
@@ -93,11 +90,11 @@ class HullModel(nn.Module):
         spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor.double()
         return mean.clamp_max(0) * compound, spread * compound
 
-    def energy(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
+    def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Energy of the hull at each composition, eV/atom, float64 [B]; arguments and errors as for `moments`."""
         return self.moments(crystals)[0]
 
-    def std(self, crystals: Crystals | Sequence[str] | TensorType["batch", 118]) -> Floats:
+    def std(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """How unsure each energy is, eV/atom, float64 [B]; arguments and errors as for `moments`."""
         return self.moments(crystals)[1]
 
@@ -118,7 +115,7 @@ class HullModel(nn.Module):
         return FILES.load(Path(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"])))
 
 
-def _element_table() -> TensorType[118, "rows"]:
+def _element_table() -> ElementTable:
     """Electronegativity, ln radius, row, group, lowest and highest common oxidation state of each element."""
     states = [some or (0,) for some in elements.OXIDATION_STATES[STATES]]
     columns = [

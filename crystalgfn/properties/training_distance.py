@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CheckpointError, NotAvailable, RewardError
 from crystalgfn.properties.exact import _Exact
 from crystalgfn.properties.registry import PROXIES
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Centres, Floats, Fractions, PointsOfElements, RowPointsOfElements, RowValues
 from crystalgfn.utils.files import data_folder, write_aside
 
 FORMAT = "crystalgfn-centres"
@@ -34,7 +33,7 @@ class NearestCentre:
         within: for each of the shares 0.5, 0.9 and 0.99 the distance within which that share of the data lies.
     """
 
-    def __init__(self, centres: TensorType["components", 118], within: TensorType["rows"]) -> None:
+    def __init__(self, centres: Centres, within: RowValues) -> None:
         self.centres, self.within = centres.float(), within.float()
 
     def distance(self, crystals: Crystals) -> Floats:
@@ -47,7 +46,7 @@ class NearestCentre:
         return NearestCentre(self.centres.to(device), self.within.to(device))
 
     @classmethod
-    def fit(cls, composition: TensorType["batch", 118], n: int, seed: int = 0, least: int = 3) -> NearestCentre:
+    def fit(cls, composition: Fractions, n: int, seed: int = 0, least: int = 3) -> NearestCentre:
         """Centres by k-means from ``n`` randomly chosen compositions; clusters of fewer than ``least`` are left out."""
         fractions = (composition / composition.sum(1, keepdim=True)).double()
         generator = torch.Generator().manual_seed(seed)
@@ -187,7 +186,7 @@ def load_distance(name: str | Path) -> DistanceToData:
         raise CheckpointError(f"{path} cannot be read: {error}; fit it again by DistanceToData.fit") from error
 
 
-def _points(crystals: Crystals) -> TensorType["batch", 119]:
+def _points(crystals: Crystals) -> PointsOfElements:
     shares = crystals.composition.to(crystals.lattice.dtype) / crystals.n_atoms[:, None]
     return torch.cat([shares.sqrt(), crystals.volume_per_atom.log()[:, None] / VOLUME_WIDTH], 1)
 
@@ -197,9 +196,7 @@ def _apart(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
     return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def _k_means(
-    points: TensorType["batch", 119], n: int, generator: torch.Generator, rounds: int = 50
-) -> TensorType["rows", 119]:
+def _k_means(points: PointsOfElements, n: int, generator: torch.Generator, rounds: int = 50) -> RowPointsOfElements:
     """Centres of n groups: spread-out starts (k-means++), then each the mean of the points nearest to it."""
     centres = points[torch.randint(len(points), (1,), generator=generator)]
     for _ in range(n - 1):

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.data.databases import Measurements, read_obelix
 from crystalgfn.errors import NotAvailable, run
 from crystalgfn.fitting.conductivity import FOLDS, Settings, cross_validate, folds, scores
 from crystalgfn.properties.features import Features
+from crystalgfn.typing import Values
 
 
 def compare(
@@ -46,9 +46,7 @@ def compare(
     return pd.DataFrame({name: scores(mean, rows) for name, mean in found.items()}).T
 
 
-def _forest(
-    rows: Measurements, fold: TensorType["batch"], used: TensorType["batch"], trees: int, share: float
-) -> TensorType["batch"]:
+def _forest(rows: Measurements, fold: Values, used: Values, trees: int, share: float) -> Values:
     try:
         from sklearn.ensemble import RandomForestRegressor
     except ImportError as error:
@@ -63,7 +61,7 @@ def _forest(
     return found
 
 
-def _median(rows: Measurements, fold: TensorType["batch"]) -> TensorType["batch"]:
+def _median(rows: Measurements, fold: Values) -> Values:
     found = torch.zeros(len(rows), dtype=torch.float64)
     for f in range(FOLDS):
         found[fold == f] = rows.values[fold != f].median()

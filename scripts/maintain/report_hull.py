@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 import torch
-from torchtyping import TensorType
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read
@@ -23,7 +22,7 @@ from crystalgfn.fitting.hull import entries
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.rewards import EnergyAboveHull, load_proxy
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.typing import Floats
+from crystalgfn.typing import Booleans, Floats, Values
 
 STABLE = 0.02  # eV/atom; up to here a crystal counts as stable
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -76,7 +75,7 @@ def evaluate(
     return pd.DataFrame(rows).T
 
 
-def area_under_roc(score: TensorType["batch"], positive: TensorType["batch", torch.bool]) -> float:
+def area_under_roc(score: Values, positive: Booleans) -> float:
     """Chance that a positive has a higher score than a negative, ties counted half; NaN with only one kind."""
     high, low = score[positive], score[~positive].sort().values
     wins = torch.searchsorted(low, high, right=False) + torch.searchsorted(low, high, right=True)
