@@ -142,7 +142,7 @@ def without(labels: Labels, taken: frozenset[tuple[str, int]]) -> Labels:
 
 @dataclass(frozen=True)
 class SamplerDraws:
-    """Trains a sampler on a proxy, R = exp(-beta * (mean + spread)), and draws from it.
+    """Trains a sampler on a proxy, R = exp(-beta * (mean + std)), and draws from it.
 
     Attributes:
         space: what may be drawn.

@@ -24,16 +24,16 @@ EXPONENTS, FACTORS = (0.0, 0.35, 0.7), (0.95, 1.0, 1.05)
 
 
 def swapped(
-    crystals: Crystals, proxy: EnsembleProxy, k: float = 1.0, progress: bool = True
+    crystals: Crystals, proxy: EnsembleProxy, n_sigma: float = 1.0, progress: bool = True
 ) -> tuple[Compositions, Floats]:
-    """Compositions of swapped copies and their energies, mean + k * spread at the best of the volumes tried.
+    """Compositions of swapped copies and their energies, mean + n_sigma * std at the best of the volumes tried.
 
     What the proxy does not know well gets a high energy, so that it hardly lowers a hull.
 
     Args:
         crystals: stable crystals, of which those with two to four elements are swapped.
         proxy: of the formation energy.
-        k: how many spreads the energies are raised.
+        n_sigma: how many standard errors the energies are raised.
         progress: whether to show a progress bar.
     """
     near = neighbours()
@@ -45,7 +45,7 @@ def swapped(
         if bool(made.any()):
             part, new = part[made], new[made]
             compositions.append(new)
-            energies.append(_lowest(part, new, proxy, k))
+            energies.append(_lowest(part, new, proxy, n_sigma))
     if not compositions:
         return crystals.composition[:0], crystals.lattice[:0, 0]
     return torch.cat(compositions), torch.cat(energies)
@@ -99,7 +99,7 @@ def _swap(crystals: Crystals, near: torch.Tensor, swaps: list[tuple[int, int]]) 
     return new, made & ((new > 0).sum(1) == (old > 0).sum(1)) & (new >= 0).all(1)
 
 
-def _lowest(crystals: Crystals, composition: torch.Tensor, proxy: EnsembleProxy, k: float) -> torch.Tensor:
+def _lowest(crystals: Crystals, composition: torch.Tensor, proxy: EnsembleProxy, n_sigma: float) -> torch.Tensor:
     spheres = torch.tensor(elements.SPHERE_VOLUME)
     ratio = (composition.double() @ spheres) / (crystals.composition.double() @ spheres)
     energies = []
@@ -107,5 +107,5 @@ def _lowest(crystals: Crystals, composition: torch.Tensor, proxy: EnsembleProxy,
         for factor in FACTORS:
             scale = (ratio**exponent * factor) ** (1 / 3)
             lattice = torch.cat([crystals.lattice[:, :3] * scale[:, None], crystals.lattice[:, 3:]], 1)
-            energies.append(proxy.confidence_bound(Crystals(crystals.space_group, composition, lattice), k))
+            energies.append(proxy.confidence_bound(Crystals(crystals.space_group, composition, lattice), n_sigma))
     return torch.stack(energies).amin(0)

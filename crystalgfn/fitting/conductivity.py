@@ -17,7 +17,7 @@ from scipy.stats import spearmanr
 
 from crystalgfn.data.databases import Measurements, read_obelix
 from crystalgfn.errors import DataError, run
-from crystalgfn.properties.ensemble import EnsembleProxy, spread_factor
+from crystalgfn.properties.ensemble import EnsembleProxy, std_factor
 from crystalgfn.properties.training_distance import NearestCentre
 from crystalgfn.typing import Values
 from crystalgfn.utils.progress import Bar
@@ -79,16 +79,13 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
     settings = Settings(**settings)
     rows = read_obelix(path)
     fold = folds(rows, settings.seed)
-    mean, spread = cross_validate(rows, fold, settings, progress)
+    mean, std = cross_validate(rows, fold, settings, progress)
     error = misses(mean, rows)
     within = torch.cat(
-        [
-            error[fold == f] <= spread[fold == f] * spread_factor(error[fold != f], spread[fold != f])
-            for f in range(FOLDS)
-        ]
+        [error[fold == f] <= std[fold == f] * std_factor(error[fold != f], std[fold != f]) for f in range(FOLDS)]
     )
     proxy = learn(rows, settings, progress)
-    proxy.calibrate(error, spread)
+    proxy.calibrate(error, std)
     centres = NearestCentre.fit(rows.crystals.composition, settings.centres, settings.seed)
     metrics = {
         "property": NAME,
@@ -96,7 +93,7 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
         "rows": len(rows),
         "censored": int(rows.censored.sum()),
         "materials": int(rows.material.max()) + 1,
-        "five_folds": scores(mean, rows) | {"within_spread": round(float(within.double().mean()), 3)},
+        "five_folds": scores(mean, rows) | {"within_std": round(float(within.double().mean()), 3)},
         "settings": asdict(settings),
         "versions": versions(),
     }
@@ -121,13 +118,13 @@ def folds(rows: Measurements, seed: int) -> Values:
 def cross_validate(
     rows: Measurements, fold: Values, settings: Settings, progress: bool = True
 ) -> tuple[Values, Values]:
-    """Mean and spread (before its factor) of each row from a proxy that has not seen its composition."""
-    mean, spread = torch.zeros(len(rows)).double(), torch.zeros(len(rows)).double()
+    """Mean and standard error (before its factor) of each row from a proxy that has not seen its composition."""
+    mean, std = torch.zeros(len(rows)).double(), torch.zeros(len(rows)).double()
     for f in Bar(range(FOLDS), description="folds", shown=progress):
         proxy = learn(rows[fold != f], settings, progress=False)
         held = rows[fold == f].crystals
-        mean[fold == f], spread[fold == f] = proxy(held), proxy.std(held)
-    return mean, spread
+        mean[fold == f], std[fold == f] = proxy(held), proxy.std(held)
+    return mean, std
 
 
 def misses(mean: Values, rows: Measurements) -> Values:

@@ -24,7 +24,7 @@ from crystalgfn.data.records import reduced
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.completion import swapped
 from crystalgfn.properties.convex_hull import ExactHull
-from crystalgfn.properties.ensemble import EnsembleProxy, spread_factor
+from crystalgfn.properties.ensemble import EnsembleProxy, std_factor
 from crystalgfn.properties.features import scales
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.properties.hull_surrogate import HullModel
@@ -49,7 +49,7 @@ class Settings:
         sampler: a shipped sampler whose compositions are drawn too.
         drawn: how many.
         perturbed: compositions made from those of entries by changing amounts and by mixing two.
-        k: spreads added to the energies of swapped crystals.
+        n_sigma: standard errors added to the energies of swapped crystals.
         steps: of AdamW, with a short warm-up and a cosine to 0.
         batch: compositions a step.
         lr: largest learning rate.
@@ -62,7 +62,7 @@ class Settings:
     sampler: str = "formation-energy"
     drawn: int = 100_000
     perturbed: int = 300_000
-    k: float = 1.0
+    n_sigma: float = 1.0
     steps: int = 15_000
     batch: int = 1024
     lr: float = 3e-3
@@ -109,7 +109,7 @@ def fit_hull(
     rows = exclude(together([read(path, "formation_energy", cache, progress) for path in paths]), val)
     stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
-    virtual, virtual_energies = swapped(rows.crystals[stable], energy, settings.k, progress)
+    virtual, virtual_energies = swapped(rows.crystals[stable], energy, settings.n_sigma, progress)
     completed = ExactHull(torch.cat([composition, virtual]), torch.cat([energies, virtual_energies]))
     drawn = _drawn(settings, settings.seed, settings.untrained, settings.drawn)
     made = _perturbed(torch.cat([composition, composition, virtual]), settings.perturbed, settings.seed)
@@ -185,9 +185,9 @@ def _entries(path: str | Path) -> Rows:
 
 
 def errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:
-    """How far the model is off, eV/atom: mean absolute error, bias, quantiles; the share within one spread."""
-    mean, spread = model.moments(composition)
-    return _statistics(mean - truth) | {"within_spread": float(((mean - truth).abs() <= spread).double().mean())}
+    """How far the model is off, eV/atom: mean absolute error, bias, quantiles; the share within one standard error."""
+    mean, std = model.moments(composition)
+    return _statistics(mean - truth) | {"within_std": float(((mean - truth).abs() <= std).double().mean())}
 
 
 def _statistics(error: torch.Tensor) -> dict[str, float]:
@@ -237,7 +237,7 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, prog
     torch.manual_seed(settings.seed)
     fractions = (points / points.sum(1, keepdim=True)).float()
     order = torch.randperm(len(points))
-    held, order = order[: len(points) // 50], order[len(points) // 50 :]  # for the factor of the spread
+    held, order = order[: len(points) // 50], order[len(points) // 50 :]  # for the factor of the standard error
     model = HullModel(settings.members, settings.width)
     with torch.no_grad():
         shift, scale = scales(model.features(fractions[order[:100_000]]))
@@ -258,8 +258,8 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, prog
         if step % 100 == 0:
             bar.note(f"error {float((said.detach() - wanted).abs().mean()):.4f}")
     model.eval().requires_grad_(False)
-    mean, spread = model.moments(points[held])
-    model.spread_factor.fill_(spread_factor((mean - targets[held]).abs(), spread))
+    mean, std = model.moments(points[held])
+    model.spread_factor.fill_(std_factor((mean - targets[held]).abs(), std))
     return model
 
 

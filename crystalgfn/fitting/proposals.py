@@ -28,12 +28,12 @@ SWAP_TRIALS = 40
 SWAP_STRAINS, WIDE = ((0.08, 0.03), (0.2, 0.08)), 0.3
 
 
-def volume_factor(volume_per_atom: float, spread: float | None, rng: np.random.Generator) -> float:
+def volume_factor(volume_per_atom: float, std: float | None, rng: np.random.Generator) -> float:
     """A factor on the volume for which an equation of state by rule of thumb gives at most `HIGHEST` eV/atom."""
     low, high = np.log(VOLUME_RANGE)
     stiffness = np.clip(MODULUS / volume_per_atom, *STIFFNESS_RANGE)
     while True:
-        change = rng.uniform(low, high) if spread is None else spread * rng.standard_normal()
+        change = rng.uniform(low, high) if std is None else std * rng.standard_normal()
         if low <= change <= high and 9 / 8 * stiffness * np.expm1(-2 / 3 * change) ** 2 <= HIGHEST:
             return float(np.exp(change))
 
@@ -73,7 +73,7 @@ def strain_lattice(
 
 def strained(cell: Cell, rng: np.random.Generator) -> list[Cell]:
     """Strained copies, one for each of `COPIES`."""
-    factors = [(volume_factor(cell.volume_per_atom, spread, rng), shape) for spread, shape in COPIES]
+    factors = [(volume_factor(cell.volume_per_atom, std, rng), shape) for std, shape in COPIES]
     return [cell.with_lattice(strain_lattice(cell.space_group, cell.lattice, *pair, rng)) for pair in factors]
 
 
@@ -116,8 +116,8 @@ class Swaps:
             return None
         other = cell.with_numbers(np.array([new[z] for z in cell.numbers]))
         ratio = self.expected_volume(other.composition) / self.expected_volume(cell.composition)
-        spread, shape = SWAP_STRAINS[int(rng.random() < WIDE)]
-        factor = ratio * np.exp(spread * rng.standard_normal())
+        std, shape = SWAP_STRAINS[int(rng.random() < WIDE)]
+        factor = ratio * np.exp(std * rng.standard_normal())
         return other.with_lattice(strain_lattice(cell.space_group, cell.lattice, factor, shape, rng))
 
 

@@ -62,7 +62,7 @@ class Settings:
         residual: whether hidden layers add to what they are given.
         translations: whether it sees the shortest translations of the lattice.
         wyckoff: whether it sees what each element may do on the group's Wyckoff positions.
-        holdout: share of the training formulas that choose the epoch and the spread's factor, and fit nothing.
+        holdout: share of the training formulas that choose the epoch and the standard error's factor, and fit nothing.
         left_out: share of the formulas that each member does not see.
         labels_left_out: share of the labels' formulas that each member does not see; more of it makes members differ
             where only labels tell.
@@ -133,7 +133,7 @@ def fit(
 
     Args:
         train_path: file of crystals to fit on, or several: what an earlier one holds is left out of the later ones. The
-            first holds what the proxy is for: spread and intervals are calibrated on rows that were held out of it.
+            first holds what the proxy is for: standard errors and intervals are calibrated on rows held out of it.
         val_path: file of crystals to report on.
         out: folder of the proxy.
         cache: see :func:`crystalgfn.data.labelled.read`.
@@ -174,15 +174,15 @@ def fit(
     proxy, seconds = fit_proxy(rows, settings, out, progress, labels, first)
     proxy.save(out)
     errors = (proxy(val.crystals) - val.labels).abs()
-    spread = proxy.std(val.crystals)
+    std = proxy.std(val.crystals)
     metrics = {
         "property": proxy.name,
         "unit": proxy.unit,
         "val_mae": float(errors.mean()),
         "val_rmse": float(errors.square().mean().sqrt()),
         "val_median_error": float(errors.median()),
-        "val_within_spread": float((errors <= spread).double().mean()),
-        "val_median_spread": float(spread.median()),
+        "val_within_std": float((errors <= std).double().mean()),
+        "val_median_std": float(std.median()),
         "val_reliability": reliability(proxy, val),
         "train_mae": float((proxy(rows.crystals) - rows.labels).abs().mean()),
         "rows_train": len(rows),
@@ -212,8 +212,8 @@ def fit_proxy(
 ) -> tuple[EnsembleProxy, float]:
     """Fit on ``rows`` and ``labels``, holding a part of the formulas back; the proxy, and the seconds that it took.
 
-    Spread and intervals are calibrated on what is held back of the ``first`` rows; None, or where that is fewer than a
-    hundred: of all.
+    Standard errors and intervals are calibrated on what is held back of the ``first`` rows; None, or where that is
+    fewer than a hundred: of all.
     """
     train, held = split(rows, settings.holdout, settings.seed)
     calibration = held if first is None else split(rows[np.arange(first)], settings.holdout, settings.seed)[1]
@@ -273,8 +273,8 @@ def fit_proxy(
         _save_progress(checkpoint, state, settings, proxy, optimiser, schedule)
     proxy.load_state_dict(state["best_state"])
     proxy.eval().requires_grad_(False)
-    mean, spread = proxy.moments(calibration.crystals)
-    proxy.calibrate((mean - calibration.labels).abs(), spread)
+    mean, std = proxy.moments(calibration.crystals)
+    proxy.calibrate((mean - calibration.labels).abs(), std)
     return proxy, state["seconds"]
 
 
@@ -322,7 +322,7 @@ def reliability(proxy: EnsembleProxy, rows: Rows) -> dict[str, float]:
 
 
 def volume_scan(proxy: EnsembleProxy, crystals: Crystals, low: float = 0.7, high: float = 1.5) -> dict[str, Any]:
-    """Where the bound (mean + spread) of each crystal is lowest as its cell is scaled; factor 1 is the real volume."""
+    """Where the bound (mean + std) of each crystal is lowest as its cell is scaled; factor 1 is the real volume."""
     factors = torch.linspace(low, high, 81, dtype=torch.float64)
     scans = []
     for factor in factors:

@@ -16,7 +16,7 @@ from crystalgfn.typing import Floats
 class Property(Protocol):
     """A quantity of crystals in ``unit``, with a standard error for what is predicted rather than known.
 
-    Accepts every crystal, all 118 elements included; what it has never seen shows in ``spread``.
+    Accepts every crystal, all 118 elements included; what it has never seen shows in ``std``.
     """
 
     name: str
@@ -82,7 +82,7 @@ def check_property(where: str, prop: Any) -> None:
     """
     if not isinstance(prop, Property):
         raise RewardError(
-            f"{where}: {type(prop).__name__} is not a property (it needs name, unit, spread and bound); "
+            f"{where}: {type(prop).__name__} is not a property (it needs name, unit, std and confidence_bound); "
             "wrap a function of crystals in crystalgfn.rewards.function(fn, name, unit)."
         )
 

@@ -114,7 +114,7 @@ class ExactHull:
     __call__ = energy
 
     def moments(self, crystals: Crystals | Sequence[str] | Fractions) -> tuple[Values, Values]:
-        """Energy and spread, which is 0: what the entries say is taken as exact."""
+        """Energy and standard error, which is 0: what the entries say is taken as exact."""
         energy = self.energy(crystals)
         return energy, torch.zeros_like(energy)
 

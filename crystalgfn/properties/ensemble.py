@@ -20,7 +20,7 @@ FILES = WeightFiles("proxy", "crystalgfn-proxy", 2, "fit it again with crystalgf
 WEIGHTS = "weights.safetensors"
 CHUNK = 1024  # crystals at a time: what lies between the layers then stays in the cache
 
-#: An element of which fewer rows were seen adds up to the labels' deviation to the spread, in proportion to its share.
+#: An element with fewer rows adds up to the labels' deviation to the standard error, in proportion to its share.
 FAMILIAR = 20
 #: Shares of the errors at which intervals are calibrated.
 LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
@@ -28,9 +28,9 @@ LEVELS = tuple(round(0.05 * i, 2) for i in range(1, 20))
 GAIN = 0.4
 
 
-def spread_factor(error: Floats, spread: Floats) -> float:
-    """The factor with which 68 % of the errors lie within the spread."""
-    return float((error / spread.clamp_min(1e-6)).quantile(0.68))
+def std_factor(error: Floats, std: Floats) -> float:
+    """The factor with which 68 % of the errors lie within the standard error."""
+    return float((error / std.clamp_min(1e-6)).quantile(0.68))
 
 
 def _he(*shape: int) -> nn.Parameter:
@@ -41,8 +41,8 @@ class EnsembleProxy(nn.Module):
     """A fitted property, as :class:`crystalgfn.rewards.Property`.
 
     The members are multilayer perceptrons on :class:`Features` plus an embedding of the space group. Each is held to
-    ``[low, high]``, the range of the labels that it was fitted on. The spread is the members' standard deviation
-    times a factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the
+    ``[low, high]``, the range of the labels that it was fitted on. The standard error is the members' deviation times a
+    factor, fitted so that 68 % of the errors on held-out crystals lie within, plus ``unfamiliar`` times the
     share of each element: members agree about an element that none has seen, so disagreement alone would not tell.
 
     Args:
@@ -150,19 +150,19 @@ class EnsembleProxy(nn.Module):
         seen = (crystals.composition > 0).sum(0)
         self.unfamiliar.copy_(labels.std() * (1 - seen / FAMILIAR).clamp_min(0))
 
-    def calibrate(self, error: Floats, spread: Floats) -> None:
-        """Take the factor of the spread and the widths of intervals from errors on crystals that were held out.
+    def calibrate(self, error: Floats, std: Floats) -> None:
+        """Take the factor of the standard error and the widths of intervals from errors on crystals that were held out.
 
-        Intervals are normalised conformal ones (Papadopoulos et al. 2008): the error over spread + floor, the floor a
+        Intervals are normalised conformal ones (Papadopoulos et al. 2008): the error over std + floor, the floor a
         tenth of the mean error, since members that agree may all be wrong.
 
         Args:
             error: absolute, [B].
-            spread: the members' deviation, before its factor, of the same crystals, [B].
+            std: the members' deviation, before its factor, of the same crystals, [B].
         """
-        self.spread_factor.fill_(spread_factor(error, spread))
+        self.spread_factor.fill_(std_factor(error, std))
         self.floor.fill_(float(error.mean()) / 10)
-        score = error / (spread * self.spread_factor + self.floor).clamp_min(1e-6)
+        score = error / (std * self.spread_factor + self.floor).clamp_min(1e-6)
         self.quantiles.copy_(score.quantile(torch.tensor(LEVELS, dtype=score.dtype)))
 
     def interval(self, crystals: Crystals, share: float = 0.9) -> tuple[Floats, Floats]:
@@ -179,20 +179,20 @@ class EnsembleProxy(nn.Module):
                 f"the intervals of the proxy {self.name} are not calibrated: too few crystals were held out when it "
                 "was fitted (fit it on more data), or none yet (proxy.calibrate takes errors on some)"
             )
-        mean, spread = self.moments(crystals)
-        half = factor * (spread + self.floor.to(spread))
+        mean, std = self.moments(crystals)
+        half = factor * (std + self.floor.to(std))
         low, high = self.low.to(mean), self.high.to(mean)
         return (mean - half).clamp(low, high), (mean + half).clamp(low, high)
 
     def moments(self, crystals: Crystals) -> tuple[Floats, Floats]:
-        """Mean and spread of each crystal, from one pass."""
+        """Mean and standard error of each crystal, from one pass."""
         members = self.members(crystals).to(crystals.lattice.dtype)
         members = members.clamp(self.low.to(members), self.high.to(members))
         mean = members.mean(0)
-        spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor
+        std = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor
         shares = crystals.composition.to(mean.dtype) / crystals.n_atoms[:, None]
-        spread = spread + shares @ self.unfamiliar.to(mean.dtype)
-        return mean, spread
+        std = std + shares @ self.unfamiliar.to(mean.dtype)
+        return mean, std
 
     def forward(self, crystals: Crystals) -> Floats:
         """The mean prediction of each crystal."""
@@ -204,8 +204,8 @@ class EnsembleProxy(nn.Module):
 
     def confidence_bound(self, crystals: Crystals, n_sigma: float) -> Floats:
         """``mean + n_sigma * std``."""
-        mean, spread = self.moments(crystals)
-        return mean + n_sigma * spread
+        mean, std = self.moments(crystals)
+        return mean + n_sigma * std
 
     def config(self) -> dict[str, Any]:
         """What hydra rebuilds it from.

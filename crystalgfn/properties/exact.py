@@ -17,7 +17,7 @@ from crystalgfn.typing import Floats
 
 
 class _Exact:
-    """What follows from the parameters alone, so that its spread is 0 and its bound the value."""
+    """What follows from the parameters alone, so that its standard error is 0 and its confidence bound the value."""
 
     name: str
     unit: str

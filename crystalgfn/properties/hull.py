@@ -24,8 +24,8 @@ TABLES = (".parquet", ".csv")
 class EnergyAboveHull:
     """Formation energy minus the convex hull at the composition, eV/atom, at least 0 for elements; a `Property`.
 
-    Negative values claim a compound below the hull of what is known. The spread is that of the energy and that of the
-    hull, added as independent errors.
+    Negative values predict a compound below the hull of what is known. The standard errors of the energy and of the
+    hull are added as independent ones.
 
     Attributes:
         energy: the formation energy, eV/atom, on the scale of the hull's entries.
@@ -43,12 +43,12 @@ class EnergyAboveHull:
         check_property("energy_above_hull", self.energy)
 
     def moments(self, crystals: Crystals) -> tuple[Floats, Floats]:
-        """Mean and spread of each crystal, eV/atom."""
-        hull, hull_spread = (part.to(crystals.lattice) for part in self.hull.moments(crystals))
+        """Mean and standard error of each crystal, eV/atom."""
+        hull, hull_std = (part.to(crystals.lattice) for part in self.hull.moments(crystals))
         # An ensemble gives both from one pass.
         both = getattr(self.energy, "moments", None)
-        mean, spread = both(crystals) if both else (self.energy(crystals), self.energy.std(crystals))
-        return _above(crystals, mean, hull), torch.hypot(spread, hull_spread)
+        mean, std = both(crystals) if both else (self.energy(crystals), self.energy.std(crystals))
+        return _above(crystals, mean, hull), torch.hypot(std, hull_std)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Energy above the hull of each crystal, eV/atom."""
@@ -60,8 +60,8 @@ class EnergyAboveHull:
 
     def confidence_bound(self, crystals: Crystals, n_sigma: float) -> Floats:
         """``mean + n_sigma * std``."""
-        mean, spread = self.moments(crystals)
-        return mean + n_sigma * spread
+        mean, std = self.moments(crystals)
+        return mean + n_sigma * std
 
     def to(self, device: torch.device | str) -> EnergyAboveHull:
         """The same property on ``device``."""

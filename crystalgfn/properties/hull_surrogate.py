@@ -27,8 +27,8 @@ STATES = "common"  # the table of oxidation states that the features know
 class HullModel(nn.Module):
     """Formation energy of the most stable mixture at a composition, eV/atom, as an ensemble of small networks says it.
 
-    Never above 0, and 0 for an element. The networks are piecewise linear (ReLU), as a hull is. The spread is the
-    members' standard deviation times a factor, fitted so that 68 % of the errors at held-out compositions lie within.
+    At most 0, and 0 for an element. The networks are piecewise linear (ReLU), like a hull. The standard error is the
+    members' deviation times a factor, fitted so that 68 % of the errors at held-out compositions lie within.
 
     Args:
         members: networks in the ensemble.
@@ -67,7 +67,7 @@ class HullModel(nn.Module):
         return torch.baddbmm(self.level, hidden, self.last)[:, :, 0]
 
     def moments(self, crystals: Crystals | Sequence[str] | Fractions) -> tuple[Values, Values]:
-        """Mean and spread at each composition, eV/atom, float64 [B].
+        """Mean and standard error at each composition, eV/atom, float64 [B].
 
         Args:
             crystals: crystals, compositions (counts or fractions, [B, 118]) or formulas.
@@ -87,8 +87,8 @@ class HullModel(nn.Module):
         members = torch.cat(parts, 1).double()
         compound = (fractions > 0).sum(1) > 1
         mean = members.mean(0)
-        spread = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor.double()
-        return mean.clamp_max(0) * compound, spread * compound
+        std = ((members - mean).square().sum(0) / (len(members) - 1)).sqrt() * self.spread_factor.double()
+        return mean.clamp_max(0) * compound, std * compound
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Energy of the hull at each composition, eV/atom, float64 [B]; arguments and errors as for `moments`."""

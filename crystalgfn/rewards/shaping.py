@@ -22,19 +22,19 @@ from crystalgfn.utils.files import data_folder
 
 @dataclass(frozen=True, eq=False)
 class Probability:
-    """``log R = weight * ln(max(p - k * spread, smallest))``: R is the probability to the power of ``weight``.
+    """``log R = weight * ln(max(p - n_sigma * std, smallest))``: R is the probability to the power of ``weight``.
 
     Attributes:
         prop: a property with values from 0 to 1.
         weight: how much it counts, > 0.
         smallest: what smaller probabilities count as, so that no crystal has none; in (0, 1].
-        k: how many standard errors of pessimism, >= 0.
+        n_sigma: how many standard errors of pessimism, >= 0.
     """
 
     prop: Property
     weight: float = 1.0
     smallest: float = 1e-3
-    k: float = 1.0
+    n_sigma: float = 1.0
 
     def __post_init__(self) -> None:
         if not isinstance(self.prop, Property):
@@ -45,8 +45,8 @@ class Probability:
         for name, limit in (("weight", math.inf), ("smallest", 1.0 + 1e-12)):
             if not 0 < getattr(self, name) < limit:
                 raise RewardError(f"probability: {name} must be greater than 0 and finite, not {getattr(self, name)}.")
-        if not 0 <= self.k < math.inf:
-            raise RewardError(f"probability: k must be a finite number at least 0, not {self.k}.")
+        if not 0 <= self.n_sigma < math.inf:
+            raise RewardError(f"probability: n_sigma must be a finite number at least 0, not {self.n_sigma}.")
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal.
@@ -62,7 +62,7 @@ class Probability:
                 f"probability: {self.prop.name} is {float(value[first]):g} for {label(crystals, first)}; "
                 "a probability lies between 0 and 1."
             )
-        return self.weight * self.prop.confidence_bound(crystals, -self.k).clamp(min=self.smallest, max=1.0).log()
+        return self.weight * self.prop.confidence_bound(crystals, -self.n_sigma).clamp(min=self.smallest, max=1.0).log()
 
     def to(self, device: Any) -> Probability:
         """The same reward on ``device``."""
@@ -75,13 +75,13 @@ class Probability:
             "prop": describe(self.prop),
             "weight": self.weight,
             "smallest": self.smallest,
-            "k": self.k,
+            "n_sigma": self.n_sigma,
         }
 
 
-def probability(prop: Any, weight: float = 1.0, smallest: float = 1e-3, k: float = 1.0) -> Probability:
+def probability(prop: Any, weight: float = 1.0, smallest: float = 1e-3, n_sigma: float = 1.0) -> Probability:
     """The probability itself, to a power, as the reward; see :class:`Probability`."""
-    return Probability(prop, weight, smallest, k)
+    return Probability(prop, weight, smallest, n_sigma)
 
 
 #: Spheres of the tabulated radii fill 0.64 to 0.71 of the densest crystals of MP-20 (Os, Ir3Os, ReIr3).
@@ -185,7 +185,7 @@ class NearData:
     def config(self) -> dict[str, Any]:
         """What hydra rebuilds it from."""
         return {
-            "_target_": "crystalgfn.rewards.shaping",
+            "_target_": "crystalgfn.rewards.near_data",
             "source": self.source,
             "free": self.free,
             "width": self.width,

@@ -24,18 +24,18 @@ DIRECTIONS = ("minimise", "maximise")
 
 @dataclass(frozen=True, eq=False)
 class Boltzmann:
-    """``log R = -beta * (mean + k * spread)``, or ``+beta * (mean - k * spread)`` to maximise.
+    """``log R = -beta * (mean + n_sigma * std)``, or ``+beta * (mean - n_sigma * std)`` to maximise.
 
     Attributes:
         prop: the property.
         beta: inverse temperature in 1 / unit of the property, > 0.
-        k: how many standard errors of pessimism, >= 0; what the property does not know well is taken to be worse.
+        n_sigma: how many standard errors of pessimism, >= 0; what the property does not know well is taken to be worse.
         direction: "minimise" or "maximise" the property.
     """
 
     prop: Property
     beta: float
-    k: float = 1.0
+    n_sigma: float = 1.0
     direction: str = "minimise"
 
     def __post_init__(self) -> None:
@@ -43,13 +43,13 @@ class Boltzmann:
         if self.direction not in DIRECTIONS:
             raise RewardError(f"boltzmann: direction must be 'minimise' or 'maximise', not {self.direction!r}.")
         check_number("boltzmann", "beta", self.beta, positive=True, hint="; direction='maximise' wants large values")
-        check_number("boltzmann", "k", self.k)
+        check_number("boltzmann", "n_sigma", self.n_sigma)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
         if self.direction == "minimise":
-            return -self.beta * self.prop.confidence_bound(crystals, self.k)
-        return self.beta * self.prop.confidence_bound(crystals, -self.k)
+            return -self.beta * self.prop.confidence_bound(crystals, self.n_sigma)
+        return self.beta * self.prop.confidence_bound(crystals, -self.n_sigma)
 
     def with_beta(self, beta: float) -> Boltzmann:
         """The same reward at another inverse temperature."""
@@ -65,38 +65,41 @@ class Boltzmann:
             "_target_": "crystalgfn.rewards.boltzmann",
             "prop": describe(self.prop),
             "beta": self.beta,
-            "k": self.k,
+            "n_sigma": self.n_sigma,
             "direction": self.direction,
         }
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """``log R = -(|x - value| + k * spread)² / (2 width²)``: a Gaussian around a wanted value, with pessimism.
+    """``log R = -(|x - value| + n_sigma * std)² / (2 width²)``: a Gaussian around a wanted value, with pessimism.
 
     Attributes:
         prop: the property x.
         value: the wanted value, in the property's unit.
         width: standard deviation of the Gaussian, in the same unit, > 0.
-        k: how many standard errors the value is taken to be further off, >= 0.
+        n_sigma: how many standard errors the value is taken to be further off, >= 0.
     """
 
     prop: Property
     value: float
     width: float
-    k: float = 1.0
+    n_sigma: float = 1.0
 
     def __post_init__(self) -> None:
         check_property("target", self.prop)
         if not math.isfinite(self.value):
             raise RewardError(f"target: value must be finite, not {self.value}.")
         check_number("target", "width", self.width, positive=True)
-        check_number("target", "k", self.k)
+        check_number("target", "n_sigma", self.n_sigma)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
-        # The farther end of [mean - k spread, mean + k spread] from the wanted value.
-        low, high = self.prop.confidence_bound(crystals, -self.k), self.prop.confidence_bound(crystals, self.k)
+        # The farther end of [mean - n_sigma * std, mean + n_sigma * std] from the wanted value.
+        low, high = (
+            self.prop.confidence_bound(crystals, -self.n_sigma),
+            self.prop.confidence_bound(crystals, self.n_sigma),
+        )
         distance = torch.maximum((low - self.value).abs(), (high - self.value).abs())
         return -0.5 * (distance / self.width) ** 2
 
@@ -111,7 +114,7 @@ class Target:
             "prop": describe(self.prop),
             "value": self.value,
             "width": self.width,
-            "k": self.k,
+            "n_sigma": self.n_sigma,
         }
 
 
@@ -196,22 +199,22 @@ class Floor:
         }
 
 
-def boltzmann(prop: Any, beta: float, k: float = 1.0, direction: str = "minimise") -> Boltzmann:
+def boltzmann(prop: Any, beta: float, n_sigma: float = 1.0, direction: str = "minimise") -> Boltzmann:
     """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`.
 
     Raises:
-        RewardError: no property, a ``beta`` that is not above 0, a negative ``k``, or another direction.
+        RewardError: no property, a ``beta`` that is not above 0, a negative ``n_sigma``, or another direction.
     """
-    return Boltzmann(prop, beta, k, direction)
+    return Boltzmann(prop, beta, n_sigma, direction)
 
 
-def target(prop: Any, value: float, width: float, k: float = 1.0) -> Target:
+def target(prop: Any, value: float, width: float, n_sigma: float = 1.0) -> Target:
     """A Gaussian of ``width`` around ``value``; see :class:`Target`.
 
     Raises:
-        RewardError: no property, a ``value`` that is not finite, a ``width`` that is not above 0, or a negative ``k``.
+        RewardError: no property, a ``value`` that is not finite, a ``width`` not above 0, or a negative ``n_sigma``.
     """
-    return Target(prop, value, width, k)
+    return Target(prop, value, width, n_sigma)
 
 
 def weighted(

@@ -106,7 +106,7 @@ def test_how_rows_are_read_is_handed_on(option, data, monkeypatch):
     name = option.split("=")[0]
     metrics = {
         "property": "formation_energy", "unit": "eV/atom", "val_mae": 0.1, "val_median_error": 0.1,
-        "val_within_spread": 0.7, "rows_val": 1, "rows_train": 100, "seconds": 1.0,
+        "val_within_std": 0.7, "rows_val": 1, "rows_train": 100, "seconds": 1.0,
     }  # fmt: skip
     given = {}
 

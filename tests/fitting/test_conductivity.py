@@ -169,7 +169,7 @@ def test_the_shipped_proxy_beats_forest_and_median() -> None:
     card = (SHIPPED / "README.md").read_text()
     assert "heuristic" in card and "478" in card
     assert f"{metrics['five_folds']['mae']:.3f}" in card and f"{metrics['five_folds']['spearman']:.3f}" in card
-    assert 0.55 < metrics["five_folds"]["within_spread"] < 0.8
+    assert 0.55 < metrics["five_folds"]["within_std"] < 0.8
     assert (metrics["rows"], metrics["censored"]) == (478, 29)
 
 

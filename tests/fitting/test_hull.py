@@ -80,7 +80,7 @@ def test_swapped_crystals_fill_a_hull() -> None:
     # KCl and NaBr, which it has not seen, from NaCl; their real energies, and above them a spread of 0.1 to 0.2
     assert hull.energy(["KCl", "NaBr"]).tolist() == pytest.approx([-2.2, -1.85], abs=0.4)
     # A spread more raises every energy.
-    assert (swapped(salt, proxy, k=2.0, progress=False)[1] > energies).all()
+    assert (swapped(salt, proxy, n_sigma=2.0, progress=False)[1] > energies).all()
     empty = swapped(salt[:0], proxy, progress=False)
     assert len(empty[0]) == len(empty[1]) == 0
 
@@ -106,7 +106,7 @@ def test_a_hull_is_learned() -> None:
     model = hull_fit._learn(points[::2], hull.energy(points[::2]), settings, progress=False)
     error = hull_fit.errors(model, hull.energy(points[1::2]), points[1::2])
     assert error["mae"] < 0.08
-    assert 0.4 < error["within_spread"] < 0.9
+    assert 0.4 < error["within_std"] < 0.9
 
 
 def test_fitting_writes_a_hull(paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

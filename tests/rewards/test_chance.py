@@ -54,7 +54,7 @@ def test_no_crystal_has_none() -> None:
 
 def test_pessimism_lowers_the_probability() -> None:
     for k, p in ((0, 0.9), (1, 0.7), (5, 1e-3)):
-        assert float(rewards.probability(Unsure(), k=k)(CRYSTALS)[0]) == pytest.approx(math.log(p))
+        assert float(rewards.probability(Unsure(), n_sigma=k)(CRYSTALS)[0]) == pytest.approx(math.log(p))
 
 
 def test_what_is_no_probability_is_named() -> None:
@@ -66,13 +66,13 @@ def test_what_is_no_probability_is_named() -> None:
     for name in ("weight", "smallest"):
         with pytest.raises(RewardError, match=f"{name} must be greater than 0"):
             rewards.probability(Unsure(), **{name: 0.0})
-    with pytest.raises(RewardError, match="k must be"):
-        rewards.probability(Unsure(), k=-1)
+    with pytest.raises(RewardError, match="n_sigma must be"):
+        rewards.probability(Unsure(), n_sigma=-1)
 
 
 def test_its_configuration() -> None:
     from hydra.utils import instantiate
 
-    reward = rewards.probability(rewards.Density(), weight=0.5, smallest=0.1, k=0)
+    reward = rewards.probability(rewards.Density(), weight=0.5, smallest=0.1, n_sigma=0)
     again = instantiate(describe(reward), _convert_="all")
-    assert (again.weight, again.smallest, again.k, again.prop.name) == (0.5, 0.1, 0, "density")
+    assert (again.weight, again.smallest, again.n_sigma, again.prop.name) == (0.5, 0.1, 0, "density")

@@ -9,8 +9,7 @@ from hydra.utils import instantiate
 from crystalgfn.errors import CheckpointError, RewardError
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.properties.training_distance import FILE, NearestCentre
-from crystalgfn.rewards import check_reward, load
-from crystalgfn.rewards import shaping as near_data
+from crystalgfn.rewards import check_reward, load, near_data
 from crystalgfn.rewards.base import example_crystals
 
 

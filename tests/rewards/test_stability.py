@@ -76,7 +76,7 @@ def test_the_reward_rises_to_the_floor_and_no_further(exact: EnergyAboveHull) ->
 
 
 def test_its_reward_keeps_the_contract_and_can_be_described(shipped: EnergyAboveHull) -> None:
-    for reward in (stable(), stable(beta=5, floor=0.0, k=2.0), boltzmann(shipped, beta=3)):
+    for reward in (stable(), stable(beta=5, floor=0.0, n_sigma=2.0), boltzmann(shipped, beta=3)):
         check_reward(reward)
         rebuilt = instantiate(reward.config())
         assert torch.equal(rebuilt(example_crystals()), reward(example_crystals()))
@@ -86,7 +86,7 @@ def test_its_reward_keeps_the_contract_and_can_be_described(shipped: EnergyAbove
     ("arguments", "message"),
     [
         ({"beta": 0.0}, "stable: beta"),
-        ({"k": -1.0}, "stable: k"),
+        ({"n_sigma": -1.0}, "stable: n_sigma"),
         ({"floor": float("nan")}, "stable: floor must be a finite number"),
         ({"prop": level}, "stable: function is not a property"),
     ],

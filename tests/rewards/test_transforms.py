@@ -42,13 +42,13 @@ def test_boltzmann_sees_the_pessimistic_end(crystals: Crystals) -> None:
     prop = Uncertain()
     mean, spread = prop(crystals), prop.std(crystals)
     same(boltzmann(prop, 3.0)(crystals), -3 * (mean + spread))
-    same(boltzmann(prop, 3.0, k=2)(crystals), -3 * (mean + 2 * spread))
+    same(boltzmann(prop, 3.0, n_sigma=2)(crystals), -3 * (mean + 2 * spread))
     same(boltzmann(prop, 3.0, direction="maximise")(crystals), 3 * (mean - spread))
-    same(boltzmann(prop, 3.0, k=0, direction="maximise")(crystals), 3 * mean)
+    same(boltzmann(prop, 3.0, n_sigma=0, direction="maximise")(crystals), 3 * mean)
 
 
 def test_with_beta_changes_beta_alone(crystals: Crystals) -> None:
-    reward = boltzmann(Uncertain(), 3.0, k=0.5, direction="maximise")
+    reward = boltzmann(Uncertain(), 3.0, n_sigma=0.5, direction="maximise")
     same(reward.with_beta(6.0)(crystals), 2 * reward(crystals))
     assert reward.beta == 3.0
 
@@ -56,7 +56,7 @@ def test_with_beta_changes_beta_alone(crystals: Crystals) -> None:
 def test_target_is_a_gaussian_of_the_farther_end(crystals: Crystals) -> None:
     prop = Uncertain()
     mean, spread = prop(crystals), prop.std(crystals)
-    same(target(prop, 4.0, 0.5, k=0)(crystals), -((mean - 4) ** 2) / (2 * 0.5**2))
+    same(target(prop, 4.0, 0.5, n_sigma=0)(crystals), -((mean - 4) ** 2) / (2 * 0.5**2))
     same(target(prop, 4.0, 0.5)(crystals), -(((mean - 4).abs() + spread) ** 2) / (2 * 0.5**2))
     exact = Density()
     assert float(target(exact, float(exact(crystals)[0]), 0.5)(crystals)[0]) == pytest.approx(0.0, abs=1e-20)
@@ -84,8 +84,8 @@ def test_floor_lifts_zero_rewards_and_keeps_nan(crystals: Crystals) -> None:
 
 
 BUILT_IN = {
-    "boltzmann": lambda: boltzmann(Density(), 2.0, k=0.5, direction="maximise"),
-    "target": lambda: target(VolumePerAtom(), 15.0, 3.0, k=2.0),
+    "boltzmann": lambda: boltzmann(Density(), 2.0, n_sigma=0.5, direction="maximise"),
+    "target": lambda: target(VolumePerAtom(), 15.0, 3.0, n_sigma=2.0),
     "product": lambda: product(boltzmann(Density(), 1.0), target(Density(), 4.0, 1.0)),
     "weighted": lambda: weighted({boltzmann(Density(), 1.0): 0.3, floor(target(Density(), 4.0, 1.0), -5.0): 0.7}),
     "floor": lambda: floor(boltzmann(VolumePerAtom(), 1.0), -20.0),
