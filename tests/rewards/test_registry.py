@@ -127,7 +127,7 @@ def test_shipped_rewards_by_name(package: Path) -> None:
         ("a_property", {}, "returns a property, not a reward"),
         ("light", {"colour": 1}, "'light' of made-rewards refuses its arguments: .*colour"),
         ("needy", {}, "refuses its arguments: .*path"),
-        ("density", {"colour": 1}, "'density' has no colour; it has prop, beta, k, direction"),
+        ("density", {"colour": 1}, "'density' has no colour; it has prop, beta, n_sigma, direction"),
         ("density", {"beta": -1}, "beta must be"),
     ],
 )
