@@ -133,7 +133,7 @@ REFUSED = [
     (lambda: boltzmann(Density(), 0.0), "beta must be a finite number greater than 0, not 0.0"),
     (lambda: boltzmann(Density(), -8.0), "direction='maximise'"),
     (lambda: boltzmann(Density(), math.nan), "beta must be a finite number"),
-    (lambda: boltzmann(Density(), 1.0, k=-1), "k must be a finite number at least 0"),
+    (lambda: boltzmann(Density(), 1.0, n_sigma=-1), "n_sigma must be a finite number at least 0"),
     (lambda: boltzmann(Density(), 1.0, direction="up"), "direction must be 'minimise' or 'maximise', not 'up'"),
     (lambda: boltzmann("density", 1.0), "str is not a property"),
     (lambda: boltzmann(lambda c: c.density, 1.0), r"crystalgfn\.rewards\.function"),
