@@ -4,13 +4,16 @@
 """
 
 import functools
+import pickle
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import typeguard
+from filelock import FileLock
 
 if not hasattr(torch.Tensor, "names"):
     # torchtyping 0.1.5 reads the names of named tensors, which torch removed. A tensor without names has None for each.
@@ -63,6 +66,23 @@ def pytest_sessionstart() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def once(tmp_path_factory, worker_id):
+    """Calls a function once for all processes that share the tests; the others read what it returned."""
+
+    def get(name: str, make: Callable[[], Any]) -> Any:
+        if worker_id == "master":
+            return make()
+        folder = tmp_path_factory.getbasetemp().parent
+        path = folder / f"{name}.pickle"
+        with FileLock(folder / f"{name}.lock"):
+            if not path.exists():
+                path.write_bytes(pickle.dumps(make()))
+        return pickle.loads(path.read_bytes())
+
+    return get
 
 
 @pytest.fixture(scope="session")

@@ -67,11 +67,11 @@ def random_crystals():
 
 
 @pytest.fixture(scope="session")
-def built(random_crystals):
+def built(random_crystals, once):
     """The structures of ``random_crystals``."""
     from crystalgfn.structures.build import build_structures
 
-    return build_structures(random_crystals, refiner=None, seed=1)
+    return once("built", lambda: build_structures(random_crystals, refiner=None, seed=1))
 
 
 def orbits_in(space_group, rng, n=3, species=(3, 8, 26, 17, 56)):
