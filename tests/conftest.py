@@ -26,6 +26,36 @@ pytest_plugins = ["structure_fixtures"]
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
+class _Checks:
+    """Whether typeguard's wrappers check the calls of the test that runs; see the marker ``unchecked``."""
+
+    active = True
+
+
+class _NoMemo:
+    """What a wrapper notes of a call that it does not check."""
+
+    type_hints: dict[str, Any] = {}
+
+
+def _switchable() -> None:
+    """Let typeguard's wrappers pass calls through while `_Checks` is not active."""
+    memo, arguments, returned = typeguard._CallMemo, typeguard.check_argument_types, typeguard.check_return_type
+    typeguard._CallMemo = lambda *args, **kwargs: memo(*args, **kwargs) if _Checks.active else _NoMemo
+    typeguard.check_argument_types = lambda memo: memo is _NoMemo or arguments(memo)
+    typeguard.check_return_type = lambda value, memo: memo is _NoMemo or returned(value, memo)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Any:
+    """Tests marked ``unchecked``, with the fixtures that they are the first to need, run without checks of shapes."""
+    _Checks.active = item.get_closest_marker("unchecked") is None
+    try:
+        return (yield)
+    finally:
+        _Checks.active = True
+
+
 class _AnythingMeta(type):
     def __instancecheck__(cls, instance: object) -> bool:
         return True
@@ -61,6 +91,7 @@ def pytest_sessionstart() -> None:
                 names[error.name] = Anything
 
     typeguard.get_type_hints = tolerant
+    _switchable()
 
 
 @pytest.fixture(autouse=True)

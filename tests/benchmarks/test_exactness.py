@@ -42,6 +42,7 @@ def test_a_sampler_is_exact_for_its_own_density():
     assert all(number in (2, 225) for number, *_ in drawn)
 
 
+@pytest.mark.unchecked
 def test_a_short_training_comes_near_and_says_how_near():
     found = exactness.small_space(6, n=20_000, policy=SMALL)
     assert 40 <= found.pairs <= 59  # few draws may miss the rarest
@@ -54,6 +55,7 @@ def test_a_short_training_comes_near_and_says_how_near():
     assert found.log_z == pytest.approx(2.65, abs=0.15)
 
 
+@pytest.mark.unchecked
 def test_longer_training_on_the_hypergrid_comes_nearer():
     few, more = (exactness.hypergrid(HyperGrid(2, 8), TrajectoryBalance(), steps) for steps in (20, 200))
     assert (few.trajectories, more.trajectories) == (320, 3200)

@@ -93,6 +93,7 @@ def test_a_forbidden_element_is_found(perfect, crystals):
     assert jitter.share == pytest.approx(found.share, abs=0.03)
 
 
+@pytest.mark.unchecked
 def test_annealing_finds_the_probability_that_was_dropped(perfect):
     sampler = Sampler(SPACE, perfect.network, Soft())
     one = compare_log_z(sampler, **QUICK)[0]
@@ -133,6 +134,7 @@ def test_bennett_on_two_gaussians():
     assert bennett(log_weight(x), nowhere) == pytest.approx(known - math.log(0.9), abs=0.02)
 
 
+@pytest.mark.unchecked
 def test_strata_are_compared_one_by_one():
     """ln Z of plain R in each stratum, whatever shares and ln Z the sampler keeps."""
     network = Sampler.untrained(SPACE, policy=TINY).network
@@ -181,6 +183,7 @@ def test_crystals_outside_the_space_are_counted_and_left_out(perfect, crystals):
         coverage(Sampler.untrained(SPACE, policy=TINY), crystals)
 
 
+@pytest.mark.unchecked
 def test_the_check_prints_both_and_goes_into_a_file(perfect, crystals):
     found = check(perfect, crystals[:300], n=200, n_q=1000)
     result, text = figures(found), str(found)

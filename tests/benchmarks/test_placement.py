@@ -39,6 +39,7 @@ def test_rock_salt_is_at_rest():
         assert salt.above == pytest.approx(0.0, abs=1e-4) and salt.moved == pytest.approx(0.0, abs=1e-3)
 
 
+@pytest.mark.unchecked
 def test_what_pyxtal_does_not_find_has_a_reason():
     composition = torch.zeros(1, 118, dtype=torch.int64)
     composition[0, [10, 16]] = 1

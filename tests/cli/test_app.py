@@ -180,6 +180,7 @@ def test_scripts_and_help():
         assert not err
 
 
+@pytest.mark.unchecked
 def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
     import torch
 

@@ -9,6 +9,7 @@ from crystalgfn.crystallography.realizable import REALISABLE, patterns
 from crystalgfn.errors import PlacementError
 
 
+@pytest.mark.unchecked
 def test_every_realisable_pair_has_an_assignment():
     """A sample of the table: letters hold the counts, fixed positions come once, the group is exact."""
     rng = np.random.default_rng(0)

@@ -124,6 +124,7 @@ def test_groups_beyond_twenty_atoms():
         assert spglib_dataset(number, tuple(letters), rng).number == larger
 
 
+@pytest.mark.unchecked
 def test_operation_count_agrees_with_spglib():
     """Random assignments of every group, exact ones and others."""
     rng = np.random.default_rng(3)
@@ -158,6 +159,7 @@ def test_exactness_is_that_of_all_atoms_together():
     assert 20 < sum(answers) < len(answers) - 20
 
 
+@pytest.mark.unchecked
 def test_table_against_random_search_with_spglib():
     """What random assignments realise the table allows; what it forbids none of them realises."""
     rng = np.random.default_rng(4)

@@ -109,6 +109,7 @@ def test_a_hull_is_learned() -> None:
     assert 0.4 < error["within_std"] < 0.9
 
 
+@pytest.mark.unchecked
 def test_fitting_writes_a_hull(paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hull_fit, "HELD_OUT", 60)
     small = {"untrained": 60, "drawn": 60, "perturbed": 300, "steps": 5, "batch": 16, "members": 2, "width": 8}

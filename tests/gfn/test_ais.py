@@ -130,6 +130,7 @@ def test_log_z_is_that_of_importance_sampling(base, exact, log_z, resample):
     assert "ln Z" in str(result)
 
 
+@pytest.mark.unchecked
 def test_a_reward_far_from_the_base_needs_more_temperatures(base, exact):
     def sharp(crystals):
         return 4 * soft(crystals)

@@ -34,6 +34,7 @@ CONSTRAINTS = {
 
 
 @pytest.mark.parametrize("name", CONSTRAINTS)
+@pytest.mark.unchecked
 def test_one_sampler_obeys_every_constraint(name):
     sampler = Sampler.untrained(policy=SMALL)
     crystals = sampler.sample(300, space=CONSTRAINTS[name])
@@ -51,6 +52,7 @@ def test_a_space_object_narrows_as_its_constraints_do():
     assert torch.equal(one.lattice, two.lattice)
 
 
+@pytest.mark.unchecked
 def test_strata_have_their_marginal(trained):
     counts = torch.bincount(trained.sample(5000).n_elements, minlength=4)[1:4] / 5000
     torch.testing.assert_close(counts, torch.tensor([0.2, 0.5, 0.3]), atol=0.03, rtol=0)
@@ -127,6 +129,7 @@ def test_poor_resampling_warns():
         sampler.sample(200, resample=True)
 
 
+@pytest.mark.unchecked
 def test_adapt_raises_the_ess(trained):
     space = {"space_groups": [2], "n_atoms": (6, 8)}
     adapted = trained.adapt(space, seconds=6)

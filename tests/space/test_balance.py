@@ -28,6 +28,7 @@ def reached(rule, moves, half):
 @pytest.mark.parametrize("alloys", [False, True])
 @pytest.mark.parametrize("n_atoms", [20, 80])
 @pytest.mark.parametrize("mixed_valence", [False, "adjacent", True])
+@pytest.mark.unchecked
 def test_sets_of_charges_are_the_sums_over_the_states(mixed_valence, n_atoms, alloys):
     space = cg.CrystalSpace(
         elements=ELEMENTS, n_elements=(1, 4), n_atoms=(1, n_atoms), atoms_per_element=(1, min(n_atoms, 24)),

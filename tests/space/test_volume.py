@@ -91,6 +91,7 @@ def test_real_crystals_take_up_about_what_is_typical():
     assert ((ratio > 0.6) & (ratio < 1.4)).all(), ratio
 
 
+@pytest.mark.unchecked
 def test_without_a_range_in_common_the_space_is_empty():
     with pytest.raises(EmptySpace, match="leaves no crystal"):
         CrystalSpace(elements=["Cs", "I"], volume_per_atom=(4, 10), relative_volume=(0.65, 3.0))

@@ -69,6 +69,7 @@ def test_minutes_end_a_call_with_a_checkpoint(tmp_path, random_orbits):
     assert weights(tmp_path)[1]["step"] == 1
 
 
+@pytest.mark.unchecked
 def test_crystals_are_learned_by_heart(tmp_path):
     settings = replace(SMALL, epochs=250, batch=10, width=32, layers=2, lr=5e-3, ema=0.98, kept=1.0)
     data = rutiles(10)
