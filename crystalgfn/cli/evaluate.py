@@ -22,7 +22,7 @@ from crystalgfn.evaluation.reference import Reference
 from crystalgfn.evaluation.report import page
 from crystalgfn.evaluation.run import EvaluationRun, Plan
 from crystalgfn.evaluation.summary import Evaluation, evaluation
-from crystalgfn.properties.convex_hull import ReferenceHull
+from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling import table
 from crystalgfn.utils import provenance
 from crystalgfn.utils.files import write_aside
@@ -50,7 +50,7 @@ def run(config: DictConfig, command: str, job: Callable[[Job], dict[str, Any]] =
         chgnet()  # better found out before the work than after it
     samples = read_items(config.samples)
     reference = None if config.reference is None else Reference.read(config.reference, config.n_jobs)
-    hull = ReferenceHull(*reference.energies(plan.energy)) if config.relax else None
+    hull = reference.hull(plan.energy) if config.relax else None
     out = table.make_folder(config.out)
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(out, samples, reference, plan, names, config.n_jobs, config.progress)
@@ -86,7 +86,7 @@ def _plan(config: DictConfig) -> Plan:
 
 def _report(
     work: EvaluationRun,
-    hull: ReferenceHull | None,
+    hull: ExactHull | None,
     config: DictConfig,
     command: str,
     job: Callable[[Job], dict[str, Any]],

@@ -14,8 +14,9 @@ from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.samples import Item, Sample
 from crystalgfn.data.structures import CELL
+from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS, symmetry_of
-from crystalgfn.evaluation.metrics.validity import amounts, validity
+from crystalgfn.evaluation.metrics.validity import validity
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

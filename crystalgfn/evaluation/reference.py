@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.samples import Item, Sample, read_formulas, read_items
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.metrics.validity import amounts
+from crystalgfn.evaluation.metrics.compositions import amounts, composition_row
+from crystalgfn.properties.convex_hull import MOST, ExactHull
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -60,21 +62,25 @@ class Reference:
     errors: Sequence[SkippedRecord]
     formulas: Sequence[tuple[tuple[tuple[int, float], ...], Mapping[str, float]]] = ()
 
-    def energies(self, column: str) -> tuple[list[tuple[tuple[int, float], ...]], np.ndarray]:
-        """Compositions and formation energies, eV/atom, of all rows that have one, with atoms or without.
+    def hull(self, column: str) -> ExactHull:
+        """The hull of all rows with a formation energy (eV/atom) in a column, with atoms or without.
+
+        Rows of more than nine elements are left out: they matter only to crystals of as many, which have no energy
+        above the hull (`stability.relaxation_row`).
 
         Raises:
-            DataError: none has.
+            DataError: no row has one.
         """
         rows = [*((one.amounts, one.origin.values) for one in self.entries), *self.formulas]
-        found = [(composition, values.get(column, np.nan)) for composition, values in rows]
-        known = [(composition, energy) for composition, energy in found if np.isfinite(energy)]
+        found = [(pairs, float(values.get(column, np.nan))) for pairs, values in rows if len(pairs) <= MOST]
+        known = [(pairs, energy) for pairs, energy in found if np.isfinite(energy)]
         if not known:
             raise DataError(
                 f"the reference {self.name} has no numbers in a column {column}, so no hull can be built of it; name "
                 "the column of formation energies (eV/atom) by energy=<column>, or say relax=false"
             )
-        return [composition for composition, _ in known], np.array([energy for _, energy in known])
+        composition = torch.stack([composition_row(pairs) for pairs, _ in known])
+        return ExactHull(composition, torch.tensor([energy for _, energy in known], dtype=torch.float64))
 
     @staticmethod
     def read(paths: str | Path | Sequence[str | Path], n_jobs: int = 1) -> Reference:

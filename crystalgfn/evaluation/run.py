@@ -24,10 +24,10 @@ from crystalgfn.data.samples import Item, Sample
 from crystalgfn.data.structures import CELL
 from crystalgfn.errors import CheckpointError
 from crystalgfn.evaluation.describe import describe_item, reference_row, structure_of_row
+from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.novelty import Matches, Task, Tolerances, gather, tasks
 from crystalgfn.evaluation.metrics.stability import Job, relax_job, relaxation_row
 from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS
-from crystalgfn.evaluation.metrics.validity import amounts
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.structures.ground_state import MAX_FORCE
 from crystalgfn.utils.files import remove_leftovers, write_aside

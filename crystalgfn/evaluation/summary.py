@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, is_dataclass
 from typing import TYPE_CHECKING, Any
 
 from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.evaluation.metrics.compositions import smact_installed
 from crystalgfn.evaluation.metrics.distributions import Distribution, Spread, distributions
 from crystalgfn.evaluation.metrics.diversity import Diversity, best_rows, diversity
 from crystalgfn.evaluation.metrics.stability import LABEL, Stability
-from crystalgfn.evaluation.metrics.validity import smact_installed
 from crystalgfn.evaluation.reference import Reference
 from crystalgfn.utils.provenance import markdown
 from crystalgfn.utils.statistics import Share, share, share_of

@@ -2,29 +2,21 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
 import torch
 
-from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.properties.hull_entries import compositions, read_entries
 from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues, Values
 
-if TYPE_CHECKING:
-    from pymatgen.analysis.phase_diagram import PhaseDiagram
-    from pymatgen.core import Composition
-
-
 BASE = 119  # atomic numbers of a chemical system are the digits of its key
 
-MOST = 9  # so many digits fit into 63 bits
+MOST = 9  # elements of an entry at most: so many digits fit into 63 bits
 
 CELLS = 400_000  # compositions times entries in one tableau, so that it stays in the processor's cache
 
@@ -43,6 +35,10 @@ class ExactHull:
         composition: atoms per formula unit of each entry, [E, 118].
         energies: formation energy of each entry, eV/atom, [E]; the elements' own are 0.
 
+    Attributes:
+        n_entries: entries that were given.
+        known_elements: atomic numbers that an entry holds, stable or not.
+
     Raises:
         DataError: no entry; an energy that is not finite; an entry without atoms or with more than nine elements.
     """
@@ -51,6 +47,7 @@ class ExactHull:
         composition, energies = composition.double().cpu(), energies.double().cpu()
         _check(composition, energies)
         self.n_entries = len(energies)
+        self.known_elements = frozenset(((composition > 0).any(0).nonzero().flatten() + 1).tolist())
         fractions = composition / composition.sum(1, keepdim=True)
         # Entries of positive energy lie above the mixture of their elements, and of one composition the lowest counts.
         order = torch.argsort(energies, stable=True)
@@ -263,66 +260,3 @@ def _ranges(starts: torch.Tensor, sizes: torch.Tensor, width: int) -> torch.Tens
     found = torch.full((len(starts), width), -1)
     found[filled] = flat + within
     return found
-
-
-Amounts = Sequence[tuple[int, float]]
-"""(Z, atoms) pairs."""
-
-
-class ReferenceHull:
-    """Energies above the hull of known crystals.
-
-    The elements are in it with formation energy 0, and entries above the mixture of their elements are left out, since
-    they cannot be on it.
-
-    Args:
-        compositions: (Z, atoms) pairs of each entry.
-        energies: formation energies, eV/atom.
-    """
-
-    def __init__(self, compositions: Sequence[Amounts], energies: Sequence[float] | np.ndarray) -> None:
-        self.n_entries = len(compositions)
-        lowest: dict[tuple[tuple[int, float], ...], float] = {}
-        for pairs, energy in zip(compositions, energies, strict=True):
-            total = sum(n for _, n in pairs)
-            key = tuple((z, round(n / total, 12)) for z, n in sorted(pairs))
-            lowest[key] = min(float(energy), lowest.get(key, np.inf))
-        self._systems: dict[frozenset[int], list[tuple[tuple[tuple[int, float], ...], float]]] = defaultdict(list)
-        for key, energy in lowest.items():
-            if energy < 0 and len(key) > 1:
-                self._systems[frozenset(z for z, _ in key)].append((key, energy))
-        self._diagrams: dict[frozenset[int], PhaseDiagram] = {}
-
-    def energy(self, amounts: Amounts) -> float:
-        """Formation energy of the most stable mixture at a composition, eV/atom."""
-        if len(amounts) == 1:
-            return 0.0
-        diagram = self._diagram(frozenset(z for z, _ in amounts))
-        return float(diagram.get_hull_energy_per_atom(_composition(amounts)))
-
-    def above(self, amounts: Amounts, energy: float) -> float:
-        """How far a formation energy lies above the hull, eV/atom; below 0 for what would be a new stable phase."""
-        return energy - self.energy(amounts)
-
-    @cached_property
-    def known_elements(self) -> frozenset[int]:
-        """Elements that some compound of the reference holds."""
-        return frozenset(z for system in self._systems for z in system)
-
-    def _diagram(self, system: frozenset[int]) -> Any:
-        if system not in self._diagrams:
-            from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
-
-            entries = [PDEntry(_composition([(z, 1)]), 0.0) for z in sorted(system)]
-            for size in range(2, len(system) + 1):
-                for part in combinations(sorted(system), size):
-                    for key, energy in self._systems.get(frozenset(part), ()):
-                        entries.append(PDEntry(_composition(key), energy))  # amounts sum to 1: energy per atom
-            self._diagrams[system] = PhaseDiagram(entries)
-        return self._diagrams[system]
-
-
-def _composition(amounts: Amounts) -> Composition:
-    from pymatgen.core import Composition
-
-    return Composition({elements.SYMBOLS[z - 1]: n for z, n in amounts})

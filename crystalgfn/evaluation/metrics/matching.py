@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgfn.crystallography import elements
+from crystalgfn.evaluation.metrics.compositions import amounts, valid_composition, whole
 
 if TYPE_CHECKING:
     from pymatgen.analysis.structure_matcher import StructureMatcher
@@ -45,7 +44,7 @@ def matcher() -> StructureMatcher:
 def match(structure: Structure, truth: Structure) -> Match:
     """Compare a structure with the one looked for."""
     found = matcher().get_rms_dist(structure, truth)
-    valid = all(valid_structure(s) and valid_composition(s) for s in (structure, truth))
+    valid = all(valid_structure(s) and valid_composition(whole(amounts(s))) for s in (structure, truth))
     return Match(None if found is None else float(found[0]), valid)
 
 
@@ -55,28 +54,3 @@ def valid_structure(structure: Structure) -> bool:
         return False
     distances = structure.distance_matrix + np.diag(np.full(len(structure), SHORTEST + 10.0))
     return bool(distances.min() >= SHORTEST)
-
-
-def valid_composition(structure: Structure) -> bool:
-    """Neutral with one oxidation state an element and cations less electronegative than anions, or all metals.
-
-    The rule of ``smact_validity`` in CDVAE's and DiffCSP's evaluation, with pymatgen's table of oxidation states in
-    place of SMACT's own.
-    """
-    amounts = structure.composition.reduced_composition.get_el_amt_dict()
-    return _neutral(tuple(sorted((elements.NUMBER[symbol], round(n)) for symbol, n in amounts.items())))
-
-
-@cache
-def _neutral(amounts: tuple[tuple[int, int], ...]) -> bool:
-    numbers = [z for z, _ in amounts]
-    if len(amounts) == 1 or all(elements.METAL[z - 1] for z in numbers):
-        return True
-    tables = [elements.OXIDATION_STATES["all"][z - 1] for z in numbers]
-    for states in itertools.product(*tables):
-        if sum(state * n for state, (_, n) in zip(states, amounts, strict=True)) == 0:
-            chi = elements.ELECTRONEGATIVITY[np.array(numbers) - 1]
-            positive = np.array(states) > 0
-            if chi[positive].max() < chi[~positive].min():
-                return True
-    return False

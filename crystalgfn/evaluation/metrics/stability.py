@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.structures import CELL
+from crystalgfn.evaluation.metrics.compositions import amounts, composition_row
 from crystalgfn.evaluation.metrics.distributions import Spread, spread
-from crystalgfn.evaluation.metrics.validity import amounts
-from crystalgfn.properties.convex_hull import ReferenceHull
+from crystalgfn.properties.convex_hull import MOST, ExactHull
 from crystalgfn.structures.ground_state import MAX_FORCE
 from crystalgfn.utils.statistics import Share, share, share_of
 
@@ -122,7 +123,7 @@ def relaxed_structure(record: Mapping[str, Any]) -> Structure:
     return Structure(Lattice.from_parameters(*record["relaxed_cell"]), names, points)
 
 
-def relaxation_row(record: Mapping[str, Any], hull: ReferenceHull | None) -> dict[str, Any]:
+def relaxation_row(record: Mapping[str, Any], hull: ExactHull | None) -> dict[str, Any]:
     """The columns of a relaxation: the record's fields and ``e_above_hull``, eV/atom.
 
     A composition with an element that no entry of the hull holds has no energy above it, since any compound would pass.
@@ -134,12 +135,15 @@ def relaxation_row(record: Mapping[str, Any], hull: ReferenceHull | None) -> dic
     row["relax_seconds"] = row.pop("seconds")
     if record["error"] is None and hull is not None:
         numbers, counts = np.unique(record["relaxed_Z"], return_counts=True)
-        pairs = tuple(zip(numbers.tolist(), counts.tolist(), strict=True))
         missing = [elements.SYMBOLS[z - 1] for z in numbers.tolist() if z not in hull.known_elements]
         if missing:
             row["relax_error"] = f"no entry of the hull holds {missing[0]}, so its energy above it says nothing"
+        elif len(numbers) > MOST:
+            row["relax_error"] = f"the hull covers crystals of at most {MOST} elements, and this one has {len(numbers)}"
         else:
-            row["e_above_hull"] = hull.above(pairs, record["formation_energy"])
+            composition = composition_row(zip(numbers.tolist(), counts.tolist(), strict=True))
+            energy = torch.tensor([record["formation_energy"]], dtype=torch.float64)
+            row["e_above_hull"] = float(hull.above(composition[None], energy))
     return row
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from math import gcd
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.distances import IMAGES, reduced_basis
-from crystalgfn.evaluation.metrics.matching import SHORTEST, SMALLEST, valid_composition
+from crystalgfn.evaluation.metrics.compositions import amounts, smact_valid, valid_composition, whole
+from crystalgfn.evaluation.metrics.matching import SHORTEST, SMALLEST
 from crystalgfn.space.charge import ChargeRule
 from crystalgfn.structures.ground_state import CLOSEST
 
@@ -25,8 +24,6 @@ VOLUMES = (0.65, 3.0)
 """Limits of the relative volume, those that the shipped samplers draw within (``config/space``)."""
 FULL = 1 + 1e-3
 """Sites that hold at most one atom together are alternatives, so their distance says nothing."""
-MOST_UNITS = 100
-"""A disordered composition is made whole with so many formula units at most."""
 ROWS = 64
 """Atoms whose distances to all others are held in memory at once."""
 
@@ -46,7 +43,7 @@ class Validity:
         neutral_common: the same by the common states.
         neutral_all: the same by all states.
         valid_structure: no pair closer than 0.5 Å, own images included, and at least 0.1 Å3.
-        valid_composition: by CDVAE's rule (`matching.valid_composition`).
+        valid_composition: by CDVAE's rule (`compositions.valid_composition`).
         smact: by ``smact_validity`` of the library SMACT; None where it is not installed or has no data on an element.
         apart: no pair closer than 0.7 of its sum of radii.
         usual_volume: the relative volume lies within `VOLUMES`.
@@ -84,30 +81,12 @@ def validity(structure: Structure) -> Validity:
         relative_volume=relative,
         longest_edge=float(np.linalg.norm(reduced_basis(structure.lattice.matrix), axis=1).max()),
         valid_structure=shortest >= SHORTEST and structure.volume >= SMALLEST,
-        valid_composition=counts is not None and valid_composition(structure),
-        smact=None if counts is None else _smact(counts),
+        valid_composition=valid_composition(counts),
+        smact=None if counts is None else smact_valid(counts),
         apart=ratio >= CLOSEST,
         usual_volume=VOLUMES[0] <= relative <= VOLUMES[1],
         **neutral,
     )
-
-
-def amounts(structure: Structure) -> dict[int, float]:
-    """Atomic number -> atoms in the cell; fractions where sites are partially occupied."""
-    found: dict[int, float] = {}
-    for element, amount in structure.composition.items():
-        found[int(element.Z)] = found.get(int(element.Z), 0.0) + float(amount)
-    return dict(sorted(found.items()))
-
-
-def whole(occupied: Mapping[int, float]) -> tuple[tuple[int, int], ...] | None:
-    """(Z, atoms) pairs of the smallest multiple with whole numbers; None where that is not small."""
-    values = np.array(list(occupied.values()))
-    for units in range(1, MOST_UNITS + 1):
-        near = np.rint(units * values)
-        if (np.abs(near - units * values) < 0.01).all() and (near > 0).all():
-            return tuple(zip(occupied, near.astype(int).tolist(), strict=True))
-    return None
 
 
 def nearest(structure: Structure) -> tuple[float, float]:
@@ -148,31 +127,3 @@ def _rule(table: str) -> ChargeRule:
 @cache
 def _neutral(table: str, counts: tuple[tuple[int, int], ...]) -> bool:
     return _rule(table).neutral(dict(counts))
-
-
-@cache
-def smact_installed() -> bool:
-    """Whether the library SMACT is there."""
-    return _smact_validity() is not None
-
-
-@cache
-def _smact_validity() -> Any | None:
-    try:
-        from smact.screening import smact_validity
-    except ImportError:
-        return None
-    return smact_validity
-
-
-@cache
-def _smact(counts: tuple[tuple[int, int], ...]) -> bool | None:
-    judge = _smact_validity()
-    if judge is None:
-        return None
-    divisor = gcd(*(n for _, n in counts))
-    formula = "".join(f"{elements.SYMBOLS[z - 1]}{n // divisor}" for z, n in counts)
-    try:
-        return bool(judge(formula))
-    except KeyError:  # an element beyond lawrencium
-        return None

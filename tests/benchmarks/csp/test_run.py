@@ -16,7 +16,8 @@ from crystalgfn.benchmarks.csp.outside import Pyxtal
 from crystalgfn.crystallography.atoms import atoms_of
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.metrics.matching import match, valid_composition, valid_structure
+from crystalgfn.evaluation.metrics.compositions import amounts, valid_composition, whole
+from crystalgfn.evaluation.metrics.matching import match, valid_structure
 from crystalgfn.structures.sources.random import random_cell
 from crystalgfn.structures.sources.template_distance import Ranking
 from crystalgfn.structures.sources.templates import Templates
@@ -42,9 +43,12 @@ def test_a_structure_matches_itself_and_not_another():
 
 
 def test_the_filtered_protocol():
-    assert valid_composition(SALT) and valid_composition(RUTILE)
-    assert valid_composition(Structure(Lattice.cubic(3), ["Fe", "Al"], [[0] * 3, [0.5] * 3]))  # all metals
-    assert not valid_composition(Structure(Lattice.cubic(5), ["Na"] * 2 + ["Cl"], np.eye(3) / 2))
+    def allowed(structure):
+        return valid_composition(whole(amounts(structure)))
+
+    assert allowed(SALT) and allowed(RUTILE)
+    assert allowed(Structure(Lattice.cubic(3), ["Fe", "Al"], [[0] * 3, [0.5] * 3]))  # all metals
+    assert not allowed(Structure(Lattice.cubic(5), ["Na"] * 2 + ["Cl"], np.eye(3) / 2))
     assert valid_structure(SALT)
     assert not valid_structure(Structure(Lattice.cubic(4), ["Na", "Cl"], [[0] * 3, [0.05] * 3]))
 

@@ -8,8 +8,8 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.samples import Sample
 from crystalgfn.evaluation.metrics import novelty
+from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.novelty import anonymous_key, formula_key, gather, tasks
-from crystalgfn.evaluation.metrics.validity import amounts
 from crystalgfn.evaluation.reference import Entry
 
 

@@ -13,10 +13,10 @@ from crystalgfn.evaluation.metrics.stability import (
     relaxed_structure,
     stability,
 )
-from crystalgfn.properties.convex_hull import ReferenceHull
+from crystalgfn.properties.convex_hull import ExactHull
 
 SALT = Structure(Lattice(2.82 * (1 - np.eye(3))), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-HULL = ReferenceHull([((11, 1), (17, 1))], [-2.1])
+HULL = ExactHull.from_entries({"NaCl": -2.1})
 
 
 def record(index, energy, **more):
@@ -35,6 +35,24 @@ def test_energies_above_the_hull():
     assert "e_above_hull" not in unknown and "holds Br" in unknown["relax_error"]
     failed = relaxation_row({"index": 4, "error": "no room", "seconds": 0.0}, HULL)
     assert failed["relax_error"] == "no room" and failed["relaxed_a"] is None
+
+
+def test_a_hull_holds_the_elements_of_its_unstable_compounds():
+    """Copper and silver mix in no stable compound; the elements themselves are at 0, with entries or without."""
+    pytest.importorskip("pymatgen.analysis.phase_diagram")
+    from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
+    from pymatgen.core import Composition
+
+    row = relaxation_row(record(0, 0.02, relaxed_Z=[29, 29, 29, 47]), ExactHull.from_entries({"CuAg": 0.05}))
+    diagram = PhaseDiagram([PDEntry(Composition(f), e) for f, e in (("Cu", 0.0), ("Ag", 0.0), ("CuAg", 0.1))])
+    hull = diagram.get_hull_energy_per_atom(Composition("Cu3Ag"))
+    assert row["e_above_hull"] == pytest.approx(0.02 - hull) == pytest.approx(0.02) and row["relax_error"] is None
+    alone = relaxation_row(record(0, 0.03, relaxed_Z=[29, 47]), ExactHull.from_entries({"Cu": 0.0, "Ag2O": 0.1}))
+    assert alone["e_above_hull"] == pytest.approx(0.03) and alone["relax_error"] is None
+    many = relaxation_row(record(0, 0.0, relaxed_Z=list(range(3, 13))), ExactHull.from_entries({
+        "LiBeBCNOFNe": 0.1, "NaMg": 0.2,
+    }))  # fmt: skip
+    assert "at most 9 elements" in many["relax_error"] and "e_above_hull" not in many
 
 
 def test_every_crystal_chosen_counts():

@@ -1,15 +1,13 @@
 """Distances, volumes and charges of structures where they are known."""
 
-import inspect
-import sys
-
 import numpy as np
 import pytest
-from pymatgen.core import Composition, Lattice, Structure
+from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.evaluation.metrics import validity as module
+from crystalgfn.evaluation.metrics.compositions import amounts, whole
 from crystalgfn.evaluation.metrics.validity import nearest, validity
 
 SALT = OrbitStructure(225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17))).to_structure()
@@ -90,7 +88,7 @@ def test_charge_by_the_tables():
 def test_a_disordered_composition_is_made_whole():
     half = Structure(Lattice.cubic(4.2), [{"Li": 0.5, "Fe": 0.5}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     assert validity(half).neutral_common  # LiFeO2
-    assert module.whole(module.amounts(half)) == ((3, 1), (8, 2), (26, 1))
+    assert whole(amounts(half)) == ((3, 1), (8, 2), (26, 1))
     trace = Structure(Lattice.cubic(4.2), [{"Li": 0.0012}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
     assert validity(trace).neutral_icsd is None and not validity(trace).valid_composition
 
@@ -98,28 +96,3 @@ def test_a_disordered_composition_is_made_whole():
 def test_far_too_large_a_cell():
     found = validity(Structure(Lattice.cubic(12), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
     assert found.relative_volume > 3 and not found.usual_volume and found.apart
-
-
-def test_without_smact_it_says_nothing(monkeypatch):
-    monkeypatch.setitem(sys.modules, "smact.screening", None)
-    for name in ("_smact", "_smact_validity", "smact_installed"):
-        monkeypatch.setattr(module, name, inspect.unwrap(getattr(module, name)))  # nothing remembered
-    assert validity(SALT).smact is None and not module.smact_installed()
-
-
-@pytest.mark.parametrize(
-    ("formula", "said"),
-    [("NaCl", True), ("NaCl2", False), ("Fe", True), ("FeNi", True), ("LiMn2O4", False)],
-)
-def test_smact(formula, said):
-    """Metals are valid; one oxidation state an element, so spinel's Mn3+ and Mn4+ are not."""
-    pytest.importorskip("smact")
-    atoms = Composition(formula)
-    symbols = [element.symbol for element, n in atoms.items() for _ in range(int(n))]
-    points = np.random.default_rng(0).random((len(symbols), 3))
-    assert validity(Structure(Lattice.cubic(9), symbols, points)).smact is said
-
-
-def test_smact_has_no_data_beyond_lawrencium():
-    pytest.importorskip("smact")
-    assert module._smact(((8, 2), (104, 1))) is None
