@@ -313,7 +313,7 @@ def _check_shards(config: DictConfig, out: Path) -> None:
     if config.shard_size is not None and config.structures:
         raise OptionError(
             "shard_size writes crystals without their atoms: say structures=false, and place the atoms of those that "
-            "you choose by crystalgfn.build_structures (docs/scaling.md)."
+            "you choose by crystalgfn.build_structures (docs/guide/scaling.md)."
         )
     if config.shard is not None and not OmegaConf.is_list(config.shard):
         raise OptionError(f"shard={config.shard}: give [i,k] with 0 <= i < k, for process i of k.")

@@ -77,8 +77,9 @@ def read(
     setting: str = "unknown",
     skip_bad: bool = False,
 ) -> Rows:
-    """Labelled crystals of a source (docs/data.md): a file, a folder of CIF files, MatBench, the Materials Project.
+    """Labelled crystals of a source: a file, a folder of CIF files, MatBench, the Materials Project.
 
+    See docs/how-to/use-your-own-data.md.
     Rows with positions are standardised from them (``Crystals.from_structures``, symprec 0.1). Rows without are read
     from their cell where it has only one conventional form (tetragonal, trigonal, hexagonal, cubic), but not where
     their number of atoms may be that of a centred conventional cell (in MP-20 train it often is).

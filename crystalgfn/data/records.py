@@ -266,7 +266,10 @@ def _counts(formula: str, n_atoms: Any) -> tuple[dict[int, int], int]:
 
 
 def _refuse_ambiguous(row: Mapping[str, Any], group: int, units: int) -> None:
-    remedy = "give positions, or say setting='standard' if all cells are in the standard setting (docs/data.md)"
+    remedy = (
+        "give positions, or say setting='standard' if all cells are in the standard setting "
+        "(docs/how-to/use-your-own-data.md)"
+    )
     if KIND[group - 1] not in UNIQUE_CELL and KIND[group - 1] != TRICLINIC:
         raise DataError(
             f"a {KINDS[KIND[group - 1]]} cell without positions may be in one of several settings; {remedy}"

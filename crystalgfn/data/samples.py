@@ -180,7 +180,7 @@ def _folder(path: Path) -> list[Item | SkippedRecord]:
     if (path / "table.parquet").is_file():
         return _run(path)
     if (path / "manifest.json").is_file() and (path / "shards").is_dir():
-        raise DataError(f"{path} is a run in shards, which has no atoms; place them first (docs/scaling.md)")
+        raise DataError(f"{path} is a run in shards, which has no atoms; place them first (docs/guide/scaling.md)")
     files = sorted(file for file in path.iterdir() if file.suffix.lower() in FILES)
     if not files:
         raise DataError(f"the folder {path} holds no table.parquet of a run and no {', '.join(FILES)} file")

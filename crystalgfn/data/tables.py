@@ -126,7 +126,8 @@ def _check_columns(path: Path, names: Iterable[str], column: str) -> None:
         missing |= set() if names & set(_GROUP_NAMES) else {"spacegroup"}
     if missing:
         plural = "s" if len(missing) > 1 else ""
-        raise DataError(f"{path} has no column{plural} {', '.join(sorted(missing))}; docs/data.md lists what is needed")
+        names = ", ".join(sorted(missing))
+        raise DataError(f"{path} has no column{plural} {names}; docs/how-to/use-your-own-data.md lists what is needed")
 
 
 def _record(where: str, row: Mapping[str, Any], column: str, folder: Path, setting: str) -> Record | SkippedRecord:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")))
+PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "README.md", *(ROOT / "docs").rglob("*.md")))
 FENCE = re.compile(r"(?P<notes>(?:^<!-- test:.*?-->\n+)*)^```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
 NOTE = re.compile(r"<!-- test:\s*(.*?)\s*-->", re.S)
 

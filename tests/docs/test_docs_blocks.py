@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from docs_pages import PAGES, ROOT, Block, DocsError
 
-FIRST = ("README.md", "docs/getting_started.md")
+FIRST = ("README.md", "docs/guide/getting-started.md")
 
 
 def outcomes(folder: Path, pages: Sequence[str]) -> dict[str, tuple[str | None, float]]:
@@ -44,9 +44,11 @@ def test_blocks_of_all_other_pages(tmp_path):
     check(outcomes(tmp_path, others), others)
 
 
-def test_the_readme_links_to_every_page():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert [page for page in PAGES if page != "README.md" and f"]({page})" not in text] == []
+def test_the_index_links_to_every_page():
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [page.removeprefix("docs/") for page in PAGES if page.startswith("docs/") and page != "docs/README.md"]
+    assert [page for page in pages if f"]({page})" not in index] == []
+    assert "](docs/README.md)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The notebook of docs/ runs from its first cell to its last, and what it writes is a cubic Li-Mn-O oxide."""
+"""The notebook of examples/ runs from its first cell to its last, and what it writes is a cubic Li-Mn-O oxide."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 nbclient = pytest.importorskip("nbclient")
 pytest.importorskip("ipykernel")
-NOTEBOOK = Path(__file__).resolve().parents[2] / "docs" / "worked_example.ipynb"
+NOTEBOOK = Path(__file__).resolve().parents[2] / "examples" / "worked_example.ipynb"
 
 
 @pytest.mark.filterwarnings("ignore:Set OLD_ERROR_HANDLING to false:DeprecationWarning")  # spglib's, at every call

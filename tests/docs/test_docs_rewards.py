@@ -1,4 +1,4 @@
-"""The examples of docs/rewards.md and docs/data.md are run as they stand."""
+"""The examples of docs/guide/rewards.md and docs/how-to/use-your-own-data.md are run as they stand."""
 
 import re
 from pathlib import Path
@@ -18,7 +18,7 @@ CRYSTALS = example_crystals()
 
 def blocks(name: str, heading: str, language: str = "python") -> list[str]:
     """The code of one section of a page."""
-    text = (DOCS / name).read_text(encoding="utf-8")
+    text = next(DOCS.rglob(name)).read_text(encoding="utf-8")
     section = re.split(r"^#+ ", text.split(f"# {heading}\n", 1)[1], maxsplit=1, flags=re.MULTILINE)[0]
     return re.findall(rf"^```{language}\n(.*?)^```", section, re.MULTILINE | re.DOTALL)
 
@@ -109,7 +109,7 @@ def test_the_distance_to_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_the_shipped_rewards_are_all_in_the_table() -> None:
-    text = (DOCS / "rewards.md").read_text(encoding="utf-8").split("## Shipped", 1)[1]
+    text = (DOCS / "guide" / "rewards.md").read_text(encoding="utf-8").split("## Shipped", 1)[1]
     assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(cg.rewards.shipped())
 
 
@@ -118,7 +118,7 @@ def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.Monke
     from crystalgfn.data.labelled import read
 
     monkeypatch.chdir(tmp_path)
-    (shown,) = blocks("data.md", "Bad rows", "text")
+    (shown,) = blocks("use-your-own-data.md", "Bad rows", "text")
     good = "ZnO,186,4,3.25,3.25,5.2,90,90,120,0.7"
     lines = [good] * 120
     lines[2], lines[15] = good.replace("ZnO", "Xq2O"), good.replace("186", "231")

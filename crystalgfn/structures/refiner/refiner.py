@@ -25,7 +25,7 @@ FILES = WeightFiles("refiner", "crystalgfn-refiner", 1, "train the refiner again
 SHIPPED = files.SHIPPED / "refiners"
 LATTICES, STARTS = ("keep", "refine", "generate"), ("noise", "given")
 STEPS = 5
-"""More do not find more crystals (docs/atoms.md): 9 evaluations of the network."""
+"""More do not find more crystals (docs/guide/structures.md): 9 evaluations of the network."""
 TYPICAL = 0.2
 """Standard deviation of the logarithmic strain between crystals of one lattice system."""
 
