@@ -214,10 +214,10 @@ def held_out(formulas: list[str]) -> np.ndarray:
 #: Labels in a step.
 BATCH = 64
 
-#: How far E* lies below an upper bound, on average, eV/atom, where chance placed the atoms, against the deviation of an
-#: energy that is known: lowest of eight placements against real crystals (docs/how-to/label-off-equilibrium.md), taken as
-#: exponentially distributed. Where the refiner placed them half of the bounds are E* itself, and an absolute error, which fits
-#: medians, may mind both sides alike.
+#: How far E* lies below an upper bound, on average, eV/atom, where chance placed the atoms, against the deviation of
+#: an energy that is known: lowest of eight placements against real crystals (docs/how-to/label-off-equilibrium.md),
+#: taken as exponentially distributed. Where the refiner placed them half of the bounds are E* itself, and an absolute
+#: error, which fits medians, may mind both sides alike.
 EXCESS, EXCESS_REFINED, KNOWN = 0.35, 0.05, 0.05
 
 #: Weight of a prediction below what is probably too high by more than labels go.
