@@ -30,6 +30,14 @@ class CheckpointError(CrystalGFNError):
     """A checkpoint or weights file that is missing, truncated or of another kind."""
 
 
+class ConfigurationError(CrystalGFNError, ValueError):
+    """A configuration that describes no object."""
+
+
+class NotTrusted(ConfigurationError):
+    """A file from elsewhere that names code which its reader has not allowed."""
+
+
 class DataError(CrystalGFNError, ValueError):
     """A data file that cannot be used."""
 

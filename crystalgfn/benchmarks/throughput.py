@@ -38,7 +38,8 @@ from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards.base import Reward, evaluate
-from crystalgfn.sampling.sampler import Sampler, given_strata
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.strata import given_strata
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import markdown

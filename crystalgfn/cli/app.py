@@ -205,7 +205,7 @@ def _train(config: DictConfig) -> None:
     if trainer.real_fraction and config.real is None:
         raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
     real = None if config.real is None else labelled.read(config.real).crystals
-    init = None if config.init is None else cg.Sampler.load(config.init)
+    init = None if config.init is None else cg.Sampler.load(config.init, trust=config.trust)
     out = Path(config.out)
     resume = config.resume and not _never_trained(out)
     with begun(out, lambda: not _never_trained(out)):
@@ -277,10 +277,10 @@ def _sample(config: DictConfig) -> None:
     if (out / "table.parquet").exists():
         raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
     _check_shards(config, out)
-    sampler = cg.Sampler.load(config.sampler, device=_device(config.device))
+    sampler = cg.Sampler.load(config.sampler, device=_device(config.device), trust=config.trust)
     constraints = options.space_arguments(config.get("space"))
     space = sampler.space.narrowed(**constraints) if constraints else None
-    sampler.check_beta(config.beta)
+    sampler.level(config.beta)
     table.make_folder(out)
     if config.shard_size is not None:
         _write_shards(sampler, space, config, out)

@@ -72,7 +72,7 @@ def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple
         raise error if isinstance(error, OptionError) else OptionError(f"{sentence(error)}.") from error
     objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
     if config.sampler is not None:
-        sampler = Sampler.load(config.sampler)
+        sampler = Sampler.load(config.sampler, trust=config.trust)
         print(f"Measured in the space, with the network and the reward of {config.sampler}.")
     else:
         strata = options.strata(config)
@@ -121,7 +121,7 @@ def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str,
     if config.chains < 1 or config.samples < 1:
         raise OptionError(f"chains={config.chains} and samples={config.samples}: give numbers above 0 for both.")
     device = check_device(_one_device(config))
-    sampler = Sampler.load(config.sampler, device=device)
+    sampler = Sampler.load(config.sampler, device=device, trust=config.trust)
     real = None if config.real is None else labelled.read(config.real).crystals
     result = mode_coverage.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
     return str(result), mode_coverage.figures(result)
@@ -228,7 +228,7 @@ def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[
         raise OptionError(f"placed_by: {said}; give some of {', '.join(placement.WAYS)}.")
     device = check_device(_one_device(config))
     chgnet()  # refuses before the work
-    crystals = Sampler.load(config.sampler).sample(config.placed, seed=config.seed)
+    crystals = Sampler.load(config.sampler, trust=config.trust).sample(config.placed, seed=config.seed)
     refiner = Refiner.load(config.csp.refiner, device)
     ways = {}
     for way in config.placed_by:

@@ -46,11 +46,11 @@ def run(config: DictConfig, command: str, check: Check = check_crystals) -> None
     plan = _plan(config)
     if check is check_crystals:
         chgnet()
-    sampler = Sampler.load(config.sampler)
+    sampler = Sampler.load(config.sampler, trust=config.trust)
     formation_energy(sampler.reward)
     constraints = options.space_arguments(config.get("space"))
     space = sampler.space.narrowed(**constraints) if constraints else None
-    sampler.check_beta(config.beta)
+    sampler.level(config.beta)
     hull = None if config.hull is None else ExactHull.from_entries(Path(config.hull), skip=True)
     templates = None if config.templates is None else Templates(Parents.read(config.templates)).cells
     table.make_folder(out)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -100,7 +101,8 @@ def compose_config(name: str, overrides: Sequence[str], config_dir: str | Path |
             raise OptionError(f"--config-dir: there is no folder {str(config_dir)!r}.")
         lines.append(f"hydra.searchpath=[{Path(config_dir).resolve().as_uri()}]")
     rewards = [override.value() for override in parsed if override.key_or_group == "reward"]
-    registry.announce([name for name in rewards if isinstance(name, str)])
+    for reward, node, provider in registry.configurations([name for name in rewards if isinstance(name, str)]):
+        ConfigStore.instance().store(group="reward", name=reward, node=node, provider=provider)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(data_folder("config")), version_base="1.3"):

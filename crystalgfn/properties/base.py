@@ -39,7 +39,7 @@ class Property(Protocol):
 
 
 def describe(thing: Any) -> dict[str, Any]:
-    """The ``_target_`` dictionary from which hydra rebuilds a reward or property.
+    """The ``_target_`` dictionary from which `crystalgfn.utils.instantiate` builds a reward or property.
 
     Raises:
         RewardError: it has no ``config()``, as a user's own function has not.

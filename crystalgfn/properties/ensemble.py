@@ -208,7 +208,7 @@ class EnsembleProxy(nn.Module):
         return mean + n_sigma * std
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from.
+        """The configuration that builds it.
 
         Raises:
             RewardError: it has not been loaded from a folder, so nothing on disk says what it is.

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from hydra.utils import get_method
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
-from crystalgfn.errors import RewardError
+from crystalgfn.errors import ConfigurationError, NotTrusted, RewardError
 from crystalgfn.properties.base import describe
 from crystalgfn.typing import Floats
+from crystalgfn.utils.instantiate import locate
 
 
 class _Exact:
@@ -39,7 +39,7 @@ class _Exact:
         return self
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {"_target_": f"crystalgfn.rewards.{type(self).__name__}"}
 
 
@@ -90,7 +90,7 @@ class Function(_Exact):
         return self.fn(crystals)
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from; only for functions with such a method of their own, or a name to import.
+        """The configuration that builds it; only for functions with such a method of their own, or a name to import.
 
         Raises:
             RewardError: a lambda or a function defined inside another.
@@ -128,13 +128,19 @@ def imported(fn: Any, where: str) -> Any:
 
     Raises:
         RewardError: a path that names no function.
+        NotTrusted: a path from a saved configuration that its reader has not allowed.
     """
     if not isinstance(fn, str):
         return fn
     try:
-        return get_method(fn)
-    except Exception as error:
+        found = locate(fn)
+    except NotTrusted:
+        raise
+    except ConfigurationError as error:
         raise RewardError(f"{where}: {fn!r} is not the dotted path of a function: {error}") from error
+    if not callable(found):
+        raise RewardError(f"{where}: {fn!r} is not the dotted path of a function: it cannot be called")
+    return found
 
 
 #: Abundance in the continental crust, mg/kg: "Abundance of Elements in the Earth's Crust and in the Sea", CRC Handbook

@@ -68,7 +68,7 @@ class EnergyAboveHull:
         return replace(self, energy=moved(self.energy, device), hull=moved(self.hull, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from.
+        """The configuration that builds it.
 
         Raises:
             RewardError: the hull was not read from a file or folder, so nothing on disk says what it is.

@@ -153,7 +153,7 @@ class DistanceToData(_Exact):
         )
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from.
+        """The configuration that builds it.
 
         Raises:
             RewardError: it was not loaded from a file.

@@ -23,6 +23,12 @@ from crystalgfn.rewards.transforms import (
     weighted,
 )
 
+#: What a saved reward may name without its reader's trust. Not `Program` and `program`, which run commands.
+FACTORIES = (
+    "Density", "Scarcity", "VolumePerAtom", "boltzmann", "dense", "energy_above_hull", "floor", "function", "load",
+    "load_distance", "load_proxy", "near_data", "probability", "product", "slow", "stable", "target", "weighted",
+)  # fmt: skip
+
 __all__ = [
     "PROXIES",
     "Boltzmann",

@@ -24,6 +24,7 @@ from crystalgfn.properties.base import describe, label
 from crystalgfn.properties.exact import dotted_path, imported
 from crystalgfn.rewards.subprocess import Program
 from crystalgfn.typing import Floats
+from crystalgfn.utils.instantiate import check_trusted
 
 #: Seconds after which an idle worker goes.
 IDLE = 300
@@ -70,6 +71,8 @@ class Slow:
             raise RewardError(f"slow: timeout must be a number of seconds > 0, or null, not {self.timeout}.")
         if self.failed is not None and math.isnan(self.failed):
             raise RewardError("slow: failed must be a number; leave it out to have an error instead.")
+        if self.cache is not None:
+            check_trusted("crystalgfn.rewards.slow", f"keeps its values in the file {self.cache}", own=False)
         object.__setattr__(self, "_cache", Cache(self.cache, self.name))
 
     def __call__(self, crystals: Crystals) -> Floats:
@@ -113,7 +116,7 @@ class Slow:
         return self
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from.
+        """The configuration that builds it.
 
         Raises:
             RewardError: a function that cannot be imported by name.

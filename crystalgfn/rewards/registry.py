@@ -12,21 +12,19 @@ line.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 import torch
-from hydra.core.config_store import ConfigStore
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-from omegaconf import OmegaConf
+import yaml
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CrystalGFNError, RewardError
 from crystalgfn.properties.base import Property, moved
 from crystalgfn.rewards.base import Reward
 from crystalgfn.utils.files import data_folder
+from crystalgfn.utils.instantiate import instantiate, trusting
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -78,7 +76,8 @@ def load(name: str, **arguments: Any) -> Reward:
         offered = ", ".join([*shipped(), *points])
         raise RewardError(f"There is no reward {name!r}, neither shipped nor in an installed package: {offered}.")
     try:
-        reward = _made(points[name])(**arguments)
+        with trusting(None):  # the user installed that package
+            reward = _made(points[name])(**arguments)
     except CrystalGFNError:
         raise
     except TypeError as error:
@@ -94,8 +93,8 @@ def load(name: str, **arguments: Any) -> Reward:
     return Configured(reward, {"_target_": "crystalgfn.rewards.load", "name": name, **arguments})
 
 
-def announce(chosen: Sequence[str] = ()) -> None:
-    """Tell hydra of the rewards of installed packages, so that ``reward=<name>`` finds them.
+def configurations(chosen: Sequence[str] = ()) -> Iterator[tuple[str, dict[str, Any], str]]:
+    """The rewards of installed packages as configurations: name, ``_target_`` and arguments, and the package.
 
     Args:
         chosen: names that are going to be used; only those are imported, and their plain defaults can be overridden.
@@ -105,23 +104,25 @@ def announce(chosen: Sequence[str] = ()) -> None:
     """
     for name, point in installed().items():
         defaults = _defaults(_made(point)) if name in chosen else {}
-        node = {"_target_": "crystalgfn.rewards.load", "name": name, **defaults}
-        ConfigStore.instance().store(group="reward", name=name, node=node, provider=_whose(point))
+        yield name, {"_target_": "crystalgfn.rewards.load", "name": name, **defaults}, _whose(point)
 
 
 def _load_shipped(name: str, arguments: dict[str, Any]) -> Reward:
-    config = OmegaConf.create((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
+    config = yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8"))
     unknown = set(arguments) - set(config)
     if unknown:
         known = ", ".join(key for key in config if not key.startswith("_"))
         raise RewardError(f"The reward {name!r} has no {', '.join(sorted(unknown))}; it has {known}.")
-    try:
-        return instantiate(OmegaConf.merge(config, arguments), _convert_="all")
-    except InstantiationException as error:
-        cause: BaseException = error
-        while isinstance(cause, InstantiationException) and cause.__cause__ is not None:
-            cause = cause.__cause__
-        raise cause if isinstance(cause, CrystalGFNError) else RewardError(f"{name}: {cause}") from error
+    return instantiate(_merged(config, arguments), trust=None)
+
+
+def _merged(config: dict[str, Any], arguments: dict[str, Any]) -> dict[str, Any]:
+    """Arguments over a configuration, also within the dictionaries that both have."""
+    both = {
+        key: _merged(config[key], value) if isinstance(config.get(key), dict) and isinstance(value, dict) else value
+        for key, value in arguments.items()
+    }
+    return {**config, **both}
 
 
 def _made(point: EntryPoint) -> Any:
@@ -137,7 +138,7 @@ def _made(point: EntryPoint) -> Any:
 
 
 def _defaults(made: Any) -> dict[str, Any]:
-    """The arguments with plain defaults; those without a default are ``???``, which hydra asks for."""
+    """The arguments with plain defaults; those without a default are ``???``, which the command line asks for."""
     found = {}
     for name, parameter in inspect.signature(made).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
@@ -178,5 +179,5 @@ class Configured:
         return Configured(moved(self.reward, device), self._configuration)
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return self._configuration

@@ -69,7 +69,7 @@ class Probability:
         return replace(self, prop=moved(self.prop, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.probability",
             "prop": describe(self.prop),
@@ -138,7 +138,7 @@ class Dense:
         return self
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.dense", "beta": self.beta, "max_packing": self.max_packing,
             "width": self.width,
@@ -183,7 +183,7 @@ class NearData:
         return replace(self, centres=self.centres.to(device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.near_data",
             "source": self.source,

@@ -51,7 +51,7 @@ class Stable:
         return replace(self, prop=moved(self.prop, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.stable",
             "beta": self.beta,

@@ -89,7 +89,7 @@ class Program:
             raise RewardError(f"the program {self.name!r} prints what is no number: {error}") from error
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {"_target_": "crystalgfn.rewards.Program", "command": list(self.command)}
 
 

@@ -60,7 +60,7 @@ class Boltzmann:
         return replace(self, prop=moved(self.prop, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.boltzmann",
             "prop": describe(self.prop),
@@ -108,7 +108,7 @@ class Target:
         return replace(self, prop=moved(self.prop, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.target",
             "prop": describe(self.prop),
@@ -156,10 +156,9 @@ class Weighted:
         return replace(self, rewards=tuple(moved(reward, device) for reward in self.rewards))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.weighted",
-            "_convert_": "all",  # else hydra would take the rewards in the list for configurations
             "rewards": [describe(reward) for reward in self.rewards],
             "weights": list(self.weights),
         }
@@ -191,7 +190,7 @@ class Floor:
         return replace(self, reward=moved(self.reward, device))
 
     def config(self) -> dict[str, Any]:
-        """What hydra rebuilds it from."""
+        """The configuration that builds it."""
         return {
             "_target_": "crystalgfn.rewards.floor",
             "reward": describe(self.reward),

@@ -1,43 +1,33 @@
-"""Samplers: load, sample under constraints, exact likelihoods, diagnostics, save."""
+"""Samplers: sample under constraints, exact likelihoods, diagnostics."""
 
 from __future__ import annotations
 
 import copy
-import json
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
-from crystalgfn.gfn.config import TrainerConfig
-from crystalgfn.gfn.diagnostics import Diagnostics, diagnose, log_mean_exp_of
-from crystalgfn.gfn.objectives import DEFAULT
+from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
 from crystalgfn.gfn.rollout import rollout, teacher_forced
 from crystalgfn.gfn.scoring import log_forward
-from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards.base import Reward, evaluate
+from crystalgfn.sampling import sampler_files
+from crystalgfn.sampling.strata import strata_weights
+from crystalgfn.sampling.temperature import interpolated, level_of
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
-from crystalgfn.utils import files
-from crystalgfn.utils.files import write_aside
 
-SHIPPED = files.SHIPPED / "samplers"
-KIND = "crystalgfn sampler"
-VERSION = 2  # 2: volumes are drawn relative to the typical one
 BATCH = 4096  # crystals walked at a time
 OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
 LOW_ESS = 0.1
-LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
-LOG_Z_DRAWS = 4000  # crystals from which ln Z is estimated at the end of a training
 
 
 class ResamplingWarning(UserWarning):
@@ -74,6 +64,7 @@ class Sampler:
         space: CrystalSpace,
         network: PolicyNetwork,
         reward: Reward | None = None,
+        *,
         omega: tuple[float, ...] | None = None,
         log_z: torch.Tensor | None = None,
         betas: tuple[float, float] | None = None,
@@ -114,9 +105,8 @@ class Sampler:
         reward = self.reward
         if hasattr(reward, "to"):
             reward = reward.to(device)
-        return Sampler(
-            self.space, copy.deepcopy(self.network).to(device), reward, self.omega, self.log_z.cpu(), self.betas
-        )
+        network = copy.deepcopy(self.network).to(device)
+        return Sampler(self.space, network, reward, omega=self.omega, log_z=self.log_z.cpu(), betas=self.betas)
 
     # ---- drawing ------------------------------------------------------------------------------------------------
 
@@ -152,11 +142,11 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space, or a negative ``n``.
             RewardError: a ``beta`` that the sampler was not trained for, or resampling without a reward.
         """
-        level = self._level(beta)
+        level = self.level(beta)
         if n < 0:
             raise InvalidSpace(f"n={n}: give a number of crystals of at least 0")
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        env = self._environment(self.narrow(space))
+        env = self.environment(self.narrow(space))
         if not resample:
             return self._draw(env, n, generator, level)
         candidates = self._draw(env, OVERSAMPLING * n, generator, level)
@@ -201,8 +191,8 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space.
             RewardError: a ``beta`` that the sampler was not trained for.
         """
-        level = self._level(beta)
-        return self._log_prob(self._environment(self.narrow(space)), crystals, level)
+        level = self.level(beta)
+        return self._log_prob(self.environment(self.narrow(space)), crystals, level)
 
     @torch.no_grad()
     def _log_prob(self, env: CrystalEnvironment, crystals: Crystals, level: float | None) -> torch.Tensor:
@@ -219,7 +209,7 @@ class Sampler:
 
     def log_reward(self, crystals: Crystals, beta: float | None = None) -> Floats:
         """ln R, float64 [B]; with strata ln(omega_k R / Z_k), so that ln q - log_reward is constant when perfect."""
-        level = self._level(beta)
+        level = self.level(beta)
         if self.reward is None:
             raise RewardError("this sampler has no reward (untrained, or its reward could not be described in a file)")
         parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
@@ -230,8 +220,11 @@ class Sampler:
         if level is not None:
             log_reward = log_reward * level
         if self.log_omega is not None:
+            log_z = self.log_z
+            if level is not None and self.betas is not None:
+                log_z = interpolated(log_z, self.betas, level)
             k = crystals.n_elements
-            log_reward = log_reward + (self.log_omega - self._log_z(level)).to(self.device)[k]
+            log_reward = log_reward + (self.log_omega - log_z).to(self.device)[k]
         return log_reward
 
     def diagnostics(
@@ -250,8 +243,8 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space.
             RewardError: a sampler without a reward, or a ``beta`` that it was not trained for.
         """
-        level = self._level(beta)
-        env = self._environment(self.narrow(space))
+        level = self.level(beta)
+        env = self.environment(self.narrow(space))
         crystals = self._draw(env, n, torch.Generator(device=self.device).manual_seed(seed), level)
         return diagnose(self._log_prob(env, crystals, level), self.log_reward(crystals, beta), crystals.n_elements)
 
@@ -268,56 +261,12 @@ class Sampler:
             TrainingError: a loss that is not finite.
             ValueError: ``seconds`` that are not above 0.
         """
-        if self.reward is None:
-            raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
-        narrowed = self.narrow(space)
-        env = self._environment(narrowed)
-        omega = None if self.omega is None else strata_weights(narrowed, self.omega).to(self.device)
-        trainer = TrainerConfig(
-            seconds=seconds, batch_size=250, epsilon=0.02, tempered_fraction=0.0, betas=self.betas, progress=progress,
-            device=str(self.device),
-        )  # fmt: skip
-        run = TrainingRun(
-            env, copy.deepcopy(self.network), lambda c: evaluate(self.reward, c), DEFAULT,
-            trainer, lambda c: c.n_elements, omega, seed,
-        )  # fmt: skip
-        run.fit()
-        return Sampler.trained(narrowed, run, self.reward, self.omega)
+        from crystalgfn.sampling.train import adapt
 
-    @classmethod
-    def trained(
-        cls, space: CrystalSpace, run: TrainingRun, reward: Reward | None, omega: tuple[float, ...] | None
-    ) -> Sampler:
-        """The sampler of a finished training; ln Z of its inverse temperatures are estimated from its own draws."""
-        betas = run.trainer.betas
-        sampler = cls(space, run.network, reward, omega, run.log_z.detach().cpu(), betas)
-        if sampler.log_omega is None:
-            return sampler
-        if betas is None:
-            sampler.log_z = sampler._estimated_log_z(None, sampler.log_z)
-            return sampler
-        start = torch.zeros(len(sampler.log_omega), dtype=torch.float64)
-        grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
-        sampler.log_z = torch.stack([sampler._estimated_log_z(float(level), start) for level in grid])
-        return sampler
+        return adapt(self, space, seconds, seed, progress)
 
-    def _estimated_log_z(self, level: float | None, start: torch.Tensor) -> torch.Tensor:
-        """ln Z of each number of elements, from importance weights of ``LOG_Z_DRAWS`` draws, [K + 1].
-
-        ``start`` stays where a number of elements was not drawn. What training knows of ln Z lags behind, and is a mean
-        of ln w, not the ln of the mean.
-        """
-        env = self._environment(self.space)
-        crystals = self._draw(env, LOG_Z_DRAWS, torch.Generator(device=self.device).manual_seed(0), level)
-        log_reward = evaluate(self.reward, crystals).double() * (1.0 if level is None else level)
-        log_weight = log_reward + self.log_omega.to(self.device)[crystals.n_elements]
-        log_weight = log_weight - self._log_prob(env, crystals, level)
-        out = start.clone()
-        for k, value in log_mean_exp_of(log_weight, crystals.n_elements).items():
-            out[k] = value
-        return out
-
-    def _environment(self, space: CrystalSpace) -> CrystalEnvironment:
+    def environment(self, space: CrystalSpace) -> CrystalEnvironment:
+        """The environment of a space on this sampler's device; the last four are kept, for their tables."""
         if space not in self._environments:
             if len(self._environments) >= 4:  # tables of large spaces take memory
                 self._environments.pop(next(iter(self._environments)))
@@ -329,149 +278,72 @@ class Sampler:
         """The reward's own inverse temperature; 1 where it has none."""
         return float(getattr(self.reward, "beta", 1.0))
 
-    def check_beta(self, beta: float | None) -> None:
-        """Refuse what `sample` would refuse.
+    def level(self, beta: float | None) -> float | None:
+        """An inverse temperature in units of the reward's own; None for a sampler that is not conditioned.
 
         Raises:
             RewardError: an inverse temperature that the sampler was not trained for.
         """
-        self._level(beta)
-
-    def _level(self, beta: float | None) -> float | None:
-        """An inverse temperature in units of the reward's own; None for a sampler that is not conditioned."""
-        if self.betas is None:
-            if beta is not None and beta != self.own_beta:
-                raise RewardError(
-                    f"beta={beta}: this sampler was trained at beta {self.own_beta:g} alone; train one for a range of "
-                    "them, TrainerConfig(betas=(0, 1)) in units of the reward's own"
-                )
-            return None
-        level = 1.0 if beta is None else beta / self.own_beta
-        low, high = self.betas
-        if not low - 1e-9 <= level <= high + 1e-9:
-            raise RewardError(
-                f"beta={beta}: this sampler was trained for beta from {low * self.own_beta:g} to "
-                f"{high * self.own_beta:g}; choose one in between"
-            )
-        return level
+        return level_of(beta, self.betas, self.own_beta)
 
     def _condition(self, n: int, level: float | None) -> torch.Tensor | None:
         if level is None:
             return None
         return torch.full((n,), level, dtype=torch.float64, device=self.device)
 
-    def _log_z(self, level: float | None) -> torch.Tensor:
-        """ln Z of each number of elements [K + 1], between the points of the grid by straight lines."""
-        if level is None or self.betas is None:
-            return self.log_z
-        low, high = self.betas
-        position = (level - low) / (high - low) * (len(self.log_z) - 1)
-        left = min(int(position), len(self.log_z) - 2)
-        return torch.lerp(self.log_z[left], self.log_z[left + 1], position - left)
-
     # ---- files --------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> None:
-        """Write ``weights.safetensors`` and ``config.json`` into a folder (aside, then renamed)."""
-        folder = Path(folder)
-        reward = None
-        if self.reward is not None and hasattr(self.reward, "config"):
-            reward = self.reward.config()
-        tensors = {f"network.{k}": v.detach().cpu().contiguous() for k, v in self.network.state_dict().items()}
-        tensors["log_z"] = self.log_z.cpu()
-        config = {
-            "kind": KIND,
-            "version": VERSION,
-            "space": self.space.to_dict(),
-            "policy": asdict(self.network.config),
-            "omega": self.omega,
-            "betas": self.betas,
-            "reward": reward,
-        }
-        write_aside(folder / "weights.safetensors", lambda path: save_file(tensors, path))
-        write_aside(folder / "config.json", lambda path: path.write_text(json.dumps(config, indent=2) + "\n"))
+        """Write ``weights.safetensors`` and ``config.json`` into a folder (aside, then renamed).
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        describe = getattr(self.reward, "config", None)
+        sampler_files.write(
+            folder,
+            sampler_files.SavedSampler(
+                space=self.space,
+                policy=self.network.config,
+                omega=self.omega,
+                betas=self.betas,
+                reward=describe() if callable(describe) else None,
+                log_z=self.log_z,
+                network=self.network.state_dict(),
+            ),
+        )
 
     @classmethod
-    def load(cls, source: str | Path, device: torch.device | str = "cpu", reward: Reward | None = None) -> Sampler:
+    def load(
+        cls,
+        source: str | Path,
+        device: torch.device | str = "cpu",
+        reward: Reward | None = None,
+        trust: Sequence[str] = (),
+    ) -> Sampler:
         """A saved sampler from its folder, or a shipped one by name.
+
+        No code that the folder names runs, but the package's own rewards, those of installed packages (entry points)
+        and what ``trust`` names.
 
         Args:
             source: folder with ``config.json`` and ``weights.safetensors``, or a name such as "formation-energy".
             device: where it shall run.
             reward: in place of the saved one (needed for rewards that could not be described in a file).
+            trust: modules ("my_rewards") or dotted names whose code the saved reward may run.
 
         Raises:
-            CheckpointError: missing, truncated, foreign or of another version.
+            CheckpointError: missing, damaged, foreign or of another version.
+            NotTrusted: a reward with other code.
         """
-        folder = Path(source)
-        # a folder of that name that holds no sampler (a run's, say) does not hide the shipped one
-        if not (folder / "config.json").exists() and (SHIPPED / str(source)).is_dir():
-            folder = SHIPPED / str(source)
-        if not (folder / "config.json").exists():
-            names = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir())) if SHIPPED.exists() else ""
-            raise CheckpointError(
-                f"there is no sampler {source!s}: give a folder with config.json and weights.safetensors"
-                + (f", or a shipped name ({names})" if names else "")
-            )
+        folder, saved = sampler_files.read(source)
+        env = CrystalEnvironment(saved.space)
         try:
-            config = json.loads((folder / "config.json").read_text())
-            kind, version = config["kind"], config["version"]
-        except (ValueError, KeyError, TypeError) as error:
-            raise CheckpointError(f"{folder / 'config.json'} is not the config of a crystalgfn sampler") from error
-        if kind != KIND or version != VERSION:
-            raise CheckpointError(f"{folder} holds a {kind} of version {version}; this is {KIND} version {VERSION}")
-        space = CrystalSpace(**config["space"])
-        network = PolicyNetwork.for_environment(PolicyConfig(**config["policy"]), CrystalEnvironment(space))
-        try:
-            tensors = load_file(folder / "weights.safetensors")
-            log_z = tensors.pop("log_z")
-            network.load_state_dict({k.removeprefix("network."): v for k, v in tensors.items()})
-        except Exception as error:
-            raise CheckpointError(
-                f"{folder / 'weights.safetensors'} is missing, truncated or of another sampler; copy the folder anew"
-            ) from error
-        if reward is None and config["reward"] is not None:
-            from hydra.utils import instantiate
-
-            reward = instantiate(config["reward"], _convert_="all")
-        omega = None if config["omega"] is None else tuple(config["omega"])
-        betas = None if config.get("betas") is None else tuple(config["betas"])
-        sampler = cls(space, network, reward, omega, log_z, betas)
+            network = PolicyNetwork.for_environment(saved.policy, env)
+            network.load_state_dict(saved.network)
+        except RuntimeError as error:
+            raise CheckpointError(f"the weights of {folder} are of another sampler; copy the folder anew") from error
+        if reward is None and saved.reward is not None:
+            reward = sampler_files.built_reward(saved.reward, folder, trust)
+        sampler = cls(saved.space, network, reward, omega=saved.omega, log_z=saved.log_z, betas=saved.betas)
         return sampler if torch.device(device).type == "cpu" else sampler.to(device)
-
-
-def strata_weights(space: CrystalSpace, omega: tuple[float, ...]) -> torch.Tensor:
-    """ln of the marginal of each number of elements, float64 [K + 1], over those that the space has.
-
-    Raises:
-        InvalidSpace: shares that are negative, or none for the numbers of elements of the space.
-    """
-    k_max = space.n_elements[1]
-    if len(omega) < k_max or any(not w >= 0 for w in omega):
-        raise InvalidSpace(f"strata={list(omega)}: give one share of at least 0 for each of 1 to {k_max} elements")
-    possible = np.zeros(k_max + 1, dtype=bool)
-    table = space.tables
-    possible[np.unique(table.composition.n_elements[table.allowed.any(0)])] = True
-    weights = np.concatenate([[0.0], omega[:k_max]]) * possible
-    if weights.sum() <= 0:
-        raise InvalidSpace(f"strata={list(omega)} give no share to the numbers of elements that the space has")
-    with np.errstate(divide="ignore"):
-        return torch.from_numpy(np.log(weights / weights.sum()))
-
-
-def given_strata(strata: Sequence[float] | str | None) -> tuple[float, ...] | None:
-    """Shares as they may be given: numbers, "default" for those of the shipped samplers, or None.
-
-    Raises:
-        InvalidSpace: another word.
-    """
-    if isinstance(strata, str):
-        if strata != "default":
-            raise InvalidSpace(f"strata={strata!r}: give shares, 'default' or null")
-        return shipped_strata()
-    return None if strata is None else tuple(float(share) for share in strata)
-
-
-def shipped_strata() -> tuple[float, ...]:
-    """The marginal of 1 to 5 elements in the shipped samplers (about that of real crystals)."""
-    return (0.02, 0.23, 0.40, 0.25, 0.10)

@@ -78,7 +78,7 @@ class ShardRun:
                 raise ShardError(f"{key}={value}: give a number of crystals of at least 1")
         if len(shard) != 2 or not all(type(x) is int for x in shard) or not 0 <= shard[0] < shard[1]:
             raise ShardError(f"shard={list(shard)}: give [i,k] with 0 <= i < k, for process i of k")
-        sampler.check_beta(beta)
+        sampler.level(beta)
         narrowed = sampler.narrow(space)
         self.sampler, self.out, self.resample, self.seed, self.beta = sampler, Path(out), resample, seed, beta
         self.space = None if space is None else narrowed

@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import DataError, InvalidSpace
+from crystalgfn.errors import DataError, InvalidSpace, RewardError
 from crystalgfn.gfn.config import TrainerConfig
+from crystalgfn.gfn.diagnostics import log_mean_exp_of
 from crystalgfn.gfn.loggers import Logger
 from crystalgfn.gfn.objectives import DEFAULT, Objective
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards.base import Reward, evaluate, properties
-from crystalgfn.sampling.sampler import Sampler, given_strata, strata_weights
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.strata import given_strata, strata_weights
 from crystalgfn.sampling.top_crystals import BestCrystals
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
+
+LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
+LOG_Z_SAMPLES = 4000  # crystals from which ln Z is estimated at the end of a training
 
 
 def train(
@@ -83,19 +90,86 @@ def train(
     folder = None if out is None else Path(out)
     objective = objective or DEFAULT
     run = TrainingRun(
-        env, network, lambda crystals: evaluate(reward, crystals), objective, trainer,
-        lambda crystals: crystals.n_elements, omega, seed, folder, logger, real,
-        BestCrystals(properties(reward), device=device),
-    )  # fmt: skip
+        env,
+        network,
+        lambda crystals: evaluate(reward, crystals),
+        objective,
+        trainer,
+        stratum=lambda crystals: crystals.n_elements,
+        log_omega=omega,
+        seed=seed,
+        folder=folder,
+        logger=logger,
+        real=real,
+        best=BestCrystals(properties(reward), device=device),
+    )
     if resume:
         run.load()
     elif folder is not None:
         run.save()  # an unwritable folder fails now, not after the training
     run.fit()
-    sampler = Sampler.trained(space, run, reward, strata)
+    sampler = _finished(space, run, reward, strata)
     if folder is not None and not distributed.rank():
         sampler.save(folder / "sampler")
     return sampler
+
+
+def adapt(
+    sampler: Sampler, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
+) -> Sampler:
+    """A sampler for a narrowed space; see `crystalgfn.sampling.sampler.Sampler.adapt`."""
+    reward = sampler.reward
+    if reward is None:
+        raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
+    narrowed = sampler.narrow(space)
+    omega = None if sampler.omega is None else strata_weights(narrowed, sampler.omega).to(sampler.device)
+    trainer = TrainerConfig(
+        seconds=seconds, batch_size=250, epsilon=0.02, tempered_fraction=0.0, betas=sampler.betas, progress=progress,
+        device=str(sampler.device),
+    )  # fmt: skip
+    run = TrainingRun(
+        CrystalEnvironment(narrowed, sampler.device),
+        copy.deepcopy(sampler.network),
+        lambda crystals: evaluate(reward, crystals),
+        DEFAULT,
+        trainer,
+        stratum=lambda crystals: crystals.n_elements,
+        log_omega=omega,
+        seed=seed,
+    )
+    run.fit()
+    return _finished(narrowed, run, reward, sampler.omega)
+
+
+def _finished(space: CrystalSpace, run: TrainingRun, reward: Reward, omega: tuple[float, ...] | None) -> Sampler:
+    """The sampler of a finished training; ln Z of its inverse temperatures are estimated from its own samples."""
+    betas = run.trainer.betas
+    sampler = Sampler(space, run.network, reward, omega=omega, log_z=run.log_z.detach().cpu(), betas=betas)
+    if sampler.log_omega is None:
+        return sampler
+    if betas is None:
+        sampler.log_z = _estimated_log_z(sampler, reward, 1.0, sampler.log_z)
+        return sampler
+    start = torch.zeros(len(sampler.log_omega), dtype=torch.float64)
+    grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
+    sampler.log_z = torch.stack([_estimated_log_z(sampler, reward, float(level), start) for level in grid])
+    return sampler
+
+
+def _estimated_log_z(sampler: Sampler, reward: Reward, level: float, start: torch.Tensor) -> torch.Tensor:
+    """ln Z of each number of elements, from importance weights of ``LOG_Z_SAMPLES`` samples, [K + 1].
+
+    ``start`` stays where a number of elements was not sampled. What training knows of ln Z lags behind, and is a mean
+    of ln w, not the ln of the mean.
+    """
+    beta = None if sampler.betas is None else level * sampler.own_beta
+    crystals = sampler.sample(LOG_Z_SAMPLES, beta=beta)
+    log_weight = evaluate(reward, crystals).double() * level + sampler.log_omega.to(sampler.device)[crystals.n_elements]
+    log_weight = log_weight - sampler.log_prob(crystals, beta=beta)
+    out = start.clone()
+    for k, value in log_mean_exp_of(log_weight, crystals.n_elements).items():
+        out[k] = value
+    return out
 
 
 def _network(

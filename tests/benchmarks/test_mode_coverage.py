@@ -139,7 +139,7 @@ def test_strata_are_compared_one_by_one():
     """ln Z of plain R in each stratum, whatever shares and ln Z the sampler keeps."""
     network = Sampler.untrained(SPACE, policy=TINY).network
     kept = torch.tensor([0.0, 3.0, -2.0, 7.0], dtype=torch.float64)
-    sampler = Sampler(SPACE, network, Soft(), (0.2, 0.5, 0.3), kept)
+    sampler = Sampler(SPACE, network, Soft(), omega=(0.2, 0.5, 0.3), log_z=kept)
     plain = Sampler(SPACE, network, Soft())
     rows = compare_log_z(sampler, space={"n_elements": (1, 2)}, **QUICK)
     assert [one.stratum for one in rows] == [1, 2]

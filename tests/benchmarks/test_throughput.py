@@ -309,7 +309,7 @@ def test_threads_are_set_and_given_back():
 def test_a_policy_that_is_kept_stays_as_it_was(optimizer):
     one = sampler()
     trainer = standing_still(cg.Trainer(batch_size=20, optimizer=optimizer, progress=False))
-    run = TrainingRun(one._environment(one.space), one.network, SoftVolume(), TrajectoryBalance(), trainer)
+    run = TrainingRun(one.environment(one.space), one.network, SoftVolume(), TrajectoryBalance(), trainer)
     before = [parameter.clone() for parameter in one.network.parameters()]
     for _ in range(5):
         run.take_step()

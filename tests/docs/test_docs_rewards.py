@@ -92,10 +92,11 @@ def test_slow_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names = run(blocks("rewards.md", "Slow rewards")[0], cg=cg, my_function=lambda crystals: crystals.density)
     (text,) = blocks("rewards.md", "Slow rewards", "yaml")
-    from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    reward = instantiate(OmegaConf.create(text), _convert_="all")
+    from crystalgfn.utils.instantiate import instantiate
+
+    reward = instantiate(OmegaConf.create(text), trust=None)
     found, given = describe(reward), describe(names["reward"])
     assert found["prop"]["fn"].pop("cache") == "energies.sqlite" and given["prop"]["fn"].pop("cache") is None
     assert found == given

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra.utils import instantiate
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read
@@ -14,6 +13,7 @@ from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import boltzmann, check_reward, load_proxy
 from crystalgfn.rewards.base import example_crystals
 from crystalgfn.utils.files import data_folder
+from crystalgfn.utils.instantiate import instantiate
 
 FOLDER = data_folder("proxies") / "formation_energy"
 
@@ -74,7 +74,7 @@ def test_elements_that_it_has_not_seen_are_less_sure(proxy: EnsembleProxy) -> No
 def test_its_reward_keeps_the_contract_and_can_be_described(proxy: EnsembleProxy) -> None:
     reward = boltzmann(proxy, beta=8)
     check_reward(reward)
-    rebuilt = instantiate(reward.config())
+    rebuilt = instantiate(reward.config(), trust=None)
     assert torch.equal(rebuilt(example_crystals()), reward(example_crystals()))
     assert reward.config()["prop"] == {"_target_": "crystalgfn.rewards.load_proxy", "name": "formation_energy"}
 

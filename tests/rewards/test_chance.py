@@ -71,8 +71,8 @@ def test_what_is_no_probability_is_named() -> None:
 
 
 def test_its_configuration() -> None:
-    from hydra.utils import instantiate
+    from crystalgfn.utils.instantiate import instantiate
 
     reward = rewards.probability(rewards.Density(), weight=0.5, smallest=0.1, n_sigma=0)
-    again = instantiate(describe(reward), _convert_="all")
+    again = instantiate(describe(reward), trust=None)
     assert (again.weight, again.smallest, again.n_sigma, again.prop.name) == (0.5, 0.1, 0, "density")

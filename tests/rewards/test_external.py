@@ -11,7 +11,7 @@ from joblib import Parallel, delayed
 
 from crystalgfn import check_reward, rewards
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.errors import RewardError
+from crystalgfn.errors import NotTrusted, RewardError
 from crystalgfn.properties.base import describe
 from crystalgfn.rewards.base import example_crystals
 from crystalgfn.rewards.external import crystal_keys
@@ -227,12 +227,12 @@ def test_a_program_that_is_not_there() -> None:
 
 
 def test_slow_properties_and_configurations(tmp_path: Path) -> None:
-    from hydra.utils import instantiate
+    from crystalgfn.utils.instantiate import instantiate
 
     for slow in (rewards.slow("math.fsum", timeout=None), rewards.program("cat -n", workers=3, failed=0.0)):
         prop = rewards.function(slow, name="energy", unit="eV/atom")
         reward = rewards.boltzmann(prop, beta=2)
-        again = instantiate(describe(reward), _convert_="all")
+        again = instantiate(describe(reward), trust=None)
         assert again.prop.fn.name == slow.name and again.config() == reward.config()
     program = rewards.program(script(tmp_path, DENSITIES))
     reward = rewards.boltzmann(rewards.function(program, name="density"), beta=2)
@@ -274,5 +274,7 @@ def test_training_with_a_slow_reward(tmp_path: Path) -> None:
     sampler = cg.train(space, reward, trainer=trainer, policy=policy, out=tmp_path / "run")
     crystals = sampler.sample(3)
     torch.testing.assert_close(sampler.log_reward(crystals), crystals.density)
-    loaded = cg.Sampler.load(tmp_path / "run" / "sampler")
+    with pytest.raises(NotTrusted, match='crystalgfn.rewards.Program .*trust=."crystalgfn.rewards.Program"'):
+        cg.Sampler.load(tmp_path / "run" / "sampler")
+    loaded = cg.Sampler.load(tmp_path / "run" / "sampler", trust=["crystalgfn.rewards.Program"])
     torch.testing.assert_close(loaded.log_reward(crystals), crystals.density)

@@ -3,13 +3,13 @@ from dataclasses import dataclass
 
 import pytest
 import torch
-from hydra.utils import instantiate
 
 from crystalgfn import rewards
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.rewards import Density, VolumePerAtom, boltzmann, floor, product, target, weighted
 from crystalgfn.rewards.base import example_crystals
+from crystalgfn.utils.instantiate import instantiate
 
 
 @dataclass
@@ -95,7 +95,7 @@ BUILT_IN = {
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_hydra_rebuilds_every_built_in_reward_from_its_config(name: str, crystals: Crystals) -> None:
     reward = BUILT_IN[name]()
-    rebuilt = instantiate(reward.config())
+    rebuilt = instantiate(reward.config(), trust=None)
     assert type(rebuilt) is type(reward)
     assert torch.equal(rebuilt(crystals), reward(crystals))
     assert rebuilt.config() == reward.config()
@@ -116,10 +116,12 @@ ONE = {"_target_": "crystalgfn.rewards.boltzmann", "prop": {"_target_": "crystal
 
 
 def test_products_of_a_configuration_have_names(crystals: Crystals) -> None:
-    built = instantiate({"_target_": "crystalgfn.rewards.product", "light": ONE, "also": ONE})
+    built = instantiate({"_target_": "crystalgfn.rewards.product", "light": ONE, "also": ONE}, trust=None)
     same(built(crystals), -4 * crystals.density)
     weights = {"also": 0.5, "light": 2.0}
-    built = instantiate({"_target_": "crystalgfn.rewards.weighted", "weights": weights, "light": ONE, "also": ONE})
+    built = instantiate(
+        {"_target_": "crystalgfn.rewards.weighted", "weights": weights, "light": ONE, "also": ONE}, trust=None
+    )
     same(built(crystals), -5 * crystals.density)
     assert built.weights == (2.0, 0.5)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import crystalgfn as cg
-from crystalgfn.sampling.sampler import SHIPPED
+from crystalgfn.sampling.sampler_files import SHIPPED
 
 NAMES = sorted(path.name for path in SHIPPED.glob("*") if path.is_dir())
 

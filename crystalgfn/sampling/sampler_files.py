@@ -1,0 +1,204 @@
+"""The folder of a saved sampler: ``config.json`` and ``weights.safetensors``, read without pickle and checked."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from crystalgfn.errors import CheckpointError, ConfigurationError, NotTrusted, sentence
+from crystalgfn.policy.network import PolicyConfig
+from crystalgfn.rewards.base import Reward
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.utils import files
+from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.instantiate import instantiate
+
+SHIPPED = files.SHIPPED / "samplers"
+CONFIG, WEIGHTS = "config.json", "weights.safetensors"
+KIND = "crystalgfn sampler"
+VERSION = 2  # 2: volumes are drawn relative to the typical one
+
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SavedSampler:
+    """What the folder of a sampler holds.
+
+    Attributes:
+        space: what may be sampled.
+        policy: size of the network.
+        omega: marginal of the number of elements, or None.
+        betas: range of inverse temperatures, or None.
+        reward: the configuration that builds the reward, or None.
+        log_z: ln Z, see `crystalgfn.sampling.sampler.Sampler`.
+        network: weights of the policy by name.
+    """
+
+    space: CrystalSpace
+    policy: PolicyConfig
+    omega: tuple[float, ...] | None
+    betas: tuple[float, float] | None
+    reward: dict[str, Any] | None
+    log_z: torch.Tensor
+    network: dict[str, torch.Tensor]
+
+
+def write(folder: str | Path, saved: SavedSampler) -> None:
+    """Write both files (aside, then renamed).
+
+    Raises:
+        CheckpointError: they cannot be written.
+    """
+    folder = Path(folder)
+    tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in saved.network.items()}
+    tensors["log_z"] = saved.log_z.cpu()
+    config = {
+        "kind": KIND,
+        "version": VERSION,
+        "space": saved.space.to_dict(),
+        "policy": asdict(saved.policy),
+        "omega": saved.omega,
+        "betas": saved.betas,
+        "reward": saved.reward,
+        "checksum": checksum(tensors),
+    }
+    write_aside(folder / WEIGHTS, lambda path: save_file(tensors, path))
+    write_aside(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8"))
+
+
+def read(source: str | Path) -> tuple[Path, SavedSampler]:
+    """A saved sampler from its folder, or a shipped one by name; the folder, and what it holds.
+
+    Raises:
+        CheckpointError: missing, damaged, foreign or of another version.
+    """
+    folder = find(source)
+    path = folder / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+        kind, version = config["kind"], config["version"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{path} is not the config of a crystalgfn sampler") from error
+    if kind != KIND or version != VERSION:
+        raise CheckpointError(f"{folder} holds a {kind} of version {version}; this is {KIND} version {VERSION}")
+
+    def part(name: str, read_it: Callable[[Any], Part]) -> Part:
+        try:
+            return read_it(config[name])
+        except Exception as error:  # whatever a wrong type meets first
+            what = f"has no {name!r}" if isinstance(error, KeyError) else f"has a wrong {name!r}: {sentence(error)}"
+            raise CheckpointError(f"{path} {what}; copy the folder anew, or train the sampler again") from error
+
+    config.setdefault("betas", None)
+    space = part("space", lambda value: CrystalSpace(**value))
+    policy = part("policy", lambda value: PolicyConfig(**value))
+    omega = part("omega", _shares)
+    betas = part("betas", _range)
+    reward = part("reward", _mapping)
+    log_z, network = _weights(folder / WEIGHTS, config.get("checksum"))
+    strata = 1 if omega is None else space.n_elements[1] + 1
+    dimensions = 2 if betas is not None and omega is not None else 1
+    if log_z.dim() != dimensions or log_z.shape[-1] != strata:
+        raise CheckpointError(
+            f"{folder / WEIGHTS}: ln Z of shape {list(log_z.shape)} does not fit omega and betas of {CONFIG}; copy the "
+            "folder anew"
+        )
+    return folder, SavedSampler(
+        space=space, policy=policy, omega=omega, betas=betas, reward=reward, log_z=log_z, network=network
+    )
+
+
+def find(source: str | Path) -> Path:
+    """The folder of a sampler, given by its path or the name of a shipped one.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    folder = Path(source)
+    # a folder of that name that holds no sampler (a run's, say) does not hide the shipped one
+    if not (folder / CONFIG).exists() and (SHIPPED / str(source)).is_dir():
+        folder = SHIPPED / str(source)
+    if not (folder / CONFIG).exists():
+        names = ", ".join(sorted(p.name for p in SHIPPED.glob("*") if p.is_dir())) if SHIPPED.exists() else ""
+        raise CheckpointError(
+            f"there is no sampler {source!s}: give a folder with {CONFIG} and {WEIGHTS}"
+            + (f", or a shipped name ({names})" if names else "")
+        )
+    return folder
+
+
+def built_reward(config: dict[str, Any], folder: Path, trust: Sequence[str] | None) -> Reward:
+    """The reward that a saved sampler describes; its code is the package's, an entry point's or trusted.
+
+    Raises:
+        NotTrusted: any other code.
+        CheckpointError: a configuration that describes no reward.
+    """
+    try:
+        reward = instantiate(config, trust)
+    except NotTrusted as error:
+        raise NotTrusted(f"the reward of the sampler {folder} is not loaded: {error}") from error
+    except ConfigurationError as error:
+        raise CheckpointError(
+            f"the reward of the sampler {folder} cannot be built: {sentence(error)}; give one, reward=..."
+        ) from error
+    if not callable(reward):
+        raise CheckpointError(f"the reward of the sampler {folder} is {reward!r}, which cannot be called with crystals")
+    return reward
+
+
+def checksum(tensors: dict[str, torch.Tensor]) -> str:
+    """SHA-256 of names, shapes and values of tensors, whatever their order."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    try:
+        tensors = load_file(path)
+        if expected is not None and checksum(tensors) != expected:
+            raise ValueError("another checksum")
+        log_z = tensors.pop("log_z").double()
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is missing, truncated, damaged or of another sampler; copy the folder anew"
+        ) from error
+    for name, value in tensors.items():
+        if not bool(torch.isfinite(value).all()):
+            raise CheckpointError(f"{path} holds a number that is not finite ({name}); train the sampler again")
+    return log_z, {name.removeprefix("network."): value for name, value in tensors.items()}
+
+
+def _shares(value: Any) -> tuple[float, ...] | None:
+    if value is None:
+        return None
+    shares = tuple(float(share) for share in value)
+    if not shares or any(not share >= 0 for share in shares):
+        raise ValueError(f"{list(shares)} are no shares of at least 0")
+    return shares
+
+
+def _range(value: Any) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    low, high = (float(beta) for beta in value)
+    if not 0 <= low < high:
+        raise ValueError(f"{[low, high]} are not two rising numbers from 0")
+    return low, high
+
+
+def _mapping(value: Any) -> dict[str, Any] | None:
+    if value is not None and not (isinstance(value, dict) and "_target_" in value):
+        raise ValueError(f"{value!r} is not a dictionary with _target_")
+    return value
