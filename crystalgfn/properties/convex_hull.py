@@ -9,9 +9,10 @@ from typing import Any
 
 import torch
 
+from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
-from crystalgfn.properties.hull_entries import compositions, read_entries
+from crystalgfn.properties.hull_entries import Phase, compositions, read_entries
 from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues, Values
 
 BASE = 119  # atomic numbers of a chemical system are the digits of its key
@@ -21,6 +22,10 @@ MOST = 9  # elements of an entry at most: so many digits fit into 63 bits
 CELLS = 400_000  # compositions times entries in one tableau, so that it stays in the processor's cache
 
 TOLERANCE = 1e-9  # eV/atom
+
+
+#: Smaller shares of the atoms are rounding.
+SMALLEST_SHARE = 1e-6
 
 
 class ExactHull:
@@ -34,6 +39,7 @@ class ExactHull:
     Args:
         composition: atoms per formula unit of each entry, [E, 118].
         energies: formation energy of each entry, eV/atom, [E]; the elements' own are 0.
+        identifiers: names of the entries, [E], which `decompose` gives back; none without.
 
     Attributes:
         n_entries: entries that were given.
@@ -43,7 +49,9 @@ class ExactHull:
         DataError: no entry; an energy that is not finite; an entry without atoms or with more than nine elements.
     """
 
-    def __init__(self, composition: RowFractions, energies: RowValues) -> None:
+    def __init__(
+        self, composition: RowFractions, energies: RowValues, identifiers: Sequence[str] | None = None
+    ) -> None:
         composition, energies = composition.double().cpu(), energies.double().cpu()
         _check(composition, energies)
         self.n_entries = len(energies)
@@ -56,16 +64,18 @@ class ExactHull:
         _, group = (fractions * 1e9).round().unique(dim=0, return_inverse=True)
         first = torch.full((int(group.max()) + 1 if len(group) else 0,), len(group))
         first.scatter_reduce_(0, group, torch.arange(len(group)), "amin")
-        self._index(fractions[first], energies[first])
+        self._index(fractions[first], energies[first], order[first])
         # What lies above the hull of all can never be part of a mixture: fewer columns to look at later.
         kept = self._energies <= self._solve(self._fractions) + TOLERANCE
-        self._index(self._fractions[kept], self._energies[kept])
+        self._index(self._fractions[kept], self._energies[kept], self._rows[kept])
+        self._composition = composition[self._rows]
+        self._identifiers = [str(identifiers[row]) if identifiers else "" for row in self._rows.tolist()]
 
-    def _index(self, fractions: torch.Tensor, energies: torch.Tensor) -> None:
+    def _index(self, fractions: torch.Tensor, energies: torch.Tensor, rows: torch.Tensor) -> None:
         """Sort the entries by chemical system."""
         keys = _keys(_elements(fractions > 0))
         order = torch.argsort(keys, stable=True)
-        self._fractions, self._energies = fractions[order], energies[order]
+        self._fractions, self._energies, self._rows = fractions[order], energies[order], rows[order]
         self._systems, self._sizes = keys[order].unique_consecutive(return_counts=True)
         self._starts = self._sizes.cumsum(0) - self._sizes
         self._widest = int((fractions > 0).sum(1).max()) if len(fractions) else 0
@@ -77,7 +87,12 @@ class ExactHull:
 
     @classmethod
     def from_entries(
-        cls, entries: Any, formula: str = "formula", energy: str = "formation_energy_per_atom", skip: bool = False
+        cls,
+        entries: Any,
+        formula: str = "formula",
+        energy: str = "formation_energy_per_atom",
+        skip: bool = False,
+        identifier: str = "material_id",
     ) -> ExactHull:
         """A hull from a Parquet or CSV file, a pandas table, a mapping, or an iterable of entries.
 
@@ -88,12 +103,13 @@ class ExactHull:
             formula: column of the formulas.
             energy: column of the formation energies.
             skip: leave out rows without an energy, instead of raising.
+            identifier: column of the entries' names, if the table has it.
 
         Raises:
             DataError: no such file or column, a formula that cannot be read (with its row), an energy that is missing,
                 no entry at all.
         """
-        return cls(*read_entries(entries, formula, energy, skip))
+        return cls(*read_entries(entries, formula, energy, skip, identifier))
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Energy of the hull at each composition, eV/atom, at most 0, float64 [B].
@@ -118,6 +134,42 @@ class ExactHull:
     def above(self, crystals: Crystals | Sequence[str] | Fractions, energies: Floats) -> Floats:
         """How far formation energies (eV/atom) lie above the hull; negative below it: a new stable phase, [B]."""
         return energies - self.energy(crystals).to(energies)
+
+    def decompose(self, crystals: Crystals | Sequence[str] | Fractions) -> list[list[Phase]]:
+        """The phases that make up the most stable mixture at each composition, the largest share first.
+
+        ``ExactHull.from_entries({"Li2O": -2.06}).decompose(["Li3O"])`` gives Li2O (share 0.75) and Li (0.25).
+
+        Args:
+            crystals: as for `energy`, as are the errors.
+        """
+        composition, _ = compositions(crystals)
+        fractions = composition / composition.sum(1, keepdim=True)
+        found: list[list[Phase]] = []
+        for row in fractions:
+            present = (row > 0).nonzero().flatten()
+            starts, sizes = self._members(row[None] > 0)
+            entries = _ranges(starts, sizes, int(sizes.sum()))
+            _, basis, amounts = self._simplex(row[None], entries)
+            phases = [
+                self._phase(int(column), float(share), present, entries[0])
+                for column, share in zip(basis[0], amounts[0], strict=True)
+                if share > SMALLEST_SHARE
+            ]
+            found.append(sorted(phases, key=lambda phase: -phase.share))
+        return found
+
+    def _phase(self, column: int, share: float, present: torch.Tensor, entries: torch.Tensor) -> Phase:
+        """What a column of a tableau stands for: an element, or an entry."""
+        if column < len(present):
+            return Phase(formula=elements.SYMBOLS[int(present[column])], share=share, energy=0.0)
+        i = int(entries[column - len(present)])
+        return Phase(
+            formula=_formula(self._composition[i]),
+            share=share,
+            energy=float(self._energies[i]),
+            identifier=self._identifiers[i],
+        )
 
     def entries_in(self, crystals: Crystals | Sequence[str] | Fractions) -> Values:
         """Compounds on the hull within the chemical system of each composition, int64 [B]: how well it is known."""
@@ -150,17 +202,21 @@ class ExactHull:
                 end = begin + max(1, int((width <= CELLS).sum()))
                 part = slice(begin, end)
                 entries = _ranges(starts[part], sizes[part], int(totals[end - 1]))
-                result[rows[part]] = self._simplex(fractions[rows[part]], entries)
+                result[rows[part]] = self._simplex(fractions[rows[part]], entries)[0]
                 begin = end
         return result
 
-    def _simplex(self, fractions: torch.Tensor, entries: torch.Tensor) -> torch.Tensor:
-        """Revised simplex for many compositions at once, from the elements as the first basis."""
+    def _simplex(self, fractions: torch.Tensor, entries: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Revised simplex for many compositions at once, from the elements as the first basis.
+
+        Returns:
+            Energies [n], and the mixtures: columns (elements, then entries) and their shares of the atoms, [n, k].
+        """
         n, k = len(fractions), int((fractions[0] > 0).sum())
-        elements = _elements(fractions > 0)
-        amounts = fractions.gather(1, elements)
+        present = _elements(fractions > 0)
+        amounts = fractions.gather(1, present)
         # The elements may come back into a mixture that they had left, so they are columns too: [n, k + entries, k].
-        columns = self._fractions[entries.clamp_min(0)[:, :, None], elements[:, None, :]]
+        columns = self._fractions[entries.clamp_min(0)[:, :, None], present[:, None, :]]
         columns = torch.cat([torch.eye(k, dtype=torch.float64).expand(n, k, k), columns], 1)
         costs = torch.where(entries >= 0, self._energies[entries.clamp_min(0)], torch.inf)
         costs = torch.cat([torch.zeros(n, k, dtype=torch.float64), costs], 1)
@@ -170,6 +226,7 @@ class ExactHull:
         inverse = torch.eye(k, dtype=torch.float64).expand(n, k, k).clone()
         basis_costs = torch.zeros(n, k, dtype=torch.float64)
         energy = torch.zeros(n, dtype=torch.float64)
+        basis, shares = torch.arange(k).repeat(n, 1), amounts.clone()
         rows = torch.arange(n)
         while len(rows):
             potentials = (basis_costs[:, None] @ inverse)[:, 0]
@@ -178,6 +235,7 @@ class ExactHull:
             done = gain >= -TOLERANCE
             if bool(done.any()):
                 energy[rows[done]] = (potentials[done] * amounts[rows[done]]).sum(1)
+                shares[rows[done]] = (inverse[done] @ amounts[rows[done]][:, :, None])[:, :, 0]
                 going = ~done
                 rows, columns, costs, x, inverse = (t[going] for t in (rows, columns, costs, x, inverse))
                 basis_costs, enters = basis_costs[going], enters[going]
@@ -193,7 +251,8 @@ class ExactHull:
             inverse = inverse - direction[:, :, None] * pivot[:, None]
             inverse[every, leaves] = pivot
             basis_costs[every, leaves] = costs[every, enters]
-        return energy
+            basis[rows, leaves] = enters
+        return energy, basis, shares
 
 
 def _check(composition: torch.Tensor, energies: torch.Tensor) -> None:
@@ -220,6 +279,15 @@ def _elements(present: torch.Tensor) -> torch.Tensor:
     place = present.long().cumsum(1)[row, column] - 1
     found[row, place] = column
     return found
+
+
+def _formula(composition: torch.Tensor) -> str:
+    """Reduced formula of amounts [118], which may be fractions of atoms."""
+    whole = next(
+        (n for n in range(1, 101) if (n * composition - (n * composition).round()).abs().max() < 1e-3 * n), 100
+    )
+    counts = (whole * composition).round().long()[None]
+    return Crystals(torch.ones(1, dtype=torch.int64), counts, torch.ones(1, 6)).formulas()[0]
 
 
 def _keys(elements: torch.Tensor) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,28 @@ from crystalgfn.errors import DataError, InvalidCrystal
 from crystalgfn.typing import Fractions, OfElements, RowFractions, RowValues
 
 
-def read_entries(entries: Any, formula: str, energy: str, skip: bool) -> tuple[RowFractions, RowValues]:
-    """Compositions and formation energies (eV/atom), float64; see ``ExactHull.from_entries``."""
-    formulas, energies = _columns(entries, formula, energy)
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A phase of the most stable mixture at a composition.
+
+    Attributes:
+        formula: reduced.
+        share: of the atoms of the mixture.
+        energy: formation energy, eV/atom; 0 for an element.
+        identifier: of its entry; empty where that has none, and for elements.
+    """
+
+    formula: str
+    share: float
+    energy: float
+    identifier: str = ""
+
+
+def read_entries(
+    entries: Any, formula: str, energy: str, skip: bool, identifier: str = "material_id"
+) -> tuple[RowFractions, RowValues, list[str] | None]:
+    """Compositions, formation energies (eV/atom), float64, and identifiers; see ``ExactHull.from_entries``."""
+    formulas, energies, names = _columns(entries, formula, energy, identifier)
     values = torch.tensor([_number(value, i) for i, value in enumerate(energies)], dtype=torch.float64)
     known = torch.isfinite(values)
     if not skip and not bool(known.all()):
@@ -25,10 +45,11 @@ def read_entries(entries: Any, formula: str, energy: str, skip: bool) -> tuple[R
             f"entry {row} ({formulas[row]}) has the formation energy {energies[row]!r}; a hull needs a finite number, "
             "eV/atom: give it, or pass skip=True to leave such rows out"
         )
-    rows = [composition_of(str(formulas[i]), i) for i in known.nonzero().flatten().tolist()]
+    kept = known.nonzero().flatten().tolist()
+    rows = [composition_of(str(formulas[i]), i) for i in kept]
     if not rows:
         raise DataError("a hull needs at least one entry with a formation energy, and there is none")
-    return torch.stack(rows), values[known]
+    return torch.stack(rows), values[known], names and [str(names[i]) for i in kept]
 
 
 def compositions(
@@ -82,12 +103,12 @@ def _number(value: Any, row: int) -> float:
         raise DataError(f"entry {row}: the formation energy {value!r} is no number, eV/atom") from error
 
 
-def _columns(entries: Any, formula: str, energy: str) -> tuple[list, list]:
-    """Formulas and energies."""
+def _columns(entries: Any, formula: str, energy: str, identifier: str) -> tuple[list, list, list | None]:
+    """Formulas, energies, and identifiers where the entries have them."""
     import pandas as pd
 
     if isinstance(entries, Mapping):
-        return list(entries), list(entries.values())
+        return list(entries), list(entries.values()), None
     where = "the table"
     if isinstance(entries, str | Path):
         where, path = str(entries), Path(entries)
@@ -103,10 +124,11 @@ def _columns(entries: Any, formula: str, energy: str) -> tuple[list, list]:
             raise DataError(
                 f"{where} has no column {', '.join(sorted(missing))}; name the columns with formula= and energy="
             )
-        return entries[formula].tolist(), entries[energy].tolist()
+        names = entries[identifier].tolist() if identifier in entries else None
+        return entries[formula].tolist(), entries[energy].tolist(), names
     if not isinstance(entries, Iterable):
         raise DataError(f"entries must be a file, a table, a mapping or pairs (formula, energy), not {entries!r}")
     pairs = list(entries)
     if any(not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2 for pair in pairs):
         raise DataError("entries in a list must be pairs (formula, formation energy in eV/atom)")
-    return [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    return [pair[0] for pair in pairs], [pair[1] for pair in pairs], None

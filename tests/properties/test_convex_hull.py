@@ -82,6 +82,44 @@ def test_energy_above(hull: ExactHull) -> None:
     assert above.tolist() == pytest.approx([-1.80 - float(hull.energy(["LiFeO2"])), -0.2])
 
 
+def test_mixtures_are_pymatgens(hull: ExactHull) -> None:
+    elements = [PDEntry(Composition(symbol), 0.0) for symbol in ("Li", "Fe", "P", "O")]
+    known = [PDEntry(c, e * c.num_atoms) for c, e in ((Composition(f), e) for f, e in ENTRIES) if "Na" not in c]
+    diagram = PhaseDiagram([*elements, *known])
+    amounts = torch.randint(1, 6, (30, 4), generator=torch.Generator().manual_seed(3)).tolist()
+    formulas = ["".join(f"{s}{n}" for s, n in zip(("Li", "Fe", "P", "O"), row, strict=True)) for row in amounts]
+    for formula, mixture in zip(formulas, hull.decompose(formulas), strict=True):
+        # pymatgen's amounts are of entries that are normalised to one atom
+        wanted = {
+            e.composition.fractional_composition: n for e, n in diagram.get_decomposition(Composition(formula)).items()
+        }
+        found = {Composition(phase.formula).fractional_composition: phase.share for phase in mixture}
+        assert sum(found.values()) == pytest.approx(1)
+        assert set(found) == set(wanted) and [found[c] for c in wanted] == pytest.approx(
+            list(wanted.values()), abs=1e-6
+        )
+        energy = sum(phase.share * phase.energy for phase in mixture)
+        assert energy == pytest.approx(float(hull.energy([formula])), abs=1e-6)
+
+
+def test_mixtures_name_their_entries() -> None:
+    table = pd.DataFrame(
+        {
+            "formula": ["NaCl", "KCl", "NaCl", "K"],
+            "formation_energy_per_atom": [-2.1, -2.2, -2.0, 0.0],
+            "material_id": ["mp-1", "mp-2", "mp-3", "mp-4"],
+        }
+    )
+    hull = ExactHull.from_entries(table)
+    found = hull.decompose(["Na2KCl3", "Na2Cl", "Na"])
+    assert [[(phase.formula, phase.identifier, round(phase.share, 9)) for phase in mixture] for mixture in found] == [
+        [("NaCl", "mp-1", round(4 / 6, 9)), ("KCl", "mp-2", round(2 / 6, 9))],
+        [("NaCl", "mp-1", round(2 / 3, 9)), ("Na", "", round(1 / 3, 9))],
+        [("Na", "", 1.0)],
+    ]
+    assert ExactHull.from_entries({"Li0.5CoO2": -1.0}).decompose(["LiCo2O4"])[0][0].formula == "LiCo2O4"
+
+
 def test_entries_come_from_files_tables_and_mappings(hull: ExactHull, tmp_path: Path) -> None:
     table = pd.DataFrame(ENTRIES, columns=["formula", "formation_energy_per_atom"])
     table.to_csv(tmp_path / "entries.csv", index=False)
