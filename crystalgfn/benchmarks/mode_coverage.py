@@ -15,7 +15,6 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.lattice import ANGLE_UNIT
 from crystalgfn.errors import DataError
 from crystalgfn.gfn.diagnostics import log_mean_exp, log_mean_exp_of
-from crystalgfn.gfn.mcmc import FOLLOWS, FREE_ANGLES
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Booleans, Floats
@@ -222,7 +221,7 @@ def coverage(
     generator = torch.Generator().manual_seed(seed)
     crystals = crystals.to("cpu")
     inside = narrowed.contains(crystals).nonzero().flatten()
-    moved, found = jittered(crystals[inside], narrowed, jitter, generator)
+    moved, found = jittered_inside(crystals[inside], narrowed, jitter, generator)
     kept, moved = inside[found], moved[found]
     known = _given_log_z(log_z) if log_z is not None else own_log_z(sampler, narrowed, beta, n, seed)
     log_q = sampler.log_prob(moved, space=narrowed, beta=beta).cpu()
@@ -250,7 +249,7 @@ def coverage(
     )
 
 
-def jittered(
+def jittered_inside(
     crystals: Crystals, space: CrystalSpace, scale: float, generator: torch.Generator
 ) -> tuple[Crystals, Booleans]:
     """Crystals with Gaussian noise on their free lattice parameters, and which of them are in the space, bool [B].
@@ -265,18 +264,14 @@ def jittered(
     cells = crystals.lattice.double().clone()
     if scale == 0:
         return crystals, found
-    kind = torch.tensor(lattice.KIND)[crystals.space_group - 1]
-    follows, free = torch.tensor(FOLLOWS)[kind], torch.tensor(FREE_ANGLES)[kind].double()
     for _ in range(TRIES):
         left = (~found).nonzero().flatten()
         if not len(left):
             break
         noise = scale * torch.randn(len(left), 6, dtype=torch.float64, generator=generator)
-        lengths = (
-            crystals.lattice[left, :3].double().gather(1, follows[left]) * noise[:, :3].gather(1, follows[left]).exp()
-        )
-        angles = crystals.lattice[left, 3:].double() + ANGLE_UNIT * noise[:, 3:] * free[left]
-        tried = Crystals(crystals.space_group[left], crystals.composition[left], torch.cat([lengths, angles], 1))
+        group, before = crystals.space_group[left], crystals.lattice[left].double()
+        moved = lattice.deform(group, before, noise[:, :3], ANGLE_UNIT * noise[:, 3:])
+        tried = Crystals(group, crystals.composition[left], moved)
         # within what `contains` tolerates outside the domain a policy may have no density
         good = space.contains(tried) & lattice.in_domain(tried.space_group, tried.lattice, EXACT, EXACT)
         cells[left[good]] = tried.lattice[good]

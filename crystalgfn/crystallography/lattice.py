@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography import space_groups
-from crystalgfn.typing import Booleans, Floats, Integers, Lattices
+from crystalgfn.typing import Booleans, Floats, Integers, Lattices, Vectors
 
 KINDS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "hexagonal", "cubic")
 TRICLINIC, MONOCLINIC, ORTHORHOMBIC, TETRAGONAL, HEXAGONAL, CUBIC = range(6)
@@ -30,6 +30,9 @@ TRICLINIC, MONOCLINIC, ORTHORHOMBIC, TETRAGONAL, HEXAGONAL, CUBIC = range(6)
 KIND = np.array([0, 1, 2, 3, 4, 4, 4, 5])[np.asarray(space_groups.CRYSTAL_LATTICE_SYSTEM)]
 #: Free lattice parameters of each kind.
 N_FREE = (6, 4, 3, 2, 2, 1)
+#: The length that each of a, b, c follows, and the free angles, for each kind of lattice.
+FOLLOWS = ((0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 0, 2), (0, 0, 2), (0, 0, 0))
+FREE_ANGLES = ((1, 1, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0))
 
 
 def _order_bounds() -> np.ndarray:
@@ -74,6 +77,22 @@ def metric(lattice: Lattices) -> torch.Tensor:
     p, q, r = cosine_of(lattice[:, 3:]).unbind(1)
     rows = [a * a, a * b * r, a * c * q, a * b * r, b * b, b * c * p, a * c * q, b * c * p, c * c]
     return torch.stack(rows, 1).reshape(-1, 3, 3)
+
+
+def deform(space_group: Integers, lattice: Lattices, stretch: Vectors, turn: Vectors) -> Lattices:
+    """Cells of the same lattice systems with other lengths and angles, [B, 6]; what the group fixes stays fixed.
+
+    Args:
+        space_group: 1-230, [B].
+        lattice: a, b, c in Å, alpha, beta, gamma in degrees, [B, 6].
+        stretch: added to the logarithms of the lengths, [B, 3]; equal lengths take that of the first.
+        turn: added to the free angles, degrees, [B, 3].
+    """
+    kind = torch.as_tensor(KIND, device=lattice.device)[space_group - 1]
+    follows = torch.tensor(FOLLOWS, device=lattice.device)[kind]
+    free = torch.tensor(FREE_ANGLES, device=lattice.device).bool()[kind]
+    lengths = lattice[:, :3].gather(1, follows) * stretch.gather(1, follows).exp()
+    return torch.cat([lengths, torch.where(free, lattice[:, 3:] + turn, lattice[:, 3:])], 1)
 
 
 def cosine_of(angles: torch.Tensor) -> torch.Tensor:

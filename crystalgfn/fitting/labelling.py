@@ -12,7 +12,7 @@ from crystalgfn.calculators.chgnet import energies, relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
 from crystalgfn.data.parents import Parents
-from crystalgfn.fitting.proposals import Swaps, Templates, permutations, strained
+from crystalgfn.fitting.proposals import Swaps, Templates, permutations, strained_copies
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.ground_state import CLOSEST, MAX_FORCE, GroundState, apart, lowest_structures
@@ -85,7 +85,7 @@ class Labeller:
         for i in order[k * size : (k + 1) * size].tolist():
             cell = parents.cell(i)
             if cell is not None:
-                families.append((parents.formation_energy(i), [cell, *strained(cell, rng)]))
+                families.append((parents.formation_energy(i), [cell, *strained_copies(cell, rng)]))
         return strained_labels(families)
 
     def _swapped(self, k: int, size: int = 6) -> list[Label]:

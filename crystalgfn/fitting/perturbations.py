@@ -15,23 +15,21 @@ These labels are a prior, not data: they place a minimum near every real cell an
 
 from __future__ import annotations
 
-from math import log
+from math import inf, log
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import (
     CUBIC,
-    HEXAGONAL,
     KIND,
-    MONOCLINIC,
-    TETRAGONAL,
-    TRICLINIC,
+    cell_volume,
     cosine_of,
+    deform,
     metric,
     volume_factor,
 )
-from crystalgfn.typing import Floats, Lattices, Vectors
+from crystalgfn.typing import Floats, Integers, Lattices, Vectors
 
 VOLUME_RANGE = (0.6, 1.6)
 MODULUS = 144.0  # eV Å3
@@ -55,9 +53,22 @@ def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) ->
     strain = 0.5 * torch.linalg.eigvalsh((relative + relative.mT) / 2).clamp_min(1e-9).log()  # principal log strains
     change = strain.sum(1)  # ln V/V0
     shape = (strain - change[:, None] / 3).square().sum(1)
-    stiffness = (MODULUS / volume_per_atom).clamp(*STIFFNESS_RANGE)
-    energy = stiffness * (9 / 8 * torch.expm1(-2 / 3 * change).square() + SHEAR_RATIO * shape)
+    energy = stiffness(volume_per_atom) * (9 / 8 * torch.expm1(-2 / 3 * change).square() + SHEAR_RATIO * shape)
     return CEILING * -torch.expm1(-energy / CEILING)
+
+
+def stiffness(volume_per_atom: Floats) -> Floats:
+    """B V0 of the prior, eV, from the volume per atom in Å3."""
+    return (MODULUS / volume_per_atom).clamp(*STIFFNESS_RANGE)
+
+
+def largest_volume_change(volume_per_atom: float, energy: float) -> tuple[float, float]:
+    """Between which ln(V / V0) the prior's energy of a change of volume alone is at most ``energy``, eV/atom.
+
+    The inverse of E = 9/8 B V0 ((V0/V)^(2/3) - 1)²; without an upper end where the dilute limit costs less.
+    """
+    root = (energy / (9 / 8 * float(stiffness(torch.tensor([volume_per_atom], dtype=torch.float64))))) ** 0.5
+    return -1.5 * log(1 + root), -1.5 * log(1 - root) if root < 1 else inf
 
 
 def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, Floats]:
@@ -100,19 +111,17 @@ def reshaped(crystals: Crystals, stretch: Vectors, turn: Vectors, change: Floats
         turn: of the angles, degrees [B, 3]; one that would flatten the cell is not made.
         change: of the volume, ln [B].
     """
-    lattice = crystals.lattice
-    kind = torch.as_tensor(KIND)[crystals.space_group - 1]
-    uniaxial = (kind == TETRAGONAL) | (kind == HEXAGONAL)
-    stretch = stretch.clone()
-    stretch[uniaxial, 1] = stretch[uniaxial, 0]
-    stretch[kind == CUBIC] = 0
-    free = torch.zeros_like(turn, dtype=torch.bool)
-    free[kind == TRICLINIC] = True
-    free[kind == MONOCLINIC, 1] = True
-    angles = torch.where(free, lattice[:, 3:] + turn, lattice[:, 3:])
-    flat = volume_factor(cosine_of(angles)) < 0.5 * volume_factor(cosine_of(lattice[:, 3:]))
-    angles = torch.where(flat[:, None], lattice[:, 3:], angles)
-    lengths = lattice[:, :3] * stretch.exp()
-    wanted = Crystals(crystals.space_group, crystals.composition, torch.cat([lengths, angles], 1))
-    scale = (change.exp() * crystals.volume / wanted.volume).pow(1 / 3)
-    return Crystals(crystals.space_group, crystals.composition, torch.cat([lengths * scale[:, None], angles], 1))
+    lattice = reshaped_lattice(crystals.space_group, crystals.lattice, stretch, turn, change)
+    return Crystals(crystals.space_group, crystals.composition, lattice)
+
+
+def reshaped_lattice(
+    space_group: Integers, lattice: Lattices, stretch: Vectors, turn: Vectors, change: Floats
+) -> Lattices:
+    """The cells of `reshaped`, [B, 6]."""
+    cubic = torch.as_tensor(KIND)[space_group - 1] == CUBIC
+    wanted = deform(space_group, lattice, torch.where(cubic[:, None], 0.0, stretch), turn)
+    flat = volume_factor(cosine_of(wanted[:, 3:])) < 0.5 * volume_factor(cosine_of(lattice[:, 3:]))
+    wanted = torch.cat([wanted[:, :3], torch.where(flat[:, None], lattice[:, 3:], wanted[:, 3:])], 1)
+    scale = (change.exp() * cell_volume(lattice) / cell_volume(wanted)).pow(1 / 3)
+    return torch.cat([wanted[:, :3] * scale[:, None], wanted[:, 3:]], 1)

@@ -7,19 +7,19 @@ from collections import defaultdict
 from functools import cached_property
 
 import numpy as np
+import torch
 from scipy.optimize import linear_sum_assignment
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.crystallography.lattice import CUBIC, HEXAGONAL, KIND, MONOCLINIC, TETRAGONAL, TRICLINIC
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.crystallography.standardize import Cell, crystals_of
 from crystalgfn.data.parents import Parents
+from crystalgfn.fitting.perturbations import largest_volume_change, reshaped_lattice
 from crystalgfn.space.space import CrystalSpace
 
 VOLUME_RANGE = (0.7, 1.5)
-MODULUS, STIFFNESS_RANGE = 144.0, (1.5, 20.0)  # of the rule of thumb in crystalgfn.fitting.perturbations
-HIGHEST = 1.0  # eV/atom; strains that the rule of thumb puts above are not made
+HIGHEST = 1.0  # eV/atom; strains that the rule of thumb (fitting.perturbations) puts above are not made
 #: Of the strained copies of one crystal: standard deviation of ln volume (None: log-uniform) and of the shape.
 COPIES = ((None, 0.0), (None, 0.04), (0.12, 0.08))
 SIMILAR, ANY = 0.55, 0.15  # shares of elements replaced by a similar one, and by any
@@ -28,13 +28,13 @@ SWAP_TRIALS = 40
 SWAP_STRAINS, WIDE = ((0.08, 0.03), (0.2, 0.08)), 0.3
 
 
-def volume_factor(volume_per_atom: float, std: float | None, rng: np.random.Generator) -> float:
-    """A factor on the volume for which an equation of state by rule of thumb gives at most `HIGHEST` eV/atom."""
+def draw_volume_factor(volume_per_atom: float, std: float | None, rng: np.random.Generator) -> float:
+    """A factor on the volume, log-normal or log-uniform, that costs at most `HIGHEST` by the rule of thumb."""
     low, high = np.log(VOLUME_RANGE)
-    stiffness = np.clip(MODULUS / volume_per_atom, *STIFFNESS_RANGE)
+    ends = largest_volume_change(volume_per_atom, HIGHEST)
     while True:
         change = rng.uniform(low, high) if std is None else std * rng.standard_normal()
-        if low <= change <= high and 9 / 8 * stiffness * np.expm1(-2 / 3 * change) ** 2 <= HIGHEST:
+        if max(low, ends[0]) <= change <= min(high, ends[1]):
             return float(np.exp(change))
 
 
@@ -50,30 +50,17 @@ def strain_lattice(
         shape: standard deviation of ln lengths and of free angles in radians.
         rng: of the draws.
     """
-    kind = KIND[space_group - 1]
-    after = np.array(lattice, dtype=np.float64)
+    stretch, turn = np.zeros(3), np.zeros(3)
     if shape > 0:
         stretch, turn = shape * rng.standard_normal(3), np.degrees(shape / 2 * rng.standard_normal(3))
-        if kind in (TETRAGONAL, HEXAGONAL):
-            stretch[1] = stretch[0]
-        if kind == CUBIC:
-            stretch[:] = 0
-        after[:3] *= np.exp(stretch)
-        if kind == TRICLINIC:
-            after[3:] += turn
-        if kind == MONOCLINIC:
-            after[4] += turn[1]
-    volume, before = (abs(np.linalg.det(cell_matrix(x.tolist()))) for x in (after, lattice))
-    if not volume > 0.5 * before * np.prod(after[:3]) / np.prod(lattice[:3]):  # a shear that would flatten the cell
-        after[3:] = lattice[3:]
-        volume = abs(np.linalg.det(cell_matrix(after.tolist())))
-    after[:3] *= (factor * before / volume) ** (1 / 3)
-    return after
+    cells = (torch.as_tensor(x, dtype=torch.float64)[None] for x in (lattice, stretch, turn))
+    change = torch.tensor([np.log(factor)], dtype=torch.float64)
+    return reshaped_lattice(torch.tensor([space_group]), *cells, change)[0].numpy()
 
 
-def strained(cell: Cell, rng: np.random.Generator) -> list[Cell]:
+def strained_copies(cell: Cell, rng: np.random.Generator) -> list[Cell]:
     """Strained copies, one for each of `COPIES`."""
-    factors = [(volume_factor(cell.volume_per_atom, std, rng), shape) for std, shape in COPIES]
+    factors = [(draw_volume_factor(cell.volume_per_atom, std, rng), shape) for std, shape in COPIES]
     return [cell.with_lattice(strain_lattice(cell.space_group, cell.lattice, *pair, rng)) for pair in factors]
 
 

@@ -40,10 +40,6 @@ REACH = 6  # places in the order of electronegativity that a nearby element is a
 MOST_ATOMS = 3  # by which a count goes up or down, at most
 SAME = 1e-7  # relative: a cell that a forced walk moved by more was outside the space
 
-#: The length that each of a, b, c follows, and the free angles, for each kind of lattice.
-FOLLOWS = ((0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 0, 2), (0, 0, 2), (0, 0, 0))
-FREE_ANGLES = ((1, 1, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0))
-
 
 class Base:
     """A policy in an environment, in float64, as the exactly known distribution q0.
@@ -134,7 +130,7 @@ class Proposals:
 
         self.n_moves, self.device = n_moves, device
         self.kind = put(lattice.KIND)
-        self.follows, self.free_angles = put(FOLLOWS), put(FREE_ANGLES).double()
+        self.follows, self.free_angles = put(lattice.FOLLOWS), put(lattice.FREE_ANGLES).double()
         self.zs = put(space.element_numbers)
         self.place = torch.full((118,), -1, device=device)
         self.place[self.zs - 1] = torch.arange(len(self.zs), device=device)

@@ -9,7 +9,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.benchmarks.log_z import bennett, compare_log_z
-from crystalgfn.benchmarks.mode_coverage import check, coverage, figures, jittered
+from crystalgfn.benchmarks.mode_coverage import check, coverage, figures, jittered_inside
 from crystalgfn.errors import DataError, RewardError
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
@@ -153,7 +153,7 @@ def test_strata_are_compared_one_by_one():
 
 
 def test_jitter_moves_the_free_parameters_alone(crystals):
-    moved, found = jittered(crystals, SPACE, 0.02, torch.Generator().manual_seed(0))
+    moved, found = jittered_inside(crystals, SPACE, 0.02, torch.Generator().manual_seed(0))
     assert found.double().mean() > 0.95
     assert SPACE.contains(moved[found]).all()
     cubic = (crystals.space_group >= 195) & found
