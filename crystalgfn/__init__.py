@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from crystalgfn.errors import CrystalGFNError as CrystalGFNError
     from crystalgfn.errors import EmptySpace as EmptySpace
     from crystalgfn.errors import InvalidSpace as InvalidSpace
+    from crystalgfn.evaluation.metrics.check import check_metric as check_metric
     from crystalgfn.gfn.config import TrainerConfig as TrainerConfig
 
     Trainer = TrainerConfig
@@ -46,6 +47,7 @@ _MODULES = {
     "TrainerConfig": "gfn.config",
     "build_from_wyckoff": "structures.build",
     "build_structures": "structures.build",
+    "check_metric": "evaluation.metrics.check",
     "check_reward": "rewards.base",
     "load_proxy": "properties.registry",
     "predict": "structures.predict",

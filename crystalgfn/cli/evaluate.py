@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn.calculators.chgnet import chgnet
@@ -15,13 +14,14 @@ from crystalgfn.cli.options import OptionError
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.samples import read_items
 from crystalgfn.errors import DataError, NotAvailable, sentence
-from crystalgfn.evaluation import summary as summary_text
+from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
-from crystalgfn.evaluation.metrics.stability import METASTABLE, Job, relax_job, stability
+from crystalgfn.evaluation.metrics.stability import Job, relax_job
+from crystalgfn.evaluation.plan import Plan
 from crystalgfn.evaluation.reference import Reference
 from crystalgfn.evaluation.report import page
-from crystalgfn.evaluation.run import EvaluationRun, Plan
-from crystalgfn.evaluation.summary import Evaluation, evaluation
+from crystalgfn.evaluation.run import EvaluationRun
+from crystalgfn.evaluation.summary import Evaluation
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling import table
 from crystalgfn.utils import provenance
@@ -97,35 +97,20 @@ def _report(
         raise DataError(
             f"none of the {len(work.errors)} crystals of {config.samples} can be judged; the first: {first}"
         )
-    frame = work.table(work.compare())
-    known = work.describe_reference()
-    relaxed = None
-    if hull is not None:
-        rows = work.relaxed_rows(work.relax(config.dask, job), hull)
-        relaxed = stability(rows, hull.n_entries, METASTABLE)
-        frame = frame.merge(rows.drop(columns=["seconds"], errors="ignore"), on="index", how="left")
-    else:
-        claim = next((n for n in ("formation_energy", "formation_energy_per_atom") if f"source_{n}" in frame), None)
-        if claim is not None:
-            frame["formation_energy"] = frame[f"source_{claim}"]
-    figures = evaluation(
-        frame, work.errors, work.reference, known, relaxed, config.best, config.best_n, config.largest_first,
-        work.seconds(),
-    )  # fmt: skip
-    _write(frame, figures, known, config, command, work.out)
+    best = None if config.best is None else Selection(config.best, config.best_n, config.largest_first)
+    found = work.evaluation(hull, best, config.dask, job)
+    _write(found, config, command, work.out)
     _say_errors(work.errors, work.out)
 
 
-def _write(
-    frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, config: DictConfig, command: str, out: Path
-) -> None:
+def _write(found: Evaluation, config: DictConfig, command: str, out: Path) -> None:
     machine = provenance.machine()
-    report = f"{provenance.heading(machine, command)}\n\n{summary_text.tables(figures)}"
+    report = f"{provenance.heading(machine, command)}\n\n{found.text()}"
     print(report)
-    write_aside(out / TABLE, lambda path: frame.to_parquet(path, index=False))
+    write_aside(out / TABLE, lambda path: found.samples.frame.to_parquet(path, index=False))
     settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
-    said = {"command": command, "machine": machine, "settings": settings, **figures.to_dict()}
-    said["report"] = _html(frame, figures, known, said, out)
+    said = {"command": command, "machine": machine, "settings": settings, **found.to_dict()}
+    said["report"] = _html(found, said, out)
     # The figures come last: where they are, all is there.
     provenance.write(out, SUMMARY, report, said)
     print(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
@@ -133,13 +118,12 @@ def _write(
         print(f"To read: {out / page.REPORT}")
 
 
-def _html(frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame, said: dict[str, Any], out: Path) -> str:
+def _html(found: Evaluation, said: dict[str, Any], out: Path) -> str:
     """The name of the page that was written, or why there is none."""
-    settings = said["settings"]
-    if not settings["report"]:
+    if not said["settings"]["report"]:
         return "not asked for (report=false)"
     try:
-        page.write(out / page.REPORT, frame, figures, known, said, settings["largest_first"])
+        page.write(out / page.REPORT, found, said)
     except NotAvailable as error:
         print(error, file=sys.stderr)
         return str(error)

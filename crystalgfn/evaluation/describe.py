@@ -1,22 +1,25 @@
-"""One row a structure: what it is, whether it is valid, its symmetry, and its primitive cell to build it again from."""
+"""One row a structure: what it is, the columns of all metrics, and its primitive cell to build it again from."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.crystallography import elements, space_groups
+from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.samples import Item, Sample
 from crystalgfn.data.structures import CELL
+from crystalgfn.evaluation.metrics.base import DescribedCrystal, Metric
 from crystalgfn.evaluation.metrics.compositions import amounts
+from crystalgfn.evaluation.metrics.registry import BUILT_IN
 from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS, symmetry_of
-from crystalgfn.evaluation.metrics.validity import validity
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -25,62 +28,83 @@ U_PER_A3 = 1.66053906660
 """g/cm3 of one atomic mass unit in 1 Å3."""
 
 
-def describe_item(
-    item: Item, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN
-) -> dict[str, Any] | SkippedRecord:
-    """The row of a crystal that is not read yet, or why there is none."""
-    sample = item.read()
-    if isinstance(sample, SkippedRecord):
-        return sample
-    try:
-        return describe(sample, symprecs, main)
-    except Exception as error:  # one crystal on which a library stumbles must not stop the others
-        return SkippedRecord(item.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
+@dataclass(frozen=True)
+class Describer:
+    """How crystals are described; an object that can be sent to other processes.
 
-
-def describe(sample: Sample, symprecs: Sequence[float] = SYMPRECS, main: float = MAIN) -> dict[str, Any]:
-    """The row of a crystal.
-
-    Columns: ``where``, formula, sizes, the fields of `Validity`, ``group_claimed``, ``group_<symprec>`` for each
-    tolerance, ``space_group`` (at the main one) with its system and prototype, the primitive cell at the tightest
-    tolerance (``cell_a`` ..., ``Z``, ``frac``; ``sites`` where it is disordered), ``source_...`` for what the source
-    says.
+    Attributes:
+        symprecs: tolerances in Å at which space groups are looked for.
+        main: the one whose groups and prototypes count.
+        metrics: whose columns a row has.
     """
-    found = symmetry_of(sample.structure, symprecs, main)
-    primitive = found.primitive
-    occupied = amounts(primitive)
-    group = found.groups[main]
-    mass = sum(elements.MASS[z - 1] * n for z, n in occupied.items())
-    return {
-        "where": sample.where,
-        "formula": primitive.composition.reduced_formula,
-        "chemical_system": primitive.composition.chemical_system,
-        "n_elements": len(occupied),
-        "n_atoms": sum(occupied.values()),
-        "density": float(mass / primitive.volume * U_PER_A3),
-        "ordered": primitive.is_ordered,
-        **asdict(validity(primitive)),
-        "group_claimed": sample.claimed,
-        **{f"group_{symprec:g}": number for symprec, number in found.groups.items()},
-        "space_group": group,
-        "crystal_system": crystal_system(group),
-        "lattice_system": space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
-        if group
-        else None,
-        "point_symmetry": space_groups.POINT_SYMMETRIES[space_groups.POINT_SYMMETRY[group - 1]] if group else None,
-        "point_group": found.point_group,
-        "prototype": found.prototype,
-        **_cell(primitive),
-        **{f"source_{name}": value for name, value in sample.values.items()},
-    }
+
+    symprecs: Sequence[float] = SYMPRECS
+    main: float = MAIN
+    metrics: Sequence[Metric] = BUILT_IN
+
+    def row(self, sample: Sample) -> dict[str, Any]:
+        """The row of a crystal.
+
+        Columns: ``where``, formula, sizes, density, those of the metrics, the primitive cell at the tightest tolerance
+        (``cell_a`` ..., ``Z``, ``frac``; ``sites`` where it is disordered), ``source_...`` for what the source says.
+        """
+        crystal = self.crystal(sample)
+        primitive = crystal.primitive
+        occupied = amounts(primitive)
+        mass = sum(elements.MASS[z - 1] * n for z, n in occupied.items())
+        row = {
+            "where": sample.where,
+            "formula": primitive.composition.reduced_formula,
+            "chemical_system": primitive.composition.chemical_system,
+            "n_elements": len(occupied),
+            "n_atoms": sum(occupied.values()),
+            "density": float(mass / primitive.volume * U_PER_A3),
+            "ordered": primitive.is_ordered,
+        }
+        for metric in self.metrics:
+            row |= metric.columns(crystal)
+        return row | _cell(primitive) | {f"source_{name}": value for name, value in sample.values.items()}
+
+    def crystal(self, sample: Sample) -> DescribedCrystal:
+        """A crystal as metrics see it."""
+        found = symmetry_of(sample.structure, self.symprecs, self.main)
+        return DescribedCrystal(
+            where=sample.where,
+            structure=sample.structure,
+            primitive=found.primitive,
+            symmetry=found,
+            symprec=self.main,
+            group_claimed=sample.claimed,
+            values=sample.values,
+        )
+
+    def records(self, pieces: Sequence[tuple[int, Item | Sample]], energy: str | None = None) -> list[dict[str, Any]]:
+        """Rows of crystals that may not be read yet, with their indices, or why there is none, and seconds.
+
+        Args:
+            pieces: (index, crystal) pairs.
+            energy: the source's column of formation energies; None: rows have none.
+        """
+        return [_timed(i, one.where, partial(self._attempt, one, energy)) for i, one in pieces]
+
+    def _attempt(self, one: Item | Sample, energy: str | None) -> dict[str, Any] | SkippedRecord:
+        sample = one if isinstance(one, Sample) else one.read()
+        if isinstance(sample, SkippedRecord):
+            return sample
+        try:
+            row = self.row(sample)
+        except Exception as error:  # one crystal on which a library stumbles must not stop the others
+            return SkippedRecord(one.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
+        return row if energy is None else {**row, "formation_energy": float(sample.values.get(energy, math.nan))}
 
 
-def crystal_system(group: int) -> str | None:
-    """One of the seven, None for no group."""
-    if not group:
-        return None
-    name = space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1]]
-    return "trigonal" if name.startswith("trigonal") else name
+def _timed(i: int, where: str, describe: Callable[[], dict[str, Any] | SkippedRecord]) -> dict[str, Any]:
+    start = time.perf_counter()
+    row = describe()
+    seconds = round(time.perf_counter() - start, 5)
+    if isinstance(row, SkippedRecord):
+        return {"index": i, "where": where, "error": row.reason, "seconds": seconds}
+    return {"index": i, **row, "error": None, "seconds": seconds}
 
 
 def structure_of_row(row: Mapping[str, Any]) -> Structure:
@@ -102,10 +126,3 @@ def _cell(structure: Structure) -> dict[str, Any]:
         "frac": structure.frac_coords.ravel().tolist(),
         "sites": None if structure.is_ordered else json.dumps(structure.as_dict()),
     }
-
-
-def reference_row(sample: Sample, energy: str, main: float = MAIN) -> dict[str, Any]:
-    """What distributions and diversity need of a known crystal, in the same columns."""
-    row = describe(sample, (), main)
-    row["formation_energy"] = float(sample.values.get(energy, math.nan))
-    return row

@@ -7,11 +7,9 @@ other stages a chunk.
 
 from __future__ import annotations
 
-import hashlib
 import json
-import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,13 +21,16 @@ from crystalgfn.crystallography.atoms import Atoms, SkippedRecord
 from crystalgfn.data.samples import Item, Sample
 from crystalgfn.data.structures import CELL
 from crystalgfn.errors import CheckpointError
-from crystalgfn.evaluation.describe import describe_item, reference_row, structure_of_row
+from crystalgfn.evaluation.describe import Describer, structure_of_row
+from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.compositions import amounts
-from crystalgfn.evaluation.metrics.novelty import Matches, Task, Tolerances, gather, tasks
-from crystalgfn.evaluation.metrics.stability import Job, relax_job, relaxation_row
-from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS
+from crystalgfn.evaluation.metrics.novelty import Matches, Task, gather, tasks
+from crystalgfn.evaluation.metrics.registry import all_metrics
+from crystalgfn.evaluation.metrics.stability import LABEL, Job, relax_job, relaxation_frame
+from crystalgfn.evaluation.plan import Plan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
-from crystalgfn.structures.ground_state import MAX_FORCE
+from crystalgfn.evaluation.summary import Evaluation, evaluation
+from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import remove_leftovers, write_aside
 from crystalgfn.utils.parallel import unordered
 from crystalgfn.utils.progress import Bar
@@ -39,46 +40,6 @@ WORK = "work"
 SETTINGS = "settings.json"
 CHUNK = 16
 """Crystals that are described together."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How crystals are judged.
-
-    Attributes:
-        symprecs: tolerances in Å at which groups are looked for.
-        symprec: the one whose groups and prototypes are counted.
-        tolerances: of the comparisons.
-        swap: also compare with elements exchanged.
-        n: samples that are judged, at most, drawn at random; None: all.
-        reference_n: known crystals that properties are compared with, at most, drawn at random.
-        relax_n: samples that are relaxed, at most, drawn at random; None: all.
-        steps: of a relaxation, at most.
-        max_force: eV/Å at which it has converged.
-        energy: the reference's column of formation energies, eV/atom.
-        seed: of what is drawn at random.
-    """
-
-    symprecs: tuple[float, ...] = SYMPRECS
-    symprec: float = MAIN
-    tolerances: Tolerances = Tolerances()
-    swap: bool = False
-    n: int | None = None
-    reference_n: int = 5000
-    relax_n: int | None = None
-    steps: int = 100
-    max_force: float = MAX_FORCE
-    energy: str = "formation_energy_per_atom"
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("n", "reference_n", "relax_n", "steps"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise ValueError(f"{name}={value}: give a whole number of at least 1")
-        for name, values in (("symprecs", self.symprecs), ("symprec", [self.symprec]), ("max_force", [self.max_force])):
-            if not values or min(values) <= 0:
-                raise ValueError(f"{name}={list(values)}: give numbers above 0")
 
 
 class EvaluationRun:
@@ -92,6 +53,7 @@ class EvaluationRun:
         names: what the sources are called; a folder goes on with the same ones only.
         n_jobs: processes.
         progress: shows bars.
+        metrics: further ones besides those of the package and of installed packages.
 
     Attributes:
         items: those of the samples that can be tried, by index.
@@ -110,12 +72,16 @@ class EvaluationRun:
         names: Mapping[str, str | None],
         n_jobs: int = 1,
         progress: bool = True,
+        metrics: Sequence[Metric] = (),
     ) -> None:
+        self.metrics = all_metrics(metrics)
+        self.describer = Describer(plan.symprecs, plan.symprec, self.metrics)
         self.out, self.plan, self.reference, self.n_jobs, self.progress = Path(out), plan, reference, n_jobs, progress
-        self.chosen = _some(len(samples), plan.n, plan.seed)
-        self.items = {i: samples[i] for i in self.chosen if isinstance(samples[i], Item)}
-        self.unread = {i: samples[i] for i in self.chosen if isinstance(samples[i], SkippedRecord)}
-        self.settings = _settings(plan, names, [samples[i] for i in self.chosen], reference)
+        self.chosen = some(len(samples), plan.n, plan.seed)
+        chosen = {i: samples[i] for i in self.chosen}
+        self.items = {i: one for i, one in chosen.items() if isinstance(one, Item)}
+        self.unread = {i: one for i, one in chosen.items() if isinstance(one, SkippedRecord)}
+        self.settings = settings_of(plan, names, [samples[i] for i in self.chosen], reference, self.metrics)
         work = self.out / WORK
         self._guard("judging", self.settings)
         remove_leftovers(self.out)
@@ -166,8 +132,7 @@ class EvaluationRun:
         """Describe every sample that is not yet described."""
         todo = [(i, item) for i, item in self.items.items() if i not in self._rows]
         pieces = [todo[start : start + CHUNK] for start in range(0, len(todo), CHUNK)]
-        work = partial(_describe, symprecs=self.plan.symprecs, main=self.plan.symprec)
-        self._work("describing", work, pieces, self._rows, len(self.items))
+        self._work("describing", self.describer.records, pieces, self._rows, len(self.items))
 
     def compare(self) -> Matches:
         """Compare the samples with each other and with the reference."""
@@ -186,10 +151,11 @@ class EvaluationRun:
         if self.reference is None:
             return pd.DataFrame()
         entries = self.reference.entries
-        chosen = _some(len(entries), self.plan.reference_n, self.plan.seed)
+        chosen = some(len(entries), self.plan.reference_n, self.plan.seed)
         todo = [(i, entries[i].origin) for i in chosen if i not in self._known]
         pieces = [todo[start : start + 4 * CHUNK] for start in range(0, len(todo), 4 * CHUNK)]
-        work = partial(_describe_known, energy=self.plan.energy, main=self.plan.symprec)
+        describer = Describer((), self.plan.symprec, self.metrics)
+        work = partial(describer.records, energy=self.plan.energy)
         self._work("describing the reference", work, pieces, self._known, len(chosen))
         rows = [self._known.records[i] for i in chosen]
         return pd.DataFrame([row for row in rows if row["error"] is None])
@@ -204,7 +170,7 @@ class EvaluationRun:
         self._guard(
             "relaxing", {name: getattr(self.plan, name) for name in ("relax_n", "steps", "max_force", "seed", "energy")}
         )
-        chosen = [self.chosen[k] for k in _some(len(self.chosen), self.plan.relax_n, self.plan.seed)]
+        chosen = [self.chosen[k] for k in some(len(self.chosen), self.plan.relax_n, self.plan.seed)]
         readable = set(self.indices)
         todo = [
             Job(i, structure_of_row(self._rows.records[i]), self.plan.steps, self.plan.max_force)
@@ -215,26 +181,16 @@ class EvaluationRun:
         self._work("relaxing (CHGNet)", job, todo, self._relaxed, total, scheduler)
         return chosen
 
-    def relaxed_rows(self, chosen: Sequence[int], hull: Any) -> pd.DataFrame:
+    def relaxed_rows(self, chosen: Sequence[int], hull: ExactHull) -> pd.DataFrame:
         """The columns of the relaxations, whether each is unique and novel once relaxed; one row an index."""
-        rows = {}
-        for i in chosen:
-            record = self._relaxed.records.get(i)
-            if record is None:
-                record = {"index": i, "error": "could not be read", "seconds": np.nan}
-            rows[i] = {"index": i, **relaxation_row(record, hull)}
-        frame = pd.DataFrame(list(rows.values()))
-        for name in ("e_above_hull", "formation_energy", "start_energy", "displacement", "volume_ratio", "strain"):
-            frame[name] = frame[name].astype(float) if name in frame else np.nan
-        frame["converged"] = frame["converged"].eq(True) if "converged" in frame else False
-        good = [i for i in chosen if i in self._relaxed and self._relaxed.records[i]["error"] is None]
+        records = {i: self._relaxed.records.get(i) for i in chosen}
+        frame = relaxation_frame(records, hull)
+        good = {i: record for i, record in records.items() if record is not None and record["error"] is None}
         # Of several that are the same, the lowest counts.
-        good.sort(key=lambda i: self._relaxed.records[i]["formation_energy"])
-        entries = {i: _relaxed_entry(self._relaxed.records[i]) for i in good}
+        entries = {i: _relaxed_entry(good[i]) for i in sorted(good, key=lambda i: good[i]["formation_energy"])}
         matches = self._compare(entries, self._relaxed_matches, "comparing once relaxed", False)
-        known = set(good)
-        frame["relaxed_unique"] = [i not in matches.duplicate_of if i in known else None for i in frame["index"]]
-        frame["relaxed_novel"] = [i not in matches.known_as if i in known else None for i in frame["index"]]
+        frame["relaxed_unique"] = [i not in matches.duplicate_of if i in good else None for i in frame["index"]]
+        frame["relaxed_novel"] = [i not in matches.known_as if i in good else None for i in frame["index"]]
         return frame
 
     def table(self, matches: Matches) -> pd.DataFrame:
@@ -256,10 +212,54 @@ class EvaluationRun:
         if self.plan.swap:
             columns("swap_", matches.swap_duplicate_of, matches.swap_known_as)
         for name in frame:
-            if frame[name].dtype == object and frame[name].map(lambda v: v is None or isinstance(v, bool)).all():
+            if frame[name].dtype == object and all(v is None or isinstance(v, bool) for v in frame[name]):
                 frame[name] = frame[name].astype("boolean")
         frame["sites"] = frame["sites"].astype("str")
         return frame
+
+    def evaluation(
+        self,
+        hull: ExactHull | None = None,
+        best: Selection | None = None,
+        scheduler: str | None = None,
+        job: Callable[[Job], dict[str, Any]] = relax_job,
+    ) -> Evaluation:
+        """All figures of the samples that `describe` has described; what is missing of the other stages is done.
+
+        Args:
+            hull: that relaxed energies are compared with; None: nothing is relaxed.
+            best: crystals that are looked at apart.
+            scheduler: the address of a Dask scheduler that relaxes.
+            job: what relaxes one structure.
+
+        Raises:
+            DataError: there is no column to choose the best by.
+        """
+        frame, energies, rows = self.table(self.compare()), None, None
+        known = self.describe_reference()
+        if hull is not None:
+            rows, energies = self.relaxed_rows(self.relax(scheduler, job), hull), LABEL
+            frame = frame.merge(rows.drop(columns=["seconds"], errors="ignore"), on="index", how="left")
+        else:
+            names = ("source_formation_energy", "source_formation_energy_per_atom")
+            column = next((name for name in names if name in frame), None)
+            if column is not None:
+                frame["formation_energy"], energies = frame[column], "as the source says"
+        given = len(frame) + len(self.errors)
+        samples = CrystalSet(
+            frame=frame,
+            given=given,
+            energies=energies,
+            relaxations=rows,
+            hull_entries=0 if hull is None else hull.n_entries,
+            best=best,
+        )
+        reference = None
+        if self.reference is not None and len(known):
+            reference = CrystalSet(
+                frame=known, given=len(self.reference.entries), space_groups=group_counts(self.reference, known)
+            )
+        return evaluation(samples, self.errors, reference, self.metrics, self.seconds())
 
     def seconds(self) -> dict[str, float]:
         """Of work in each stage, over all processes and sittings."""
@@ -295,66 +295,12 @@ class EvaluationRun:
         bar.close()
 
 
-def _some(total: int, n: int | None, seed: int) -> list[int]:
-    """At most n of ``range(total)``, drawn at random, ascending."""
-    if n is None or n >= total:
-        return list(range(total))
-    return sorted(np.random.default_rng(seed).choice(total, n, replace=False).tolist())
-
-
-def _settings(
-    plan: Plan, names: Mapping[str, str | None], samples: Sequence[Item | SkippedRecord], reference: Reference | None
-) -> dict[str, Any]:
-    """What the rows and the comparisons depend on."""
-    own = ("symprecs", "symprec", "swap", "reference_n", "n", "seed", "energy")
-    values = {name: getattr(plan, name) for name in own}
-    known = 0 if reference is None else len(reference.entries)
-    content = {"samples_content": _digest(samples), "reference_entries": known}
-    return {**names, **values, **asdict(plan.tolerances), **content}
-
-
-def _digest(samples: Sequence[Item | SkippedRecord]) -> str:
-    """Of what the samples are: their files' sizes and times, or their content."""
-    digest = hashlib.sha256()
-    for item in samples:
-        digest.update(item.where.encode())
-        if isinstance(item, SkippedRecord):
-            continue
-        if item.kind == "file":
-            stat = Path(item.content).stat()
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
-        elif item.kind == "atoms":
-            for part in (item.content.lattice, item.content.points, item.content.numbers):
-                digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(item.content.encode())
-    return digest.hexdigest()
-
-
-def _describe(piece: list[tuple[int, Item]], symprecs: Sequence[float], main: float) -> list[dict[str, Any]]:
-    return [_record(i, item.where, partial(describe_item, item, symprecs, main)) for i, item in piece]
-
-
-def _describe_known(piece: list[tuple[int, Item | Sample]], energy: str, main: float) -> list[dict[str, Any]]:
-    def row(origin: Item | Sample) -> dict[str, Any] | SkippedRecord:
-        sample = origin if isinstance(origin, Sample) else origin.read()
-        if isinstance(sample, SkippedRecord):
-            return sample
-        try:
-            return reference_row(sample, energy, main)
-        except Exception as error:  # as for samples: one on which a library stumbles must not stop the others
-            return SkippedRecord(sample.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
-
-    return [_record(i, origin.where, partial(row, origin)) for i, origin in piece]
-
-
-def _record(i: int, where: str, describe: Callable[[], dict[str, Any] | SkippedRecord]) -> dict[str, Any]:
-    start = time.perf_counter()
-    row = describe()
-    seconds = round(time.perf_counter() - start, 5)
-    if isinstance(row, SkippedRecord):
-        return {"index": i, "where": where, "error": row.reason, "seconds": seconds}
-    return {"index": i, **row, "error": None, "seconds": seconds}
+def group_counts(reference: Reference, frame: pd.DataFrame) -> dict[int, int]:
+    """Space group -> known crystals: as the source names them all, else as found in those that were looked at."""
+    named = [entry.group for entry in reference.entries]
+    if all(named):
+        return dict(Counter(named))
+    return dict(Counter(int(group) for group in frame["space_group"] if group))
 
 
 def _entry(row: Mapping[str, Any]) -> Entry:
@@ -369,7 +315,9 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 def _plain(where: str, lattice: Sequence[float], points: np.ndarray, numbers: Sequence[int], group: int) -> Entry:
     atoms = Atoms(where, np.array(lattice), points, np.array(numbers), group)
-    return entry_of(Item(where, "atoms", atoms, group))
+    found = entry_of(Item(where, "atoms", atoms, group))
+    assert isinstance(found, Entry)  # of plain atoms that were read before
+    return found
 
 
 def _relaxed_entry(record: Mapping[str, Any]) -> Entry:

@@ -158,15 +158,15 @@ def test_exchanged_elements_are_asked_for(folder):
 
 def test_a_kill_loses_what_is_in_work_only(folder, monkeypatch, capsys):
     monkeypatch.setattr(evaluate_run, "CHUNK", 2)
-    whole, seen = evaluate_run._describe, []
+    whole, seen = evaluate_run.Describer.records, []
 
-    def watched(piece, **options):
-        seen.extend(i for i, _ in piece)
+    def watched(self, pieces, energy=None):
+        seen.extend(i for i, _ in pieces if energy is None)
         if len(seen) == 4:
             raise KeyboardInterrupt
-        return whole(piece, **options)
+        return whole(self, pieces, energy)
 
-    monkeypatch.setattr(evaluate_run, "_describe", watched)
+    monkeypatch.setattr(evaluate_run.Describer, "records", watched)
     assert app.evaluate(arguments(folder)) == 130
     assert "go on with the same command" in capsys.readouterr().err and not (folder / "out" / "summary.json").exists()
     assert app.evaluate(arguments(folder, "symprec=0.2")) == 2

@@ -10,6 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation.metrics.base import (
+    ELEMENTS,
+    CrystalSet,
+    DescribedCrystal,
+    Panel,
+    Selection,
+    Verdict,
+    level,
+)
 from crystalgfn.utils.statistics import Share, share_of
 
 if TYPE_CHECKING:
@@ -97,14 +107,21 @@ def diversity(frame: pd.DataFrame, reference: Mapping[int, int] | None = None, s
     return Diversity(len(frame), kinds, share_of(g == 1 for g in groups), distance, noise)
 
 
-def best_rows(frame: pd.DataFrame, column: str, n: int, largest: bool = False) -> pd.DataFrame:
-    """The n rows with the smallest (or largest) numbers in a column; rows without a number are never among them."""
-    known = frame[np.isfinite(frame[column].astype(float))]
-    return known.sort_values(column, ascending=not largest, kind="stable").head(n)
+def best_rows(frame: pd.DataFrame, best: Selection) -> pd.DataFrame:
+    """The rows with the smallest (or largest) numbers in a column; rows without a number are never among them.
+
+    Raises:
+        DataError: there is no such column.
+    """
+    if best.column not in frame:
+        numbers = ", ".join(map(str, frame.select_dtypes("number").columns))
+        raise DataError(f"there is no column {best.column} to choose the best by; there are {numbers}")
+    known = frame[np.isfinite(frame[best.column].astype(float))]
+    return known.sort_values(by=[best.column], ascending=[not best.largest], kind="stable").head(best.n)
 
 
 def total_variation(one: Mapping[int, int], other: Mapping[int, int]) -> float:
-    """Half the sum of the differences between two histograms made to shares: 0 where equal, 1 where apart."""
+    """Half the sum of the differences between two histograms made to shares: 0 equal, 1 disjoint."""
     sizes = sum(one.values()), sum(other.values())
     return 0.5 * sum(abs(one.get(g, 0) / sizes[0] - other.get(g, 0) / sizes[1]) for g in set(one) | set(other))
 
@@ -115,3 +132,89 @@ def _noise(reference: Mapping[int, int], n: int, seed: int, draws: int = 20) -> 
     shares /= shares.sum()
     drawn = rng.multinomial(n, shares, size=draws) / n
     return float(0.5 * np.abs(drawn - shares).sum(axis=1).mean())
+
+
+CHANCE = (2.0, 4.0)
+"""Times the distance by chance: up to the first the space groups are good, up to the second fair."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiversitySummary:
+    """Diversity of a set of crystals and of the best of them.
+
+    Attributes:
+        diversity: of all that were read.
+        diversity_best: of the best of them by a column; None where none was named.
+        best_by: that column.
+    """
+
+    diversity: Diversity
+    diversity_best: Diversity | None
+    best_by: str | None
+
+
+class DiversityMetric:
+    """How many systems, space groups, elements and prototypes there are, and how near the reference they lie."""
+
+    name = "diversity"
+
+    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
+        """None: the columns of symmetry and composition are counted."""
+        return {}
+
+    def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> DiversitySummary:
+        """Counts of all, and of the best.
+
+        Raises:
+            DataError: there is no column to choose the best by.
+        """
+        known = None if reference is None else reference.space_groups
+        best = samples.best
+        of_best = None if best is None else diversity(best_rows(samples.frame, best), known)
+        return DiversitySummary(
+            diversity=diversity(samples.frame, known),
+            diversity_best=of_best,
+            best_by=None if best is None else best.column,
+        )
+
+    def verdict(self, summary: DiversitySummary, reference: CrystalSet | None) -> list[Verdict]:
+        """The distance of the space groups to the reference's, beside what chance alone makes."""
+        found = summary.diversity
+        if found.distance is None or found.noise is None:
+            return []
+        worth = level(-found.distance, -CHANCE[0] * found.noise, -CHANCE[1] * found.noise)
+        chance = f"Compared with {found.noise:.3f}, what as many of the reference have by chance"
+        why = f"{chance}; good up to {CHANCE[0]:g}, fair up to {CHANCE[1]:g} times that."
+        name = "Distance of space groups to the reference"
+        return [Verdict(name, f"{found.distance:.3f}", "0: equal, 1: nothing in common", worth, why)]
+
+    def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: DiversitySummary) -> list[Panel]:
+        """Numbers of distinct values, and the periodic table."""
+        from crystalgfn.evaluation.report import figures
+
+        sets = {"all": summary.diversity}
+        if summary.diversity_best is not None:
+            sets[f"best {summary.diversity_best.n} by {summary.best_by}"] = summary.diversity_best
+        found = sets.values()
+        rows = [
+            [
+                name.replace("_", " "),
+                *(f"{one.kinds[name].distinct} ({one.kinds[name].effective:.1f})" for one in found),
+            ]
+            for name in summary.diversity.kinds
+        ]
+        rows.append(["P1", *(str(one.p1) for one in found)])
+        if summary.diversity.distance is not None:
+            rows.append(["distance of space groups to the reference", *map(_distance, found)])
+        counts, n = summary.diversity.kinds["element"], summary.diversity.n
+        return [
+            Panel(section="Diversity", head=["distinct (effective number)", *sets], rows=rows),
+            Panel(
+                section=ELEMENTS, caption="How many crystals hold each element", name="elements", size="wide",
+                draw=lambda: figures.periodic_table(counts.counts, n),
+            ),
+        ]  # fmt: skip
+
+
+def _distance(one: Diversity) -> str:
+    return "" if one.distance is None else f"{one.distance:.3f} (by chance {one.noise:.3f})"

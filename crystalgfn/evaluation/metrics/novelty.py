@@ -19,7 +19,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
+from crystalgfn.evaluation.metrics.base import (
+    CrystalSet,
+    DescribedCrystal,
+    Panel,
+    Verdict,
+    judged_share,
+    stated_share,
+)
+from crystalgfn.evaluation.metrics.validity import valid_rows
 from crystalgfn.evaluation.reference import Entry
+from crystalgfn.utils.statistics import Share, share, share_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -144,7 +154,7 @@ class Task:
         start = time.perf_counter()
         comparer = Comparer(self.kind, self.tolerances)
         own = [comparer.reduced(entry.structure()) for entry in self.samples]
-        pairs = self._among(comparer, own) if self.known is None else self._known(comparer, own)
+        pairs = self._among(comparer, own) if self.known is None else self._known(comparer, own, self.known)
         matches = [list(pair) for pair in pairs]
         return {"task": self.name, "matches": matches, "seconds": round(time.perf_counter() - start, 4)}
 
@@ -160,19 +170,19 @@ class Task:
             else:
                 yield self.indices[i], self.indices[match]
 
-    def _known(self, comparer: Comparer, own: Sequence[Structure]) -> Iterator[tuple[int, str]]:
+    def _known(self, comparer: Comparer, own: Sequence[Structure], known: Sequence[Entry]) -> Iterator[tuple[int, str]]:
         """(index, where the first known crystal that it matches stands)."""
         reduced: dict[int, Structure] = {}
         for i, structure in enumerate(own):
             group = self.samples[i].group
             # Those of the same group are the likeliest, so that the first match comes early.
-            for j in sorted(range(len(self.known)), key=lambda j, g=group: self.known[j].group != g):
-                if self.kind == DISORDER and self.samples[i].ordered and self.known[j].ordered:
+            for j in sorted(range(len(known)), key=lambda j, g=group: known[j].group != g):
+                if self.kind == DISORDER and self.samples[i].ordered and known[j].ordered:
                     continue
                 if j not in reduced:
-                    reduced[j] = comparer.reduced(self.known[j].structure())
+                    reduced[j] = comparer.reduced(known[j].structure())
                 if comparer.same(structure, reduced[j]):
-                    yield self.indices[i], self.known[j].where
+                    yield self.indices[i], known[j].where
                     break
 
 
@@ -243,13 +253,78 @@ def gather(records: Sequence[Mapping[str, Any]]) -> Matches:
     for record in records:
         kind = record["task"].split()[0]
         for i, other in record["matches"]:
-            first, known = (
-                (found.swap_duplicate_of, found.swap_known_as) if kind == SWAP else (found.duplicate_of, found.known_as)
-            )
-            (known if isinstance(other, str) else first).setdefault(i, other)
+            if isinstance(other, str):
+                (found.swap_known_as if kind == SWAP else found.known_as).setdefault(i, other)
+            else:
+                (found.swap_duplicate_of if kind == SWAP else found.duplicate_of).setdefault(i, other)
     # With elements exchanged, or not at all: the same is the same.
     for i, other in found.duplicate_of.items():
         found.swap_duplicate_of.setdefault(i, other)
     for i, where in found.known_as.items():
         found.swap_known_as.setdefault(i, where)
     return found
+
+
+LIMITS = {"unique": (0.95, 0.8), "novel": (0.5, 0.2), "good": (0.5, 0.2)}
+"""Shares from which a figure is good, or fair; conventions, not physics."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoveltySummary:
+    """Uniqueness and novelty of a set of crystals.
+
+    Attributes:
+        unique: share of those read that match no earlier one.
+        novel: share of those read that match nothing in the reference; None without one.
+        good: valid, unique and novel (where there is a reference), of all given.
+        swap_unique: as ``unique`` with elements exchanged; None where not asked for.
+        swap_novel: as ``novel`` with elements exchanged.
+    """
+
+    unique: Share
+    novel: Share | None
+    good: Share
+    swap_unique: Share | None
+    swap_novel: Share | None
+
+
+class NoveltyMetric:
+    """Which crystals are new, from the comparisons that an evaluation makes of all (`tasks`)."""
+
+    name = "novelty"
+
+    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
+        """None: ``unique``, ``novel`` and what is matched come of comparing all crystals."""
+        return {}
+
+    def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> NoveltySummary:
+        """Shares."""
+        frame = samples.frame
+
+        def asked(name: str) -> Share | None:
+            return share_of(frame[name]) if name in frame else None
+
+        good = valid_rows(frame) & frame["unique"] & (frame["novel"] if "novel" in frame else True)
+        return NoveltySummary(
+            unique=share_of(frame["unique"]),
+            novel=asked("novel"),
+            good=share(int(good.sum()), samples.given),
+            swap_unique=asked("swap_unique"),
+            swap_novel=asked("swap_novel"),
+        )
+
+    def verdict(self, summary: NoveltySummary, reference: CrystalSet | None) -> list[Verdict]:
+        """By limits; with elements exchanged they are stated only."""
+        words = "Valid and unique" if summary.novel is None else "Valid, unique and novel"
+        found = [judged_share("Unique", summary.unique, LIMITS["unique"])]
+        if summary.novel is not None:
+            found.append(judged_share("Novel", summary.novel, LIMITS["novel"]))
+        found.append(judged_share(words, summary.good, LIMITS["good"]))
+        if summary.swap_unique is not None:
+            found.append(stated_share("Unique, elements exchanged", summary.swap_unique))
+            found.append(stated_share("Novel, elements exchanged", summary.swap_novel, "no reference"))
+        return found
+
+    def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: NoveltySummary) -> list[Panel]:
+        """None."""
+        return []

@@ -11,8 +11,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.distances import symmetry
 from crystalgfn.crystallography.normalizer import letter_permutations
+from crystalgfn.evaluation.metrics.base import (
+    LATTICE,
+    SYMMETRY,
+    CrystalSet,
+    DescribedCrystal,
+    Panel,
+    Verdict,
+    judged_share,
+)
+from crystalgfn.utils.statistics import Share, share_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -21,6 +32,9 @@ SYMPRECS = (0.01, 0.1, 0.3)
 """Å."""
 MAIN = 0.1
 """Å; of groups and prototypes that are counted. That of the Materials Project's own records and of MP-20."""
+
+LIMITS = (0.95, 0.8)
+"""Shares of space groups as the source says from which they are good, or fair."""
 
 
 @dataclass(frozen=True)
@@ -106,3 +120,93 @@ def _prototype(found: Any, kinds: np.ndarray) -> str:
         for new in letter_permutations(int(found.number))
     )
     return f"{re.sub(r'(?<=[A-Z])1(?![0-9])', '', formula)}_{found.number}_{'_'.join(own for _, own in label)}"
+
+
+def crystal_system(space_group: int) -> str | None:
+    """One of the seven, None for no space group."""
+    if not space_group:
+        return None
+    name = space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[space_group - 1]]
+    return "trigonal" if name.startswith("trigonal") else name
+
+
+@dataclass(frozen=True, kw_only=True)
+class SymmetrySummary:
+    """Space groups found beside those that the source names.
+
+    Attributes:
+        groups: tolerance in Å -> share of the crystals whose source names a space group above P1 that have it.
+        claims_p1: crystals of which the source names P1, which most writers of CIFs say of anything.
+    """
+
+    groups: dict[str, Share]
+    claims_p1: int
+
+
+class SymmetryMetric:
+    """Space groups at several tolerances, point groups, prototypes."""
+
+    name = "symmetry"
+
+    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
+        """``group_claimed``, ``group_<symprec>`` for each tolerance, ``space_group`` and what follows of it."""
+        group = sample.space_group
+        lattice, point = space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1], space_groups.POINT_SYMMETRY[group - 1]
+        return {
+            "group_claimed": sample.group_claimed,
+            **{f"group_{symprec:g}": number for symprec, number in sample.symmetry.groups.items()},
+            "space_group": group,
+            "crystal_system": crystal_system(group),
+            "lattice_system": space_groups.CRYSTAL_LATTICE_SYSTEMS[lattice] if group else None,
+            "point_symmetry": space_groups.POINT_SYMMETRIES[point] if group else None,
+            "point_group": sample.symmetry.point_group,
+            "prototype": sample.symmetry.prototype,
+        }
+
+    def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> SymmetrySummary:
+        """How often the space group is the one that the source names."""
+        frame = samples.frame
+        named = frame[frame["group_claimed"] > 1]
+        found = [name for name in frame if name.startswith("group_") and name != "group_claimed"]
+        return SymmetrySummary(
+            groups={name.removeprefix("group_"): share_of(named[name] == named["group_claimed"]) for name in found},
+            claims_p1=int((frame["group_claimed"] == 1).sum()),
+        )
+
+    def verdict(self, summary: SymmetrySummary, reference: CrystalSet | None) -> list[Verdict]:
+        """For each tolerance."""
+        words = {symprec: f"Space group as the source says, at {symprec}\u00a0Å" for symprec in summary.groups}
+        return [
+            judged_share(words[symprec], one, LIMITS) if one.n else Verdict(words[symprec], "no space group is named")
+            for symprec, one in summary.groups.items()
+        ]
+
+    def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: SymmetrySummary) -> list[Panel]:
+        """Crystal systems, space groups of samples and reference."""
+        from crystalgfn.evaluation.report import figures
+
+        known = None if reference is None else reference.frame
+        found = [
+            Panel(
+                section=LATTICE, caption="Crystal systems", name="systems",
+                draw=lambda: figures.systems(samples.frame, known),
+            ),
+            *_sunburst("sunburst", "samples", samples),
+            *_sunburst("sunburst_known", "reference", reference),
+        ]  # fmt: skip
+        if len(found) == 1:
+            found.append(Panel(section=SYMMETRY, caption="No space group was found of any crystal."))
+        return found
+
+
+def _sunburst(name: str, words: str, crystals: CrystalSet | None) -> list[Panel]:
+    from crystalgfn.evaluation.report import figures
+
+    numbers = [] if crystals is None else [int(one) for one in crystals.frame["space_group"] if one]
+    if not numbers:
+        return []
+    caption = f"Space groups of the {words}: press a system to look into it"
+    title = f"{len(numbers):,} {words}"
+    return [
+        Panel(section=SYMMETRY, caption=caption, name=name, size="two", draw=lambda: figures.sunburst(numbers, title))
+    ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -10,12 +10,31 @@ import numpy as np
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.distances import IMAGES, reduced_basis
-from crystalgfn.evaluation.metrics.compositions import amounts, smact_valid, valid_composition, whole
+from crystalgfn.evaluation.metrics.base import (
+    LATTICE,
+    CrystalSet,
+    DescribedCrystal,
+    Panel,
+    Verdict,
+    judged_share,
+    stated_share,
+    values_of,
+)
+from crystalgfn.evaluation.metrics.compositions import (
+    amounts,
+    rules,
+    smact_installed,
+    smact_valid,
+    valid_composition,
+    whole,
+)
 from crystalgfn.evaluation.metrics.matching import SHORTEST, SMALLEST
 from crystalgfn.space.charge import ChargeRule
 from crystalgfn.structures.ground_state import CLOSEST
+from crystalgfn.utils.statistics import Share, share, share_of
 
 if TYPE_CHECKING:
+    import pandas as pd
     from pymatgen.core import Structure
 
 TABLES = tuple(elements.OXIDATION_STATES)
@@ -26,6 +45,30 @@ FULL = 1 + 1e-3
 """Sites that hold at most one atom together are alternatives, so their distance says nothing."""
 ROWS = 64
 """Atoms whose distances to all others are held in memory at once."""
+
+
+CHECKS = {
+    "valid_structure": "no pair closer than 0.5 Å, own images included, and at least 0.1 Å3",
+    "no_short_contacts": "no pair closer than 0.7 of its sum of radii",
+    "usual_volume": "volume 0.65 to 3 times that of such atoms in known crystals",
+    "neutral_icsd": "neutral by ICSD's oxidation states",
+    "neutral_common": "neutral by common oxidation states",
+    "neutral_all": "neutral by all oxidation states",
+    "valid_composition": "neutral by CDVAE's rule, or metals only",
+    "smact": "valid by SMACT",
+}
+"""Column -> what it says, of checks that are true or false for a structure."""
+HEADLINES = {
+    "no_short_contacts": "No short contacts",
+    "usual_volume": "Usual volume",
+    "neutral_icsd": "Neutral (states of ICSD)",
+    "neutral_common": "Neutral (common states)",
+    "smact": "Valid by SMACT",
+}
+"""Checks among the headline figures; compared with what known crystals do."""
+NOT_INSTALLED = "not installed"
+LIMITS = (0.9, 0.7)
+"""Shares from which a check is good, or fair, where there is no reference; a convention, not physics."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +88,7 @@ class Validity:
         valid_structure: no pair closer than 0.5 Å, own images included, and at least 0.1 Å3.
         valid_composition: by CDVAE's rule (`compositions.valid_composition`).
         smact: by ``smact_validity`` of the library SMACT; None where it is not installed or has no data on an element.
-        apart: no pair closer than 0.7 of its sum of radii.
+        no_short_contacts: no pair closer than 0.7 of its sum of radii.
         usual_volume: the relative volume lies within `VOLUMES`.
     """
 
@@ -60,7 +103,7 @@ class Validity:
     valid_structure: bool
     valid_composition: bool
     smact: bool | None
-    apart: bool
+    no_short_contacts: bool
     usual_volume: bool
 
 
@@ -83,7 +126,7 @@ def validity(structure: Structure) -> Validity:
         valid_structure=shortest >= SHORTEST and structure.volume >= SMALLEST,
         valid_composition=valid_composition(counts),
         smact=None if counts is None else smact_valid(counts),
-        apart=ratio >= CLOSEST,
+        no_short_contacts=ratio >= CLOSEST,
         usual_volume=VOLUMES[0] <= relative <= VOLUMES[1],
         **neutral,
     )
@@ -127,3 +170,87 @@ def _rule(table: str) -> ChargeRule:
 @cache
 def _neutral(table: str, counts: tuple[tuple[int, int], ...]) -> bool:
     return _rule(table).neutral(dict(counts))
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValiditySummary:
+    """Validity of a set of crystals.
+
+    Attributes:
+        valid: share with a valid structure and a valid composition (CDVAE's two checks), of all given.
+        checks: column -> share of those read that pass; None where it could not be asked.
+        notes: what figures lack, in words.
+        rules: check of a composition -> the rule and the tables behind it.
+    """
+
+    valid: Share
+    checks: dict[str, Share | None]
+    notes: dict[str, str]
+    rules: dict[str, str]
+
+
+class ValidityMetric:
+    """Distances, volumes and charges of each crystal, and the shares that pass."""
+
+    name = "validity"
+
+    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
+        """The fields of `Validity`, of the primitive cell."""
+        return asdict(validity(sample.primitive))
+
+    def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> ValiditySummary:
+        """Shares of the checks."""
+        return ValiditySummary(
+            valid=share(int(valid_rows(samples.frame).sum()), samples.given),
+            checks={name: _passed(samples.frame, name) for name in CHECKS},
+            notes={} if smact_installed() else {"smact": NOT_INSTALLED},
+            rules=rules(),
+        )
+
+    def verdict(self, summary: ValiditySummary, reference: CrystalSet | None) -> list[Verdict]:
+        """Beside what known crystals do; other checks are stated only."""
+        known = None if reference is None else share_of(valid_rows(reference.frame))
+        found = [judged_share("Valid structure and composition", summary.valid, LIMITS, known)]
+        for column, words in CHECKS.items():
+            own = summary.checks[column]
+            if column in HEADLINES and own is not None:
+                beside = None if reference is None else _passed(reference.frame, column)
+                found.append(judged_share(HEADLINES[column], own, LIMITS, beside))
+            else:
+                found.append(stated_share(words[0].upper() + words[1:], own, summary.notes.get(column, "unknown")))
+        return found
+
+    def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: ValiditySummary) -> list[Panel]:
+        """Histograms of volumes and closest pairs, and the volume of each crystal."""
+        from crystalgfn.evaluation.report import figures
+
+        def histogram(column: str, words: str, caption: str) -> Panel:
+            own, known = samples.values(column), values_of(reference, column)
+            return Panel(
+                section=LATTICE, caption=caption, name=column, draw=lambda: figures.histogram(own, known, words)
+            )
+
+        low, high = VOLUMES
+        return [
+            histogram(
+                "relative_volume", "volume over the usual one of these atoms",
+                f"Relative volume ({low:g} to {high:g} is usual)",
+            ),
+            histogram(
+                "ratio", "closest pair over the sum of its radii", f"Closest pair (below {CLOSEST:g}: a short contact)"
+            ),
+            Panel(
+                section=LATTICE, caption="Volume of each crystal", name="volumes",
+                draw=lambda: figures.volumes(samples.frame, VOLUMES),
+            ),
+        ]  # fmt: skip
+
+
+def valid_rows(frame: pd.DataFrame) -> pd.Series:
+    """Which rows have a valid structure and a valid composition."""
+    return frame["valid_structure"].eq(True) & frame["valid_composition"].eq(True)
+
+
+def _passed(frame: pd.DataFrame, name: str) -> Share | None:
+    found = share_of(frame[name].dropna())
+    return found if found.n else None

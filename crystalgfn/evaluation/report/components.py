@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from crystalgfn.crystallography import space_groups
-from crystalgfn.evaluation.report.verdicts import BAD, FAIR, GOOD, UNKNOWN, Verdict
+from crystalgfn.evaluation.metrics.base import BAD, FAIR, GOOD, STATED, UNKNOWN, Panel, Verdict
+from crystalgfn.evaluation.metrics.validity import valid_rows
 
 MARKS = {GOOD: "✓", FAIR: "~", BAD: "✗", UNKNOWN: "?"}
 ERRORS = 200
@@ -22,9 +23,9 @@ ROWS = 2000
 COLUMNS = {
     "where": "where",
     "formula": "formula",
-    "group": "group",
+    "group": "space group",
     "crystal_system": "system",
-    "group_claimed": "group claimed",
+    "group_claimed": "space group (source)",
     "n_elements": "elements",
     "n_atoms": "atoms",
     "volume_per_atom": "Å3/atom",
@@ -43,7 +44,8 @@ COLUMNS = {
 
 
 def cards(found: Sequence[Verdict]) -> str:
-    """The headline figures, each with a mark, a word and a colour."""
+    """The headline figures, each with a mark, a word and a colour; what is only stated is left out."""
+    found = [one for one in found if one.level != STATED]
     counts = {level: sum(one.level == level for one in found) for level in (GOOD, FAIR, BAD)}
     said = ", ".join(f'<b class="{level}">{MARKS[level]} {n} {level}</b>' for level, n in counts.items())
     parts = [
@@ -55,20 +57,28 @@ def cards(found: Sequence[Verdict]) -> str:
     return f'<p>{said}. The limits are conventions of this report.</p><div class="cards">{"".join(parts)}</div>'
 
 
-def errors(reasons: Mapping[str, str], failures: Mapping[str, int], given: int) -> str:
-    """What could not be judged, and why relaxations have no energy."""
-    parts = []
-    if reasons:
-        rows = [[where, reason] for where, reason in list(reasons.items())[:ERRORS]]
-        more = f" The first {ERRORS} are listed, all in summary.json." if len(reasons) > ERRORS else ""
-        parts.append(f"<p>{len(reasons):,} of {given:,} crystals could not be judged.{more}</p>")
-        parts.append(table(["where", "why"], rows))
-    else:
-        parts.append(f"<p>None: all {given:,} crystals could be read and judged.</p>")
-    if failures:
-        parts.append("<p>Relaxations without an energy above the hull:</p>")
-        parts.append(table(["why", "crystals"], [[reason, n] for reason, n in failures.items()]))
-    return "".join(parts)
+def errors(reasons: Mapping[str, str], given: int) -> str:
+    """What could not be judged."""
+    if not reasons:
+        return f"<p>None: all {given:,} crystals could be read and judged.</p>"
+    rows = [[where, reason] for where, reason in list(reasons.items())[:ERRORS]]
+    more = f" The first {ERRORS} are listed, all in summary.json." if len(reasons) > ERRORS else ""
+    said = f"<p>{len(reasons):,} of {given:,} crystals could not be judged.{more}</p>"
+    return said + table(["where", "why"], rows)
+
+
+def panels(found: Sequence[Panel]) -> str:
+    """A section: texts, tables, then the places of figures."""
+    texts = [f"<p>{escape(one.caption)}</p>" for one in found if one.draw is None and not one.head]
+    tables = [
+        (f"<p>{escape(one.caption)}</p>" if one.caption else "") + table(one.head, one.rows)
+        for one in found
+        if one.head
+    ]
+    drawn = [one for one in found if one.draw is not None]
+    two = " two" if any(one.size == "two" for one in drawn) else ""
+    boxes = "".join(box(one.name, one.caption, "wide" if one.size == "wide" else "") for one in drawn)
+    return "".join([*texts, *tables]) + (f'<div class="figures{two}">{boxes}</div>' if drawn else "")
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -79,7 +89,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
 
 
 def markdown(text: str) -> str:
-    """The headings, tables and lists that `evaluation_report.tables` writes."""
+    """The headings, tables and lists of a text report."""
     parts = []
     for block in text.split("\n\n"):
         lines = block.strip().splitlines()
@@ -111,7 +121,7 @@ def data(value: Any) -> str:
 def rows(frame: pd.DataFrame) -> dict[str, Any]:
     """The table of all structures: headings, whether each column is of numbers, rows."""
     shown = frame.head(ROWS).copy()
-    shown["valid"] = shown["valid_structure"].eq(True) & shown["valid_composition"].eq(True)
+    shown["valid"] = valid_rows(shown)
     shown["group"] = [group_name(number) for number in shown["space_group"]]
     own = {name: name.removeprefix("source_").replace("_", " ") + " (source)" for name in shown if _of_source(name)}
     heads = {name: words for name, words in {**COLUMNS, **own}.items() if name in shown}
@@ -125,8 +135,9 @@ def rows(frame: pd.DataFrame) -> dict[str, Any]:
 
 def group_name(number: Any) -> str:
     """Number and symbol of a space group."""
-    known = number == number and number is not None and number
-    return f"{int(number)} {space_groups.SYMBOL[int(number) - 1]}" if known else "none found"
+    if number is None or number != number or not number:
+        return "none found"
+    return f"{int(number)} {space_groups.SYMBOL[int(number) - 1]}"
 
 
 def _of_source(name: str) -> bool:

@@ -1,17 +1,14 @@
-"""The pictures of a report: histograms beside the reference, periodic table, groups, lattices, claims."""
+"""The figures of a report: histograms beside the reference, periodic table, space groups, volumes, agreement."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.elements import NUMBER
-from crystalgfn.data.structures import CELL
-from crystalgfn.evaluation.metrics.diversity import Counts
-from crystalgfn.evaluation.metrics.validity import VOLUMES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -82,15 +79,14 @@ def systems(frame: pd.DataFrame, reference: pd.DataFrame | None) -> go.Figure:
     return styled(fig, "share")
 
 
-def periodic_table(elements: Counts, n: int) -> go.Figure:
-    """How many crystals hold each element, on pymatviz's table of places.
+def periodic_table(counts: Mapping[str, int], n: int) -> go.Figure:
+    """How many of n crystals hold each element, {symbol: crystals}, on pymatviz's table of places.
 
     The heat map of pymatviz 0.18 itself calls a function of plotly that plotly 7 no longer has.
     """
     import plotly.graph_objects as go
     from pymatviz.utils import df_ptable
 
-    counts = elements.counts
     places = df_ptable.loc[[symbol for symbol in df_ptable.index if symbol in NUMBER]]
     rows, columns = places["row"].astype(int), places["column"].astype(int)
     names = np.full((rows.max() + 1, 19), "", dtype=object)
@@ -134,14 +130,14 @@ def _group_name(label: Any) -> str:
     return f"{label} {space_groups.SYMBOL[int(label) - 1]}" if str(label).isdigit() else str(label)
 
 
-def volume_and_size(frame: pd.DataFrame) -> go.Figure:
+def volumes(frame: pd.DataFrame, limits: tuple[float, float]) -> go.Figure:
     """Volume an atom against the volume that such atoms usually take up, one point a crystal."""
     import plotly.graph_objects as go
 
     usual = frame["volume_per_atom"] / frame["relative_volume"]
     top = float(max(usual.max(), frame["volume_per_atom"].max())) * 1.05
     fig = go.Figure()
-    for ratio in (*VOLUMES, 1.0):
+    for ratio in (*limits, 1.0):
         ends = [0, min(top, top / ratio)]
         dash = "solid" if ratio == 1 else "dot"
         fig.add_scatter(
@@ -157,41 +153,17 @@ def volume_and_size(frame: pd.DataFrame) -> go.Figure:
     return styled(fig, "volume, Å3 an atom")
 
 
-def lattice(frame: pd.DataFrame, reference: pd.DataFrame | None) -> dict[str, go.Figure]:
-    """Edges and angles of the primitive cells, volumes and distances, beside the reference."""
-    empty = np.zeros(0)
-
-    def pooled(table: pd.DataFrame | None, names: Sequence[str]) -> np.ndarray:
-        if table is None:
-            return empty
-        return table[[f"cell_{name}" for name in names]].to_numpy(dtype=np.float64).ravel()
-
-    def column(name: str) -> tuple[np.ndarray, np.ndarray]:
-        known = empty if reference is None else reference[name].to_numpy(dtype=np.float64)
-        return frame[name].to_numpy(dtype=np.float64), known
-
-    edges, angles = CELL[:3], CELL[3:]
-    return {
-        "edges": histogram(pooled(frame, edges), pooled(reference, edges), "edges of the primitive cell, Å"),
-        "angles": histogram(pooled(frame, angles), pooled(reference, angles), "angles of the primitive cell, °"),
-        "relative_volume": histogram(*column("relative_volume"), "volume over the usual one of these atoms"),
-        "ratio": histogram(*column("ratio"), "closest pair over the sum of its radii"),
-        "systems": systems(frame, reference),
-        "volumes": volume_and_size(frame),
-    }
-
-
-def claims(claimed: np.ndarray, found: np.ndarray, names: Sequence[str], words: str, label: str) -> go.Figure:
+def agreement(reported: np.ndarray, found: np.ndarray, names: Sequence[str], words: str, label: str) -> go.Figure:
     """What the source says against what was computed; on the line they agree."""
     import plotly.graph_objects as go
 
-    low, high = float(min(claimed.min(), found.min())), float(max(claimed.max(), found.max()))
+    low, high = float(min(reported.min(), found.min())), float(max(reported.max(), found.max()))
     fig = go.Figure()
     line = {"color": "#444a52", "dash": "dot"}
     fig.add_scatter(x=[low, high], y=[low, high], mode="lines", line=line, name="equal", hoverinfo="skip")
     fig.add_scatter(
-        x=claimed, y=found, mode="markers", text=list(names), name="crystals", marker={"color": OWN, "size": 7},
-        hovertemplate="%{text}: claimed %{x:.3f}, found %{y:.3f}<extra></extra>",
+        x=reported, y=found, mode="markers", text=list(names), name="crystals", marker={"color": OWN, "size": 7},
+        hovertemplate="%{text}: source %{x:.3f}, found %{y:.3f}<extra></extra>",
     )  # fmt: skip
     fig.update_layout(xaxis_title=words)
     return styled(fig, label)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import base64
 import re
 import warnings
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.data.structures import CELL
 from crystalgfn.evaluation.describe import structure_of_row
+from crystalgfn.evaluation.metrics.base import CrystalSet, Selection
 from crystalgfn.evaluation.metrics.diversity import best_rows
 from crystalgfn.evaluation.metrics.stability import relaxed_structure
-from crystalgfn.evaluation.summary import Evaluation
+from crystalgfn.evaluation.metrics.validity import valid_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,20 +36,25 @@ FAR_BELOW = -0.2
 """eV/atom; energies farther below the hull are doubted in words."""
 
 
-def choose(frame: pd.DataFrame, figures: Evaluation, largest: bool = False) -> tuple[pd.DataFrame, str]:
-    """At most `BEST` rows, best first, and how they were chosen, in words."""
-    good = frame["valid_structure"].eq(True) & frame["valid_composition"].eq(True) & frame["unique"].eq(True)
+def choose(samples: CrystalSet) -> tuple[pd.DataFrame, Selection | None, str]:
+    """At most `BEST` rows, best first; what they are ordered by, if anything; and how they were chosen, in words."""
+    frame = samples.frame
+    good = valid_rows(frame) & frame["unique"].eq(True)
     words = "valid and unique"
     if "novel" in frame:
         good, words = good & frame["novel"].eq(True), "valid, unique and novel"
     pool = frame[good]
     if not len(pool):
         pool, words = frame, f"any, since none is {words}"
-    column = figures.best_by or next((n for n in ORDER if n in pool and pool[n].notna().any()), None)
-    if column is None:
-        return pool.head(BEST), f"{words}; there are no energies to order them by, so in the order of the source"
-    order = "largest" if largest else "smallest"
-    return best_rows(pool, column, BEST, largest), f"{words}, {order} {column} first ({whose(column, figures)})"
+    best = samples.best
+    if best is None:
+        column = next((name for name in ORDER if name in pool and bool(pool[name].notna().any())), None)
+        best = None if column is None else Selection(column)
+    if best is None:
+        return pool.head(BEST), None, f"{words}; there are no energies to order them by, so in the order of the source"
+    order = "largest" if best.largest else "smallest"
+    how = f"{words}, {order} {best.column} first ({whose(best.column, samples)})"
+    return best_rows(pool, replace(best, n=BEST)), best, how
 
 
 def doubt(rows: pd.DataFrame) -> str:
@@ -55,16 +62,15 @@ def doubt(rows: pd.DataFrame) -> str:
     if "e_above_hull" not in rows:
         return ""
     far = int((rows["e_above_hull"] < FAR_BELOW).sum())
-    reason = "more likely errors of the potential, or a hull that lacks known phases, than finds"
+    reason = "more likely errors of the potential, or a hull that lacks known phases, than discoveries"
     return f"{far} of them lie more than {-FAR_BELOW:g} eV/atom below the hull: {reason}." if far else ""
 
 
-def whose(column: str, figures: Evaluation) -> str:
+def whose(column: str, samples: CrystalSet) -> str:
     """Whose figures those of a column are."""
-    energies = ("e_above_hull", "formation_energy", "start_energy")
-    if column in energies and figures.stability is not None:
-        return figures.stability.label
-    return "as the source says" if column.startswith("source_") or column in energies else "found here"
+    if column in ("e_above_hull", "formation_energy", "start_energy"):
+        return samples.energies or "as the source says"
+    return "as the source says" if column.startswith("source_") else "found here"
 
 
 def structure(row: dict[str, Any]) -> tuple[Structure, bool]:

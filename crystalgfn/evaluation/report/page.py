@@ -11,15 +11,10 @@ from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from crystalgfn.errors import NotAvailable
-from crystalgfn.evaluation import summary as summary_text
-from crystalgfn.evaluation.metrics.distributions import PROPERTIES
+from crystalgfn.evaluation.metrics.base import SKIPPED, CrystalSet, plain_name
 from crystalgfn.evaluation.report import components, gallery
-from crystalgfn.evaluation.report import figures as html_figures
-from crystalgfn.evaluation.report.verdicts import plain_name, verdicts
-from crystalgfn.evaluation.summary import Evaluation
+from crystalgfn.evaluation.summary import Evaluation, verdict_table
 from crystalgfn.utils.files import write_aside
 
 if TYPE_CHECKING:
@@ -27,21 +22,6 @@ if TYPE_CHECKING:
 
 
 REPORT = "report.html"
-
-CLAIMS = {
-    "e_above_hull": ("source_energy_above_hull", "source_e_above_hull"),
-    "formation_energy": ("source_formation_energy", "source_formation_energy_per_atom"),
-}
-"""Column of what relaxing found -> columns of what a source may claim, eV/atom."""
-
-LATTICE = {
-    "edges": "Cell edges",
-    "angles": "Cell angles",
-    "relative_volume": "Relative volume (0.65 to 3 is usual)",
-    "ratio": "Closest pair of atoms (below 0.7 is too close)",
-    "systems": "Crystal systems",
-    "volumes": "Volume of each crystal",
-}
 
 
 def libraries() -> None:
@@ -60,32 +40,23 @@ def libraries() -> None:
         ) from error
 
 
-def write(path: Path, *given: Any, **named: Any) -> None:
+def write(path: Path, found: Evaluation, about: Mapping[str, Any] | None = None) -> None:
     """Write the page, aside and then renamed; arguments as of `page`.
 
     Raises:
         NotAvailable: plotly or pymatviz is not installed.
         CheckpointError: the file cannot be written.
     """
-    text = page(*given, **named)
+    text = page(found, about)
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def page(
-    frame: pd.DataFrame,
-    figures: Evaluation,
-    reference: pd.DataFrame | None = None,
-    about: Mapping[str, Any] | None = None,
-    largest: bool = False,
-) -> str:
+def page(found: Evaluation, about: Mapping[str, Any] | None = None) -> str:
     """The whole page.
 
     Args:
-        frame: the rows of ``structures.parquet``.
-        figures: of them.
-        reference: rows of known crystals, from `EvaluationRun.describe_reference`.
+        found: the figures, with the crystals that they are of.
         about: ``command``, ``machine`` and ``settings`` as in ``summary.json``.
-        largest: the best structures are those with the largest numbers.
 
     Raises:
         NotAvailable: plotly or pymatviz is not installed.
@@ -94,131 +65,54 @@ def page(
     from plotly.offline import get_plotlyjs
 
     about = about or {}
-    known = reference if reference is not None and len(reference) else None
-    drawn: dict[str, Any] = {}
-    best, list_of_best = _best(frame, figures, largest)
-    failures = figures.stability.failures if figures.stability else {}
+    verdicts, panels = found.verdicts(), found.panels()
+    best, list_of_best = _best(found.samples)
+    skipped = components.errors(found.errors, found.given) + components.panels(panels.pop(SKIPPED, []))
     sections = {
-        "Headline": components.cards(verdicts(figures, known)),
-        "Not judged": components.errors(figures.errors, failures, figures.given),
+        "Headline": components.cards(verdicts),
+        SKIPPED: skipped,
         "Best structures": list_of_best,
-        "Properties": _properties(frame, figures, known, drawn),
-        "Elements": _elements(figures, known, drawn),
-        "Symmetry": _symmetry(frame, known, drawn),
-        "Lattice and volume": _lattice(frame, known, drawn),
-        "Claim against check": _claims(frame, figures, drawn),
-        "All structures": _all(frame),
-        "All figures": components.markdown(summary_text.tables(figures)),
-        "How it was made": _made(figures, about),
+        **{section: components.panels(own) for section, own in panels.items()},
+        "All structures": _all(found.samples.frame),
+        "All figures": components.table(*verdict_table(verdicts)),
+        "How it was made": _made(found, about),
     }  # fmt: skip
+    drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
     return assemble(
         Path(str(about.get("settings", {}).get("samples") or "crystals")).name,
-        _lead(figures, known, about),
+        _lead(found, about),
         sections,
-        {name: json.loads(fig.to_json()) for name, fig in drawn.items()},
-        components.rows(frame),
+        {name: json.loads(fig.to_json() or "") for name, fig in drawn.items()},
+        components.rows(found.samples.frame),
         best,
         get_plotlyjs(),
     )
 
 
-def _lead(figures: Evaluation, known: pd.DataFrame | None, about: Mapping[str, Any]) -> str:
+def _lead(found: Evaluation, about: Mapping[str, Any]) -> str:
     names = about.get("settings", {}).get("reference") or "the reference"
     files = ", ".join(Path(name).name for name in ([names] if isinstance(names, str) else names))
-    beside = "without a reference" if known is None else f"beside {len(known):,} known crystals of {files}"
-    energies = f" Energies: {figures.energies}." if figures.energies else " No energies."
-    return escape(f"{figures.given:,} crystals, {beside}.{energies}")
+    known = found.reference
+    beside = "without a reference" if known is None else f"beside {len(known.frame):,} known crystals of {files}"
+    energies = f" Energies: {found.samples.energies}." if found.samples.energies else " No energies."
+    return escape(f"{found.given:,} crystals, {beside}.{energies}")
 
 
-def _values(table: pd.DataFrame | None, name: str) -> np.ndarray:
-    if table is None or name not in table:
-        return np.zeros(0)
-    return table[name].to_numpy(dtype=np.float64)
-
-
-def _properties(frame: pd.DataFrame, figures: Evaluation, known: pd.DataFrame | None, drawn: dict[str, Any]) -> str:
-    boxes = []
-    for name, unit in PROPERTIES.items():
-        own = _values(frame, name)
-        if not np.isfinite(own).any():
-            continue
-        words = plain_name(name)
-        whose = f" ({figures.energies})" if name == "formation_energy" else ""
-        drawn[name] = html_figures.histogram(own, _values(known, name), f"{words}, {unit}".rstrip(", "))
-        boxes.append(components.box(name, words.capitalize() + whose))
-    if figures.stability is not None and np.isfinite(_values(frame, "e_above_hull")).any():
-        words = "energy above the hull, eV/atom"
-        drawn["e_above_hull"] = html_figures.histogram(frame["e_above_hull"].to_numpy(float), np.zeros(0), words)
-        boxes.append(components.box("e_above_hull", f"Energy above the hull ({figures.stability.label})"))
-    note = "" if "formation_energy" in drawn else "<p>No formation energies are known of these crystals.</p>"
-    beside = "Bars: samples; line: reference." if known is not None else "There is no reference to compare with."
-    return f'<p>{beside}</p>{note}<div class="figures">{"".join(boxes)}</div>'
-
-
-def _elements(figures: Evaluation, known: pd.DataFrame | None, drawn: dict[str, Any]) -> str:
-    drawn["elements"] = html_figures.periodic_table(figures.diversity.kinds["element"], figures.diversity.n)
-    return components.box("elements", "How many crystals hold each element", "wide")
-
-
-def _symmetry(frame: pd.DataFrame, known: pd.DataFrame | None, drawn: dict[str, Any]) -> str:
-    boxes = []
-    for name, words, table in (("sunburst", "samples", frame), ("sunburst_known", "reference", known)):
-        numbers = [] if table is None else [int(one) for one in table["space_group"] if one]
-        if numbers:
-            drawn[name] = html_figures.sunburst(numbers, f"{len(numbers):,} {words}")
-            boxes.append(components.box(name, f"Space groups of the {words}: press a system to look into it"))
-    return f'<div class="figures two">{"".join(boxes)}</div>' if boxes else "<p>No group was found of any crystal.</p>"
-
-
-def _lattice(frame: pd.DataFrame, known: pd.DataFrame | None, drawn: dict[str, Any]) -> str:
-    found = html_figures.lattice(frame, known)
-    drawn.update(found)
-    return f'<div class="figures">{"".join(components.box(name, LATTICE[name]) for name in found)}</div>'
-
-
-def _claims(frame: pd.DataFrame, figures: Evaluation, drawn: dict[str, Any]) -> str:
-    rows = [[f"{tolerance} Å", f"{one.k} of {one.n}", str(one)] for tolerance, one in figures.groups.items() if one.n]
-    head = ["tolerance", "crystals", "share (95 %)"]
-    parts = ["<p>Space groups found, against those claimed above P1:</p>", components.table(head, rows)]
-    if not rows:
-        parts = ["<p>The source claims no space group above P1.</p>"]
-    boxes = []
-    for name, claims in CLAIMS.items():
-        column = next((one for one in claims if one in frame), None)
-        if column is None or name not in frame or figures.stability is None:
-            continue
-        both = frame[np.isfinite(_values(frame, column)) & np.isfinite(_values(frame, name))]
-        if len(both):
-            claimed, found = both[column].to_numpy(float), both[name].to_numpy(float)
-            label = figures.stability.label
-            axes = "claimed, eV/atom", f"{label}, eV/atom"
-            drawn[f"claim_{name}"] = html_figures.claims(claimed, found, both["formula"].tolist(), *axes)
-            gap = found - claimed
-            said = f"{len(both)} crystals: mean difference {gap.mean():+.3f}, absolute {np.abs(gap).mean():.3f} eV/atom"
-            boxes.append(components.box(f"claim_{name}", f"{plain_name(name).capitalize()}, {label}. {said}"))
-    if boxes:
-        return "".join(parts) + f'<div class="figures two">{"".join(boxes)}</div>'
-    return "".join(parts) + (
-        "<p>No crystal has both an energy that its source claims and one that was computed here (relax=true), "
-        "so there are no energies to compare.</p>"
-    )
-
-
-def _best(frame: pd.DataFrame, figures: Evaluation, largest: bool) -> tuple[list[dict[str, Any]], str]:
-    rows, how = gallery.choose(frame, figures, largest)
+def _best(samples: CrystalSet) -> tuple[list[dict[str, Any]], str]:
+    rows, best, how = gallery.choose(samples)
     pictures, items = [], []
     for rank, row in enumerate(rows.to_dict("records"), 1):
         structure, relaxed = gallery.structure(row)
         group = components.group_name(row["space_group"])
-        pictures.append(json.loads(gallery.picture(structure).to_json()))
-        column = figures.best_by or next((n for n in gallery.ORDER if n in row and row[n] == row[n]), None)
-        energy = f"{row[column]:.3f}" if column is not None and row[column] is not None else ""
+        pictures.append(json.loads(gallery.picture(structure).to_json() or ""))
+        value = None if best is None else row[best.column]
+        energy = "" if best is None or value is None else f", {escape(plain_name(best.column))} {value:.3f}"
         name = gallery.file_name(rank, row)
         link = f'<a class="cif" download="{escape(name)}" href="{gallery.cif_link(structure)}">CIF</a>'
         items.append(
             f'<li><button type="button" data-best="{rank - 1}"><b>{rank}. {escape(str(row["formula"]))}</b> '
-            f"{escape(group)}<small>{escape(str(row['where']))}{', relaxed' if relaxed else ''}"
-            f"{f', {escape(plain_name(column))} {energy}' if energy else ''}</small></button>{link}</li>"
+            f"{escape(group)}<small>{escape(str(row['where']))}{', relaxed' if relaxed else ''}{energy}</small>"
+            f"</button>{link}</li>"
         )
     return pictures, (
         f"<p>{len(items)} crystals: {escape(how)}. {gallery.doubt(rows)}</p>"
@@ -235,8 +129,8 @@ def _all(frame: pd.DataFrame) -> str:
     )
 
 
-def _made(figures: Evaluation, about: Mapping[str, Any]) -> str:
-    seconds = [[name, value] for name, value in figures.seconds.items()]
+def _made(found: Evaluation, about: Mapping[str, Any]) -> str:
+    seconds = [[name, value] for name, value in found.seconds.items()]
     return "".join(
         [
             made(about),
@@ -261,7 +155,7 @@ def assemble(
         title: plain text.
         lead: HTML under the title.
         sections: heading -> HTML.
-        figures: plotly's JSON, by the names of `html_parts.box`.
+        figures: plotly's JSON, by the names of `components.box`.
         rows: ``keys``, ``heads`` and ``rows`` of the table that `table_place` holds.
         best: plotly's JSON of structures that can be turned.
         plotly: the text of plotly's library; none where there is no figure.

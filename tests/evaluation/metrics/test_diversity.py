@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.distributions import distributions, wasserstein
 from crystalgfn.evaluation.metrics.diversity import KINDS, best_rows, count, diversity, total_variation
 from crystalgfn.utils.statistics import share, share_of
@@ -37,8 +38,8 @@ def test_a_set_of_crystals():
 
 def test_the_best_are_those_with_the_smallest_numbers():
     table = pd.DataFrame({"e": [3.0, np.nan, 1.0, 2.0]})
-    assert best_rows(table, "e", 2).e.tolist() == [1.0, 2.0]
-    assert best_rows(table, "e", 9, largest=True).e.tolist() == [3.0, 2.0, 1.0]
+    assert best_rows(table, Selection("e", 2)).e.tolist() == [1.0, 2.0]
+    assert best_rows(table, Selection("e", 9, largest=True)).e.tolist() == [3.0, 2.0, 1.0]
 
 
 def test_total_variation():

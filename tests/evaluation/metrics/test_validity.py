@@ -19,7 +19,7 @@ def test_rock_salt():
     assert found.ratio == pytest.approx(2.82 / (elements.RADIUS[10] + elements.RADIUS[16]))
     assert found.volume_per_atom == pytest.approx(5.64**3 / 8)
     assert found.longest_edge == pytest.approx(5.64 / np.sqrt(2))
-    assert found.valid_structure and found.valid_composition and found.apart and found.usual_volume
+    assert found.valid_structure and found.valid_composition and found.no_short_contacts and found.usual_volume
     assert found.neutral_icsd and found.neutral_common and found.neutral_all
 
 
@@ -36,7 +36,7 @@ def test_a_supercell_or_another_cell_changes_nothing():
 def test_atoms_that_overlap_across_the_boundary():
     pair = Structure(Lattice.cubic(5), ["Na", "Cl"], [[0.01, 0.5, 0.5], [0.97, 0.5, 0.5]])
     found = validity(pair)
-    assert found.shortest == pytest.approx(0.2) and not found.valid_structure and not found.apart
+    assert found.shortest == pytest.approx(0.2) and not found.valid_structure and not found.no_short_contacts
 
 
 def test_an_atom_and_its_own_image():
@@ -95,4 +95,4 @@ def test_a_disordered_composition_is_made_whole():
 
 def test_far_too_large_a_cell():
     found = validity(Structure(Lattice.cubic(12), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]]))
-    assert found.relative_volume > 3 and not found.usual_volume and found.apart
+    assert found.relative_volume > 3 and not found.usual_volume and found.no_short_contacts

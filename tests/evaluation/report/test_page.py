@@ -19,13 +19,17 @@ from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.samples import Sample
 from crystalgfn.data.structures import CELL
 from crystalgfn.errors import NotAvailable
-from crystalgfn.evaluation.describe import describe
-from crystalgfn.evaluation.metrics.distributions import Distribution, spread
-from crystalgfn.evaluation.metrics.stability import LABEL, stability
-from crystalgfn.evaluation.reference import Entry, Reference
+from crystalgfn.evaluation.describe import Describer
+from crystalgfn.evaluation.metrics.base import BAD, FAIR, GOOD, STATED, CrystalSet
+from crystalgfn.evaluation.metrics.distributions import (
+    Distribution,
+    DistributionMetric,
+    DistributionSummary,
+    statistics_of,
+)
+from crystalgfn.evaluation.metrics.stability import LABEL
 from crystalgfn.evaluation.report import components, gallery
 from crystalgfn.evaluation.report import page as html_report
-from crystalgfn.evaluation.report.verdicts import BAD, FAIR, GOOD, verdicts
 from crystalgfn.evaluation.summary import evaluation
 
 ODD = "</script><script>alert(1)</script>&\"'.cif"
@@ -62,9 +66,13 @@ def salt(a: str, b: str, edge: float) -> Structure:
 
 
 def rows(*samples: Sample) -> pd.DataFrame:
-    frame = pd.DataFrame([{"index": i, **describe(one, (0.1,), 0.1)} for i, one in enumerate(samples)])
+    frame = pd.DataFrame([{"index": i, **Describer((0.1,), 0.1).row(one)} for i, one in enumerate(samples)])
     frame["unique"], frame["duplicate_of"] = True, None
     return frame
+
+
+def judge(frame, errors=(), **more):
+    return evaluation(CrystalSet(frame=frame, given=len(frame) + len(errors), **more), errors)
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +96,12 @@ def full(frame):
     relaxed = relaxed.assign(**cell, relaxed_Z=[[11, 17]], relaxed_frac=[[0.0, 0, 0, 0.5, 0.5, 0.5]])
     more = [name for name in relaxed if name not in frame] + ["index"]
     known = rows(Sample("k", salt("K", "Br", 6.6)), Sample("l", salt("Li", "F", 4.0))).assign(formation_energy=-3.0)
-    reference = Reference("known", (Entry("k", ((19, 1), (35, 1)), True, 225, None),), ())
-    figures = evaluation(
-        frame.merge(relaxed[more], on="index", how="left"), [SkippedRecord(f"bad{ODD}", "no <cell>")], reference, known,
-        stability(relaxed, 7),
-    )  # fmt: skip
-    about = {"command": "crystalgfn-evaluate samples=<x>", "machine": {"cpu": "c"}, "settings": {"samples": f"s/{ODD}"}}
+    reference = CrystalSet(frame=known, given=2, space_groups={225: 1})
     frame = frame.merge(relaxed[more], on="index", how="left")
-    text = html_report.page(frame, figures, known, about)
+    samples = CrystalSet(frame=frame, given=4, energies=LABEL, relaxations=relaxed, hull_entries=7)
+    figures = evaluation(samples, [SkippedRecord(f"bad{ODD}", "no <cell>")], reference)
+    about = {"command": "crystalgfn-evaluate samples=<x>", "machine": {"cpu": "c"}, "settings": {"samples": f"s/{ODD}"}}
+    text = html_report.page(figures, about)
     return text, Page(text), figures, known
 
 
@@ -106,13 +112,16 @@ def test_it_is_well_formed_and_has_every_section(full):
     links = {attrs["href"][1:] for tag, attrs in page.tags if tag == "a" and attrs["href"].startswith("#")}
     assert sections == links == {
         "headline", "not-judged", "best-structures", "properties", "elements", "symmetry", "lattice-and-volume",
-        "claim-against-check", "all-structures", "all-figures", "how-it-was-made",
+        "diversity", "stability", "reported-and-computed", "all-structures", "all-figures",
+        "how-it-was-made",
     }  # fmt: skip
     figures = page.json("data-figures")
     places = [attrs["data-figure"] for _, attrs in page.tags if "data-figure" in attrs]
     assert sorted(places) == sorted(figures) and len(set(places)) == len(places)
     wanted = {"density", "volume_per_atom", "formation_energy", "n_elements", "n_atoms", "e_above_hull"}
-    assert wanted | {"elements", "sunburst", "sunburst_known", "edges", "angles", "claim_e_above_hull"} <= set(figures)
+    assert wanted | {"elements", "sunburst", "sunburst_known", "edges", "angles", "reported_e_above_hull"} <= set(
+        figures
+    )
     assert all("width" not in fig["layout"] or fig["layout"]["width"] is None for fig in figures.values())
 
 
@@ -154,41 +163,49 @@ def test_energies_are_called_what_they_are(full):
     assert any(one.startswith("Energy above the hull") for one in captions)
     assert any("mean difference -0.520" in one for one in captions)  # -0.5 found, 0.02 claimed
     assert any("more than 0.2 eV/atom below the hull" in one for one in page.text)
-    assert sum(LABEL in one.name and "7 entries" in one.why for one in verdicts(figures)) == 4
+    assert sum(LABEL in one.name and "7 entries" in one.why for one in figures.verdicts()) == 4
 
 
 def test_without_reference_and_energies_there_is_a_page(frame):
     frame = frame.drop(columns="source_energy_above_hull")
-    page = Page(html_report.page(frame, evaluation(frame, [])))
+    page = Page(html_report.page(judge(frame)))
     assert page.open == [] and "There is no reference to compare with." in page.text
     assert "No formation energies are known of these crystals." in page.text
     assert any(one.startswith("No crystal has both an energy") for one in page.text)
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "download" in attrs]
     found = [Structure.from_str(base64.b64decode(one.partition(",")[2]).decode(), fmt="cif") for one in links]
-    chosen, how = gallery.choose(frame, evaluation(frame, []))
+    chosen, _, how = gallery.choose(CrystalSet(frame=frame, given=3))
     assert [one.composition.reduced_formula for one in found] == list(chosen["formula"]) and "no energies" in how
     assert "sunburst" in page.json("data-figures") and "sunburst_known" not in page.json("data-figures")
 
 
 def test_verdicts_follow_the_reference_and_the_limits(frame):
     known = rows(Sample("k", salt("K", "Br", 6.6)), Sample("l", salt("Li", "F", 4.0)))
-    by_name = {one.name: one for one in verdicts(evaluation(frame, []), known)}
+    beside = evaluation(CrystalSet(frame=frame, given=3), [], CrystalSet(frame=known, given=2))
+    by_name = {one.name: one for one in beside.verdicts()}
     assert by_name["Readable"].level == GOOD
     volume = by_name["Usual volume"]  # lithium fluoride is denser than usual, so are two of the three
     assert volume.why.startswith("Compared with 50.0 % of 2") and volume.figure == "33.3 %" and volume.level == FAIR
-    broken = evaluation(frame, [SkippedRecord(str(i), "x") for i in range(30)])
-    by_name = {one.name: one for one in verdicts(broken)}
+    broken = judge(frame, [SkippedRecord(str(i), "x") for i in range(30)])
+    by_name = {one.name: one for one in broken.verdicts()}
     assert by_name["Readable"].level == BAD and by_name["Readable"].figure == "9.1 %"
-    far = Distribution("Å3", spread([1.0]), spread([2.0]), 1.0, 0.5)
-    figures = evaluation(frame, [])
-    figures.properties.clear()
-    figures.properties["volume_per_atom"] = far
-    assert {one.name: one.level for one in verdicts(figures)}["Distance: volume per atom"] == FAIR
+    far = Distribution("Å3", statistics_of([1.0]), statistics_of([2.0]), 1.0, 0.5)
+    summary = DistributionSummary(properties={"volume_per_atom": far}, energies=None)
+    (one,) = DistributionMetric().verdict(summary, None)
+    assert one.name == "Distance: volume per atom" and one.level == FAIR
+
+
+def test_every_figure_is_in_the_text_and_judged_ones_are_headlines(full):
+    _, page, figures, _ = full
+    text, found = figures.text(), figures.verdicts()
+    assert all(f"| {one.name} | {one.figure} |" in text for one in found)
+    names = [attrs for tag, attrs in page.tags if attrs.get("class", "").startswith("card ")]
+    assert len(names) == sum(one.level != STATED for one in found) < len(found)
 
 
 def test_a_large_table_is_cut_and_says_so(frame, monkeypatch):
     monkeypatch.setattr(components, "ROWS", 2)
-    page = Page(html_report.page(frame, evaluation(frame, [])))
+    page = Page(html_report.page(judge(frame)))
     assert len(page.json("data-rows")["rows"]) == 2 and any("The first 2 of 3 are here" in one for one in page.text)
 
 
