@@ -25,6 +25,7 @@ from crystalgfn.cli.options import OptionError, build, root
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.utils import distributed, run_folder
 from crystalgfn.utils.files import remove_leftovers, write_aside
+from crystalgfn.utils.interrupts import Terminations
 from crystalgfn.utils.run_folder import begun
 
 #: How many crystals of a run in shards are drawn in its picture, at most.
@@ -119,7 +120,7 @@ def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] 
         warnings.simplefilter("ignore")
         warnings.filterwarnings("default", module="crystalgfn")
         warnings.showwarning = lambda message, *_: _say(f"warning: {sentence(message)}")
-        with distributed.Group() if name in TOGETHER else nullcontext():
+        with Terminations(), distributed.Group() if name in TOGETHER else nullcontext():
             return _attempt(name, job, sys.argv[1:] if arguments is None else arguments)
 
 

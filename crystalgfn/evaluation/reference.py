@@ -15,6 +15,7 @@ from crystalgfn.data.samples import Item, Sample, read_formulas, read_items
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts, composition_row
 from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.utils.parallel import parallel_map
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -124,6 +125,10 @@ def entry_of(item: Item) -> Entry | Item | SkippedRecord:
     return Entry(item.where, pairs, True, item.claimed, item)
 
 
+def _all_parsed(items: Sequence[Item]) -> list[Entry | SkippedRecord]:
+    return [parsed(item) for item in items]
+
+
 def parsed(item: Item) -> Entry | SkippedRecord:
     """The entry of anything, its structure kept."""
     read = item.read()
@@ -135,12 +140,7 @@ def parsed(item: Item) -> Entry | SkippedRecord:
 def _in_order(entries: Sequence[Entry | Item | SkippedRecord], n_jobs: int) -> list[Entry | SkippedRecord]:
     todo = [i for i, one in enumerate(entries) if isinstance(one, Item)]
     result = list(entries)
-    if n_jobs == 1 or len(todo) < 200:
-        found = [parsed(entries[i]) for i in todo]
-    else:
-        from joblib import Parallel, delayed
-
-        found = Parallel(n_jobs=n_jobs, batch_size=50)(delayed(parsed)(entries[i]) for i in todo)
+    found = parallel_map(_all_parsed, [entries[i] for i in todo], n_jobs=n_jobs if len(todo) >= 200 else 1, batch=50)
     for i, one in zip(todo, found, strict=True):
         result[i] = one
     return result

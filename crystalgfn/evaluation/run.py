@@ -32,7 +32,7 @@ from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.evaluation.summary import Evaluation, evaluation
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import remove_leftovers, write_aside
-from crystalgfn.utils.parallel import unordered
+from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.run_folder import Journal
 
@@ -288,7 +288,7 @@ class EvaluationRun:
             return
         sizes = sum(len(piece) if isinstance(piece, list) else 1 for piece in pieces)
         bar = Bar(total=total, initial=total - sizes, description=words, shown=self.progress, smoothing=0.1)
-        for found in unordered(function, pieces, self.n_jobs, scheduler):
+        for found in parallel_map(function, pieces, n_jobs=self.n_jobs, ordered=False, scheduler=scheduler):
             records = found if isinstance(found, list) else [found]
             journal.add(*records)
             bar.update(len(records))

@@ -10,7 +10,7 @@ import shlex
 import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import Any
@@ -25,12 +25,7 @@ from crystalgfn.properties.exact import dotted_path, imported
 from crystalgfn.rewards.subprocess import Program
 from crystalgfn.typing import Floats
 from crystalgfn.utils.instantiate import check_trusted
-
-#: Seconds after which an idle worker goes.
-IDLE = 300
-
-#: Worker processes at hand, by their number.
-_POOLS: dict[int, Executor] = {}
+from crystalgfn.utils.parallel import end_pool, worker_pool
 
 
 class _Crash(Exception):
@@ -167,7 +162,7 @@ class Slow:
         """The same, of a function; batches that a killed worker takes with it are done again."""
         workers = self.workers
         while batches:
-            pool, used = _pool(workers), workers
+            pool = worker_pool(workers)
             futures = [pool.submit(_numbers, self.fn, crystals[rows]) for rows in batches]
             done = 0
             try:
@@ -182,8 +177,7 @@ class Slow:
                         break
             finally:
                 if any(not future.done() or isinstance(future.exception(), BrokenProcessPool) for future in futures):
-                    del _POOLS[used]
-                    pool.shutdown(kill_workers=True)
+                    end_pool(pool)
             batches = batches[done:]
 
 
@@ -219,20 +213,6 @@ def program(
     """
     words = shlex.split(command) if isinstance(command, str) else list(command)
     return Slow(Program(tuple(words)), batch_size, workers, timeout, cache, failed)
-
-
-def _pool(workers: int) -> Executor:
-    """Worker processes, kept from call to call; not joblib's own, which do not bear a second user."""
-    from joblib.externals.loky import ProcessPoolExecutor
-
-    if workers in _POOLS:
-        try:
-            _POOLS[workers].submit(int).result()
-        except BrokenProcessPool:  # something killed an idle worker
-            del _POOLS[workers]
-    if workers not in _POOLS:
-        _POOLS[workers] = ProcessPoolExecutor(workers, timeout=IDLE)
-    return _POOLS[workers]
 
 
 def _numbers(fn: Callable, crystals: Crystals) -> list[float]:

@@ -15,6 +15,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.typing import Floats
+from crystalgfn.utils.parallel import killed_with_parent
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +53,7 @@ class Program:
                 stderr=subprocess.PIPE,
                 text=True,
                 start_new_session=True,  # a group of its own, which can be killed as a whole
+                preexec_fn=killed_with_parent(),
             )
         except OSError as error:
             raise RewardError(f"the program {self.name!r} cannot be started: {error.strerror}") from error

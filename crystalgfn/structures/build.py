@@ -22,7 +22,7 @@ from crystalgfn.structures.refiner.refiner import LATTICES, STEPS, Refiner
 from crystalgfn.structures.sources.random import Search, Task
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils import files
-from crystalgfn.utils.parallel import in_parts
+from crystalgfn.utils.parallel import parallel_map
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -34,7 +34,7 @@ Reference = Templates | Prototypes | str | Path | Sequence[str | Path] | None
 LETTERS = ("random", "learned")
 FEWEST_RELAXED = 4
 """Candidates of a crystal that are relaxed, where so many were found."""
-CHUNK = {"cpu": 100, "cuda": 10_000}
+CHUNK = {"cpu": 32, "cuda": 10_000}
 """Crystals that structures are made of at once, at most."""
 AGAIN = 4
 """Times as many draws where none of the first was right."""
@@ -347,7 +347,8 @@ def _drawn(tasks: list[Task], settings: _Settings, times: int) -> list[_Outcome]
         tasks = [replace(task, seed=(*task.seed, times)) for task in tasks]
     size = CHUNK["cuda" if settings.refiner.device.type == "cuda" else "cpu"]
     work = partial(_likeliest, settings=settings, draws=draws)
-    return in_parts(work, tasks, size, settings.n_jobs, "making structures" if settings.progress else None)
+    words = "making structures" if settings.progress else None
+    return list(parallel_map(work, tasks, n_jobs=settings.n_jobs, batch=size, description=words))
 
 
 def _likeliest(tasks: Sequence[Task], settings: _Settings, draws: int) -> list[_Outcome]:
@@ -374,7 +375,8 @@ def _outcome(ranked: Ranked, reason: str | None, energies: bool) -> _Outcome:
 
 def _placed(tasks: list[Task], settings: _Settings) -> list[_Outcome]:
     """At random, after templates."""
-    return in_parts(_place_all, tasks, 4, settings.n_jobs, "placing atoms" if settings.progress else None)
+    words = "placing atoms" if settings.progress else None
+    return list(parallel_map(_place_all, tasks, n_jobs=settings.n_jobs, batch=4, description=words))
 
 
 def _place_all(tasks: Sequence[Task]) -> list[_Outcome]:

@@ -1,120 +1,224 @@
-"""Independent pieces of work in this process, in several, or on a Dask cluster."""
+"""Independent pieces of work in this process, in several, or on a Dask cluster; no process outlives its parent."""
 
 from __future__ import annotations
 
+import ctypes
 import os
-from collections.abc import Callable, Iterator, Sequence
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from typing import Any
 
 from crystalgfn.errors import NotAvailable, TrainingError
+from crystalgfn.utils.progress import Bar
 
-FEW = 16
-"""Crystals that a further process must have to be worth its start."""
+IDLE = 300
+"""Seconds after which a worker without work goes."""
+
+WATCH = 0.5
+"""Seconds between two looks of a worker after its parent."""
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
-def in_parts(
-    work: Callable[[Sequence[Any]], list[Any]],
-    items: Sequence[Any],
-    size: int,
+#: Executors at hand, by the number of their workers.
+_POOLS: dict[int, Any] = {}
+
+
+def parallel_map(
+    function: Callable[[Any], Any],
+    items: Iterable[Any],
+    *,
     n_jobs: int = 1,
-    progress: str | None = None,
-) -> list[Any]:
-    """What ``work`` makes of all items, an answer each, in their order.
-
-    Args:
-        work: from some items to an answer each; with several processes it must pickle.
-        items: of the work.
-        size: of a part, at most.
-        n_jobs: processes, at most; negative: as many as there are cores. There are fewer where there is little to do.
-        progress: what a bar is called; None: no bar.
-    """
-    from crystalgfn.utils.progress import Bar
-
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    workers = min(n_jobs if n_jobs > 0 else cores, max(1, len(items) // FEW))
-    size = max(1, min(size, -(-len(items) // workers)))
-    parts = [items[i : i + size] for i in range(0, len(items), size)]
-    if workers > 1:
-        from joblib import Parallel, delayed
-
-        made = Parallel(n_jobs=workers, return_as="generator")(delayed(work)(part) for part in parts)
-    else:
-        made = map(work, parts)
-    answers: list[Any] = []
-    with Bar(total=len(items), description=progress, shown=progress is not None) as bar:
-        for part in made:
-            answers += part
-            bar.update(len(part))
-    return answers
-
-
-def unordered(
-    function: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int = 1, scheduler: str | None = None
+    batch: int | None = None,
+    ordered: bool = True,
+    scheduler: str | None = None,
+    description: str | None = None,
 ) -> Iterator[Any]:
-    """``function`` of each piece, in the order in which they are done.
+    """``function`` of each item, as an iterator.
+
+    The results do not depend on ``n_jobs``: ``batch`` alone says which items are worked out together.
 
     Args:
-        function: importable by the workers.
-        pieces: what it is called with.
-        n_jobs: processes on this machine (joblib), -1 for one a core.
+        function: with several processes it must pickle, and so must items and results.
+        items: of the work. At most twice as many as there are processes are asked for ahead.
+        n_jobs: processes on this machine, at most; negative: one for each core.
+        batch: ``function`` takes a list of at most so many items and returns a list of as many results; None: it takes
+            one item.
+        ordered: results in the order of the items; False: in the order in which they are done.
         scheduler: the address of a Dask scheduler, which then does the work in place of ``n_jobs``; "local" starts a
             cluster of ``n_jobs`` workers here.
+        description: what the bar is called; None: no bar.
+
+    Yields:
+        A result for each item.
 
     Raises:
         NotAvailable: Dask is asked for and not installed, or cannot be reached.
         TrainingError: workers die again and again (Dask: as often as the scheduler's ``allowed-failures`` says, over
             one piece).
+
+    Example:
+        >>> list(parallel_map(abs, [-1, 2, -3]))
+        [1, 2, 3]
     """
-    if scheduler is not None:
-        yield from _dask(function, pieces, n_jobs, scheduler)
-    elif n_jobs == 1 or len(pieces) < 2:
-        yield from map(function, pieces)
+    total = len(items) if isinstance(items, Sequence) else None
+    pieces: Iterable[Any] = items if batch is None else _batches(items, batch)
+    if total is not None and batch is not None:
+        n_pieces: int | None = -(-total // batch)
     else:
-        yield from _joblib(function, pieces, n_jobs)
+        n_pieces = total
+    workers = cores() if n_jobs < 0 else n_jobs
+    if n_pieces is not None:
+        workers = min(workers, n_pieces)
+    if scheduler is not None:
+        found = _in_dask(function, pieces, n_jobs, scheduler)
+    elif workers > 1:
+        found = _in_processes(function, pieces, workers)
+    else:
+        found = ((i, function(piece)) for i, piece in enumerate(pieces))
+    with Bar(total=total, description=description, shown=description is not None) as bar:
+        for result in _in_order(found) if ordered else (result for _, result in found):
+            if batch is None:
+                yield result
+                bar.update()
+            else:
+                yield from result
+                bar.update(len(result))
 
 
-def _joblib(function: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int) -> Iterator[Any]:
-    from joblib import Parallel, delayed
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def follow_parent(parent: int) -> None:
+    """In a worker: end as soon as the process that started it has ended, whatever ended it.
+
+    Args:
+        parent: its number.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="follow_parent", daemon=True).start()
+
+
+def killed_with_parent() -> Callable[[], object] | None:
+    """The ``preexec_fn`` of a program that is to end with the thread that starts it; None where the system has none."""
+    if sys.platform != "linux":
+        return None
+    prctl = ctypes.CDLL(None).prctl
+    return lambda: prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    left = iter(items)
+    while batch := list(islice(left, size)):
+        yield batch
+
+
+def _in_order(found: Iterable[tuple[int, Any]]) -> Iterator[Any]:
+    waiting: dict[int, Any] = {}
+    following = 0
+    for i, result in found:
+        waiting[i] = result
+        while following in waiting:
+            yield waiting.pop(following)
+            following += 1
+
+
+def _in_processes(function: Callable[[Any], Any], pieces: Iterable[Any], workers: int) -> Iterator[tuple[int, Any]]:
+    """Numbers of pieces and their results, as they are done; what a killed worker takes with it is done again."""
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-    left = dict(enumerate(pieces))
-    while left:
-        before = len(left)
-        pool = Parallel(n_jobs=n_jobs, return_as="generator_unordered", batch_size=1, pre_dispatch="2*n_jobs")
+    left = iter(enumerate(pieces))
+    lost: list[tuple[int, Any]] = []
+    while True:
+        pool = worker_pool(workers)
+        running: dict[Future, tuple[int, Any]] = {}
+        done = 0
         try:
-            for i, result in pool(delayed(_numbered)(function, i, piece) for i, piece in list(left.items())):
-                del left[i]
-                yield result
+            while True:
+                while len(running) < 2 * workers and (piece := lost.pop() if lost else next(left, None)) is not None:
+                    running[pool.submit(function, piece[1])] = piece
+                if not running:
+                    return
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future)[0], result
+                    done += 1
         except TerminatedWorkerError as error:
-            if len(left) == before:
+            lost += running.values()
+            running.clear()
+            end_pool(pool)
+            if not done:
                 raise TrainingError(
                     "processes at work were killed and none came to an end, perhaps for lack of memory; "
                     "give fewer n_jobs, and the same command goes on"
                 ) from error
+        finally:
+            if running:  # an error, an interrupt, or nobody wants the rest
+                end_pool(pool)
 
 
-def _numbered(function: Callable[[Any], Any], i: int, piece: Any) -> tuple[int, Any]:
-    return i, function(piece)
+def worker_pool(workers: int) -> Any:
+    """An executor with worker processes, kept from call to call; not joblib's own, which bears no second user."""
+    from joblib.externals.loky import ProcessPoolExecutor
+
+    if workers in _POOLS:
+        try:
+            _POOLS[workers].submit(int).result()
+        except BrokenProcessPool:  # something killed an idle worker
+            del _POOLS[workers]
+    if workers not in _POOLS:
+        threads = str(max(cores() // workers, 1))
+        _POOLS[workers] = ProcessPoolExecutor(
+            workers,
+            timeout=IDLE,
+            initializer=follow_parent,
+            initargs=(os.getpid(),),
+            env={name: os.environ.get(name, threads) for name in THREADS},
+        )
+    return _POOLS[workers]
 
 
-def _dask(function: Callable[[Any], Any], pieces: Sequence[Any], n_jobs: int, scheduler: str) -> Iterator[Any]:
+def end_pool(pool: Any) -> None:
+    """Kill the workers of a pool; the next call of `worker_pool` starts others."""
+    for workers in [n for n, one in _POOLS.items() if one is pool]:
+        del _POOLS[workers]
+    pool.shutdown(wait=True, kill_workers=True)
+
+
+def _in_dask(
+    function: Callable[[Any], Any], pieces: Iterable[Any], n_jobs: int, scheduler: str
+) -> Iterator[tuple[int, Any]]:
     """One task a piece; Dask gives those of a worker that died to the others, finished or not."""
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed
     except ImportError as error:
         raise NotAvailable(f"a cluster needs Dask ({error}); pip install 'crystalgfn[evaluate]'") from error
-    from joblib import effective_n_jobs
-
     cluster = None
     try:
         if scheduler == "local":
-            cluster = LocalCluster(n_workers=effective_n_jobs(n_jobs), threads_per_worker=1, dashboard_address=None)
+            workers = n_jobs if n_jobs > 0 else cores()
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
         client = Client(scheduler if cluster is None else cluster, timeout="20s")
     except (OSError, ValueError) as error:
         raise NotAvailable(f"no Dask scheduler answers at {scheduler} ({error}); start one, or give n_jobs") from error
     try:
-        for future in as_completed(client.map(function, pieces, pure=False)):
-            yield future.result()
+        futures = client.map(function, list(pieces), pure=False)
+        numbers = {future.key: i for i, future in enumerate(futures)}
+        for future in as_completed(futures):
+            yield numbers[future.key], future.result()
             future.release()
     except KilledWorker as error:
         raise TrainingError(

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from crystalgfn.errors import CheckpointError, NotAvailable
-from crystalgfn.utils.parallel import unordered
+from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.run_folder import Journal
 
 
@@ -39,12 +39,12 @@ def test_a_damaged_line_is_named(tmp_path):
 
 
 def test_work_in_one_process_and_without_dask(monkeypatch):
-    assert list(unordered(abs, [-1, 2, -3])) == [1, 2, 3]
+    assert list(parallel_map(abs, [-1, 2, -3])) == [1, 2, 3]
     monkeypatch.setitem(__import__("sys").modules, "distributed", None)
     with pytest.raises(NotAvailable, match="pip install"):
-        list(unordered(abs, [1, 2], scheduler="local"))
+        list(parallel_map(abs, [1, 2], scheduler="local"))
 
 
 @pytest.mark.slow
 def test_work_in_two_processes():
-    assert sorted(unordered(abs, [-1, 2, -3], n_jobs=2)) == [1, 2, 3]
+    assert sorted(parallel_map(abs, [-1, 2, -3], n_jobs=2)) == [1, 2, 3]

@@ -16,7 +16,7 @@ from pymatgen.core import Element, Lattice, Structure
 from crystalgfn.cli import app
 from crystalgfn.data.structures import CELL
 from crystalgfn.errors import TrainingError
-from crystalgfn.utils.parallel import unordered
+from crystalgfn.utils.parallel import parallel_map
 
 distributed = pytest.importorskip("distributed")
 pytestmark = pytest.mark.filterwarnings("default")  # of Dask's own threads and sockets when a worker dies
@@ -52,7 +52,7 @@ def kill_one(cluster) -> int:
 
 def test_a_worker_killed_half_way_costs_nothing_but_time(cluster):
     found = []
-    for result in unordered(slow_square, range(40), scheduler=cluster.scheduler_address):
+    for result in parallel_map(slow_square, range(40), ordered=False, scheduler=cluster.scheduler_address):
         found.append(result)
         if len(found) == 20:
             killed = kill_one(cluster)
@@ -65,7 +65,7 @@ def test_a_worker_killed_half_way_costs_nothing_but_time(cluster):
 @pytest.mark.slow
 def test_work_that_ends_every_worker_is_an_error(cluster):
     with pytest.raises(TrainingError, match="ended every worker that took it"):
-        list(unordered(deadly, [1], scheduler=cluster.scheduler_address))
+        list(parallel_map(deadly, [1], ordered=False, scheduler=cluster.scheduler_address))
 
 
 def pairs(n: int) -> list[Structure]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import gcd
 from pathlib import Path
@@ -27,6 +27,7 @@ from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.metrics.matching import Match, match
+from crystalgfn.utils.parallel import parallel_map
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -126,7 +127,7 @@ def run(
     parts = [left[i : i + CHUNK] for i in range(0, len(left), CHUNK)] if n_jobs != 1 else [[item] for item in left]
     jobs = ([(crystals[i], task, name, methods[name], k, seed) for i, task, name in part] for part in parts)
     bar = Bar(total=len(work), initial=len(work) - len(left), shown=progress, description="predicting", mininterval=2)
-    for part, records in zip(parts, _answers(jobs, n_jobs), strict=True):
+    for part, records in zip(parts, parallel_map(_answer_all, jobs, n_jobs=n_jobs), strict=True):
         done |= {keys[item]: record for item, record in zip(part, records, strict=True)}
         if path is not None:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -143,15 +144,6 @@ def _answers_it(record: Mapping[str, Any] | None, one: CSPTarget, method: Method
         return False
     same = record["formula"] == formula_of(one.orbits) and record["space_group"] == one.orbits.space_group
     return same and record.get("about") == getattr(method, "about", None)
-
-
-def _answers(jobs: Iterable[list[tuple]], n_jobs: int) -> Iterator[list[dict[str, Any]]]:
-    if n_jobs == 1:
-        yield from map(_answer_all, jobs)
-        return
-    from joblib import Parallel, delayed
-
-    yield from Parallel(n_jobs=n_jobs, return_as="generator")(delayed(_answer_all)(job) for job in jobs)
 
 
 def _answer_all(job: list[tuple]) -> list[dict[str, Any]]:

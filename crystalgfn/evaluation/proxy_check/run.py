@@ -21,6 +21,7 @@ from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.files import remove_leftovers, write_aside
+from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar
 
 DRAWN, PARTS = "drawn.pt", "parts"
@@ -128,14 +129,7 @@ class ClaimRun:
                 given = None if templates is None else [templates(crystals[j]) for j in range(len(crystals))]
                 yield i, crystals, self.plan, given, references, check
 
-        if n_jobs == 1:
-            yield from map(_call, calls())
-            return
-        from joblib import Parallel, delayed
-
-        yield from Parallel(n_jobs=n_jobs, return_as="generator_unordered", pre_dispatch="n_jobs")(
-            delayed(_call)(call) for call in calls()
-        )
+        yield from parallel_map(_call, calls(), n_jobs=n_jobs, ordered=False)
 
     def table(self, hull: ExactHull | None = None) -> pd.DataFrame:
         """One row a crystal that is checked: its parameters, claim, spread, bound, and the fields of `Checked`.
