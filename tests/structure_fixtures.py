@@ -94,6 +94,17 @@ def orbits_in(space_group, rng, n=3, species=(3, 8, 26, 17, 56)):
     return OrbitStructure(space_group, cell_of(space_group, 15.0 * atoms, rng), tuple(orbits))
 
 
+def cif_of(structure, space_group):
+    """A CIF of a pymatgen structure, which is in the package's setting of its group."""
+    from crystalgfn.crystallography.site_assignment import orbits_of
+    from crystalgfn.crystallography.standardize import conventional
+    from crystalgfn.structures.writers import cif
+
+    numbers = np.array([site.specie.Z for site in structure])
+    lattice = np.array(structure.lattice.parameters)
+    return cif(orbits_of(conventional(space_group, lattice, structure.frac_coords, numbers)))
+
+
 @pytest.fixture(scope="session")
 def random_orbits():
     """One random `OrbitStructure` of every group."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +137,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     from crystalgfn.benchmarks.csp.tasks import read_questions
     from crystalgfn.calculators.chgnet import chgnet
     from crystalgfn.data.structure_index import Prototypes
+    from crystalgfn.structures.config import BuildConfig
     from crystalgfn.structures.refiner.refiner import Refiner
     from crystalgfn.structures.sources.templates import Templates
 
@@ -147,12 +148,12 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         )
     makers = {
         "random": lambda: csp_methods.Built(),
-        "random+refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps, learned=False),
-        "refiner": lambda: csp_methods.Refined(refiner, steps=chosen.steps),
+        "random+refiner": lambda: csp_methods.Refined(replace(refined, assignment="random")),
+        "refiner": lambda: csp_methods.Refined(refined),
         "templates": lambda: csp_methods.FromTemplates(templates),
-        "templates+refiner": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps),
+        "templates+refiner": lambda: csp_methods.Refined(replace(refined, templates=templates)),
         "pyxtal": lambda: Pyxtal(),
-        "templates+refiner+chgnet": lambda: csp_methods.Refined(refiner, templates, steps=chosen.steps, energies=True),
+        "templates+refiner+chgnet": lambda: csp_methods.Refined(replace(refined, templates=templates, energies=True)),
         "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
         "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
     }
@@ -176,6 +177,7 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
     asked = read_questions(chosen.data, chosen.n, config.seed)
     rows = [one.where for one in asked.crystals]
+    refined = None if refiner is None else BuildConfig(refiner=refiner, steps=chosen.steps)
     templates = None
     if chosen.templates is not None:
         templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))

@@ -69,7 +69,7 @@ def run(config: DictConfig, command: str, check: Check = check_crystals) -> None
 
 
 def _plan(config: DictConfig) -> Plan:
-    names = ("n", "seed", "k", "n_candidates", "steps", "full_steps", "time_limit", "chunk")
+    names = ("n", "seed", "k", "n_candidates", "steps", "full_steps", "chunk")
     if config.n_jobs == 0:
         raise OptionError("n_jobs=0: give at least one process, or -1 for one a core.")
     try:

@@ -14,7 +14,8 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of, shortest_distance
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.crystallography.site_assignment import orbits_of
-from crystalgfn.crystallography.standardize import standardise
+from crystalgfn.crystallography.standardize import Cell, standardise
+from crystalgfn.crystallography.supergroups import primitive_orbits
 from crystalgfn.errors import PlacementError
 
 NEIGHBOURS = 6
@@ -53,6 +54,14 @@ def orbit_structure(atoms: Atoms, symprec: float = 0.1) -> OrbitStructure:
     if shortest < SHORTEST:
         raise PlacementError(f"two atoms are {shortest:.2f} Å apart; at least {SHORTEST} Å are asked for")
     return structure
+
+
+def cell_of(structure: OrbitStructure) -> Cell:
+    """The atoms of orbits as a primitive cell, orbit by orbit."""
+    own = [(primitive_orbits(structure.space_group)[orbit.letter], orbit) for orbit in structure.orbits]
+    points = np.concatenate([operations @ [*orbit.parameters, 1.0] for operations, orbit in own])
+    numbers = np.repeat([orbit.species for _, orbit in own], [len(operations) for operations, _ in own])
+    return Cell(structure.space_group, np.array(structure.lattice), points % 1.0, numbers)
 
 
 def crystals_of(structures: Sequence[OrbitStructure]) -> Crystals:

@@ -15,13 +15,13 @@ from crystalgfn.structures.sources.template_distance import shape_vector
 SAME, SAME_SHAPE = 0.12, 0.1
 """Largest difference of fingerprints (over the cube root of the volume per atom) and of cells of one structure."""
 NEAR, NEAR_SHAPE = 0.15, 0.15
-"""Widths of the Gaussians in the same differences with which draws and templates support structures like their own."""
+"""Widths of the Gaussians in the same differences, of the kernel densities."""
 
-Mark = tuple[np.ndarray, np.ndarray]
-"""Fingerprint over the cube root of the volume per atom, and shape of the cell."""
+Fingerprint = tuple[np.ndarray, np.ndarray]
+"""Mean neighbour distances over the cube root of the volume per atom, and shape of the cell."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Candidate:
     """A structure with what speaks for it.
 
@@ -29,36 +29,43 @@ class Candidate:
         structure: in the lattice that was asked for, if one was.
         template: the probability of its template, summed over those with this structure; 0 where none has it.
         letters: the probability of its letters, 1 where they were given.
-        votes: share of the refiner's draws that came out as this structure.
-        support: the same with every draw counting by how near it is, whatever its letters.
-        template_support: probabilities of all templates, each counting by how near it is.
-        room: the smallest distance of two atoms over the sum of their radii.
+        draw_frequency: share of the refiner's draws that came out as this structure.
+        kernel_density: the same with every draw counting by how near it is, whatever its letters.
+        template_density: probabilities of all templates, each counting by how near it is.
+        min_contact_ratio: the smallest distance of two atoms over the sum of their radii.
         plausible: see `Plausibility`; only differences between candidates of a crystal mean something.
-        mark: what tells it from others.
+        fingerprint: what tells it from others.
+        source: name of the source that has it, if ``template`` is above 0.
         energy: CHGNet's, of the structure as it is, eV/atom; NaN where it was not asked for or has none.
     """
 
     structure: OrbitStructure
     template: float
     letters: float
-    votes: float
-    room: float
-    mark: Mark = field(repr=False)
-    support: float = 0.0
-    template_support: float = 0.0
+    draw_frequency: float
+    min_contact_ratio: float
+    fingerprint: Fingerprint = field(repr=False)
+    kernel_density: float = 0.0
+    template_density: float = 0.0
     plausible: float = 0.0
+    source: str = "template"
     energy: float = float("nan")
 
     @property
     def origin(self) -> str:
-        """Where it comes from: "template", "refiner", or "fixed" where the letters leave nothing free."""
+        """Where it comes from: its source, "refiner", or "fixed" where the letters leave nothing free."""
         if not any(wyckoff_position(self.structure.space_group, o.letter).free for o in self.structure.orbits):
             return "fixed"
-        return "template" if self.template > 0 else "refiner"
+        return self.source if self.template > 0 else "refiner"
 
 
 def candidate_of(
-    structure: OrbitStructure, template: float = 0.0, letters: float = 0.0, votes: float = 0.0
+    structure: OrbitStructure,
+    *,
+    template: float = 0.0,
+    letters: float = 0.0,
+    draw_frequency: float = 0.0,
+    source: str = "template",
 ) -> Candidate | None:
     """A structure as a candidate; None where two atoms are too close."""
     contacts, parameters = contacts_of(structure)
@@ -67,17 +74,24 @@ def candidate_of(
         return None
     volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(space_groups.CENTRING[structure.space_group - 1])
     scale = (volume / sum(structure.composition.values())) ** (1 / 3)
-    mark = contacts.fingerprint(parameters[0]) / scale, shape_vector(np.array(structure.lattice))
-    return Candidate(structure, template, letters, votes, ratio, mark)
+    return Candidate(
+        structure=structure,
+        template=template,
+        letters=letters,
+        draw_frequency=draw_frequency,
+        min_contact_ratio=ratio,
+        fingerprint=(contacts.fingerprint(parameters[0]) / scale, shape_vector(np.array(structure.lattice))),
+        source=source,
+    )
 
 
 def same(one: Candidate, other: Candidate) -> bool:
     """Whether two candidates are one structure."""
-    near = np.abs(one.mark[0] - other.mark[0]).max() < SAME
-    return bool(near and np.linalg.norm(one.mark[1] - other.mark[1]) < SAME_SHAPE)
+    (distances, shape), (others, other_shape) = one.fingerprint, other.fingerprint
+    return bool(np.abs(distances - others).max() < SAME and np.linalg.norm(shape - other_shape) < SAME_SHAPE)
 
 
-def nearness(one: Mark, others: Sequence[Mark], width: float, shape_width: float) -> np.ndarray:
+def nearness(one: Fingerprint, others: Sequence[Fingerprint], width: float, shape_width: float) -> np.ndarray:
     """A Gaussian in the differences of fingerprints and cells for each of the others, 1 where it is the same; [n]."""
     gaps = np.stack([distances for distances, _ in others]) - one[0]
     shapes = np.stack([shape for _, shape in others]) - one[1]
@@ -85,11 +99,11 @@ def nearness(one: Mark, others: Sequence[Mark], width: float, shape_width: float
     return np.exp(-0.5 * (gap**2 + (np.linalg.norm(shapes, axis=1) / shape_width) ** 2))
 
 
-def support_of(one: Candidate, others: Sequence[tuple[Mark, float]]) -> float:
-    """Weights of marks, each by how near it is."""
+def density_at(one: Candidate, others: Sequence[tuple[Fingerprint, float]]) -> float:
+    """Weights of fingerprints, each by how near it is."""
     if not others:
         return 0.0
-    near = nearness(one.mark, [mark for mark, _ in others], NEAR, NEAR_SHAPE)
+    near = nearness(one.fingerprint, [fingerprint for fingerprint, _ in others], NEAR, NEAR_SHAPE)
     return float(near @ np.array([weight for _, weight in others]))
 
 
@@ -103,7 +117,7 @@ def join(found: list[Candidate], candidate: Candidate | None) -> None:
                 other,
                 template=other.template + candidate.template,
                 letters=max(other.letters, candidate.letters),
-                votes=other.votes + candidate.votes,
+                draw_frequency=other.draw_frequency + candidate.draw_frequency,
             )
             return
     found.append(candidate)

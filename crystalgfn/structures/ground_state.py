@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystalgfn.calculators.chgnet import MAX_STEPS, Relaxed, energies, relax
+from crystalgfn.crystallography.convert import cell_of
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.crystallography.standardize import Cell, conventional, nearest_ratio
+from crystalgfn.crystallography.standardize import Cell, nearest_ratio
 from crystalgfn.errors import PlacementError
-from crystalgfn.structures.build import BuildResult, build_structures
+from crystalgfn.structures.build import build, requests_of
+from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.result import BuildResult
 from crystalgfn.typing import Booleans, Integers
 
 if TYPE_CHECKING:
@@ -31,7 +34,7 @@ NOT_PLACED, CROWDED, UNKNOWN, COLLAPSED = "not placed", "crowded", "no energy", 
 """Why there is none: no atoms could be placed; too close wherever they were; no energy; they ran into each other."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class GroundState:
     """The lowest structure that was found for a crystal.
 
@@ -83,7 +86,6 @@ def lowest_structures(
     n_candidates: int = 8,
     max_steps: int = MAX_STEPS,
     seed: int = 0,
-    time_limit: float = 1.0,
     refiner: Refiner | str | None = "default",
 ) -> list[GroundState | SearchFailure]:
     """For each crystal the lowest of its candidates, or why there is none with its atoms apart.
@@ -101,7 +103,6 @@ def lowest_structures(
         n_candidates: placements of each, at most.
         max_steps: of relaxing, in all.
         seed: of the placements.
-        time_limit: seconds for the placements of one crystal.
         refiner: places the atoms, see `build_structures`; None: at random.
 
     Raises:
@@ -112,15 +113,35 @@ def lowest_structures(
         given = [()] * len(crystals)
     if len(given) != len(crystals):
         raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
-    options = {"n_candidates": n_candidates, "refiner": refiner, "seed": seed, "time_limit": time_limit}
-    pool, results = [], []
-    for i, built in enumerate(build_structures(crystals, **options)):
-        every = _candidates(i, built, given[i])
+    config = BuildConfig(n_candidates=n_candidates, refiner=refiner, seed=seed)
+    pool: list[_Candidate] = []
+    results: list[GroundState | SearchFailure] = []
+    for i, built in enumerate(build(requests_of(crystals), config)):
+        placed = [_Candidate(i, cell_of(one).structure(), True) for one in built.orbits]
+        every = [_Candidate(i, cell.structure(), False) for cell in given[i]] + placed
         good = [one for one in every if nearest_ratio(one.structure) >= CLOSEST]
         results.append(_nowhere(built, len(every), len(good)))
         pool += good
     values = energies([one.structure for one in pool])
-    chosen = _shortlist(len(crystals), pool, values)
+    for owner, found in _lowest_of(pool, _shortlist(len(crystals), pool, values), max_steps).items():
+        if found is None:
+            results[owner] = SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
+            continue
+        j, one = found
+        tried = [other.placed for k, other in enumerate(pool) if other.owner == owner and np.isfinite(values[k])]
+        results[owner] = GroundState(
+            structure=one.structure,
+            energy=one.energy,
+            converged=one.converged,
+            candidates=len(tried),
+            given=tried.count(False),
+            placed=pool[j].placed,
+        )
+    return results
+
+
+def _lowest_of(pool: list[_Candidate], chosen: list[int], max_steps: int) -> dict[int, tuple[int, Relaxed] | None]:
+    """By owner the place of the lowest candidate with its relaxed structure, None where all atoms ran together."""
     short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
     best: dict[int, tuple[int, Relaxed]] = {}
     for j, one in zip(chosen, short, strict=True):
@@ -131,29 +152,8 @@ def lowest_structures(
     more = relax([best[owner][1].structure for owner in going], max_steps - SHORT_STEPS, max_force=MAX_FORCE)
     for owner, one in zip(going, more, strict=True):
         best[owner] = (best[owner][0], one)
-    for owner in {pool[j].owner for j in chosen} - {owner for owner, (_, one) in best.items() if apart(one)}:
-        results[owner] = SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
-    for owner, (j, one) in best.items():
-        tried = [
-            other.placed for other, value in zip(pool, values, strict=True) if other.owner == owner and value == value
-        ]
-        if apart(one):
-            results[owner] = GroundState(
-                one.structure, one.energy, one.converged, len(tried), tried.count(False), pool[j].placed
-            )
-    return results
-
-
-def _candidates(i: int, built: BuildResult, given: Sequence[Cell]) -> list[_Candidate]:
-    """Those given for crystal ``i``, and its placements, as primitive cells."""
-    cells = [(cell, False) for cell in given]
-    lattice = built.crystal.lattice[0].double().cpu().numpy()
-    for structure in built.candidates:
-        numbers = np.array([site.specie.Z for site in structure])
-        cell = conventional(int(built.crystal.space_group[0]), lattice, structure.frac_coords, numbers)
-        if cell is not None:
-            cells.append((cell, True))
-    return [_Candidate(i, cell.structure(), placed) for cell, placed in cells]
+    found: dict[int, tuple[int, Relaxed] | None] = dict.fromkeys(pool[j].owner for j in chosen)
+    return found | {owner: own for owner, own in best.items() if apart(own[1])}
 
 
 def _nowhere(built: BuildResult, every: int, good: int) -> SearchFailure:

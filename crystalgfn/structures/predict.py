@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from math import ceil
 from pathlib import Path
@@ -19,12 +19,11 @@ from crystalgfn.crystallography.realizable import MAX_ATOMS
 from crystalgfn.errors import EmptySpace, PlacementError
 from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.structures.build import Reference, refiner_of, templates_of
-from crystalgfn.structures.candidate_pool import candidates
+from crystalgfn.structures.build import build
+from crystalgfn.structures.config import BuildConfig, Reference
 from crystalgfn.structures.ranking.polymorphs import Neighbours, PolymorphModel
-from crystalgfn.structures.ranking.reranker import CandidateRanker
 from crystalgfn.structures.refiner.refiner import STEPS, Refiner
-from crystalgfn.structures.sources.random import Task
+from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ VOLUMES = (4.0, 60.0)
 """Å3 an atom; outside it has none either."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Prediction:
     """A polymorph.
 
@@ -105,16 +104,22 @@ def predict(
         raise PlacementError(f"max_atoms={max_atoms}: the primitive cell may have 1 to {MAX_ATOMS} atoms")
     if refiner is None and templates is None:
         raise PlacementError("refiner=None and templates=None leave nothing to make structures of; give one of them")
-    settings = Settings(refiner_of(refiner), templates_of(templates), draws, steps, max_atoms, progress=progress)
-    found = polymorphs(units, n, settings, space_group, seed)
+    config = BuildConfig(
+        n_candidates=n, refiner=refiner, seed=seed, templates=templates, draws=draws, steps=steps, progress=progress
+    )
+    found = polymorphs(units, config, space_group, max_atoms)
     energies = energies_of([one.structure for one in found])
     return [
         Prediction(
-            one.structure.to_structure(), one.structure.space_group, one.probability, one.origin,
-            one.structure.wyckoff(), energy,
+            structure=one.structure.to_structure(),
+            space_group=one.structure.space_group,
+            probability=one.probability,
+            origin=one.origin,
+            wyckoff=one.structure.wyckoff(),
+            energy=energy,
         )
         for one, energy in zip(found, energies, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def units_of(formula: str) -> dict[int, int]:
@@ -180,87 +185,86 @@ class Polymorph:
     origin: str
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How polymorphs are looked for.
-
-    Attributes:
-        refiner: makes coordinates and cells; None: templates alone.
-        templates: real crystals, or None.
-        draws: of the refiner for each pair; None: as many as give a quarter more structures than asked for, at least 8.
-        steps: of the refiner's sampler.
-        max_atoms: in the primitive cell.
-        learned: letters that real crystals make probable; False: random ones.
-        model: False: templates alone say which pairs are probable.
-        without: formulas whose crystals are no templates, as `formula_of` writes them.
-        progress: shows bars.
-    """
-
-    refiner: Refiner | None = None
-    templates: Templates | None = None
-    draws: int | None = None
-    steps: int = STEPS
-    max_atoms: int = MAX_ATOMS
-    learned: bool = True
-    model: bool = True
-    without: Collection[str] = field(default_factory=frozenset)
-    progress: bool = False
-
-
 def polymorphs(
-    units: Mapping[int, int], n: int, settings: Settings, space_group: int | None = None, seed: int = 0
+    units: Mapping[int, int],
+    config: BuildConfig,
+    space_group: int | None = None,
+    max_atoms: int = MAX_ATOMS,
+    *,
+    model: bool = True,
+    excluded: Collection[str] = (),
 ) -> list[Polymorph]:
-    """At most ``n`` structures, the most probable first.
+    """At most ``config.n_candidates`` structures, the most probable first.
 
     Args:
         units: atomic number -> atoms in one formula unit.
-        n: how many, at most.
-        settings: how they are looked for.
+        config: how structures are made, in cells of their own; without a refiner of templates alone. ``draws`` are for
+            each pair; None: as many as give a quarter more structures than asked for, at least 8.
         space_group: only those with this group.
-        seed: of the refiner's noise.
+        max_atoms: in the primitive cell.
+        model: see `probable`.
+        excluded: formulas whose crystals are no templates, as `formula_of` writes them.
 
     Raises:
         PlacementError: no pair can hold the formula, or nothing was found.
     """
-    pairs = probable(units, settings, space_group)
+    n = config.n_candidates
+    pairs = probable(units, config.templates, space_group, max_atoms, model=model, excluded=excluded)
     enough = max(n, FEWEST_PAIRS)
     before = np.cumsum([0.0, *(pair.probability for pair in pairs)])[:-1]
     chosen = [pair for i, pair in enumerate(pairs[:enough]) if i < FEWEST_PAIRS or before[i] < COVERED]
-    found, reasons = _of_pairs(units, chosen, n, settings, seed)
+    requests = [
+        PlacementRequest(
+            space_group=pair.space_group,
+            counts={elements.SYMBOLS[z - 1]: k * pair.units for z, k in units.items()},
+            stream=(pair.space_group, pair.units),
+            excluded=frozenset((name, pair.space_group) for name in excluded),
+        )
+        for pair in chosen
+    ]
+    of_pairs = _of_templates if config.refiner is None else _of_refiner
+    found, reasons = of_pairs(chosen, requests, config)
     if not found:
         raise PlacementError(reasons[0] if reasons else f"no template has the counts of {_formula(units)}")
     return sorted(found, key=lambda one: -one.probability)[:n]
 
 
-def probable(units: Mapping[int, int], settings: Settings, space_group: int | None = None) -> list[Pair]:
+def probable(
+    units: Mapping[int, int],
+    templates: CandidateSource | None = None,
+    space_group: int | None = None,
+    max_atoms: int = MAX_ATOMS,
+    *,
+    model: bool = True,
+    excluded: Collection[str] = (),
+) -> list[Pair]:
     """Pairs (space group, formula units in the primitive cell), the most probable first.
+
+    Args:
+        units: atomic number -> atoms in one formula unit.
+        templates: real crystals that count too; sources of another kind do not.
+        space_group: only pairs with this group.
+        max_atoms: in the primitive cell.
+        model: False: templates alone say which pairs are probable.
+        excluded: formulas whose crystals are no templates, as `formula_of` writes them.
 
     Raises:
         PlacementError: none can hold the formula.
     """
     if space_group is not None and space_group not in range(1, 231):
         raise PlacementError(f"space_group={space_group}: space groups are numbered 1 to 230")
-    chances = PolymorphModel.shipped().log_chances([units], settings.max_atoms)[0]
+    chances = PolymorphModel.shipped().log_chances([units], max_atoms)[0]
     if space_group is not None:
         chances[np.arange(230) != space_group - 1] = -np.inf
     if not np.isfinite(chances).any():
-        group = (
-            "no space group"
-            if space_group is None
-            else f"space group {space_group} ({space_groups.SYMBOL[space_group - 1]})"
-        )
-        raise PlacementError(
-            f"{group} {'holds' if space_group is None else 'cannot hold'} {_formula(units)} with at most "
-            f"{settings.max_atoms} atoms in the primitive cell; ask for another group or formula, or for more atoms "
-            f"(max_atoms up to {MAX_ATOMS})"
-        )
-    if settings.templates is not None:
-        neighbours = _neighbours(settings.templates)
-        if settings.model:
-            said = neighbours.features(units, settings.without)
+        raise PlacementError(_no_room(units, space_group, max_atoms))
+    if isinstance(templates, Templates):
+        neighbours = _neighbours(templates)
+        if model:
+            said = neighbours.features(units, excluded)
             chances = PolymorphModel.shipped().mixture.log_chances(chances, said)
         else:
-            alone = neighbours.log_chances(units, settings.without)
+            alone = neighbours.log_chances(units, excluded)
             chances = np.where(np.isfinite(chances), alone, -np.inf)
     flat = np.exp(chances.ravel())
     if not flat.sum() > 0:
@@ -270,40 +274,44 @@ def probable(units: Mapping[int, int], settings: Settings, space_group: int | No
     return [Pair(i // MAX_ATOMS + 1, i % MAX_ATOMS + 1, float(flat[i])) for i in order]
 
 
-def _of_pairs(
-    units: Mapping[int, int], pairs: list[Pair], n: int, settings: Settings, seed: int
-) -> tuple[list[Polymorph], list[str]]:
-    """Structures of all pairs with their probabilities, and why some pairs have none."""
-    counts = [{elements.SYMBOLS[z - 1]: k * pair.units for z, k in units.items()} for pair in pairs]
-    without = [frozenset((name, pair.space_group) for name in settings.without) for pair in pairs]
-    found: list[Polymorph] = []
-    reasons: list[str] = []
-    if settings.refiner is None:
-        assert settings.templates is not None  # or there is nothing to make structures of
-        for pair, own, keys, share in zip(pairs, counts, without, _shares(pairs, n), strict=True):
-            if sum(one.probability > pair.probability for one in found) >= n:
-                break  # nothing of this pair or the next is among the first
-            for one in settings.templates.find(pair.space_group, own, None, share, keys):
-                found.append(Polymorph(one.structure, pair.probability * one.probability, "template"))
-        return found, reasons
-    rng = np.random.default_rng(seed)
-    tasks = [
-        Task.in_random_cell(
-            pair.space_group, own, rng, n, (seed, pair.space_group, pair.units), learned=settings.learned
-        )
-        for pair, own in zip(pairs, counts, strict=True)
-    ]
-    draws = settings.draws or max(FEWEST_DRAWS, ceil(1.25 * n / len(pairs)))
-    answers = candidates(
-        tasks, settings.refiner, draws, settings.templates, "generate", settings.steps, without, settings.progress
+def _no_room(units: Mapping[int, int], space_group: int | None, max_atoms: int) -> str:
+    group = "no space group holds"
+    if space_group is not None:
+        group = f"space group {space_group} ({space_groups.SYMBOL[space_group - 1]}) cannot hold"
+    return (
+        f"{group} {_formula(units)} with at most {max_atoms} atoms in the primitive cell; ask for another group or "
+        f"formula, or for more atoms (max_atoms up to {MAX_ATOMS})"
     )
-    choice = CandidateRanker.shipped(settings.templates is not None)
-    for pair, (own_candidates, reason) in zip(pairs, answers, strict=True):
-        if reason is not None:
-            reasons.append(reason)
-        for candidate, probability in choice.ranked(own_candidates, n):
-            found.append(Polymorph(candidate.structure, pair.probability * probability, candidate.origin))
-    return found, reasons
+
+
+def _of_templates(
+    pairs: list[Pair], requests: list[PlacementRequest], config: BuildConfig
+) -> tuple[list[Polymorph], list[str]]:
+    """Structures of the pairs with their probabilities, of templates alone."""
+    found: list[Polymorph] = []
+    if config.templates is None:
+        return found, []
+    for pair, request, share in zip(pairs, requests, _shares(pairs, config.n_candidates), strict=True):
+        if sum(one.probability > pair.probability for one in found) >= config.n_candidates:
+            break  # nothing of this pair or the next is among the first
+        (own,) = config.templates.propose([request], share, config.seed)
+        for structure, probability in own.weighted():
+            found.append(Polymorph(structure, pair.probability * probability, config.templates.name))
+    return found, []
+
+
+def _of_refiner(
+    pairs: list[Pair], requests: list[PlacementRequest], config: BuildConfig
+) -> tuple[list[Polymorph], list[str]]:
+    """The same of a refiner's draws too, and why some pairs have none."""
+    draws = config.draws or max(FEWEST_DRAWS, ceil(1.25 * config.n_candidates / len(pairs)))
+    results = build(requests, replace(config, lattice="generate", draws=draws, retry=False, part=len(requests)))
+    found = [
+        Polymorph(structure, pair.probability * probability, origin)
+        for pair, one in zip(pairs, results, strict=True)
+        for structure, probability, origin in zip(one.orbits, one.probabilities, one.origins, strict=True)
+    ]
+    return found, [one.error for one in results if one.error is not None]
 
 
 def _shares(pairs: list[Pair], n: int) -> list[int]:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalgfn.crystallography.atoms import SkippedRecord, atoms_of
-from crystalgfn.crystallography.convert import crystals_of, orbit_structure
+from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import PlacementError
-from crystalgfn.structures.build import BuildResult, refiner_of
+from crystalgfn.structures.config import refiner_of
 from crystalgfn.structures.refiner.refiner import STEPS, Refiner
+from crystalgfn.structures.result import BuildResult
+from crystalgfn.structures.sources.base import PlacementRequest
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -72,11 +74,11 @@ def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
 
 def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> BuildResult:
     if isinstance(before, str):
-        return BuildResult(None, [], crystals_of([]), before)
+        return BuildResult(error=before)
+    request = PlacementRequest(
+        space_group=before.space_group, counts=before.counts, lattice=before.lattice, letters=before.wyckoff()
+    )
     wrong = fault(after)
     if wrong is not None:
-        return BuildResult(
-            None, [], crystals_of([before]), f"the refined structure did not pass: {wrong}; try less noise"
-        )
-    structure = after.to_structure()
-    return BuildResult(structure, [structure], crystals_of([after]), None, after.wyckoff(), ["refiner"])
+        return BuildResult(request=request, error=f"the refined structure did not pass: {wrong}; try less noise")
+    return BuildResult(request=request, orbits=[after], origins=["refiner"])

@@ -31,11 +31,12 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import run
 from crystalgfn.structures.candidate import candidate_of
 from crystalgfn.structures.candidate_pool import candidates
+from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.ranking.plausibility import WEIGHTS, Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import Refiner
-from crystalgfn.structures.sources.random import Task
+from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 
 OWN, OTHERS = 3, 3
@@ -107,16 +108,20 @@ def among_candidates(
     crystals: Sequence[OrbitStructure], refiner: Refiner, templates: Templates, draws: int = DRAWS, seed: int = 0
 ) -> list[Example]:
     """All candidates of each crystal where its cell is not known, templates of its own formula and group left out."""
-    tasks = []
-    for i, crystal in enumerate(crystals):
-        rng = np.random.default_rng((seed, i))
-        tasks.append(Task.in_random_cell(crystal.space_group, crystal.counts, rng, draws, (seed, i), learned=True))
+    config = BuildConfig(refiner=refiner, templates=templates, lattice="generate", draws=draws, seed=seed)
     found: list[Example] = []
-    for at in tqdm(range(0, len(tasks), CHUNK // 5), desc="candidates", unit=f"{CHUNK // 5} crystals"):
-        part = slice(at, at + CHUNK // 5)
-        without = [{(formula_of(crystal), crystal.space_group)} for crystal in crystals[part]]
-        made = candidates(tasks[part], refiner, draws, templates, "generate", without=without)
-        for crystal, (own, _) in zip(crystals[part], made, strict=True):
+    for at in tqdm(range(0, len(crystals), CHUNK // 5), desc="candidates", unit=f"{CHUNK // 5} crystals"):
+        part = crystals[at : at + CHUNK // 5]
+        requests = [
+            PlacementRequest(
+                space_group=crystal.space_group,
+                counts=crystal.counts,
+                stream=(i,),
+                excluded={(formula_of(crystal), crystal.space_group)},
+            )
+            for i, crystal in enumerate(part, start=at)
+        ]
+        for crystal, (own, _) in zip(part, candidates(requests, config), strict=True):
             found.append(_example(crystal, [candidate.structure for candidate in own]))
     return found
 
@@ -125,7 +130,7 @@ def _example(crystal: OrbitStructure, drawn: Sequence[OrbitStructure]) -> Exampl
     truth = candidate_of(crystal)
     found = [(structure, candidate_of(structure)) for structure in drawn]
     kept = [(structure, one) for structure, one in found if one is not None and truth is not None]
-    gaps = [np.abs(one.mark[0] - truth.mark[0]).max() for _, one in kept]
+    gaps = [np.abs(one.fingerprint[0] - truth.fingerprint[0]).max() for _, one in kept]
     return Example([structure for structure, _ in kept], np.interp(gaps, GAPS, RIGHT))
 
 

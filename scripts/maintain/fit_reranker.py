@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from crystalgfn.benchmarks.csp.methods import task_of
+from crystalgfn.benchmarks.csp.methods import request_of
 from crystalgfn.benchmarks.csp.run import given_of
 from crystalgfn.crystallography.convert import formula_of
 from crystalgfn.crystallography.orbits import OrbitStructure
@@ -24,6 +25,7 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError, run
 from crystalgfn.evaluation.metrics.matching import matcher
 from crystalgfn.structures.candidate_pool import candidates
+from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features, fit
 from crystalgfn.structures.refiner.refiner import Refiner
 from crystalgfn.structures.sources.templates import Templates
@@ -46,8 +48,10 @@ def labelled(
     """Features of the candidates of each crystal, and which of them are its real structure."""
     keys = [frozenset({(formula_of(structure), structure.space_group)}) for structure in structures]
     asked = [given_of(task, structure, own) for structure, own in zip(structures, keys, strict=True)]
-    tasks, ways = zip(*(task_of(what, draws, i) for i, what in enumerate(asked, start=first)), strict=True)
-    found = candidates(tasks, refiner, draws, templates, ways[0], without=keys)
+    lattice = "generate" if asked[0].lattice is None else "keep"
+    config = BuildConfig(refiner=refiner, templates=templates, lattice=lattice, draws=draws)
+    requests = [replace(request_of(what, True), stream=(i,)) for i, what in enumerate(asked, start=first)]
+    found = candidates(requests, config)
     result = []
     for structure, (own, _) in zip(structures, found, strict=True):
         truth = structure.to_structure()

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Structure
+from structure_fixtures import cif_of
 
 from crystalgfn.cli import app, evaluate
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structures import CELL
 from crystalgfn.evaluation import run as evaluate_run
-from crystalgfn.structures.writers import cif
 
 
 def crystal(group, edge, *atoms) -> Structure:
@@ -59,10 +59,10 @@ def folder(tmp_path, monkeypatch):
         ("c", SALT * [2, 1, 1], 1),
         ("d", OXIDE, 225),
     ):
-        (cifs / f"{name}.cif").write_text(cif(structure, group))
+        (cifs / f"{name}.cif").write_text(cif_of(structure, group))
     close = SALT.copy()
     close.translate_sites([4], [0.42, 0, 0])
-    (cifs / "e.cif").write_text(cif(close, 1))
+    (cifs / "e.cif").write_text(cif_of(close, 1))
     (cifs / "f.cif").write_text("data_broken\nloop_\n_atom_site_label\n")
     table = pd.DataFrame([row(SALT, -2.1, 225), row(OXIDE, -3.0, 225)])
     table.to_parquet(tmp_path / "known.parquet")

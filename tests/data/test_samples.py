@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
+from structure_fixtures import cif_of
 
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.samples import Item, Sample, claimed_group, read_items
 from crystalgfn.errors import DataError, NotAvailable
-from crystalgfn.structures.writers import cif
 
 SALT = OrbitStructure(225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17))).to_structure()
 HALF = Structure(Lattice.cubic(4.2), [{"Li": 0.5, "Fe": 0.5}, "O"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -29,7 +29,7 @@ def read(path) -> list[Sample | SkippedRecord]:
 
 
 def test_a_folder_of_cifs_with_a_broken_one(tmp_path):
-    (tmp_path / "a.cif").write_text(cif(SALT, 225))
+    (tmp_path / "a.cif").write_text(cif_of(SALT, 225))
     write(HALF, tmp_path / "b.cif")
     (tmp_path / "c.cif").write_text("data_nothing\n_cell_length_a 3\n")
     (tmp_path / "notes.txt").write_text("not a crystal")
@@ -60,7 +60,7 @@ def test_without_ase_it_says_so(tmp_path, monkeypatch):
 
 def test_a_run_with_what_its_table_says(tmp_path):
     (tmp_path / "cifs").mkdir()
-    (tmp_path / "cifs" / "0.cif").write_text(cif(SALT, 225))
+    (tmp_path / "cifs" / "0.cif").write_text(cif_of(SALT, 225))
     table = {"space_group": [225, 62], "formation_energy": [-2.1, -1.0], "a": [5.6, 4.0]}
     files = {"file": ["cifs/0.cif", None], "error": [None, "no room"]}
     pd.DataFrame({**table, **files}).to_parquet(tmp_path / "table.parquet")
@@ -76,7 +76,7 @@ def test_parquet_with_atoms_and_csv_with_cifs(tmp_path):
     pd.DataFrame([row]).to_parquet(tmp_path / "a.parquet")
     (one,) = read(tmp_path / "a.parquet")
     assert one.structure.matches(SALT) and one.claimed == 225 and one.values == {"energy": -2.0}
-    pd.DataFrame({"cif": [cif(SALT, 225), None], "gap": [5.0, 1.0]}).to_csv(tmp_path / "a.csv")
+    pd.DataFrame({"cif": [cif_of(SALT, 225), None], "gap": [5.0, 1.0]}).to_csv(tmp_path / "a.csv")
     good, empty = read(tmp_path / "a.csv")
     assert good.structure.matches(SALT) and good.values["gap"] == 5.0 and empty.reason == "cif is empty"
 

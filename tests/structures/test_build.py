@@ -96,7 +96,7 @@ def test_candidates_are_different(make_crystals):
 
 def test_seed_decides(random_crystals):
     some = random_crystals[::30]
-    one, same, other = (build_structures(some, seed=s, time_limit=60) for s in (3, 3, 4))
+    one, same, other = (build_structures(some, seed=s) for s in (3, 3, 4))
     assert [r.structure for r in one] == [r.structure for r in same]
     assert [r.structure for r in one] != [r.structure for r in other]
 
@@ -104,8 +104,8 @@ def test_seed_decides(random_crystals):
 @pytest.mark.unchecked
 def test_processes_give_the_same(random_crystals):
     some = random_crystals[190:]
-    alone = build_structures(some, time_limit=60)
-    together = build_structures(some, n_jobs=2, time_limit=60)
+    alone = build_structures(some)
+    together = build_structures(some, n_jobs=2)
     assert [r.structure for r in alone] == [r.structure for r in together]
 
 
@@ -153,7 +153,7 @@ def test_bad_arguments(make_crystals):
         build_structures(crystals, refiner="none of them")
     with pytest.raises(PlacementError, match="needs a refiner; without one use lattice='keep'"):
         build_structures(crystals, lattice="refine")
-    with pytest.raises(PlacementError, match="lattice='bent' means nothing"):
+    with pytest.raises(PlacementError, match="invalid lattice='bent'; expected one of keep, refine, generate"):
         build_structures(crystals, lattice="bent")
     with pytest.raises(PlacementError, match="energies=True needs a refiner's candidates"):
         build_structures(crystals, refiner=None, energies=True)
@@ -177,9 +177,9 @@ def test_bad_arguments(make_crystals):
 )
 def test_large_cells_do_not_stall(row, make_crystals):
     crystals = make_crystals(row)
-    start = time.perf_counter()
+    start = time.process_time()
     result = build_structures(crystals)[0]
-    assert time.perf_counter() - start < 15  # the limit is 2 s a crystal; the machine may be busy
+    assert time.process_time() - start < 15  # at most 4 s where nothing is wrong
     if result.structure is not None:
         check(result.structure, crystals)
     else:

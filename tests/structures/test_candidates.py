@@ -11,13 +11,14 @@ from crystalgfn.crystallography.distances import SHORTEST, group_fault, shortest
 from crystalgfn.crystallography.enumeration import representative
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.structures import build, candidate_pool
-from crystalgfn.structures.build import build_from_wyckoff, build_structures
+from crystalgfn.structures import candidate_pool
+from crystalgfn.structures.build import build, build_from_wyckoff, build_structures, requests_of
 from crystalgfn.structures.candidate import Candidate
-from crystalgfn.structures.candidate_pool import candidates
+from crystalgfn.structures.candidate_pool import candidates as candidates_of
+from crystalgfn.structures.config import BuildConfig, PoolConfig
 from crystalgfn.structures.ranking.reranker import N_FEATURES, CandidateRanker, features, fit, reweight_by_energy
 from crystalgfn.structures.refiner.refiner import Refiner
-from crystalgfn.structures.sources.random import Task
+from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 
 ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
@@ -31,8 +32,14 @@ def untrained(small_refiner):
     return small_refiner()
 
 
-def task(row, letters=None, seed=0):
-    return Task(row[0], row[1], row[2], letters, 4, (seed,), 2.0, learned=True)
+def request(row, letters=None, stream=0, **options):
+    return PlacementRequest(
+        space_group=row[0], counts=row[1], lattice=row[2], letters=letters, stream=(stream,), **options
+    )
+
+
+def candidates(requests, refiner, draws, templates=None, **options):
+    return candidates_of(requests, BuildConfig(refiner=refiner, draws=draws, templates=templates, **options))
 
 
 def check(structure, row):
@@ -44,18 +51,19 @@ def check(structure, row):
 @pytest.mark.parametrize("lattice", ["keep", "refine", "generate"])
 def test_every_candidate_is_what_was_asked_for(untrained, lattice):
     rows = [ROCK_SALT, RUTILE, OLIVINE]
-    found = candidates([task(row) for row in rows], untrained, 16, lattice=lattice, steps=3)
+    asked = [request(row) if lattice != "generate" else replace(request(row), lattice=None) for row in rows]
+    found = candidates(asked, untrained, 16, lattice=lattice, steps=3)
     for row, (own, reason) in zip(rows, found, strict=True):
         assert own and reason is None
         for candidate in own:
             check(candidate.structure, row)
             assert (candidate.structure.lattice == row[2]) == (lattice == "keep")
-        assert sum(c.votes for c in own) <= 1 + 1e-9
+        assert sum(c.draw_frequency for c in own) <= 1 + 1e-9
 
 
 def test_candidates_of_a_crystal_do_not_depend_on_the_others(untrained):
-    alone = candidates([task(RUTILE, seed=7)], untrained, 8, steps=3)[0][0]
-    among = candidates([task(ROCK_SALT), task(RUTILE, seed=7), task(OLIVINE)], untrained, 8, steps=3)[1][0]
+    alone = candidates([request(RUTILE, stream=7)], untrained, 8, steps=3)[0][0]
+    among = candidates([request(ROCK_SALT), request(RUTILE, stream=7), request(OLIVINE)], untrained, 8, steps=3)[1][0]
     assert len(alone) == len(among)
     for one, other in zip(alone, among, strict=True):
         assert [o.letter for o in one.structure.orbits] == [o.letter for o in other.structure.orbits]
@@ -65,15 +73,15 @@ def test_candidates_of_a_crystal_do_not_depend_on_the_others(untrained):
 
 def test_given_letters_are_kept(untrained):
     letters = {"Ti": ["a"], "O": ["f"]}
-    for candidate in candidates([task(RUTILE, letters)], untrained, 8, steps=3)[0][0]:
+    for candidate in candidates([request(RUTILE, letters)], untrained, 8, steps=3)[0][0]:
         assert candidate.structure.wyckoff() == letters and candidate.letters == 1.0
 
 
 def test_letters_are_shared_out_by_probability():
     a, b, c, d = ("a",), ("b",), ("c",), ("d",)
-    shares = candidate_pool._rounded({a: 0.5, b: 0.3, c: 0.14, d: 0.06}, 10)
+    shares = candidate_pool.shared_out({a: 0.5, b: 0.3, c: 0.14, d: 0.06}, 10)
     assert shares == {a: 5, b: 3, c: 1, d: 1}  # 1.4 has less of a remainder to lose than 0.6
-    assert candidate_pool._rounded({a: 0.6, b: 0.4}, 1) == {a: 1}
+    assert candidate_pool.shared_out({a: 0.6, b: 0.4}, 1) == {a: 1}
 
 
 def test_a_template_and_a_draw_that_agree_are_one(untrained):
@@ -87,11 +95,11 @@ def test_a_template_and_a_draw_that_agree_are_one(untrained):
 
     knows = Knows(untrained.network)
     templates = Templates(Prototypes.of([REAL_RUTILE]))
-    own, _ = candidates([task(RUTILE)], knows, 8, templates)[0]
+    own, _ = candidates([request(RUTILE)], knows, 8, templates)[0]
     best = max(own, key=lambda c: c.template)
-    assert best.template == pytest.approx(1.0) and best.votes >= 0.5 and best.origin == "template"
+    assert best.template == pytest.approx(1.0) and best.draw_frequency >= 0.5 and best.origin == "template"
     assert sum(c.template > 0 for c in own) == 1
-    without = candidates([task(RUTILE)], knows, 8, templates, without=[{("O2Ti1", 136)}])[0][0]
+    without = candidates([request(RUTILE, excluded={("O2Ti1", 136)})], knows, 8, templates)[0][0]
     assert all(c.template == 0 for c in without)
 
 
@@ -101,18 +109,20 @@ def test_large_cells_get_fewer_draws(untrained, monkeypatch):
     monkeypatch.setattr(
         Refiner, "refine", lambda self, s, *args, **kw: drawn.append(len(s)) or refine(self, s, *args, **kw)
     )
-    monkeypatch.setattr(candidate_pool, "BUDGET", 200)
-    candidates([task(OLIVINE)], untrained, 16, steps=1)
-    candidates([task(ROCK_SALT)], untrained, 16, steps=1)
+    few = PoolConfig(pairs=200)
+    candidates([request(OLIVINE)], untrained, 16, steps=1, pool=few)
+    candidates([request(ROCK_SALT)], untrained, 16, steps=1, pool=few)
     assert drawn[0] < 16 and drawn[1] == 16
 
 
 def test_what_cannot_be_says_why(untrained):
     (own, reason), (good, _) = candidates(
-        [task((225, {"Na": 1, "Cl": 1, "O": 1}, ROCK_SALT[2])), task(ROCK_SALT)], untrained, 2, steps=1
+        [request((225, {"Na": 1, "Cl": 1, "O": 1}, ROCK_SALT[2])), request(ROCK_SALT)], untrained, 2, steps=1
     )
     assert own == [] and "cannot hold" in reason and good
-    ((own, reason),) = candidates([task((225, ROCK_SALT[1], (0.6, 0.6, 0.6, 90.0, 90.0, 90.0)))], untrained, 2, steps=1)
+    ((own, reason),) = candidates(
+        [request((225, ROCK_SALT[1], (0.6, 0.6, 0.6, 90.0, 90.0, 90.0)))], untrained, 2, steps=1
+    )
     assert own == [] and "closer than 0.5" in reason
 
 
@@ -141,9 +151,17 @@ def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untraine
     assert drawn.origins == ["refiner"]
 
 
-def candidate(template=0.0, letters=0.0, votes=0.0, room=1.0, support=0.0, at=0.0):
-    mark = np.full(1, at), np.zeros(1)
-    return Candidate(REAL_RUTILE, template, letters, votes, room, mark, support, template)
+def candidate(template=0.0, letters=0.0, frequency=0.0, contact=1.0, density=0.0, at=0.0):
+    return Candidate(
+        structure=REAL_RUTILE,
+        template=template,
+        letters=letters,
+        draw_frequency=frequency,
+        min_contact_ratio=contact,
+        fingerprint=(np.full(1, at), np.zeros(1)),
+        kernel_density=density,
+        template_density=template,
+    )
 
 
 def test_choice_learns_what_speaks_for_the_right_one():
@@ -153,7 +171,7 @@ def test_choice_learns_what_speaks_for_the_right_one():
     for _ in range(300):
         own = [candidate(rng.random(), rng.random(), rng.random(), rng.random()) for _ in range(6)]
         right = np.zeros(6, dtype=bool)
-        right[int(np.argmax([c.votes for c in own]))] = True
+        right[int(np.argmax([c.draw_frequency for c in own]))] = True
         examples.append((own, right))
     model = fit([(features(own), right) for own, right in examples[:200]], decay=1e-4)
     for own, right in examples[200:]:
@@ -170,7 +188,7 @@ def test_choice_of_nothing_and_of_one():
 
 def test_of_few_candidates_those_that_differ():
     """What is nearly the same as a likelier one makes room for what is not."""
-    own = [candidate(votes=v, support=v, at=x) for v, x in ((0.5, 0.0), (0.45, 0.05), (0.4, 0.02), (0.1, 2.0))]
+    own = [candidate(frequency=v, density=v, at=x) for v, x in ((0.5, 0.0), (0.45, 0.05), (0.4, 0.02), (0.1, 2.0))]
     model = CandidateRanker.shipped(False)
     every = [c for c, _ in model.ranked(own)]
     assert every == own and [c for c, _ in model.ranked(own, 4)] == own
@@ -197,7 +215,10 @@ def test_lower_energies_are_likelier():
 
 
 def test_choices_ship():
-    own = [candidate(votes=0.9, support=0.9, letters=0.5), candidate(votes=0.02, support=0.02, letters=0.5, room=0.4)]
+    own = [
+        candidate(frequency=0.9, density=0.9, letters=0.5),
+        candidate(frequency=0.02, density=0.02, letters=0.5, contact=0.4),
+    ]
     for templates in (True, False):
         assert CandidateRanker.shipped(templates).ranked(own)[0][0] is own[0]
 
@@ -226,20 +247,19 @@ def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatc
             return [moved] * len(structures) if given else refine(self, structures, *args, **options)
 
         monkeypatch.setattr(Refiner, "refine", adapt)
-        own, _ = candidates([task(RUTILE)], untrained, 1, templates)[0]
+        own, _ = candidates([request(RUTILE)], untrained, 1, templates)[0]
         real = [c for c in own if c.template > 0]
         assert len(real) == n_templates and real[0].template == pytest.approx(1.0)
         assert (real[0].structure == moved) == (n_near == 1)
         assert sum(c.structure in (moved, real[0].structure) for c in own) == n_near
 
 
-def test_parts_do_not_matter(untrained, make_crystals, monkeypatch):
+def test_parts_do_not_matter(untrained, make_crystals):
     """Structures of a crystal are its own, whatever else is made with it."""
     crystals = make_crystals(*[RUTILE, ROCK_SALT] * 4)
     options = {"refiner": untrained, "steps": 2, "n_candidates": 3}
     whole = build_structures(crystals, **options)
-    monkeypatch.setattr(build, "CHUNK", {"cpu": 3})
-    parts = build_structures(crystals, **options)
+    parts = build(requests_of(crystals), BuildConfig(part=3, **options))
     assert [[s.frac_coords.round(3).tolist() for s in r.candidates] for r in whole] == [
         [s.frac_coords.round(3).tolist() for s in r.candidates] for r in parts
     ]

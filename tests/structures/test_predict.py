@@ -10,7 +10,8 @@ from crystalgfn.crystallography.distances import symmetry
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import InvalidSpace, PlacementError
-from crystalgfn.structures.predict import Pair, Settings, energies_of, polymorphs, probable, units_of
+from crystalgfn.structures.config import BuildConfig
+from crystalgfn.structures.predict import Pair, energies_of, polymorphs, probable, units_of
 from crystalgfn.structures.ranking.polymorphs import PolymorphModel
 from crystalgfn.structures.ranking.reranker import CandidateRanker
 from crystalgfn.structures.sources.template_distance import Ranking
@@ -88,27 +89,28 @@ def test_a_group_that_is_given(refiner):
 
 def test_pairs_add_up_to_one(templates):
     units = units_of("KBr")
-    for settings in (Settings(), Settings(templates=templates), Settings(templates=templates, model=False)):
-        pairs = probable(units, settings)
+    for options in ({}, {"templates": templates}, {"templates": templates, "model": False}):
+        pairs = probable(units, **options)
         assert sum(pair.probability for pair in pairs) == pytest.approx(1)
     assert {pair.space_group for pair in pairs} == {225, 221}  # the last are those of templates alone
-    assert {pair.space_group for pair in probable(units, Settings(), 225)} == {225}
+    assert {pair.space_group for pair in probable(units, space_group=225)} == {225}
 
 
 def test_the_likeliest_of_all_pairs_come_first(templates, monkeypatch):
     """Two structures in two groups: the second of a probable group stands before the first of an improbable one."""
     pairs = [Pair(225, 1, 0.9), Pair(221, 1, 0.1)]
-    monkeypatch.setattr(search, "probable", lambda *_: pairs)
-    found = polymorphs({19: 1, 35: 1}, 5, Settings(templates=templates))
+    monkeypatch.setattr(search, "probable", lambda *_, **__: pairs)
+    found = polymorphs({19: 1, 35: 1}, BuildConfig(n_candidates=5, refiner=None, templates=templates))
     assert found[0].structure.space_group == 225 and found[0].probability > 0.45
     assert found[-1].structure.space_group == 221 and found[-1].probability == pytest.approx(0.1)
 
 
 def test_templates_of_its_own_formula_can_be_left_out(templates):
     units = units_of("CsCl")
-    fair = Settings(templates=templates, model=False, without={"Cl1Cs1"})
-    assert {one.structure.space_group for one in polymorphs(units, 5, fair)} == {225}
-    knowing = polymorphs(units, 5, Settings(templates=templates, model=False))
+    config = BuildConfig(n_candidates=5, refiner=None, templates=templates)
+    fair = polymorphs(units, config, model=False, excluded={"Cl1Cs1"})
+    assert {one.structure.space_group for one in fair} == {225}
+    knowing = polymorphs(units, config, model=False)
     assert {one.structure.space_group for one in knowing} == {225, 221}
 
 
@@ -145,6 +147,6 @@ def test_something_must_make_structures():
 
 
 def test_the_shipped_model_is_used():
-    pairs = probable(units_of("NaCl"), Settings())
+    pairs = probable(units_of("NaCl"))
     chances = PolymorphModel.shipped().log_chances([units_of("NaCl")])[0]
     assert np.log(pairs[0].probability) == pytest.approx(chances.max(), abs=1e-4)

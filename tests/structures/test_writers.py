@@ -9,7 +9,7 @@ from pymatgen.io.cif import CifParser
 
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.build import build_from_wyckoff, build_structures
-from crystalgfn.structures.writers import asymmetric_unit, write_structures
+from crystalgfn.structures.writers import cif, write_structures
 
 pytestmark = pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF")  # pymatgen says so of every 1/3
 
@@ -61,10 +61,12 @@ def test_candidates_have_files_of_their_own(make_crystals, tmp_path):
 
 def test_asymmetric_unit_of_rock_salt(make_crystals):
     salt = make_crystals((225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0)))
-    structure = build_from_wyckoff(salt, [{"Na": ["a"], "Cl": ["b"]}], refiner=None)[0].structure
-    assert [multiplicity for _, multiplicity in asymmetric_unit(structure, 225)] == [4, 4]
-    with pytest.raises(PlacementError, match="does not have the operations of space group 227"):
-        asymmetric_unit(structure, 227)
+    (result,) = build_from_wyckoff(salt, [{"Na": ["a"], "Cl": ["b"]}], refiner=None)
+    assert result.cif() == cif(result.orbits[0])
+    (block,) = CifParser.from_str(result.cif()).as_dict().values()
+    assert block["_atom_site_symmetry_multiplicity"] == ["4", "4"]
+    assert block["_atom_site_type_symbol"] == ["Na", "Cl"] and block["_atom_site_occupancy"] == ["1", "1"]
+    assert len(block["_symmetry_equiv_pos_as_xyz"]) == 192
 
 
 def test_bad_formats_and_folders(results, tmp_path):

@@ -40,7 +40,6 @@ class Plan:
         n_candidates: placements of each, at most.
         steps: of relaxing the atoms in the drawn cell, at most.
         full_steps: of relaxing atoms and cell from there, at most.
-        time_limit: seconds for the placements of one crystal, at most; a busy machine finds less in them.
         chunk: crystals that are checked together.
     """
 
@@ -50,15 +49,12 @@ class Plan:
     n_candidates: int = 8
     steps: int = 40
     full_steps: int = 100
-    time_limit: float = 10.0
     chunk: int = 8
 
     def __post_init__(self) -> None:
         for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
-        if not self.time_limit > 0:
-            raise ValueError(f"time_limit={self.time_limit}: give seconds above 0")
         if self.k < 0:
             raise ValueError(f"k={self.k}: give a number of at least 0")
 
@@ -143,7 +139,7 @@ def check_crystals(
     """
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
-    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, plan.time_limit)
+    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed)
     there = [i for i, one in enumerate(found) if isinstance(one, GroundState)]
     free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
     relaxed = dict(zip(there, free, strict=True))

@@ -40,8 +40,12 @@ or both wrong; for fingerprints about `fit_plausibility.RIGHT`."""
 
 def features(own: Sequence[Candidate]) -> RowVectors:
     """What speaks for each candidate of one crystal, [n, N_FEATURES]."""
-    columns = ("template", "letters", "votes", "room", "support", "template_support", "plausible")
-    template, letters, votes, room, support, real, plausible = (np.array([getattr(c, n) for c in own]) for n in columns)
+    columns = (
+        "template", "letters", "draw_frequency", "min_contact_ratio", "kernel_density", "template_density", "plausible",
+    )  # fmt: skip
+    template, letters, frequency, contact, density, real, plausible = (
+        np.array([getattr(candidate, name) for candidate in own]) for name in columns
+    )
     best = template.max() if len(own) else 0.0
     rows = [
         np.log(template + FLOOR) / 2,
@@ -49,13 +53,13 @@ def features(own: Sequence[Candidate]) -> RowVectors:
         np.full(len(own), best > 0),
         np.full(len(own), best),
         np.log(letters + FLOOR) / 2,
-        2 * votes,
-        np.log(votes + 0.02) / 2,
-        np.minimum(room, 1.0) * 2,
-        4 * np.maximum(0.75 - room, 0.0),
-        np.full(len(own), votes.max() if len(own) else 0.0),
-        2 * support,
-        np.log(support + 0.02) / 2,
+        2 * frequency,
+        np.log(frequency + 0.02) / 2,
+        np.minimum(contact, 1.0) * 2,
+        4 * np.maximum(0.75 - contact, 0.0),
+        np.full(len(own), frequency.max() if len(own) else 0.0),
+        2 * density,
+        np.log(density + 0.02) / 2,
         2 * real,
         np.log(real + FLOOR) / 2,
         np.maximum(plausible - np.logaddexp.reduce(plausible), LEAST) / 2 if len(own) else plausible,
@@ -68,12 +72,12 @@ def _together(own: Sequence[Candidate], chances: np.ndarray, n: int) -> np.ndarr
 
     Candidates whose fingerprints and cells are near each other are right or wrong together, the nearer the oftener.
     """
-    marks = [candidate.mark for candidate in own]
+    fingerprints = [candidate.fingerprint for candidate in own]
     left, chosen = chances.copy(), []
     for _ in range(min(n, len(own))):
         left[chosen] = -1.0
         chosen.append(i := int(left.argmax()))
-        left *= 1 - nearness(marks[i], marks, ALIKE, ALIKE_SHAPE)
+        left *= 1 - nearness(fingerprints[i], fingerprints, ALIKE, ALIKE_SHAPE)
     return np.array(chosen)
 
 

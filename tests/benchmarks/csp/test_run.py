@@ -18,7 +18,8 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts, valid_composition, whole
 from crystalgfn.evaluation.metrics.matching import match, valid_structure
-from crystalgfn.structures.sources.random import random_cell
+from crystalgfn.structures.config import BuildConfig
+from crystalgfn.structures.sources.base import random_cell
 from crystalgfn.structures.sources.template_distance import Ranking
 from crystalgfn.structures.sources.templates import Templates
 
@@ -165,8 +166,8 @@ def test_random_placement_relaxed(crystals):
 def test_the_refiner_with_energies(crystals, small_refiner):
     """The same structures in another order, and not where no group is given."""
     pytest.importorskip("chgnet")
-    plain = csp_methods.Refined(small_refiner(), draws=12, steps=3)
-    ranked = replace(plain, energies=True)
+    plain = csp_methods.Refined(BuildConfig(refiner=small_refiner(), draws=12, steps=3))
+    ranked = csp_methods.Refined(replace(plain.config, energies=True))
     asked = run.given("T2", crystals[1])
     names = [sorted(str(s.frac_coords.tolist()) for s in method(asked, 50, 0)) for method in (plain, ranked)]
     assert names[0] == names[1] and len(names[0]) > 2
@@ -174,7 +175,7 @@ def test_the_refiner_with_energies(crystals, small_refiner):
 
 
 def test_several_processes_say_the_same(crystals, tmp_path):
-    methods = {"random": csp_methods.Built({"time_limit": 60})}
+    methods = {"random": csp_methods.Built()}
     alone = run.run(crystals, methods, ("T1", "T2"), k=2)
     together = run.run(crystals, methods, ("T1", "T2"), k=2, out=tmp_path / "records.jsonl", n_jobs=2)
     for one, other in zip(alone, together, strict=True):
@@ -188,9 +189,10 @@ def test_several_processes_say_the_same(crystals, tmp_path):
 def test_the_refiner_as_a_method(crystals, small_refiner):
     refiner = small_refiner()
     templates = Templates(Prototypes.of([question.orbits for question in crystals]))
-    plain = csp_methods.Refined(refiner, draws=6, steps=2)
-    helped = csp_methods.Refined(refiner, templates, leave_out=False, draws=6, steps=2)
-    held_back = csp_methods.Refined(refiner, templates, draws=6, steps=2)
+    config = BuildConfig(refiner=refiner, draws=6, steps=2)
+    plain = csp_methods.Refined(config)
+    helped = csp_methods.Refined(replace(config, templates=templates), leave_out=False)
+    held_back = csp_methods.Refined(replace(config, templates=templates))
     records = run.run(crystals, {"plain": plain, "helped": helped, "held back": held_back}, ("T1", "T2", "T3"), k=5)
     assert len(records) == 18 and all(r["error"] is None and r["rms"] for r in records)
     for record in records:

@@ -50,7 +50,7 @@ def test_a_reward_without_one_is_refused(reward, words):
         formation_energy(reward)
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"chunk": 0}, {"steps": -1}, {"k": -0.5}, {"time_limit": 0.0}])
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"chunk": 0}, {"steps": -1}, {"k": -0.5}])
 def test_plans_that_cannot_be(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):

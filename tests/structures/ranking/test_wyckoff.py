@@ -152,5 +152,5 @@ def test_unknown_ways_to_choose_letters_are_refused(make_crystals):
     from crystalgfn.structures.build import build_structures
 
     crystals = make_crystals((225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0)))
-    with pytest.raises(PlacementError, match="assignment='clever': choose 'random' or 'learned'"):
+    with pytest.raises(PlacementError, match="invalid assignment='clever'; expected one of random, learned"):
         build_structures(crystals, refiner=None, assignment="clever")

@@ -1,0 +1,185 @@
+"""How structures are built: the settings of the one pipeline from requests to structures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from crystalgfn.data.structure_index import Prototypes
+from crystalgfn.errors import PlacementError
+from crystalgfn.structures.refiner.refiner import LATTICES, STEPS, Refiner
+from crystalgfn.structures.sources.base import CandidateSource
+from crystalgfn.structures.sources.random import RandomPlacementConfig
+from crystalgfn.structures.sources.templates import Templates
+from crystalgfn.utils import files
+
+AFLOW = files.SHIPPED / "prototypes" / "aflow.npz"
+"""An index of the 288 prototypes of AFLOW that pymatgen carries."""
+ASSIGNMENTS = ("random", "learned")
+PART = {"cpu": 32, "cuda": 10_000}
+FEWEST_RELAXED = 4
+"""Candidates of a crystal that are relaxed, where so many were found."""
+Reference = CandidateSource | Prototypes | str | Path | Sequence[str | Path] | None
+"""What ``templates`` may be: a source of candidates, or real crystals."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolConfig:
+    """How the refiner's draws for a crystal are shared out, and how many there are.
+
+    Attributes:
+        letters: choices of Wyckoff letters that draws are spread over, at most.
+        looked_at: choices of letters that these are chosen from.
+        pairs: pairs of an orbit and an atom in all draws of one crystal, at most; 80 atoms in general positions have
+            6,400.
+        templates: structures of the other source that are looked at, at most.
+        from_templates: share of the draws whose letters are those of templates, where there are any.
+        in_their_cells: share of the draws with the letters of a template that start in its cell, where the crystal's
+            own is not known.
+        max_strain: largest principal logarithmic strain of these.
+        template_noise: under so much noise the refiner makes a template's coordinates those of the crystal's own
+            elements.
+        more_draws: than twice the structures that are wanted.
+        own_cells: times as many where the refiner makes the cells too.
+        again: times as many where none of the first passed.
+    """
+
+    letters: int = 12
+    looked_at: int = 256
+    pairs: int = 60_000
+    templates: int = 12
+    from_templates: float = 0.5
+    in_their_cells: float = 0.5
+    max_strain: float = 0.15
+    template_noise: float = 0.3
+    more_draws: int = 6
+    own_cells: int = 6
+    again: int = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class BuildConfig:
+    """How structures are built, for every request of a call.
+
+    Attributes:
+        n_candidates: different structures of each request, at most, best first.
+        refiner: a shipped one by its name, the folder of one of your own, a `Refiner`, or None: random Wyckoff
+            placement with soft-sphere relaxation.
+        lattice: "keep", "refine" (may be strained by up to 5 %) or "generate" (the one of a request is not used).
+        seed: with the ``stream`` of a request it seeds all random numbers.
+        templates: tried too: real crystals (`Prototypes.read`, files, "aflow" for the prototypes that come with the
+            package), a `CandidateSource`, or None.
+        assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
+            None: learned with a refiner, random without.
+        draws: of the refiner for each request; None: 6 more than twice the candidates, six times as many with
+            ``lattice="generate"``.
+        steps: of the refiner's sampler.
+        energies: candidates that are lower in energy are taken for more probable.
+        relax: candidates are relaxed within their symmetry and ordered by energy.
+        retry: requests without a structure get more draws of the refiner, and where the lattice is kept random
+            placement then.
+        n_jobs: processes.
+        progress: shows bars.
+        part: requests that structures are made of at once, at most; None: 32, on a GPU 10,000. It does not depend on
+            ``n_jobs``, since what is together in a batch decides the last digits.
+        pool: how the refiner's draws are shared out.
+        placement: how much random placement tries.
+
+    Raises:
+        CheckpointError: there is no such refiner.
+        DataError: ``templates`` cannot be read.
+        PlacementError: a value that is invalid.
+    """
+
+    n_candidates: int = 1
+    refiner: Refiner | str | Path | None = "default"
+    lattice: str = "keep"
+    seed: int = 0
+    templates: Reference = None
+    assignment: str | None = None
+    draws: int | None = None
+    steps: int = STEPS
+    energies: bool = False
+    relax: bool = False
+    retry: bool = True
+    n_jobs: int = 1
+    progress: bool = False
+    part: int | None = None
+    pool: PoolConfig = field(default_factory=PoolConfig)
+    placement: RandomPlacementConfig = field(default_factory=RandomPlacementConfig)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "refiner", refiner_of(self.refiner))
+        object.__setattr__(self, "templates", templates_of(self.templates))
+        for name, options in (("assignment", ASSIGNMENTS), ("lattice", LATTICES)):
+            value = getattr(self, name)
+            if value not in options and (name, value) != ("assignment", None):
+                raise PlacementError(f"invalid {name}={value!r}; expected one of {', '.join(options)}")
+        for name in ("n_candidates", "steps", "part", "draws"):
+            value = getattr(self, name)
+            if not (isinstance(value, int) and value >= 1) and not (name in ("part", "draws") and value is None):
+                raise PlacementError(f"{name}={value}: give a whole number of at least 1")
+        if not isinstance(self.n_jobs, int) or self.n_jobs == 0:
+            raise PlacementError(f"n_jobs={self.n_jobs}: give a number of processes, or -1 for one a core")
+        if self.refiner is None and self.lattice != "keep":
+            raise PlacementError(f"lattice={self.lattice!r} needs a refiner; without one use lattice='keep'")
+        if self.refiner is None and self.energies:
+            raise PlacementError("energies=True needs a refiner's candidates; give a refiner, or relax=True")
+
+    @property
+    def wanted(self) -> int:
+        """Candidates of each request before the last ordering."""
+        return max(self.n_candidates, FEWEST_RELAXED) if self.relax else self.n_candidates
+
+    @property
+    def learned(self) -> bool:
+        """Whether letters are those that real crystals make probable."""
+        return (self.refiner is not None) if self.assignment is None else self.assignment == "learned"
+
+    @property
+    def together(self) -> int:
+        """Requests that structures are made of at once, at most."""
+        return self.part or PART["cuda" if self.refiner is not None and self.refiner.device.type == "cuda" else "cpu"]
+
+    @property
+    def n_draws(self) -> int:
+        """Draws of the refiner for each request."""
+        enough = 2 * self.wanted + self.pool.more_draws
+        return self.draws or enough * (self.pool.own_cells if self.lattice == "generate" else 1)
+
+
+def refiner_of(refiner: Refiner | str | Path | None) -> Refiner | None:
+    """The refiner that the argument ``refiner`` names.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    if refiner is None or isinstance(refiner, Refiner):
+        return refiner
+    return _read_refiner(str(refiner))
+
+
+@lru_cache(maxsize=4)
+def _read_refiner(name: str) -> Refiner:
+    return Refiner.load(name)
+
+
+def templates_of(reference: Reference) -> CandidateSource | None:
+    """The source that the argument ``templates`` names.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if reference is None or isinstance(reference, CandidateSource):
+        return reference
+    if isinstance(reference, Prototypes):
+        return Templates(reference)
+    sources = [reference] if isinstance(reference, str | Path) else reference
+    return _read_templates(*(str(AFLOW if one == "aflow" else one) for one in sources))
+
+
+@lru_cache(maxsize=4)
+def _read_templates(*paths: str) -> Templates:
+    return Templates(Prototypes.read(paths[0] if len(paths) == 1 else paths))
