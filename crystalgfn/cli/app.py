@@ -1,424 +1,287 @@
-"""The commands ``crystalgfn-train``, ``-sample``, ...: build objects from the configuration and call them.
+"""``crystalgfn <command> name=value ...``: one entry point, its exit codes, and the seven names of its commands.
 
-Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C in 130.
+Every error that a user can act on ends in one sentence and exit code 2; Ctrl-C in 130, SIGTERM in 143.
 """
 
 from __future__ import annotations
 
+import difflib
+import json
 import os
 import shlex
 import sys
-import warnings
-from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from dataclasses import replace
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from hydra.errors import InstantiationException
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-
-from crystalgfn.cli import options
-from crystalgfn.cli.options import OptionError, build, root
+from crystalgfn import __version__
+from crystalgfn.cli import console
+from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
-from crystalgfn.utils import distributed, run_folder
-from crystalgfn.utils.files import remove_leftovers, write_aside
-from crystalgfn.utils.interrupts import Terminations
-from crystalgfn.utils.run_folder import begun
+from crystalgfn.utils.interrupts import Interrupts, Terminated, Terminations
+from crystalgfn.utils.run_folder import LOCK, RunFolder
 
-#: How many crystals of a run in shards are drawn in its picture, at most.
-PICTURED = 10_000
-#: Commands whose processes, where torchrun started several, are one group.
-TOGETHER = ("train", "train_refiner")
-#: Where coordinates come from (`crystalgfn.structures.build.BuildResult`), in words.
-ORIGINS = {
-    "refiner": "by the refiner",
-    "template": "of templates",
-    "random": "at random",
-    "fixed": "fixed by symmetry",
-}
-#: Where the structure files of each format go.
-FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+ERROR, INTERRUPTED, PIPE_CLOSED, TERMINATED = 2, 130, 141, 143
+"""Exit codes beside 0; a fault of the program itself ends in a traceback and 1."""
 
 
-def train(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-train``: the exit code."""
-    return _run("train", _train, arguments)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn``: the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    first = given[0] if given else "--help"
+    if first in ("-h", "--help", "help"):
+        from crystalgfn.cli.options.help import overview
+
+        return _print(overview(__version__))
+    if first == "--version":
+        return _print(f"crystalgfn {__version__}")
+    name = first.replace("-", "_")
+    if name not in COMMANDS:
+        known = [one.replace("_", "-") for one in COMMANDS]
+        near = difflib.get_close_matches(first, known, n=1)
+        hint = f"did you mean {near[0]}? There" if near else "there"
+        return _fail(f"There is no command {first!r}; {hint} are {', '.join(known)}.")
+    return run(name, given[1:], f"crystalgfn {first}")
 
 
-def sample(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-sample``: the exit code."""
-    return _run("sample", _sample, arguments)
+def _named(name: str, arguments: Sequence[str] | None = None) -> int:
+    """``crystalgfn-<name>``: the exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    return run(name, given, f"crystalgfn-{name.replace('_', '-')}")
 
 
-def benchmark(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-benchmark``: the exit code."""
-    command = shlex.join(["crystalgfn-benchmark", *(sys.argv[1:] if arguments is None else arguments)])
-
-    def job(config: DictConfig) -> None:
-        from crystalgfn.cli.benchmark import run
-
-        run(config, command, _device)
-
-    return _run("benchmark", job, arguments)
+train, sample, evaluate, check = (partial(_named, name) for name in ("train", "sample", "evaluate", "check"))
+benchmark, train_proxy, train_refiner = (partial(_named, one) for one in ("benchmark", "train_proxy", "train_refiner"))
 
 
-def check(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-check``: the exit code."""
-    command = shlex.join(["crystalgfn-check", *(sys.argv[1:] if arguments is None else arguments)])
+@dataclass(frozen=True, kw_only=True)
+class Flags:
+    """What is asked of every command alike."""
 
-    def job(config: DictConfig) -> None:
-        from crystalgfn.cli.check import run
-
-        run(config, command)
-
-    return _run("check", job, arguments)
-
-
-def evaluate(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-evaluate``: the exit code."""
-    command = shlex.join(["crystalgfn-evaluate", *(sys.argv[1:] if arguments is None else arguments)])
-
-    def job(config: DictConfig) -> None:
-        from crystalgfn.cli.evaluate import run
-
-        run(config, command)
-
-    return _run("evaluate", job, arguments)
+    help: bool = False
+    cfg: bool = False
+    quiet: bool = False
+    verbose: bool = False
+    config_dir: str | None = None
 
 
-def train_proxy(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-train-proxy``: the exit code."""
-
-    def job(config: DictConfig) -> None:
-        from crystalgfn.cli.train_proxy import run
-
-        run(config)
-
-    return _run("train_proxy", job, arguments)
+_FLAGS = {"-h": "help", "--help": "help", "--cfg": "cfg", "-q": "quiet", "--quiet": "quiet", "-v": "verbose"}
+_FLAGS |= {"--verbose": "verbose"}
 
 
-def train_refiner(arguments: Sequence[str] | None = None) -> int:
-    """``crystalgfn-train-refiner``: the exit code."""
+def flags_of(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
+    """The flags, and the other arguments.
 
-    def job(config: DictConfig) -> None:
-        from crystalgfn.cli.train_refiner import run
+    Raises:
+        CrystalGFNError: --config-dir without a folder.
+    """
+    found: dict[str, Any] = {}
+    others, rest = [], list(arguments)
+    while rest:
+        text = rest.pop(0)
+        if text in _FLAGS:
+            found[_FLAGS[text]] = True
+        elif text.startswith("--config-dir="):
+            found["config_dir"] = text.partition("=")[2]
+        elif text == "--config-dir":
+            if not rest:
+                raise CrystalGFNError("--config-dir needs a folder: --config-dir <folder>")
+            found["config_dir"] = rest.pop(0)
+        else:
+            others.append(text)
+    return Flags(**found), others
 
-        config.device = _device(distributed.own_device(config.device))
-        run(config)
 
-    return _run("train_refiner", job, arguments)
+def run(name: str, arguments: Sequence[str], program: str) -> int:
+    """Run a command: the exit code.
 
-
-def _run(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str] | None) -> int:
+    Args:
+        name: of its module.
+        arguments: as they were typed.
+        program: what the user typed for it.
+    """
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that place atoms
-    if os.getcwd() not in sys.path:
+    if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own modules, as with python -m
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("default", module="crystalgfn")
-        warnings.showwarning = lambda message, *_: _say(f"warning: {sentence(message)}")
-        with Terminations(), distributed.Group() if name in TOGETHER else nullcontext():
-            return _attempt(name, job, sys.argv[1:] if arguments is None else arguments)
-
-
-def _attempt(name: str, job: Callable[[DictConfig], None], arguments: Sequence[str]) -> int:
-    """Do the job; of several processes the first that fails says why."""
-
-    def read() -> DictConfig | None:
-        config = options.read(name, arguments)
-        if config is not None and name in TOGETHER and distributed.launched():
-            OmegaConf.resolve(config)  # the time of day is the first process's for all
-        return config
-
     try:
-        config = distributed.of_first(read) if name in TOGETHER else read()
-        if config is not None:
-            _check_numbers(config)
-            job(config)
-    except KeyboardInterrupt:
-        _say("interrupted")
-        return 130
-    except (CrystalGFNError, InstantiationException) as error:
-        cause = root(error) if isinstance(error, InstantiationException) else error
-        return _fail(f"{sentence(cause)}.")
-    except OmegaConfBaseException as error:
-        return _fail(f"the configuration cannot be used: {options.first_line(error)}.")
+        flags, options = flags_of(arguments)
+    except CrystalGFNError as error:
+        return _fail(f"{sentence(error)}.")
+    if flags.help:
+        from crystalgfn.cli.options.help import help_text
+
+        return _print(help_text(name, program))
+    wants_json = any(one.lstrip("-").lower() in ("json", "json=true") for one in options)
+    silent = os.environ.get("RANK", "0") != "0" and COMMANDS[name].together
+    with Terminations(), console.console(flags.quiet, flags.verbose, wants_json, silent) as warned:
+        code = _attempt(lambda: _load(name))
+        if code:
+            return code
+        from crystalgfn.utils import distributed
+
+        job = Job(name, options, flags, shlex.join([*program.split(), *arguments]), warned)
+        with distributed.Group() if COMMANDS[name].together else nullcontext():
+            return _attempt(job.work)
+
+
+def _load(name: str) -> None:
+    """Import what a command needs; within an import an interrupt may end as another error, so it waits."""
+    with Interrupts() as interrupts:
+        import_module("crystalgfn.cli.options.objects")
+        import_module(f"crystalgfn.cli.{name}")
+    interrupts.interrupt()
+
+
+def _attempt(work: Callable[[], None]) -> int:
+    """Do the work; of several processes the first that fails says why."""
+    try:
+        work()
+        sys.stdout.flush()
+    except KeyboardInterrupt as error:
+        _say("terminated" if isinstance(error, Terminated) else "interrupted")
+        return TERMINATED if isinstance(error, Terminated) else INTERRUPTED
+    except BrokenPipeError:
+        return _piped()
+    except CrystalGFNError as error:
+        return _fail(f"{sentence(error)}.")
     except OSError as error:
         return _fail(f"{unusable(error)}.")
-    except RuntimeError as error:
-        if not distributed.cut_off(error):
+    except MemoryError:
+        return _fail("there is not enough memory; ask for less at a time (batch_size, n_jobs, shard_size).")
+    except Exception as error:
+        said = _words_of(error)
+        if said is None:
             raise
-        return _fail("another process of this training ended without a word; go on by resume=true out=<folder>.")
+        return _fail(said)
     return 0
 
 
-def _check_numbers(config: DictConfig) -> None:
-    """Refuse what no command can use."""
-    for name in ("n_jobs", "csp.n_jobs"):
-        if OmegaConf.select(config, name) == 0:
-            raise OptionError(f"{name}=0: give a number of processes, or -1 for as many as there are cores.")
-    for name in ("seed", "diagnostics"):
-        value = OmegaConf.select(config, name)
-        if isinstance(value, int) and not 0 <= value < 2**63:
-            raise OptionError(f"{name}={value}: give a whole number from 0 to 2^63 - 1.")
+def _words_of(error: Exception) -> str | None:
+    """What other libraries' errors mean to a user; None where it is a fault of the program."""
+    if type(error).__module__.startswith(("hydra", "omegaconf")):
+        from hydra.errors import InstantiationException
+
+        from crystalgfn.cli.options.compose import first_line
+        from crystalgfn.cli.options.objects import root
+
+        if isinstance(error, InstantiationException):
+            return f"{sentence(root(error))}."
+        return f"the configuration cannot be used: {first_line(error)}."
+    if isinstance(error, RuntimeError):
+        text = str(error)
+        if "Could not determine home directory" in text:
+            return "there is no home folder; set HOME to a folder."
+        if "can't allocate memory" in text or "out of memory" in text.lower():
+            return "there is not enough memory; ask for less at a time (batch_size, n_jobs, shard_size)."
+        if "torch" in sys.modules:
+            from crystalgfn.utils import distributed
+
+            if distributed.cut_off(error):
+                return "another process of this training ended without a word; go on by resume=true out=<folder>."
+    return None
+
+
+@dataclass(frozen=True)
+class Job:
+    """A command with its arguments.
+
+    Attributes:
+        name: of its module.
+        options: name=value each.
+        flags: what is asked of every command alike.
+        command: as it was typed.
+        warned: what was warned of, as it comes.
+    """
+
+    name: str
+    options: Sequence[str]
+    flags: Flags
+    command: str
+    warned: list[str]
+
+    def work(self) -> None:
+        """Read the configuration, run the command in its folder, and record what came out."""
+        from crystalgfn.utils import distributed
+
+        one = COMMANDS[self.name]
+        config = distributed.of_first(self.read) if one.together else self.read()
+        if self.flags.cfg:
+            from omegaconf import OmegaConf
+
+            console.write(OmegaConf.to_yaml(config).rstrip(), sys.stdout)
+            return
+        started, first = time.time(), distributed.first() or not one.together
+        shard = config.get("shard")
+        lock = LOCK if shard is None else f"{LOCK}-{shard[0]}-of-{shard[1]}"
+        folder = None if config.out is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
+        with folder or nullcontext():
+            made = import_module(f"crystalgfn.cli.{self.name}").run(config, self.command, folder)
+            if first:
+                self.record(config, folder, started, made)
+
+    def read(self) -> DictConfig:
+        """The configuration; the time of day is the first process's for all."""
+        from omegaconf import OmegaConf
+
+        from crystalgfn.cli.options.compose import compose_config
+
+        config = compose_config(self.name, self.options, self.flags.config_dir)
+        if not self.flags.cfg:
+            OmegaConf.resolve(config)
+        return config
+
+    def record(self, config: DictConfig, folder: RunFolder | None, started: float, made: Mapping[str, Any]) -> None:
+        """Write ``run.json``, and print it with ``json=true``."""
+        from crystalgfn.cli.options.objects import plain
+        from crystalgfn.utils import provenance
+
+        content = {
+            "command": self.command,
+            "settings": plain(config),
+            "seed": config.get("seed"),
+            "versions": {**provenance.versions(), **provenance.libraries()},
+            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+            "seconds": round(time.time() - started, 3),
+            **made,
+            "warnings": list(self.warned),
+        }
+        if folder is not None:
+            folder.record(content)
+        if config.get("json"):
+            console.write(json.dumps(content, indent=2, default=str), sys.stdout)
+
+
+def _print(text: str) -> int:
+    try:
+        console.write(text, sys.stdout)
+    except BrokenPipeError:
+        return _piped()
+    return 0
+
+
+def _piped() -> int:
+    """Whoever read the output has enough of it; nothing is to be said, not even at the end of the process."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return PIPE_CLOSED
 
 
 def _fail(words: str) -> int:
-    if distributed.fails_first():
-        print(f"error: {words}", file=sys.stderr)
-    return 2
+    distributed = sys.modules.get("crystalgfn.utils.distributed")
+    if distributed is None or distributed.fails_first():
+        console.write(f"error: {words}", sys.stderr)
+    return ERROR
 
 
 def _say(words: str) -> None:
     """To people; once for all processes."""
-    if distributed.first():
-        print(words, file=sys.stderr)
-
-
-def _device(name: str) -> str:
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device={name} cannot be used here: {sentence(error).split('. ')[0]}.") from error
-    return name
-
-
-def _train(config: DictConfig) -> None:
-    """One of the processes does all that is written and said; the others only train."""
-    import crystalgfn as cg
-    from crystalgfn.data import labelled
-    from crystalgfn.gfn.loggers import NoLogger
-    from crystalgfn.gfn.training import CHECKPOINT
-    from crystalgfn.sampling import plots
-
-    device = _device(distributed.own_device(config.trainer.device))
-    space = cg.CrystalSpace(**options.space_arguments(config.space))
-    reward = build(config.reward, "reward")
-    if not hasattr(reward, "config"):
-        reward = cg.rewards.Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
-    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
-    strata = options.strata(config)
-    if trainer.real_fraction and config.real is None:
-        raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
-    real = None if config.real is None else labelled.read(config.real).crystals
-    init = None if config.init is None else cg.Sampler.load(config.init, trust=config.trust)
-    out = Path(config.out)
-    resume = config.resume and not _never_trained(out)
-    with begun(out, lambda: not _never_trained(out)):
-        logger = _start_folder(config, out) if distributed.first() else NoLogger()
-        try:
-            sampler = cg.train(
-                space,
-                reward,
-                objective=objective,
-                policy=policy,
-                trainer=replace(trainer, device=device),
-                strata=strata,
-                seed=config.seed,
-                out=out,
-                resume=resume,
-                logger=logger,
-                real=real,
-                init=init,
-            )
-        except KeyboardInterrupt:
-            if (out / CHECKPOINT).exists():
-                _say(f"\nThe checkpoint is kept; go on with: crystalgfn-train resume=true out={out}")
-            raise
-        finally:
-            logger.close()
-    if not distributed.first():
-        return
-    print(f"The sampler is in {out / 'sampler'}")
-    if config.diagnostics:
-        print(sampler.diagnostics(config.diagnostics, seed=config.seed))
-    metrics = out / "metrics.csv"
-    if metrics.exists():
-        plots.curves(metrics, out / "curves.png")
-        print(f"How training went: {out / 'curves.png'}")
-    print(f"Draw crystals from it: crystalgfn-sample sampler={out / 'sampler'} n=100")
-
-
-def _never_trained(out: Path) -> bool:
-    """Whether a run was killed before its first checkpoint, which comes before its first step."""
-    from crystalgfn.gfn.training import CHECKPOINT
-
-    return not any((out / name).exists() for name in (CHECKPOINT, "metrics.csv", "sampler"))
-
-
-def _start_folder(config: DictConfig, out: Path) -> Any:
-    """The folder of a run with its configuration, and the logger."""
-    from crystalgfn.sampling import table
-
-    if not config.resume and (out / run_folder.CONFIG).exists():
-        raise OptionError(
-            f"{out} already holds a run; go on with it by resume=true out={out}, or choose another out=<folder>."
-        )
-    table.make_folder(out)
-    for folder in (out, out / "sampler"):
-        remove_leftovers(folder)  # of a run that was killed
-    logger = build(config.logger, "logger")
-    if not config.resume:
-        write_aside(out / run_folder.CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
-    return logger
-
-
-def _sample(config: DictConfig) -> None:
-    import crystalgfn as cg
-    from crystalgfn.sampling import table
-
-    if config.n < 1:
-        raise OptionError(f"n must be at least 1, not {config.n}.")
-    out = Path(config.out)
-    if (out / "table.parquet").exists():
-        raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
-    _check_shards(config, out)
-    sampler = cg.Sampler.load(config.sampler, device=_device(config.device), trust=config.trust)
-    constraints = options.space_arguments(config.get("space"))
-    space = sampler.space.narrowed(**constraints) if constraints else None
-    sampler.level(config.beta)
-    table.make_folder(out)
-    if config.shard_size is not None:
-        _write_shards(sampler, space, config, out)
-        return
-    crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
-    if config.diagnostics and sampler.reward is not None:
-        _diagnose(sampler, space, config)
-    placed = _place(crystals.to("cpu"), config, out) if config.structures else ()
-    frame = table.table(sampler, crystals, space, *placed, beta=config.beta)
-    table.write_table(frame, out)
-    if config.picture:
-        _draw(sampler, crystals, space, config, out)
-    _summary(frame, config, out)
-
-
-def _diagnose(sampler: Any, space: Any, config: DictConfig) -> None:
-    found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, beta=config.beta)
-    there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
-    print(f"{config.sampler} {there}: {str(found).splitlines()[0]}")
-
-
-def _check_shards(config: DictConfig, out: Path) -> None:
-    """Refuse what does not go with shards, before the work."""
-    from crystalgfn.data.shards import MANIFEST
-
-    if config.shard_size is None and config.shard is not None:
-        raise OptionError("shard=[i,k] shares out the files of a run; give their shard_size=<crystals> too.")
-    if config.shard_size is None and (out / MANIFEST).exists():
-        raise OptionError(f"{out} holds a run in shards; give its shard_size to go on, or choose another out=<folder>.")
-    if config.shard_size is not None and config.structures:
-        raise OptionError(
-            "shard_size writes crystals without their atoms: say structures=false, and place the atoms of those that "
-            "you choose by crystalgfn.build_structures (docs/guide/scaling.md)."
-        )
-    if config.shard is not None and not OmegaConf.is_list(config.shard):
-        raise OptionError(f"shard={config.shard}: give [i,k] with 0 <= i < k, for process i of k.")
-
-
-def _write_shards(sampler: Any, space: Any, config: DictConfig, out: Path) -> None:
-    """Crystals as Parquet files, and a picture of the first of them."""
-    from crystalgfn.data.shards import FOLDER, read_shards
-    from crystalgfn.sampling.sharded import ShardRun
-
-    shard = list(config.shard or (0, 1))
-    run = ShardRun(
-        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
-        config.beta,
-    )  # fmt: skip
-    whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"
-    left = len(run.own) - len(run.done)
-    if run.done:
-        print(f"{out} holds {len(run.done)} of the {len(run.own)} shards{whose}: {'going on' if left else 'all'}.")
-    if left and config.diagnostics and sampler.reward is not None:
-        _diagnose(sampler, space, config)
-    try:
-        run.write(config.progress)
-    except KeyboardInterrupt:
-        print(
-            f"\n{len(run.done)} of the {len(run.own)} shards{whose} are complete and kept; "
-            f"go on with the same command and out={out}",
-            file=sys.stderr,
-        )
-        raise
-    print(f"{sum(map(run.manifest.rows, run.own))} crystals in {len(run.own)} shards{whose}: {out / FOLDER}")
-    if config.picture and shard[0] == 0 and not (out / "picture.png").exists():
-        _draw(sampler, next(read_shards(out, partial=True))[:PICTURED], space, config, out)
-        print(f"A picture of the first of them: {out / 'picture.png'}")
-
-
-def _place(crystals: Any, config: DictConfig, out: Path) -> tuple[list[Any] | None, ...]:
-    """Structure files; of each crystal why it has none, its first file, the atoms' origin, how close, the energy."""
-    import crystalgfn as cg
-    from crystalgfn.crystallography.standardize import nearest_ratio
-    from crystalgfn.structures.writers import write_structures
-
-    formats = list(config.formats)
-    write_structures([], out, formats=formats)  # refuses unknown formats before the work
-    built = cg.build_structures(
-        crystals,
-        n_candidates=config.n_candidates,
-        refiner=config.refiner,
-        templates=config.templates,
-        energies=config.energies,
-        relax=config.relax,
-        seed=config.seed,
-        n_jobs=config.n_jobs,
-        progress=config.progress,
-    )
-    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
-    files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
-    origins = [one.origins[0] if one.origins else None for one in built]
-    closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
-    energies = [one.energies[0] if one.energies else float("nan") for one in built]
-    return [one.error for one in built], files, origins, closest, energies if config.energies or config.relax else None
-
-
-def _draw(sampler: Any, crystals: Any, space: Any, config: DictConfig, out: Path) -> None:
-    """The picture, beside what an untrained sampler of the same space draws."""
-    import crystalgfn as cg
-    from crystalgfn.sampling import plots, table
-
-    space = sampler.space if space is None else space
-    untrained = cg.Sampler.untrained(space, seed=config.seed).to(config.device).sample(1000, seed=config.seed)
-    props = table.properties(sampler.reward)
-    prop = props[0] if props else cg.rewards.Density()
-    plots.picture(
-        crystals,
-        out / "picture.png",
-        values=prop(crystals).cpu().numpy(),
-        reference=untrained,
-        reference_values=prop(untrained).cpu().numpy(),
-        label=f"{prop.name.replace('_', ' ')}, {prop.unit}",
-        title=f"{len(crystals)} crystals drawn from {config.sampler}",
-        largest_first=getattr(sampler.reward, "direction", "minimise") == "maximise",
-    )
-
-
-def _summary(frame: Any, config: DictConfig, out: Path) -> None:
-    """What came out, in a few lines."""
-    from crystalgfn.structures.ground_state import CLOSEST
-
-    distinct = frame[["formula", "space_group"]].drop_duplicates()
-    print(f"{len(frame)} crystals, {len(distinct)} different pairs of formula and space group: {out / 'table.csv'}")
-    if config.structures:
-        folders = ", ".join(str(out / FOLDERS[form]) for form in config.formats)
-        print(f"{frame['file'].notna().sum()} of them with atoms: {folders}")
-        origins = ", ".join(
-            f"{count} {ORIGINS[name]}" for name, count in Counter(frame["origin"].dropna()).most_common()
-        )
-        if origins:
-            print(f"  coordinates: {origins}")
-        if crowded := int((frame["closest"] < CLOSEST).sum()):
-            print(
-                f"  {crowded} of them crowded (atoms closer than {CLOSEST} of the sum of their radii, as in 2 of 1,000 "
-                "known crystals; column closest): better left out"
-            )
-        for reason, count in Counter(frame["error"].dropna()).most_common(5):
-            print(f"  {count} without: {reason}")
-    if config.picture:
-        print(f"A picture of them: {out / 'picture.png'}")
+    distributed = sys.modules.get("crystalgfn.utils.distributed")
+    if distributed is None or distributed.first():
+        console.write(words, sys.stderr)

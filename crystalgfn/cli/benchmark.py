@@ -1,86 +1,79 @@
-"""What ``crystalgfn-benchmark`` does: build what is measured from the configuration, print tables, write figures."""
+"""What ``crystalgfn benchmark`` does: build what is measured from the configuration, print tables, write figures."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from crystalgfn.benchmarks import exactness, mode_coverage, throughput
 from crystalgfn.benchmarks.csp import report as page
-from crystalgfn.cli import options
-from crystalgfn.cli.options import OptionError, build
-from crystalgfn.data import labelled
-from crystalgfn.errors import sentence
-from crystalgfn.sampling import table
+from crystalgfn.cli.console import note, tell
+from crystalgfn.cli.options.compose import OptionError
+from crystalgfn.cli.options.objects import build, listed, plain, space_arguments, usable_device
+from crystalgfn.cli.train import read_crystals
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
+from crystalgfn.utils.run_folder import RunFolder
 
 
-def run(config: DictConfig, command: str, check_device: Callable[[str], str]) -> None:
+def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str, Any]:
     """Measure, print, and write ``<task>.json`` and ``<task>.md`` where a folder is given.
 
     Args:
-        config: ``config/benchmark.yaml`` under the user's options.
+        config: the options of ``benchmark``.
         command: as it was typed.
-        check_device: returns the name of a device that can be used; raises otherwise.
+        folder: of the run, or None.
+
+    Returns:
+        What goes into ``run.json``.
 
     Raises:
-        OptionError: an unknown task, values that cannot be, or figures that are there already.
+        OptionError: values that cannot be, or figures that are there already.
     """
     tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp, "placement": _placement}
-    if config.task not in tasks:
-        raise OptionError(f"There is no task {config.task!r}; there are {', '.join(tasks)}.")
-    out = None if config.out is None else Path(config.out)
-    if out is not None and (out / f"{config.task}.json").exists():
-        raise OptionError(f"{out} already holds {config.task}.json; choose another out=<folder>, or delete it.")
-    if out is not None:
-        table.make_folder(out)
-    tables, figures = tasks[config.task](config, check_device)
+    task, out = config.task, None if folder is None else folder.path
+    if out is not None and (out / f"{task}.json").exists():
+        raise OptionError(f"{out} already holds {task}.json; choose another out=<folder>, or delete it.")
+    tables, figures = tasks[task](config)
     machine = provenance.machine()
     report = f"{provenance.heading(machine, command)}\n\n{tables}"
-    print(report)
-    if out is not None:
-        settings = OmegaConf.to_container(config, resolve=True)
-        figures = {"task": config.task, "command": command, "machine": machine, "settings": settings, **figures}
-        if config.task == "csp":
-            page.write(out / "csp.html", figures)
-        provenance.write(out, config.task, report, figures)
-        print(f"\nThe figures are in {out / config.task}.json, the tables in {out / config.task}.md")
+    tell(report)
+    if out is None:
+        return {"figures": figures}
+    figures = {"task": task, "command": command, "machine": machine, "settings": plain(config), **figures}
+    if task == "csp":
+        page.write(out / "csp.html", figures)
+    provenance.write(out, task, report, figures)
+    tell(f"\nThe figures are in {out / task}.json, the tables in {out / task}.md")
+    return {"files": [f"{task}.json", f"{task}.md", *["csp.html", "csp.jsonl"] * (task == "csp")]}
 
 
-def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
-    def several(name: str) -> tuple:
-        value = config[name]
-        return tuple(value) if OmegaConf.is_list(value) else (value,)
-
-    devices = several("devices") if config.devices is not None else ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
-    try:
-        plan = throughput.Plan(
-            several("batch_sizes"),
-            several("threads"),
-            tuple(check_device(str(name)) for name in devices),
-            config.seconds,
-        )
-    except ValueError as error:
-        raise error if isinstance(error, OptionError) else OptionError(f"{sentence(error)}.") from error
+def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
+    devices = listed(config.devices) or ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
+    plan = throughput.Plan(
+        tuple(config.batch_sizes),
+        tuple(config.threads),
+        tuple(usable_device(str(name)) for name in devices),
+        config.seconds,
+    )
     objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
     if config.sampler is not None:
         sampler = Sampler.load(config.sampler, trust=config.trust)
-        print(f"Measured in the space, with the network and the reward of {config.sampler}.")
+        tell(f"Measured in the space, with the network and the reward of {config.sampler}.")
     else:
-        strata = options.strata(config)
-        space = CrystalSpace(**options.space_arguments(config.space))
+        strata = plain(config.strata)
+        strata = tuple(strata) if isinstance(strata, list) else strata
+        space = CrystalSpace(**space_arguments(config.space))
         reward, policy = build(config.reward, "reward"), build(config.policy, "policy")
         sampler = throughput.untrained(space, reward, policy, strata, config.seed)
-        print("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
-    real = None if config.real is None else labelled.read(config.real).crystals
+        tell("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
+    real = read_crystals(config.real)
     if real is None and trainer.real_fraction > 0:
         raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: real=<file>.")
     keep = config.sampler is not None
@@ -89,11 +82,7 @@ def _throughput(config: DictConfig, check_device: Callable[[str], str]) -> tuple
     return throughput.tables(found), {"measured": measured, "measurements": throughput.figures(found)}
 
 
-def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
-    if not config.train_seconds > 0 or config.samples < 1:
-        raise OptionError(
-            f"train_seconds={config.train_seconds} and samples={config.samples}: give numbers above 0 for both."
-        )
+def _exactness(config: DictConfig) -> tuple[str, dict[str, Any]]:
     objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
     small = exactness.small_space(config.train_seconds, config.samples, config.seed, policy, objective, trainer)
     grids, masses = exactness.hypergrids(config.grid_steps, trainer), exactness.densities()
@@ -107,27 +96,25 @@ def _exactness(config: DictConfig, _: Callable[[str], str]) -> tuple[str, dict[s
 
 def _one_device(config: DictConfig) -> str:
     """The device of a task that takes one."""
-    devices = list(config.devices) if OmegaConf.is_list(config.devices) else [config.devices or "cpu"]
+    devices = listed(config.devices) or ["cpu"]
     if len(devices) != 1:
         raise OptionError(f"devices={devices}: task={config.task} takes one device.")
     return str(devices[0])
 
 
-def _modes(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+def _modes(config: DictConfig) -> tuple[str, dict[str, Any]]:
     if config.sampler is None:
         raise OptionError(
             "task=modes looks for modes that a trained sampler has dropped: give sampler=<name or folder>."
         )
-    if config.chains < 1 or config.samples < 1:
-        raise OptionError(f"chains={config.chains} and samples={config.samples}: give numbers above 0 for both.")
-    device = check_device(_one_device(config))
+    device = usable_device(_one_device(config))
     sampler = Sampler.load(config.sampler, device=device, trust=config.trust)
-    real = None if config.real is None else labelled.read(config.real).crystals
+    real = read_crystals(config.real)
     result = mode_coverage.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
     return str(result), mode_coverage.figures(result)
 
 
-def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Crystals found again, by each method; what a folder holds already is not done again."""
     from crystalgfn.benchmarks.csp import methods as csp_methods
     from crystalgfn.benchmarks.csp import report as csp_figures
@@ -166,12 +153,10 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
         raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(csp.TASKS)}.")
     if any("templates" in name for name in names) and chosen.templates is None:
         raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
-    if chosen.k < 1 or chosen.steps < 1 or (chosen.n is not None and chosen.n < 1):
-        raise OptionError(f"csp.n={chosen.n}, csp.k={chosen.k}, csp.steps={chosen.steps}: give at least 1 for each.")
     folders = _outside(config, taken=set(makers), known=csp.TASKS)
     if not names and not folders:
         raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
-    device = check_device(_one_device(config))
+    device = usable_device(_one_device(config))
     if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
     refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
@@ -191,15 +176,13 @@ def _csp(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, d
     figures = {"data": str(chosen.data), "crystals": len(rows), "unread": unread, **csp_figures.figures(answers)}
     for lines, words in ((unread, "crystals cannot be asked for"), (figures["faults"], "answers are wanting")):
         if lines:
-            print(f"{len(lines)} {words}; the first: {lines[0]}", file=sys.stderr)
+            note(f"{len(lines)} {words}; the first: {lines[0]}")
     return csp_report.tables(figures), figures
 
 
 def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Folder and tasks of each method of `csp.outside`."""
-    given = OmegaConf.to_container(config, resolve=True)["csp"]["outside"] or {}
-    if not isinstance(given, dict):
-        raise OptionError(f"csp.outside={given}: give {{name: folder}} or {{name: {{folder: ..., task: T4}}}}.")
+    given = plain(config.csp.outside) or {}
     found = {}
     for name, value in given.items():
         options = value if isinstance(value, dict) else {"folder": value}
@@ -215,7 +198,7 @@ def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[
     return found
 
 
-def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[str, dict[str, Any]]:
+def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Crystals of a sampler, placed in several ways, relaxed with CHGNet."""
     from crystalgfn.benchmarks import placement
     from crystalgfn.calculators.chgnet import chgnet
@@ -223,12 +206,7 @@ def _placement(config: DictConfig, check_device: Callable[[str], str]) -> tuple[
 
     if config.sampler is None:
         raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
-    if config.placed < 1:
-        raise OptionError(f"placed={config.placed}: give at least one crystal.")
-    if unknown := [way for way in config.placed_by if way not in placement.WAYS] or not config.placed_by:
-        said = unknown[0] if config.placed_by else "nothing"
-        raise OptionError(f"placed_by: {said}; give some of {', '.join(placement.WAYS)}.")
-    device = check_device(_one_device(config))
+    device = usable_device(_one_device(config))
     chgnet()  # refuses before the work
     crystals = Sampler.load(config.sampler, trust=config.trust).sample(config.placed, seed=config.seed)
     refiner = Refiner.load(config.csp.refiner, device)

@@ -1,19 +1,21 @@
-"""What ``crystalgfn-evaluate`` does: read, judge, compare, relax where asked for; table and figures into a folder."""
+"""What ``crystalgfn evaluate`` does: read, judge, compare, relax where asked for; table and figures into a folder."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from crystalgfn.calculators.chgnet import chgnet
-from crystalgfn.cli.options import OptionError
+from crystalgfn.cli.console import note, tell
+from crystalgfn.cli.options.compose import OptionError
+from crystalgfn.cli.options.objects import listed, plain
 from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import read_items
-from crystalgfn.errors import DataError, NotAvailable, sentence
+from crystalgfn.data.samples import Item, read_items
+from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
 from crystalgfn.evaluation.metrics.stability import Job, relax_job
@@ -23,44 +25,59 @@ from crystalgfn.evaluation.report import page
 from crystalgfn.evaluation.run import EvaluationRun
 from crystalgfn.evaluation.summary import Evaluation
 from crystalgfn.properties.convex_hull import ExactHull
-from crystalgfn.sampling import table
 from crystalgfn.utils import provenance
 from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.run_folder import RunFolder
 
 TABLE, SUMMARY = "structures.parquet", "summary"
 LISTED = 50
 """Crystals that could not be read are named on stderr, so many at most; ``summary.json`` names them all."""
 
 
-def run(config: DictConfig, command: str, job: Callable[[Job], dict[str, Any]] = relax_job) -> None:
+def run(
+    config: DictConfig, command: str, folder: RunFolder, job: Callable[[Job], dict[str, Any]] = relax_job
+) -> dict[str, Any]:
     """Evaluate a set of crystals; the folder of an evaluation that was interrupted goes on.
 
     Args:
-        config: ``config/evaluate.yaml`` under the user's options.
+        config: the options of ``evaluate``.
         command: as it was typed.
+        folder: of the run.
         job: what relaxes one structure.
+
+    Returns:
+        What goes into ``run.json``.
 
     Raises:
         OptionError: values that cannot be, or no samples named.
         DataError: a source that cannot be read, or nothing in it that can be judged.
         NotAvailable: relaxing without CHGNet, or extended XYZ without ase.
     """
-    plan = _plan(config)
+    plan, out = _plan(config), folder.path
     if config.relax and job is relax_job:
         chgnet()  # better found out before the work than after it
-    samples = read_items(config.samples)
-    reference = None if config.reference is None else Reference.read(config.reference, config.n_jobs)
+    samples = read_samples(listed(config.samples))
+    reference = None if config.reference is None else Reference.read(plain(config.reference), config.n_jobs)
     hull = reference.hull(plan.energy) if config.relax else None
-    out = table.make_folder(config.out)
     names = {"samples": str(config.samples), "reference": reference and reference.name}
-    work = EvaluationRun(out, samples, reference, plan, names, config.n_jobs, config.progress)
+    work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
     if work.done:
-        print(f"{out} holds {work.done} of {len(work.items)} crystals described: going on.")
+        tell(f"{out} holds {work.done} of {len(work.items)} crystals described: going on.")
     try:
-        _report(work, hull, config, command, job)
+        return _report(work, hull, config, command, job)
     except KeyboardInterrupt:
-        print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
+        note(f"\nWhat is done is kept; go on with the same command and out={out}")
         raise
+
+
+def read_samples(sources: Sequence[str]) -> list[Item | SkippedRecord]:
+    """The crystals of a source, or of several, which are then part of their names."""
+    found: list[Item | SkippedRecord] = []
+    for source in sources:
+        items = read_items(source)
+        prefix = f"{Path(source).name}: " if len(sources) > 1 else ""
+        found += [replace(one, where=f"{prefix}{one.where}") for one in items]
+    return found
 
 
 def _plan(config: DictConfig) -> Plan:
@@ -68,20 +85,13 @@ def _plan(config: DictConfig) -> Plan:
         raise OptionError("samples is missing; give samples=<run, folder of CIFs, .parquet, .csv or .extxyz file>.")
     if config.relax and config.reference is None:
         raise OptionError("relax=true needs a reference with formation energies for the hull: reference=<file>.")
-    if config.n_jobs == 0:
-        raise OptionError("n_jobs=0: give at least one process, or -1 for one a core.")
-    if config.best_n < 1:
-        raise OptionError(f"best_n={config.best_n}: give a whole number of at least 1.")
     names = ("symprec", "swap", "reference_n", "relax_n", "steps", "max_force", "energy", "seed")
-    try:
-        return Plan(
-            symprecs=tuple(float(value) for value in config.symprecs),
-            tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),
-            n=config.limit,
-            **{name: config[name] for name in names},
-        )
-    except (ValueError, TypeError) as error:
-        raise OptionError(f"{sentence(error)}.") from error
+    return Plan(
+        symprecs=tuple(float(value) for value in config.symprecs),
+        tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),
+        n=config.limit,
+        **{name: config[name] for name in names},
+    )
 
 
 def _report(
@@ -90,32 +100,38 @@ def _report(
     config: DictConfig,
     command: str,
     job: Callable[[Job], dict[str, Any]],
-) -> None:
+) -> dict[str, Any]:
     work.describe()
     if not work.indices:
         first = work.errors[0]
+        work.discard()
         raise DataError(
             f"none of the {len(work.errors)} crystals of {config.samples} can be judged; the first: {first}"
         )
     best = None if config.best is None else Selection(config.best, config.best_n, config.largest_first)
     found = work.evaluation(hull, best, config.dask, job)
-    _write(found, config, command, work.out)
+    files = _write(found, config, command, work.out)
     _say_errors(work.errors, work.out)
+    return {
+        "counts": {"given": len(work.chosen), "judged": len(work.indices), "skipped": len(work.errors)},
+        "files": files,
+    }
 
 
-def _write(found: Evaluation, config: DictConfig, command: str, out: Path) -> None:
+def _write(found: Evaluation, config: DictConfig, command: str, out: Path) -> list[str]:
     machine = provenance.machine()
     report = f"{provenance.heading(machine, command)}\n\n{found.text()}"
-    print(report)
+    tell(report)
     write_aside(out / TABLE, lambda path: found.samples.frame.to_parquet(path, index=False))
-    settings: dict[str, Any] = OmegaConf.to_container(config, resolve=True)
+    settings: dict[str, Any] = plain(config)
     said = {"command": command, "machine": machine, "settings": settings, **found.to_dict()}
     said["report"] = _html(found, said, out)
     # The figures come last: where they are, all is there.
     provenance.write(out, SUMMARY, report, said)
-    print(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
+    tell(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
     if said["report"] == page.REPORT:
-        print(f"To read: {out / page.REPORT}")
+        tell(f"To read: {out / page.REPORT}")
+    return [TABLE, f"{SUMMARY}.json", f"{SUMMARY}.md", *[page.REPORT] * (said["report"] == page.REPORT)]
 
 
 def _html(found: Evaluation, said: dict[str, Any], out: Path) -> str:
@@ -125,13 +141,13 @@ def _html(found: Evaluation, said: dict[str, Any], out: Path) -> str:
     try:
         page.write(out / page.REPORT, found, said)
     except NotAvailable as error:
-        print(error, file=sys.stderr)
+        note(error)
         return str(error)
     return page.REPORT
 
 
 def _say_errors(errors: Sequence[SkippedRecord], out: Path) -> None:
     for error in errors[:LISTED]:
-        print(f"not judged: {error}", file=sys.stderr)
+        note(f"not judged: {error}")
     if len(errors) > LISTED:
-        print(f"and {len(errors) - LISTED} more, in {out / SUMMARY}.json", file=sys.stderr)
+        note(f"and {len(errors) - LISTED} more, in {out / SUMMARY}.json")

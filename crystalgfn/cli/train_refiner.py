@@ -1,65 +1,70 @@
-"""What ``crystalgfn-train-refiner`` does: prepare crystals, train a refiner on them, write its weights and card."""
+"""What ``crystalgfn train-refiner`` does: prepare crystals, train a refiner on them, write its weights and card."""
 
 from __future__ import annotations
 
 import json
 import platform
-import sys
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from crystalgfn.cli.options import OptionError
+from crystalgfn.cli.console import note, tell
+from crystalgfn.cli.options.compose import OptionError
+from crystalgfn.cli.options.objects import listed, plain, usable_device
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.sampling import table as results
 from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import Refiner
 from crystalgfn.structures.refiner.training import CHECKPOINT, RefinerSettings, State, load_state, train
 from crystalgfn.utils import distributed
-from crystalgfn.utils.files import remove_leftovers, write_aside
-from crystalgfn.utils.run_folder import CONFIG, begun
+from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.run_folder import RunFolder
 
 METRICS, CARD = "metrics.json", "README.md"
-PREPARED = ("train.npz", "val.npz")
-"""Crystals as training takes them; not made of sources that are such files already."""
 #: May differ between the calls that a training is made in.
-FREE = ("minutes", "device", "progress", "out")
+FREE = ("minutes", "device", "progress", "out", "json")
 
 
-def run(config: DictConfig) -> None:
+def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     """Train; the folder of a training that was interrupted goes on.
+
+    Args:
+        config: the options of ``train-refiner``.
+        command: as it was typed.
+        folder: of the run.
+
+    Returns:
+        What goes into ``run.json``.
 
     Raises:
         OptionError: values that cannot be, or a folder that holds another training.
         DataError: data that cannot be used.
         TrainingError: a loss that is not finite.
     """
-    out = Path(config.out)
+    out, device = folder.path, usable_device(distributed.own_device(config.device))
     settings = RefinerSettings(**{field.name: config[field.name] for field in fields(RefinerSettings)})
     _check(config, out)
-    with begun(out, (out / CHECKPOINT).exists, PREPARED):
-        if distributed.first():
-            results.make_folder(out)
-            remove_leftovers(out)  # of a training that was killed
-            write_aside(out / CONFIG, lambda path: OmegaConf.save(config, path, resolve=True))
-        distributed.of_first(lambda: _prepare(config, out))
-        crystals, val, about = _read(config, out)
-        try:
-            done = train(crystals, val, settings, out, config.minutes, config.device, progress=config.progress)
-        except KeyboardInterrupt:
-            if distributed.first() and any((out / name).exists() for name in (CHECKPOINT, *PREPARED)):
-                print(f"\nWhat is done is kept; go on with the same command and out={out}", file=sys.stderr)
-            raise
     if distributed.first():
-        figures = export(out, settings, len(crystals), about, config.device)
-        state = "all epochs are done" if done else f"go on with the same command and out={out}"
-        loss = figures["val_coordinates"]
-        print(f"epoch {figures['epoch']:.1f} of {settings.epochs}, loss on val {loss:.4f}: {state}")
-        print(f"The refiner is in {out}: build_structures(..., refiner={str(out)!r})")
+        folder.agree(plain(config), FREE)
+    distributed.of_first(lambda: _prepare(config, out))
+    crystals, val, about = _read(config, out)
+    try:
+        done = train(crystals, val, settings, out, config.minutes, device, progress=config.progress)
+    except KeyboardInterrupt:
+        if distributed.first() and any((out / name).exists() for name in (CHECKPOINT, *folder.parts)):
+            note(f"\nWhat is done is kept; go on with the same command and out={out}")
+        raise
+    if not distributed.first():
+        return {}
+    figures = export(out, settings, len(crystals), about, device)
+    state = "all epochs are done" if done else f"go on with the same command and out={out}"
+    loss = figures["val_coordinates"]
+    tell(f"epoch {figures['epoch']:.1f} of {settings.epochs}, loss on val {loss:.4f}: {state}")
+    tell(f"The refiner is in {out}: build_structures(..., refiner={str(out)!r})")
+    return {"files": ["weights.safetensors", METRICS, CARD], "counts": {"crystals": len(crystals)}}
 
 
 def export(
@@ -82,11 +87,11 @@ def export(
         "crystals": crystals,
         "parameters": sum(p.numel() for p in refiner.network.parameters()),
         "device": kind,
-        "settings": OmegaConf.to_container(OmegaConf.structured(settings)),
+        "settings": asdict(settings),
         "data": about,
         "history": state.history,
     }
-    write_aside(out / METRICS, lambda path: path.write_text(json.dumps(figures, indent=1) + "\n"))
+    write_aside(out / METRICS, lambda path: path.write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8"))
     write_aside(out / CARD, lambda path: path.write_text(_card(figures), encoding="utf-8"))
     return figures
 
@@ -116,38 +121,16 @@ def _check(config: DictConfig, out: Path) -> None:
     for name in ("train", "val"):
         if config[name] is None:
             raise OptionError(f"{name} has no default; give {name}=<file or folder>.")
-    if OmegaConf.is_list(config.val):
+    if len(listed(config.val)) > 1:
         raise OptionError("val must be one file or folder, not a list.")
-    for name in ("epochs", "batch", "lr", "width", "layers", "radial", "waves", "cutoff", "symprec", "max_atoms"):
-        if not config[name] > 0:
-            raise OptionError(f"{name} must be above 0, not {config[name]}.")
-    for name in ("kept", "ema"):
-        if not 0 <= config[name] <= 1:
-            raise OptionError(f"{name} must be from 0 to 1, not {config[name]}.")
-    minutes = config.minutes
-    if minutes is not None and (isinstance(minutes, (bool, str)) or not minutes > 0):
-        raise OptionError(f"minutes must be a number above 0 or null, not {minutes!r}.")
     if config.begin is not None and not (out / CHECKPOINT).exists():
         Refiner.load(config.begin)  # better found out before the data are standardised
-    if (out / CONFIG).exists():
-        known = OmegaConf.to_container(OmegaConf.load(out / CONFIG))
-        given = OmegaConf.to_container(config, resolve=True)
-        other = next((name for name in given if name not in FREE and known.get(name) != given[name]), None)
-        if other:
-            raise OptionError(
-                f"{out} holds a training with {other}={known.get(other)}, not {given[other]}; "
-                "give what it was begun with, or choose another out=<folder>."
-            )
-
-
-def _sources(config: DictConfig, name: str) -> list[str]:
-    return list(config[name]) if OmegaConf.is_list(config[name]) else [config[name]]
 
 
 def _prepare(config: DictConfig, out: Path) -> None:
     """Standardise what is not standardised yet."""
     for name, held_out in (("val", None), ("train", config.val)):
-        sources = _sources(config, name)
+        sources = listed(config[name])
         if _prepared(sources) or (out / f"{name}.npz").exists():
             continue
         how = {"symprec": config.symprec, "max_atoms": config.max_atoms, "skip_bad": config.skip_bad}
@@ -162,7 +145,7 @@ def _read(config: DictConfig, out: Path) -> tuple[list[OrbitStructure], list[Orb
     """Crystals to train on and to report on, and what is known of the former."""
     found = {}
     for name in ("train", "val"):
-        sources = _sources(config, name)
+        sources = listed(config[name])
         files = [dataset.load(path) for path in (sources if _prepared(sources) else [out / f"{name}.npz"])]
         counts = {key: sum(about[key] for _, about in files) for key in ("held_out", "too_large", "bad")}
         names = [source for _, about in files for source in about["sources"]]

@@ -7,7 +7,7 @@ other stages a chunk.
 
 from __future__ import annotations
 
-import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -20,7 +20,6 @@ import pandas as pd
 from crystalgfn.crystallography.atoms import Atoms, SkippedRecord
 from crystalgfn.data.samples import Item, Sample
 from crystalgfn.data.structures import CELL
-from crystalgfn.errors import CheckpointError
 from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.compositions import amounts
@@ -31,13 +30,12 @@ from crystalgfn.evaluation.plan import Plan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.evaluation.summary import Evaluation, evaluation
 from crystalgfn.properties.convex_hull import ExactHull
-from crystalgfn.utils.files import remove_leftovers, write_aside
 from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar
-from crystalgfn.utils.run_folder import Journal
+from crystalgfn.utils.run_folder import Journal, RunFolder
 
 WORK = "work"
-SETTINGS = "settings.json"
+SETTINGS = f"{WORK}/settings.json"
 CHUNK = 16
 """Crystals that are described together."""
 
@@ -46,7 +44,7 @@ class EvaluationRun:
     """The work of one evaluation, kept in a folder.
 
     Args:
-        out: the folder.
+        out: the folder, or that of the command at work.
         samples: what `read_items` found.
         reference: known crystals, or None.
         plan: how.
@@ -65,7 +63,7 @@ class EvaluationRun:
 
     def __init__(
         self,
-        out: str | Path,
+        out: str | Path | RunFolder,
         samples: Sequence[Item | SkippedRecord],
         reference: Reference | None,
         plan: Plan,
@@ -76,38 +74,25 @@ class EvaluationRun:
     ) -> None:
         self.metrics = all_metrics(metrics)
         self.describer = Describer(plan.symprecs, plan.symprec, self.metrics)
-        self.out, self.plan, self.reference, self.n_jobs, self.progress = Path(out), plan, reference, n_jobs, progress
+        self.folder = out if isinstance(out, RunFolder) else RunFolder(out, "an evaluation")
+        self.out, self.plan, self.reference = self.folder.path, plan, reference
+        self.n_jobs, self.progress = n_jobs, progress
         self.chosen = some(len(samples), plan.n, plan.seed)
         chosen = {i: samples[i] for i in self.chosen}
         self.items = {i: one for i, one in chosen.items() if isinstance(one, Item)}
         self.unread = {i: one for i, one in chosen.items() if isinstance(one, SkippedRecord)}
         self.settings = settings_of(plan, names, [samples[i] for i in self.chosen], reference, self.metrics)
         work = self.out / WORK
-        self._guard("judging", self.settings)
-        remove_leftovers(self.out)
+        self.folder.agree(self.settings, file=SETTINGS, section="judging")
         self._rows = Journal(work / "structures.jsonl", "index")
         self._matches = Journal(work / "matches.jsonl", "task")
         self._known = Journal(work / "reference.jsonl", "index")
         self._relaxed = Journal(work / "relaxations.jsonl", "index")
         self._relaxed_matches = Journal(work / "relaxed_matches.jsonl", "task")
 
-    def _guard(self, stage: str, settings: Mapping[str, Any]) -> None:
-        """Write down what a stage works on, or refuse what is not the same as before."""
-        path = self.out / WORK / SETTINGS
-        try:
-            kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-        except ValueError as error:
-            raise CheckpointError(f"{path} is damaged ({error}); delete {path.parent} to begin anew") from error
-        before, now = kept.get(stage), json.loads(json.dumps(settings))
-        if before is not None and before != now:
-            name = next(key for key in sorted({*before, *now}) if before.get(key) != now.get(key))
-            raise CheckpointError(
-                f"{self.out} holds an evaluation with {name}={before.get(name)}, not {now.get(name)}; "
-                "give what it was begun with, or choose another out=<folder>"
-            )
-        if before is None:
-            text = json.dumps({**kept, stage: now}, indent=1)
-            write_aside(path, lambda aside: aside.write_text(text + "\n", encoding="utf-8"))
+    def discard(self) -> None:
+        """Forget all work, where nothing could be judged; what is put right is another set of crystals."""
+        shutil.rmtree(self.out / WORK, ignore_errors=True)
 
     @property
     def done(self) -> int:
@@ -167,9 +152,8 @@ class EvaluationRun:
             scheduler: the address of a Dask scheduler.
             job: what relaxes one.
         """
-        self._guard(
-            "relaxing", {name: getattr(self.plan, name) for name in ("relax_n", "steps", "max_force", "seed", "energy")}
-        )
+        own = {name: getattr(self.plan, name) for name in ("relax_n", "steps", "max_force", "seed", "energy")}
+        self.folder.agree(own, file=SETTINGS, section="relaxing")
         chosen = [self.chosen[k] for k in some(len(self.chosen), self.plan.relax_n, self.plan.seed)]
         readable = set(self.indices)
         todo = [

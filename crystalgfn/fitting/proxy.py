@@ -100,6 +100,9 @@ class Settings:
     begin: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "members", "width", "depth", "lr"):
+            if not getattr(self, name) > 0:
+                raise DataError(f"settings.{name}={getattr(self, name)}: give a number above 0")
         for name in ("holdout", "left_out", "labels_left_out"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"{name}={getattr(self, name)}: give a share from 0 to below 1")

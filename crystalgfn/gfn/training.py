@@ -243,7 +243,8 @@ class TrainingRun:
                         self.view.show(self._status(figures, pace))
                     if interrupted:
                         stopped = True
-                        raise KeyboardInterrupt
+                        interrupts.interrupt()
+                        raise KeyboardInterrupt  # another process was interrupted
                     if self.elapsed - saved > self.trainer.checkpoint_seconds:
                         self.save()
                         saved = self.elapsed

@@ -7,11 +7,12 @@ import secrets
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from crystalgfn.errors import CheckpointError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
@@ -54,6 +55,7 @@ def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     Raises:
         CheckpointError: see `write_aside`.
     """
+    import numpy as np  # not needed for `--help`
 
     def write(aside: Path) -> None:
         with aside.open("wb") as file:  # given a name without .npz, numpy would add it

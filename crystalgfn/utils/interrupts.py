@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: alike, and waiting for the end of a step."""
+"""Ctrl-C and SIGTERM: as an exception, or noted until the end of a step."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ from types import FrameType
 from typing import Any
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which stops a command as Ctrl-C does."""
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    """The handler of SIGTERM."""
+    raise Terminated
 
 
 class Terminations:
-    """Within this context SIGTERM, which Slurm, Kubernetes and ``kill`` send, does what Ctrl-C does.
+    """Within this context SIGTERM, which Slurm, Kubernetes and ``kill`` send, raises `Terminated`.
 
     Only in the main thread and where nobody else has taken charge of SIGTERM; elsewhere it does nothing.
     """
@@ -22,9 +27,8 @@ class Terminations:
         self._taken = False
 
     def __enter__(self) -> Terminations:
-        main = threading.current_thread() is threading.main_thread()
-        if main and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, _interrupt)
+        if _main() and signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            signal.signal(signal.SIGTERM, terminate)
             self._taken = True
         return self
 
@@ -35,10 +39,9 @@ class Terminations:
 
 
 class Interrupts:
-    """Within this context Ctrl-C is only noted; a second one interrupts at once, as without it.
+    """Within this context Ctrl-C and SIGTERM are only noted; a second one interrupts at once, as without it.
 
-    The same holds for SIGTERM within `Terminations`. Only in the main thread and where nobody else has taken charge of
-    the signals; elsewhere it does nothing.
+    Only in the main thread, and where nobody else has taken charge of the signal; elsewhere it does nothing.
 
     Args:
         patient: let no number of further ones interrupt at once. torchrun hands on to its processes what a terminal
@@ -51,20 +54,35 @@ class Interrupts:
     def __init__(self, patient: bool = False) -> None:
         self.patient, self.seen = patient, 0
         self._before: dict[int, Any] = {}
+        self._kind: type[KeyboardInterrupt] = KeyboardInterrupt
 
     def __enter__(self) -> Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, _interrupt)):
-                if signal.getsignal(number) is handler:
+        if _main():
+            for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, terminate)):
+                if signal.getsignal(number) is usual:
                     self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        for number, before in self._before.items():
+            signal.signal(number, before)
         self._before.clear()
+
+    def interrupt(self) -> None:
+        """Stop here if there was one.
+
+        Raises:
+            KeyboardInterrupt: there was; `Terminated` for SIGTERM.
+        """
+        if self.seen:
+            raise self._kind
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self.seen += 1
+        self._kind = Terminated if number == signal.SIGTERM else KeyboardInterrupt
         if self.seen > 1 and not self.patient:
-            raise KeyboardInterrupt
+            raise self._kind
+
+
+def _main() -> bool:
+    return threading.current_thread() is threading.main_thread()

@@ -47,9 +47,14 @@ def machine() -> dict[str, Any]:
         "torch": torch.__version__,
         "cuda": torch.version.cuda,
         "crystalgfn": version("crystalgfn"),
-        **{name: _version(name) for name in LIBRARIES},
+        **libraries(),
         "threads_of_environment": os.environ.get("OMP_NUM_THREADS"),
     }
+
+
+def libraries() -> dict[str, str | None]:
+    """Versions of the other libraries; None where one is not installed."""
+    return {name: _version(name) for name in LIBRARIES}
 
 
 def _version(name: str) -> str | None:
@@ -83,8 +88,10 @@ def write(folder: Path, name: str, report: str, figures: dict[str, Any]) -> None
     Raises:
         CheckpointError: they cannot be written.
     """
-    write_aside(folder / f"{name}.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n"))
-    write_aside(folder / f"{name}.md", lambda path: path.write_text(report + "\n"))
+    write_aside(
+        folder / f"{name}.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    )
+    write_aside(folder / f"{name}.md", lambda path: path.write_text(report + "\n", encoding="utf-8"))
 
 
 METRICS = "metrics.json"

@@ -8,23 +8,28 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from crystalgfn.cli import app
+
 FOLDER = Path(__file__).resolve().parents[2] / "config"
 
 
 def choices(group: str) -> list[str]:
-    return sorted(p.name.removesuffix(".yaml") for p in (FOLDER / group).iterdir() if p.name.endswith(".yaml"))
+    from crystalgfn.cli.options.help import choices_of
+
+    return choices_of(group)
 
 
 def compose(name: str, *overrides: str):
-    from crystalgfn.cli.options import compose_config
+    from crystalgfn.cli.options.compose import compose_config
 
     return compose_config(name, overrides)
 
 
 def test_groups_are_those_that_the_command_line_knows():
-    from crystalgfn.cli.options import GROUPS
+    from crystalgfn.cli.options.declared import GROUPS
 
-    assert {p.name for p in FOLDER.iterdir() if p.is_dir() and not p.name.startswith("__")} == set(GROUPS)
+    folders = {p.name for p in FOLDER.iterdir() if p.is_dir() and not p.name.startswith("__")}
+    assert folders | {"csp"} == set(GROUPS)  # csp is declared alone
 
 
 @pytest.mark.parametrize("group", ["objective", "policy", "trainer"])
@@ -41,7 +46,7 @@ def test_settings_can_be_built(group):
 
 def test_defaults_are_those_of_the_classes():
     from crystalgfn import PolicyConfig, TrainerConfig
-    from crystalgfn.cli.options import space_arguments
+    from crystalgfn.cli.options.objects import space_arguments
     from crystalgfn.gfn.objectives import DEFAULT
     from crystalgfn.space.space import CrystalSpace
 
@@ -77,7 +82,7 @@ def without_proxies_to_come(config):
 @pytest.mark.parametrize("choice", choices("reward"))
 def test_rewards_can_be_built(choice):
     from crystalgfn import check_reward
-    from crystalgfn.cli.options import build
+    from crystalgfn.cli.options.objects import build
     from crystalgfn.errors import NotAvailable
 
     config = compose("train", f"reward={choice}").reward
@@ -105,7 +110,7 @@ def test_loggers_can_be_built(tmp_path, monkeypatch):
 
 def test_the_published_space():
     from crystalgfn import CrystalSpace
-    from crystalgfn.cli.options import space_arguments
+    from crystalgfn.cli.options.objects import space_arguments
 
     given = space_arguments(compose("train", "space=published").space)
     assert len(set(given["elements"])) == 22
@@ -128,13 +133,25 @@ def test_experiments_lay_over_the_defaults(choice):
 
 
 def test_symbols_that_yaml_takes_for_booleans():
-    from crystalgfn.cli.options import space_arguments
+    from crystalgfn.cli.options.objects import space_arguments
 
     for name in ("train", "sample"):
         given = space_arguments(compose(name, "elements=[N,Y,No,In,Na]").get("space"))
         assert given["elements"] == ["N", "Y", "No", "In", "Na"]
-    config = OmegaConf.create("{elements: [N, Y, No, O], oxidation_states: {No: [2], O: [-2]}}")
-    assert space_arguments(config) == {"elements": ["N", "Y", "No", "O"], "oxidation_states": {"No": [2], "O": [-2]}}
+    given = space_arguments(compose("train", "oxidation_states={No: [2], O: [-2]}", "elements=[No,O]").space)
+    assert given["oxidation_states"] == {"No": [2], "O": [-2]}
+
+
+def test_symbols_of_a_file_that_yaml_takes_for_booleans(tmp_path):
+    from crystalgfn.cli.options.compose import compose_config
+    from crystalgfn.cli.options.objects import space_arguments
+
+    (tmp_path / "space").mkdir()
+    (tmp_path / "space" / "mine.yaml").write_text(
+        "defaults: [default]\nelements: [N, Y, No, O]\noxidation_states: {No: [2], O: [-2]}\n"
+    )
+    given = space_arguments(compose_config("train", ["space=mine"], tmp_path).space)
+    assert given["elements"] == ["N", "Y", "No", "O"] and given["oxidation_states"] == {"No": [2], "O": [-2]}
 
 
 def test_short_names():
@@ -147,7 +164,7 @@ def test_short_names():
 
 
 def test_sampling_narrows_by_what_is_given_only():
-    from crystalgfn.cli.options import space_arguments
+    from crystalgfn.cli.options.objects import space_arguments
 
     assert space_arguments(compose("sample").get("space")) == {}
     config = compose("sample", "crystal_systems=[cubic]", "n_atoms=[1,20]", "n=7")
@@ -157,7 +174,7 @@ def test_sampling_narrows_by_what_is_given_only():
 
 
 def test_a_folder_of_ones_own(tmp_path):
-    from crystalgfn.cli.options import compose_config
+    from crystalgfn.cli.options.compose import compose_config
 
     (tmp_path / "reward").mkdir()
     (tmp_path / "reward" / "mine.yaml").write_text("_target_: mine.Reward\nstrength: 2.0\n")
@@ -167,12 +184,12 @@ def test_a_folder_of_ones_own(tmp_path):
 
 @pytest.mark.parametrize("name", ["train", "sample"])
 def test_help_names_every_option(name, capsys):
-    from crystalgfn.cli.options import GROUPS, read, space_names
+    from crystalgfn.cli.options.declared import GROUPS, SPACE
 
-    assert read(name, ["--help"]) is None
+    assert app.run(name, ["--help"], "crystalgfn") == 0
     said = capsys.readouterr().out
     words = {word.split("=")[0] for word in said.split()}
-    assert set(space_names()) <= words
+    assert set(SPACE) <= words
     assert {key for key in compose(name) if key not in GROUPS} <= words
     if name == "train":
         assert all(choice in said for group in GROUPS for choice in choices(group))
@@ -181,7 +198,6 @@ def test_help_names_every_option(name, capsys):
 
 
 def test_cfg_prints_what_would_run(capsys):
-    from crystalgfn.cli.options import read
 
-    assert read("train", ["--cfg", "elements=[Li,O]"]) is None
+    assert app.train(["--cfg", "elements=[Li,O]"]) == 0
     assert OmegaConf.create(capsys.readouterr().out).space.elements == ["Li", "O"]

@@ -28,9 +28,10 @@ DRIVER = """
 import os, signal, sys, time
 from pathlib import Path
 import torch
-from crystalgfn import cli, files, sampler, visualise
-from crystalgfn.gfn import files as tensors, logging, optimizers, training
-from crystalgfn.data import labelled as data
+from crystalgfn.cli import app
+from crystalgfn.gfn import checkpoint as tensors, loggers, training
+from crystalgfn.sampling import plots, sampler
+from crystalgfn.utils import files
 
 torch.set_num_threads(1)
 out, start = Path(sys.argv[1]), sys.argv[2].split("|")
@@ -62,16 +63,16 @@ def half_line(self, step, metrics):
     os.truncate(self.path, (written + self.path.stat().st_size) // 2)
     die()
 
-saved, log = torch.save, logging.CsvLogger.log
+saved, log = torch.save, loggers.CsvLogger.log
 PLACES = {  # whose method dies, its name, and how
     "before a file is there": (files.os, "replace", die),
     "with a file there": (files.os, "replace", after(os.replace)),
     "within a checkpoint": (tensors.torch, "save", half_saved),
-    "within a line": (logging.CsvLogger, "log", half_line),
-    "after a line": (logging.CsvLogger, "log", after(log)),
+    "within a line": (loggers.CsvLogger, "log", half_line),
+    "after a line": (loggers.CsvLogger, "log", after(log)),
     "within a step": (training.relative_ess.__globals__["torch"].nn.utils, "clip_grad_norm_", die),
     "after training": (sampler.Sampler, "save", die),
-    "before the curves": (visualise, "curves", die),
+    "before the curves": (plots, "curves", die),
 }
 
 def state():
@@ -89,7 +90,7 @@ for moment in sys.argv[3:]:
         if place in PLACES:
             owner, name, instead = PLACES[place]
             setattr(owner, name, nth(int(number), getattr(owner, name), instead))
-        os._exit(cli.train(arguments))
+        os._exit(app.train(arguments))
     if place == "seconds":  # after the next checkpoint
         while (out / "checkpoint.pt").stat().st_mtime_ns == before:
             time.sleep(0.001)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 
-from crystalgfn.cli import app, options
+from crystalgfn.cli import app
+from crystalgfn.cli.options.compose import compose_config
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.refiner import training
 from crystalgfn.structures.refiner.dataset import save
@@ -46,8 +47,8 @@ def failure(arguments, capsys) -> str:
 def test_a_training_is_written_and_can_be_loaded(data, tmp_path, capsys):
     assert app.train_refiner(data) == 0
     out, said = tmp_path / "out", capsys.readouterr().out
-    files = {"README.md", "checkpoint.pt", "config.yaml", "metrics.json", "train.npz", "weights.safetensors"}
-    assert set(os.listdir(out)) == files
+    files = {"README.md", "checkpoint.pt", "config.yaml", "metrics.json", "run.json", "train.npz"}
+    assert set(os.listdir(out)) == files | {"weights.safetensors"}
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["crystals"], metrics["data"]["held_out"], metrics["epoch"]) == (10, 1, 2.0)
     assert metrics["settings"]["width"] == 8 and "all epochs are done" in said
@@ -90,7 +91,7 @@ def test_ctrl_c_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
         (["epochs=0"], ["epochs", "above 0"]),
         (["epochs=many"], ["epochs", "whole number"]),
         (["kept=2.0"], ["kept", "from 0 to 1"]),
-        (["minutes=soon"], ["minutes", "'soon'"]),
+        (["minutes=soon"], ["minutes=soon", "above 0"]),
         (["epoch=3"], ["'epoch'", "epochs"]),
         (["device=abacus"], ["device=abacus"]),
     ],
@@ -117,9 +118,9 @@ def test_a_refiner_to_begin_with_that_is_not_there(data, capsys):
 
 
 def test_help_and_defaults(capsys):
-    assert options.read("train_refiner", ["--help"]) is None
+    assert app.run("train_refiner", ["--help"], "crystalgfn") == 0
     said = capsys.readouterr().out
-    config = options.compose_config("train_refiner", [])
+    config = compose_config("train_refiner", [])
     assert all(f"  {name}=" in said for name in config)
     assert {name: config[name] for name in vars(training.RefinerSettings())} == vars(training.RefinerSettings())
     assert "$" not in said and max(map(len, said.splitlines())) <= 140
@@ -131,7 +132,7 @@ def test_two_processes_train_as_one(tmp_path):
     import sys
 
     save(tmp_path / "x.npz", rutiles(16, 50), {"held_out": 0, "too_large": 0, "bad": 0, "sources": ["x"]})
-    code = "import sys, torch; torch.set_num_threads(1); from crystalgfn import cli; sys.exit(cli.train_refiner())"
+    code = "import sys, torch; torch.set_num_threads(1); from crystalgfn.cli import app; sys.exit(app.train_refiner())"
     arguments = [f"train={tmp_path / 'x.npz'}", f"val={tmp_path / 'x.npz'}", f"out={tmp_path / 'out'}", *QUICK]
     shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
     calls = [

@@ -22,7 +22,8 @@ import yaml
 from docs_pages import Block, DocsError, blocks
 
 import crystalgfn as cg
-from crystalgfn.cli import app, options
+from crystalgfn.cli import app
+from crystalgfn.cli.options.compose import compose_config
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structures import CELL
@@ -43,6 +44,7 @@ tell() { printf '%s\\0' "$@"; printf '\\n'; }
 for name in benchmark check evaluate sample train train-proxy train-refiner; do
     eval "crystalgfn-$name() { tell crystalgfn-$name \\"\\$@\\"; }"
 done
+crystalgfn() { local name=$1; shift; tell "crystalgfn-$name" "$@"; }
 torchrun() { while [[ $1 != crystalgfn-* ]]; do shift; done; tell "$@"; }
 python() { tell python "$@"; }
 """
@@ -159,7 +161,8 @@ def command(words: list[str], code: int | None) -> str:
     said, printed = io.StringIO(), io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(printed):
         if code is None:
-            options.read(name, words[1:])
+            flags, options = app.flags_of(words[1:])
+            compose_config(name, options, flags.config_dir)
             return said.getvalue()
         found = getattr(app, name)(words[1:])
     assert found == code, f"{' '.join(words)} ends with {found}: {said.getvalue()}"

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 import crystalgfn as cg
-from crystalgfn.cli.options import build, compose_config
+from crystalgfn.cli.options.compose import compose_config
+from crystalgfn.cli.options.objects import build
 from crystalgfn.errors import NotAvailable
 from crystalgfn.properties.base import describe
 from crystalgfn.rewards.base import example_crystals

@@ -57,9 +57,9 @@ def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
     """In an interpreter that sees the wheel first: the configuration, a proxy and a shipped sampler load."""
     program = """
 import json, crystalgfn as cg
-from crystalgfn.cli import options
+from crystalgfn.cli.options.compose import compose_config
 from crystalgfn.utils.files import data_folder
-config = options.compose_config("train", ["reward=formation_energy"])
+config = compose_config("train", ["reward=formation_energy"])
 sampler = cg.Sampler.load("formation-energy")
 crystals = sampler.sample(3)
 print(json.dumps({

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import crystalgfn as cg
-from crystalgfn.cli.options import OptionError, build, compose_config
+from crystalgfn.cli.options.compose import OptionError, compose_config
+from crystalgfn.cli.options.objects import build
 from crystalgfn.errors import RewardError
 from crystalgfn.properties.base import describe
 from crystalgfn.rewards.base import example_crystals

@@ -8,7 +8,6 @@ A method returns up to k structures, best first; a crystal counts as found at k 
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,9 +24,10 @@ from crystalgfn.crystallography.convert import formula_of
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.structure_index import Key
-from crystalgfn.errors import DataError, PlacementError
+from crystalgfn.errors import PlacementError
 from crystalgfn.evaluation.metrics.matching import Match, match
 from crystalgfn.utils.parallel import parallel_map
+from crystalgfn.utils.run_folder import Journal
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -109,12 +109,13 @@ def run(
         progress: shows a bar.
 
     Raises:
-        DataError: ``out`` holds something else.
+        CheckpointError: ``out`` holds something else.
     """
     from crystalgfn.utils.progress import Bar
 
     path = None if out is None else Path(out)
-    done = {} if path is None else _read(path)
+    journal = None if path is None else Journal(path, ("where", "task", "method", "k", "seed"), latest=True)
+    done = {} if journal is None else dict(journal.records)
     work = [
         (i, task, name)
         for i in range(len(crystals))
@@ -129,10 +130,8 @@ def run(
     bar = Bar(total=len(work), initial=len(work) - len(left), shown=progress, description="predicting", mininterval=2)
     for part, records in zip(parts, parallel_map(_answer_all, jobs, n_jobs=n_jobs), strict=True):
         done |= {keys[item]: record for item, record in zip(part, records, strict=True)}
-        if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as file:
-                file.writelines(json.dumps(record) + "\n" for record in records)
+        if journal is not None:
+            journal.add(*records)
         bar.update(len(part))
     bar.close()
     return [done[keys[item]] for item in work]
@@ -192,20 +191,3 @@ def answer(one: CSPTarget, task: str, name: str, method: Method, k: int, seed: i
 
 def _match(structure: Structure | SkippedRecord, truth: Structure) -> Match:
     return Match(None, False) if isinstance(structure, SkippedRecord) else match(structure, truth)
-
-
-def _read(path: Path) -> dict[tuple, dict[str, Any]]:
-    if not path.is_file():
-        return {}
-    found = {}
-    text = path.read_text()
-    whole = text[: text.rfind("\n") + 1]
-    for number, line in enumerate(whole.splitlines(), start=1):
-        try:
-            record = json.loads(line)
-            found[record["where"], record["task"], record["method"], record["k"], record["seed"]] = record
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"{path}, line {number}, is no record of this benchmark; give another file") from error
-    if len(whole) < len(text):  # the run was stopped while it wrote the last line
-        path.write_text(whole)
-    return found

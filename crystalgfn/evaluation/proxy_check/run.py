@@ -20,9 +20,10 @@ from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.utils.files import remove_leftovers, write_aside
+from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar
+from crystalgfn.utils.run_folder import RunFolder
 
 DRAWN, PARTS = "drawn.pt", "parts"
 Check = Callable[..., list[Checked]]
@@ -52,29 +53,29 @@ class ClaimRun:
 
     def __init__(
         self,
-        out: str | Path,
+        out: str | Path | RunFolder,
         sampler: Sampler,
         plan: Plan,
         space: CrystalSpace | None = None,
         beta: float | None = None,
         run: dict[str, Any] | None = None,
     ) -> None:
-        self.out, self.plan = Path(out), plan
+        self.folder = out if isinstance(out, RunFolder) else RunFolder(out, "a check")
+        self.out, self.plan = self.folder.path, plan
         prop = formation_energy(sampler.reward)
         settings = {**asdict(plan), "beta": beta, **(run or {})}
+        self.folder.agree(settings)
         path = self.out / DRAWN
         if path.exists():
-            kept = _load(path, settings)
+            kept = _load(path)
         else:
             crystals = sampler.sample(plan.n, space=space, beta=beta, seed=plan.seed)
             with torch.no_grad():
                 claims = {"claim": prop(crystals).cpu(), "spread": prop.std(crystals).cpu()}
-            kept = {"settings": settings, "crystals": crystals.to("cpu").state_dict(), **claims}
+            kept = {"crystals": crystals.to("cpu").state_dict(), **claims}
             write_aside(path, lambda aside: torch.save(kept, aside))
         self.crystals = Crystals.from_state_dict(kept["crystals"])
         self.claim, self.spread = kept["claim"], kept["spread"]
-        for folder in (self.out, self.out / PARTS):
-            remove_leftovers(folder)
 
     @property
     def todo(self) -> list[int]:
@@ -174,17 +175,9 @@ def _call(call: tuple[Any, ...]) -> tuple[int, list[Checked]]:
     return i, check(crystals, plan, i, given, references)
 
 
-def _load(path: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _load(path: Path) -> dict[str, Any]:
     try:
         kept = torch.load(path, weights_only=True)
-        known = kept["settings"]
+        return {name: kept[name] for name in ("crystals", "claim", "spread")}
     except Exception as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete {path.parent} to check anew") from error
-    other = sorted(name for name in {*known, *settings} if known.get(name) != settings.get(name))
-    if other:
-        name = other[0]
-        raise CheckpointError(
-            f"{path.parent} holds a check with {name}={known.get(name)}, not {settings.get(name)}; "
-            "give what it was begun with, or choose another out=<folder>"
-        )
-    return kept

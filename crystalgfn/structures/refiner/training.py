@@ -46,6 +46,9 @@ class RefinerSettings:
         kept: share of the crystals trained with their lattice kept.
         seed: of weights, order and noise.
         begin: a refiner whose weights to begin with, shipped or in a folder; None: random ones.
+
+    Raises:
+        TrainingError: a number outside its limits.
     """
 
     epochs: int = 150
@@ -64,6 +67,14 @@ class RefinerSettings:
     kept: float = 0.6
     seed: int = 0
     begin: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch", "lr", "width", "layers", "radial", "waves", "cutoff"):
+            if not getattr(self, name) > 0:
+                raise TrainingError(f"{name}={getattr(self, name)}: give a number above 0")
+        for name in ("kept", "ema"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise TrainingError(f"{name}={getattr(self, name)}: give a number from 0 to 1")
 
     def network(self) -> ScoreNetwork:
         """A new network."""

@@ -15,7 +15,7 @@ from crystalgfn.benchmarks.csp import run
 from crystalgfn.benchmarks.csp.outside import Pyxtal
 from crystalgfn.crystallography.atoms import atoms_of
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import DataError
+from crystalgfn.errors import CheckpointError
 from crystalgfn.evaluation.metrics.compositions import amounts, valid_composition, whole
 from crystalgfn.evaluation.metrics.matching import match, valid_structure
 from crystalgfn.structures.config import BuildConfig
@@ -107,7 +107,7 @@ def test_records_and_rates(crystals, tmp_path):
 
 def test_a_file_of_something_else(crystals, tmp_path):
     (tmp_path / "records.jsonl").write_text("hello\nworld\n")
-    with pytest.raises(DataError, match="line 1, is no record of this benchmark"):
+    with pytest.raises(CheckpointError, match="line 1, is no record"):
         run.run(crystals, {}, out=tmp_path / "records.jsonl")
 
 

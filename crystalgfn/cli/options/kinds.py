@@ -1,0 +1,362 @@
+"""What an option may be: each kind reads the text that was typed, and checks a value that a file gave."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+_NULLS = ("null", "none", "~")
+_SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+class Unfit(ValueError):
+    """A value that is not of a kind."""
+
+
+class Kind:
+    """One kind of value."""
+
+    words = "a value"
+    """What to give, in words."""
+
+    def read(self, text: str) -> Any:
+        """The value that a text stands for.
+
+        Raises:
+            Unfit: it stands for none.
+        """
+        return self.check(text)
+
+    def check(self, value: Any) -> Any:
+        """The value as it is used.
+
+        Raises:
+            Unfit: it is of another kind, or outside the limits.
+        """
+        return value
+
+
+@dataclass(frozen=True)
+class Number(Kind):
+    """A number within limits; ``low`` and ``high`` included, ``above`` and ``below`` not."""
+
+    low: float | None = None
+    above: float | None = None
+    high: float | None = None
+    below: float | None = None
+    whole: bool = False
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        said = "a whole number" if self.whole else "a number"
+        if self.low is not None and self.high is not None:
+            said += f" from {self.low:g} to {self.high:g}"
+        elif self.low is not None:
+            said += f" of at least {self.low:g}"
+        elif self.high is not None:
+            said += f" of at most {self.high:g}"
+        if self.above is not None:
+            said += f" above {self.above:g}"
+        if self.below is not None:
+            said += f" below {self.below:g}"
+        object.__setattr__(self, "words", self.words or said)
+
+    def read(self, text: str) -> int | float:
+        """Digits, or a decimal number such as 0.1 and 1e-3."""
+        try:
+            value: int | float = int(text)
+        except ValueError:
+            try:
+                value = float(text)
+            except ValueError as error:
+                raise Unfit(text) from error
+            if self.whole and value.is_integer() and "e" in text.lower():
+                value = int(value)  # n=1e6
+        return self.check(value)
+
+    def check(self, value: Any) -> int | float:
+        """A number that is finite and within the limits."""
+        if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
+            raise Unfit(value)
+        good = math.isfinite(value) and (self.low is None or value >= self.low)
+        good = good and (self.high is None or value <= self.high)
+        good = good and (self.above is None or value > self.above)
+        if not good or not (self.below is None or value < self.below):
+            raise Unfit(value)
+        return value
+
+
+class Switch(Kind):
+    """True or false."""
+
+    words = "true or false"
+
+    def read(self, text: str) -> bool:
+        """Also yes, no, on and off."""
+        if text.lower() not in _SWITCHES:
+            raise Unfit(text)
+        return _SWITCHES[text.lower()]
+
+    def check(self, value: Any) -> bool:
+        """No number is a switch."""
+        if not isinstance(value, bool):
+            raise Unfit(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Text(Kind):
+    """Any text, as it was typed: names, formulas, columns."""
+
+    words: str = "a name"
+
+    def read(self, text: str) -> str:
+        """The text without quotes around it."""
+        return self.check("" if text.lower() == "null" else unquoted(text))
+
+    def check(self, value: Any) -> str:
+        """A number of a file is its text; nothing, a list or a switch is none."""
+        if value in ("", None) or isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise Unfit("null" if value is None else value)
+        return str(value)
+
+
+@dataclass(frozen=True)
+class File(Text):
+    """A file or folder; ``~`` is the home folder."""
+
+    words: str = "a name or a path"
+
+    def check(self, value: Any) -> str:
+        """A path as it was typed, since what looks like a number may be one."""
+        text = super().check(value)
+        if text.startswith("~/"):
+            try:
+                return str(Path(text).expanduser())
+            except RuntimeError as error:  # no HOME
+                raise Unfit(text) from error
+        return text
+
+
+@dataclass(frozen=True)
+class Choice(Kind):
+    """One of some words."""
+
+    choices: tuple[str, ...]
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "words", self.words or f"one of {', '.join(self.choices)}")
+
+    def check(self, value: Any) -> str:
+        """One of them."""
+        if value not in self.choices:
+            raise Unfit(value)
+        return value
+
+
+@dataclass(frozen=True)
+class Several(Kind):
+    """A list: ``[a,b]``, or without brackets ``a,b`` where items hold no comma.
+
+    Attributes:
+        item: what it consists of.
+        words: what to give.
+        low: items, at least.
+        high: items, at most.
+        alone: one item alone stays what it is; otherwise it becomes a list of one.
+        between: what stands between items without brackets; "": brackets are needed.
+    """
+
+    item: Kind
+    words: str = "a list such as [a,b]"
+    low: int = 0
+    high: int | None = None
+    alone: bool = False
+    between: str = ","
+
+    def read(self, text: str) -> Any:
+        """Items are read each by itself."""
+        if text.startswith("[") and text.endswith("]") and not (isinstance(self.item, File) and Path(text).exists()):
+            items = split(text[1:-1])
+        elif text.startswith("[") and not isinstance(self.item, File):
+            raise Unfit(text)
+        else:
+            items = [text] if not self.between else re.split(f"[{self.between}]", text)
+            if self.alone and len(items) == 1:
+                return self.item.read(text)
+        return self.check([self._nested(one.strip()) for one in items])
+
+    def _nested(self, text: str) -> Any:
+        return split(text[1:-1]) if text.startswith("[") and text.endswith("]") else self.item.read(text)
+
+    def check(self, value: Any) -> Any:
+        """A list of the right length."""
+        if not isinstance(value, (list, tuple)):
+            single = self.item.check(value)
+            return single if self.alone else [single]
+        if len(value) < self.low or (self.high is not None and len(value) > self.high):
+            raise Unfit(value)
+        # What stands in a list within a list is refused by what takes it, in its own words.
+        return [one if isinstance(one, list) else self.item.check(one) for one in value]
+
+
+@dataclass(frozen=True)
+class Symbols(Several):
+    """Symbols of elements; YAML reads that of nobelium as the boolean false, here it is a symbol again."""
+
+    item: Kind = Text("the symbol of an element")
+    words: str = "symbols of elements such as [Li,Mn,O]"
+    between: str = ", -"
+
+    def check(self, value: Any) -> Any:
+        """Symbols."""
+        listed = list(value) if isinstance(value, (list, tuple)) else [value]
+        return super().check(["No" if one is False else one for one in listed])
+
+
+class AnyValue(Kind):
+    """Whatever YAML reads."""
+
+    def read(self, text: str) -> Any:
+        """A value in YAML's short form, such as {name: value}, [a,b], 0.5 or text."""
+        from omegaconf._utils import get_yaml_loader
+
+        spaced = re.sub(r"([{,]\s*[\w.]+):(?=\S)", r"\1: ", text) if text.startswith("{") else text
+        try:
+            return yaml.load(spaced, Loader=get_yaml_loader())  # noqa: S506 (a safe loader that reads 1e-3 as a number)
+        except yaml.YAMLError as error:
+            raise Unfit(text) from error
+
+
+@dataclass(frozen=True)
+class Mapping(Kind):
+    """Names with values, ``{name: value}``; YAML's booleans in names are the symbols No again."""
+
+    words: str = "{name: value}"
+
+    def read(self, text: str) -> dict[str, Any]:
+        """In YAML's short form."""
+        return self.check(AnyValue().read(text))
+
+    def check(self, value: Any) -> dict[str, Any]:
+        """Names are text."""
+        if not isinstance(value, dict):
+            raise Unfit(value)
+        return {"No" if key is False else str(key): one for key, one in value.items()}
+
+
+@dataclass(frozen=True)
+class Either(Kind):
+    """Whatever one of several kinds takes, the first that does; ``null`` where ``null`` is one of them."""
+
+    kinds: tuple[Kind, ...]
+    words: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.words:
+            object.__setattr__(self, "words", " or ".join(kind.words for kind in self.kinds))
+
+    def read(self, text: str) -> Any:
+        """By the first kind that reads it."""
+        return self._first("read", text)
+
+    def check(self, value: Any) -> Any:
+        """By the first kind that has it."""
+        return self._first("check", value)
+
+    def _first(self, method: str, value: Any) -> Any:
+        for kind in self.kinds:
+            try:
+                return getattr(kind, method)(value)
+            except Unfit:
+                continue
+        raise Unfit(value)
+
+
+class Null(Kind):
+    """Nothing."""
+
+    words = "null"
+
+    def read(self, text: str) -> None:
+        """Null or none."""
+        if text.lower() not in _NULLS:
+            raise Unfit(text)
+
+    def check(self, value: Any) -> None:
+        """None."""
+        if value is not None:
+            raise Unfit(value)
+
+
+def optional(kind: Kind) -> Either:
+    """A kind, or null."""
+    return Either((Null(), kind), f"{kind.words}, or null")
+
+
+def unquoted(text: str) -> str:
+    """The text without quotes around the whole of it."""
+    return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text
+
+
+def split(text: str) -> list[Any]:
+    """Items between commas; commas within brackets and quotes part nothing."""
+    items, depth, quote, start = [], 0, "", 0
+    for i, letter in enumerate(text):
+        if quote:
+            quote = "" if letter == quote else quote
+        elif letter in "'\"" and not text[start:i].strip():
+            quote = letter
+        elif letter in "[{(":
+            depth += 1
+        elif letter in "]})":
+            depth -= 1
+        elif letter == "," and depth <= 0:
+            items.append(text[start:i].strip())
+            start = i + 1
+    last = text[start:].strip()
+    return [*items, last] if last or items else []
+
+
+def of_annotation(annotation: Any, default: Any) -> Kind:
+    """The kind of an argument, from its annotation or else from its default."""
+    text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
+    names = [name.strip() for name in text.split("|")]
+    plain = {"bool": Switch(), "int": Number(whole=True), "float": Number(), "str": Text("text")}
+    of_default = {bool: Switch(), int: Number(whole=True), float: Number(), str: Text("text")}
+    found: list[Kind] = [plain[name] for name in names if name in plain]
+    if not found or len(found) + ("None" in names) < len(names):
+        return of_default.get(type(default), AnyValue())
+    kind = found[0] if len(found) == 1 else Either(tuple(found))
+    return optional(kind) if "None" in names else kind
+
+
+def shown(value: Any) -> str:
+    """A value as a user would type it."""
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(shown, value))}]"
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+COUNT = Number(low=1, whole=True)
+FROM_ZERO = Number(low=0, whole=True)
+POSITIVE = Number(above=0)
+SHARE = Number(low=0, high=1)
+SEED = Number(low=0, high=2**63 - 1, whole=True, words="a whole number from 0 to 2^63 - 1")
+JOBS = Either((COUNT, Number(high=-1, whole=True)), "a number of processes, or -1 for as many as there are cores")
+STRATA = Either(
+    (Null(), Choice(("default",)), Several(Number(), low=1)), "shares such as [0.1,0.5,0.4], default or null"
+)
+FILES = Several(File(), "a name or a path, or a list of them such as [a,b]", low=1, alone=True, between="")
+
+
+def limits(item: Sequence[str] | str, number: Kind) -> Several:
+    """Two numbers, the least and the largest; one alone stands for both where the argument takes it."""
+    return Several(number, f"two {item} such as [2,8]", low=2, high=2, alone=True)

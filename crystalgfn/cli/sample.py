@@ -1,0 +1,210 @@
+"""What ``crystalgfn sample`` does: crystals of a sampler, their atoms, structure files, a table and a picture."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from omegaconf import DictConfig
+
+from crystalgfn.cli.console import note, tell
+from crystalgfn.cli.options.compose import OptionError
+from crystalgfn.cli.options.objects import plain, space_arguments, usable_device
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.standardize import nearest_ratio
+from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
+from crystalgfn.errors import CrystalGFNError
+from crystalgfn.properties.exact import Density
+from crystalgfn.sampling import plots, table
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sharded import ShardRun, fingerprint
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.structures.build import build_structures
+from crystalgfn.structures.ground_state import CLOSEST
+from crystalgfn.structures.writers import write_structures
+from crystalgfn.utils.run_folder import CONFIG, RECORD, RunFolder
+
+PICTURED = 10_000
+"""Crystals of a run in shards that are in its picture, at most."""
+FREE = ("out", "n_jobs", "progress", "json", "picture", "diagnostics")
+"""May differ between the calls that a run is made in."""
+ORIGINS = {
+    "refiner": "by the refiner",
+    "template": "of templates",
+    "random": "at random",
+    "fixed": "fixed by symmetry",
+}
+"""Where coordinates come from (`crystalgfn.structures.build.BuildResult`), in words."""
+FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
+"""Where the structure files of each format go."""
+
+
+def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
+    """Sample; the table is written before atoms are placed, so that an interrupt loses no crystal.
+
+    Args:
+        config: the options of ``sample``.
+        command: as it was typed.
+        folder: of the run.
+
+    Returns:
+        What goes into ``run.json``.
+
+    Raises:
+        OptionError: values that cannot be, or crystals that are there already.
+    """
+    out = folder.path
+    if (out / "table.parquet").exists() and not _unfinished(out):
+        raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
+    _check_shards(config, out)
+    sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
+    constraints = space_arguments(config.get("space"))
+    space = sampler.space.narrowed(**constraints) if constraints else None
+    sampler.level(config.beta)
+    made = {"sampler": {"name": str(config.sampler), "hash": fingerprint(sampler)}}
+    if config.shard_size is not None:
+        return made | _write_shards(sampler, space, config, out)
+    folder.agree(plain(config), FREE)
+    crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
+    if config.diagnostics and sampler.reward is not None:
+        _diagnose(sampler, space, config)
+    frame = table.table(sampler, crystals, space, beta=config.beta)
+    table.write_table(frame, out)
+    if config.structures:
+        try:
+            placed = _place(crystals.to("cpu"), config, out)
+        except KeyboardInterrupt:
+            note(
+                f"\nAll {len(frame)} crystals are in {out / 'table.parquet'}, without their atoms; "
+                f"place them with the same command and out={out}"
+            )
+            raise
+        except CrystalGFNError:
+            for name in ("table.parquet", "table.csv"):  # they would refuse the command put right
+                (out / name).unlink(missing_ok=True)
+            raise
+        frame = table.table(sampler, crystals, space, *placed, beta=config.beta)
+        table.write_table(frame, out)
+    if config.picture:
+        _draw(sampler, crystals, space, config, out)
+    return made | _summary(frame, config, out)
+
+
+def _unfinished(out: Path) -> bool:
+    """Whether a run stands there that was stopped before its end."""
+    return (out / CONFIG).exists() and not (out / RECORD).exists()
+
+
+def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) -> None:
+    found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, beta=config.beta)
+    there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
+    tell(f"{config.sampler} {there}: {str(found).splitlines()[0]}")
+
+
+def _check_shards(config: DictConfig, out: Path) -> None:
+    """Refuse what does not go with shards, before the work."""
+    if config.shard_size is None and config.shard is not None:
+        raise OptionError("shard=[i,k] shares out the files of a run; give their shard_size=<crystals> too.")
+    if config.shard_size is None and (out / MANIFEST).exists():
+        raise OptionError(f"{out} holds a run in shards; give its shard_size to go on, or choose another out=<folder>.")
+    if config.shard_size is not None and config.structures:
+        raise OptionError(
+            "shard_size writes crystals without their atoms: say structures=false, and place the atoms of those that "
+            "you choose by crystalgfn.build_structures (docs/guide/scaling.md)."
+        )
+
+
+def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConfig, out: Path) -> dict[str, Any]:
+    """Crystals as Parquet files, and a picture of the first of them."""
+    shard = plain(config.shard) or [0, 1]
+    run = ShardRun(
+        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
+        config.beta,
+    )  # fmt: skip
+    whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"
+    left = len(run.own) - len(run.done)
+    if run.done:
+        tell(f"{out} holds {len(run.done)} of the {len(run.own)} shards{whose}: {'going on' if left else 'all'}.")
+    if left and config.diagnostics and sampler.reward is not None:
+        _diagnose(sampler, space, config)
+    try:
+        run.write(config.progress)
+    except KeyboardInterrupt:
+        note(
+            f"\n{len(run.done)} of the {len(run.own)} shards{whose} are complete and kept; "
+            f"go on with the same command and out={out}"
+        )
+        raise
+    rows = sum(map(run.manifest.rows, run.own))
+    tell(f"{rows} crystals in {len(run.own)} shards{whose}: {out / FOLDER}")
+    if config.picture and shard[0] == 0 and not (out / "picture.png").exists():
+        _draw(sampler, next(read_shards(out, partial=True))[:PICTURED], space, config, out)
+        tell(f"A picture of the first of them: {out / 'picture.png'}")
+    return {"counts": {"crystals": rows, "shards": len(run.own)}, "files": [FOLDER, MANIFEST]}
+
+
+def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[list[Any] | None, ...]:
+    """Structure files; of each crystal why it has none, its first file, the atoms' origin, how close, the energy."""
+    formats = list(config.formats)
+    built = build_structures(
+        crystals,
+        n_candidates=config.n_candidates,
+        refiner=config.refiner,
+        templates=plain(config.templates),
+        energies=config.energies,
+        relax=config.relax,
+        seed=config.seed,
+        n_jobs=config.n_jobs,
+        progress=config.progress,
+    )
+    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
+    files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
+    origins = [one.origins[0] if one.origins else None for one in built]
+    closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
+    energies = [one.energies[0] if one.energies else float("nan") for one in built]
+    return [one.error for one in built], files, origins, closest, energies if config.energies or config.relax else None
+
+
+def _draw(sampler: Sampler, crystals: Crystals, space: CrystalSpace | None, config: DictConfig, out: Path) -> None:
+    """The picture, beside what an untrained sampler of the same space draws."""
+    space = sampler.space if space is None else space
+    untrained = Sampler.untrained(space, seed=config.seed).to(config.device).sample(1000, seed=config.seed)
+    props = table.properties(sampler.reward)
+    prop = props[0] if props else Density()
+    plots.picture(
+        crystals,
+        out / "picture.png",
+        values=prop(crystals).cpu().numpy(),
+        reference=untrained,
+        reference_values=prop(untrained).cpu().numpy(),
+        label=f"{prop.name.replace('_', ' ')}, {prop.unit}",
+        title=f"{len(crystals)} crystals drawn from {config.sampler}",
+        largest_first=getattr(sampler.reward, "direction", "minimise") == "maximise",
+    )
+
+
+def _summary(frame: pd.DataFrame, config: DictConfig, out: Path) -> dict[str, Any]:
+    """What came out, in a few lines."""
+    distinct = len(frame[["formula", "space_group"]].drop_duplicates())
+    counts, files = {"crystals": len(frame), "distinct": distinct}, ["table.csv", "table.parquet"]
+    tell(f"{len(frame)} crystals, {distinct} different pairs of formula and space group: {out / 'table.csv'}")
+    if config.structures:
+        counts["with_atoms"] = int(frame["file"].notna().sum())
+        files += [FOLDERS[form] for form in config.formats]
+        tell(f"{counts['with_atoms']} of them with atoms: {', '.join(str(out / FOLDERS[f]) for f in config.formats)}")
+        origins = Counter(frame["origin"].dropna()).most_common()
+        if origins:
+            tell(f"  coordinates: {', '.join(f'{count} {ORIGINS[name]}' for name, count in origins)}")
+        if crowded := int((frame["closest"] < CLOSEST).sum()):
+            tell(
+                f"  {crowded} have atoms closer than {CLOSEST} of the sum of radii (0.2 % of known crystals; column "
+                "closest); discard them"
+            )
+        for reason, count in Counter(frame["error"].dropna()).most_common(5):
+            tell(f"  {count} without: {reason}")
+    if config.picture:
+        files.append("picture.png")
+        tell(f"A picture of them: {out / 'picture.png'}")
+    return {"counts": counts, "files": files}

@@ -1,0 +1,125 @@
+"""What ``crystalgfn train`` does: a space, a reward and a trainer from the configuration, and a sampler in a folder."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from crystalgfn.cli.console import note, tell
+from crystalgfn.cli.options.compose import OptionError
+from crystalgfn.cli.options.objects import build, listed, plain, space_arguments, usable_device
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.data import labelled
+from crystalgfn.errors import CrystalGFNError
+from crystalgfn.gfn.loggers import NoLogger
+from crystalgfn.gfn.training import CHECKPOINT
+from crystalgfn.rewards import Configured
+from crystalgfn.sampling import plots
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sharded import fingerprint
+from crystalgfn.sampling.train import train
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.utils import distributed
+from crystalgfn.utils.run_folder import CONFIG, RunFolder
+
+
+def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
+    """Train; of several processes one does all that is written and said, the others only train.
+
+    Args:
+        config: the options of ``train``.
+        command: as it was typed.
+        folder: of the run.
+
+    Returns:
+        What goes into ``run.json``.
+
+    Raises:
+        OptionError: values that cannot be, or a run that is there already.
+    """
+    out = folder.path
+    device = usable_device(distributed.own_device(config.trainer.device))
+    space = CrystalSpace(**space_arguments(config.space))
+    reward = build(config.reward, "reward")
+    if not hasattr(reward, "config"):
+        reward = Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
+    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    if trainer.real_fraction and config.real is None:
+        raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
+    real = read_crystals(config.real)
+    init = None if config.init is None else Sampler.load(config.init, trust=config.trust)
+    strata = plain(config.strata)
+    resume = config.resume and not _never_trained(out)
+    logger = _start(config, folder) if distributed.first() else NoLogger()
+    try:
+        sampler = train(
+            space,
+            reward,
+            objective=objective,
+            policy=policy,
+            trainer=replace(trainer, device=device),
+            strata=tuple(strata) if isinstance(strata, list) else strata,
+            seed=config.seed,
+            out=out,
+            resume=resume,
+            logger=logger,
+            real=real,
+            init=init,
+        )
+    except KeyboardInterrupt:
+        if (out / CHECKPOINT).exists():
+            note(f"\nThe checkpoint is kept; go on with: crystalgfn train resume=true out={out}")
+        raise
+    except CrystalGFNError:
+        if not resume and not (out / "metrics.csv").exists():  # refused in its first steps: nothing to go on from
+            with suppress(OSError):
+                (out / CHECKPOINT).unlink(missing_ok=True)
+        raise
+    finally:
+        logger.close()
+    return _finish(sampler, config, out) if distributed.first() else {}
+
+
+def read_crystals(sources: Any) -> Crystals | None:
+    """The crystals of a file or of several; None without any."""
+    files = listed(sources)
+    return Crystals.cat([labelled.read(file).crystals for file in files]) if files else None
+
+
+def _never_trained(out: Path) -> bool:
+    """Whether a run was killed before its first checkpoint, which comes before its first step."""
+    return not any((out / name).exists() for name in (CHECKPOINT, "metrics.csv", "sampler"))
+
+
+def _start(config: DictConfig, folder: RunFolder) -> Any:
+    """The folder of a run with its configuration, and the logger."""
+    if config.resume:
+        return build(config.logger, "logger")
+    if (folder.path / CONFIG).exists():
+        raise OptionError(
+            f"{folder.path} already holds a run; go on with it by resume=true out={folder.path}, or choose another "
+            "out=<folder>."
+        )
+    logger = build(config.logger, "logger")
+    folder.agree(plain(config))
+    return logger
+
+
+def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
+    tell(f"The sampler is in {out / 'sampler'}")
+    made: dict[str, Any] = {"files": ["sampler"], "sampler": {"hash": fingerprint(sampler)}, "counts": {}}
+    if config.diagnostics:
+        found = sampler.diagnostics(config.diagnostics, seed=config.seed)
+        tell(found)
+        made["diagnostics"] = {"ess": float(found.ess)}
+    metrics = out / "metrics.csv"
+    if metrics.exists():
+        plots.curves(metrics, out / "curves.png")
+        made["files"] += ["metrics.csv", "curves.png"]
+        tell(f"How training went: {out / 'curves.png'}")
+    tell(f"Draw crystals from it: crystalgfn sample sampler={out / 'sampler'} n=100")
+    return made
