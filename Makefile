@@ -35,8 +35,8 @@ $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 
 demo: $(VENV)/run.stamp
 	rm -rf $(OUT)
-	$(BIN)/crystalgfn-train trainer=demo out=$(OUT)
-	$(BIN)/crystalgfn-sample sampler=$(OUT)/sampler n=200 out=$(OUT)
+	$(BIN)/crystalgfn train trainer=demo out=$(OUT)
+	$(BIN)/crystalgfn sample sampler=$(OUT)/sampler n=200 out=$(OUT)
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

@@ -61,7 +61,7 @@ def test_several_goals_in_python_and_in_hydra(proxies: None) -> None:
     reward = run(blocks("rewards.md", "Several goals at once")[0])["reward"]
     cg.check_reward(reward)
     (command,) = blocks("rewards.md", "Several goals at once", "sh")
-    words = command.split()[1:]
+    words = command.split()[2:]
     assert words[0] == "reward=several_goals" and len(words) == 3
     same = build(compose_config("train", words[:1]).reward, "reward")
     torch.testing.assert_close(same(CRYSTALS), reward(CRYSTALS))
@@ -97,7 +97,7 @@ def test_slow_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
     from crystalgfn.utils.instantiate import instantiate
 
-    reward = instantiate(OmegaConf.create(text), trust=None)
+    reward = instantiate(OmegaConf.to_container(OmegaConf.create(text)), trust=None)
     found, given = describe(reward), describe(names["reward"])
     assert found["prop"]["fn"].pop("cache") == "energies.sqlite" and given["prop"]["fn"].pop("cache") is None
     assert found == given
