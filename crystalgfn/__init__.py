@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+if "torch" not in sys.modules:
+    # Read when torch is loaded: OpenMP threads sleep while they wait. Threads that spin take the time of whoever else
+    # runs on the machine, and of each other: beside other work training was 10 times slower.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 if TYPE_CHECKING:
     from crystalgfn import rewards as rewards

@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
+from crystalgfn.benchmarks.ais import Annealed, anneal
+from crystalgfn.benchmarks.mcmc import Base
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import InvalidSpace
-from crystalgfn.gfn.ais import Annealed, anneal
 from crystalgfn.gfn.diagnostics import log_mean_exp, relative_ess
-from crystalgfn.gfn.mcmc import Base
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace

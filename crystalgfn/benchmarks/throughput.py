@@ -204,7 +204,7 @@ class _Bench:
         omega = None if sampler.log_omega is None else sampler.log_omega.to(self.device)
         return TrainingRun(
             CrystalEnvironment(sampler.space, self.device), copy.deepcopy(sampler.network), log_reward, objective,
-            trainer, lambda crystals: crystals.n_elements, omega, seed=0, real=self.real,
+            trainer, stratum=lambda crystals: crystals.n_elements, log_omega=omega, seed=0, real=self.real,
         )  # fmt: skip
 
     def _plain(self, work: Callable[[], Any]) -> tuple[Rate, int, float]:

@@ -1,8 +1,8 @@
 """What an environment is: states that grow move by move, with masks that leave only moves that can be finished.
 
 An environment knows nothing of policies or rewards. It says in which order the moves come (`turns`), what may be done
-(`options`), what a policy sees (`observe`), and what a move does (`apply`). Trajectories in both directions are walked
-by one function, `crystalgfn.gfn.rollout.walk`.
+(`options`), what a policy sees (`observe`), and what a move does (`apply`). Trajectories in both directions come
+from one function, `crystalgfn.gfn.rollout.unroll`.
 """
 
 from __future__ import annotations
@@ -133,11 +133,14 @@ class Environment(ABC, Generic[State, Objects]):
         heads: the decisions, by name.
         vocabulary: number of different features that `observe` may name.
         device: where the states live.
+        object_type: class of the objects, with `cat`, `state_dict` and `from_state_dict`, where they can be kept for
+            replay; None: they cannot.
     """
 
     heads: dict[str, Head]
     vocabulary: int
     device: torch.device
+    object_type: type | None = None
 
     @abstractmethod
     def initial(self, n: int) -> State:

@@ -52,6 +52,8 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
         device: where the states live.
     """
 
+    object_type = Crystals
+
     def __init__(self, space: CrystalSpace, device: torch.device | str = "cpu") -> None:
         self.space = space
         self.device = torch.device(device)

@@ -1,4 +1,4 @@
-"""Where the trajectories of a step come from: the policy, the replay, and real crystals."""
+"""Where the trajectories of a step come from: the policy, the replay, and real objects."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Environment
+from crystalgfn.errors import TrainingError
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.replay import Replay
 from crystalgfn.gfn.rollout import Trajectories, rollout, teacher_forced
@@ -20,21 +20,21 @@ from crystalgfn.utils.random import derived_seed
 TEMPERATURES = 8
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """Walked trajectories with their targets.
+    """Trajectories with their targets.
 
     Attributes:
-        walked: the trajectories.
+        trajectories: how they were built.
         log_reward: ln of their targets (ln R at their inverse temperature, with ln omega where given), [B].
-        plain: ln R itself, [B].
+        log_reward_unweighted: ln R itself, [B].
         index: stratum and temperature as one number, int64 [B]; those alike share ln Z.
-        own: drawn by the policy as it is (but for epsilon), bool [B].
+        own: sampled by the policy as it is (but for epsilon), bool [B].
     """
 
-    walked: Trajectories
+    trajectories: Trajectories
     log_reward: torch.Tensor
-    plain: torch.Tensor
+    log_reward_unweighted: torch.Tensor
     index: torch.Tensor
     own: torch.Tensor
 
@@ -54,6 +54,9 @@ class TrajectorySampler:
         stratum: objects -> int64 [B].
         log_omega: given ln marginals of the strata [S]; None: one stratum, and the policy draws the first move.
         real: real objects that are trained on.
+
+    Raises:
+        TrainingError: replay of objects that cannot be kept.
     """
 
     def __init__(
@@ -64,14 +67,21 @@ class TrajectorySampler:
         size: int,
         seed: int,
         number: int,
+        *,
         stratum: Callable[[Any], torch.Tensor] | None = None,
         log_omega: torch.Tensor | None = None,
-        real: Crystals | None = None,
+        real: Any = None,
     ) -> None:
         self.env, self.log_reward, self.trainer = env, log_reward, trainer
         self.size, self.stratum, self.log_omega, self.real = size, stratum, log_omega, real
         self.generator = torch.Generator(device=env.device).manual_seed(derived_seed(seed, number))
-        self.replay = Replay(trainer.replay_size if trainer.replay_fraction > 0 else 0, trainer.replay_bound)
+        size = trainer.replay_size if trainer.replay_fraction > 0 else 0
+        if size and env.object_type is None:
+            raise TrainingError(
+                f"trainer.replay_fraction={trainer.replay_fraction}: objects of {type(env).__name__} "
+                "cannot be kept; set it to 0"
+            )
+        self.replay = Replay(env.object_type, size, trainer.replay_bound)
 
     def draw(self, network: PolicyNetwork, epsilon: float) -> list[Batch]:
         """The part of the next step; the first of the batches was drawn by the policy."""
@@ -80,14 +90,14 @@ class TrajectorySampler:
         n = self.size - n_real - n_replay
         beta, group = self._temperatures(n)
         exponent, own = self._exponents(n)
-        walked = rollout(
+        trajectories = rollout(
             self.env, network, n, epsilon, self.log_omega, self.generator, condition=beta, exponent=exponent
         )
-        batches = [self._batch(walked, beta, group, own)]
+        batches = [self._batch(trajectories, beta, group, own)]
         if n_replay:
-            crystals, log_reward = self.replay.sample(n_replay, self.generator)
-            walked = teacher_forced(self.env, crystals, n_replay)
-            batches.append(self._batch(walked, None, None, None, log_reward))
+            objects, log_reward = self.replay.sample(n_replay, self.generator)
+            trajectories = teacher_forced(self.env, objects, n_replay)
+            batches.append(self._batch(trajectories, None, None, None, log_reward))
         if n_real:
             index = torch.randint(len(self.real), (n_real,), generator=self.generator, device=self.generator.device)
             beta, group = self._temperatures(n_real)
@@ -121,20 +131,27 @@ class TrajectorySampler:
     @torch.no_grad()
     def _batch(
         self,
-        walked: Trajectories,
+        trajectories: Trajectories,
         beta: torch.Tensor | None,
         group: torch.Tensor | None,
         own: torch.Tensor | None = None,
-        plain: torch.Tensor | None = None,
+        unweighted: torch.Tensor | None = None,
     ) -> Batch:
-        plain = self.log_reward(walked.objects).detach().double() if plain is None else plain
-        log_reward = plain if beta is None else plain * beta
-        index = torch.zeros(walked.n, dtype=torch.int64, device=self.env.device)
+        if unweighted is None:
+            unweighted = self.log_reward(trajectories.objects).detach().double()
+        log_reward = unweighted if beta is None else unweighted * beta
+        index = torch.zeros(trajectories.n, dtype=torch.int64, device=self.env.device)
         if self.log_omega is not None and self.stratum is not None:
-            index = self.stratum(walked.objects)
+            index = self.stratum(trajectories.objects)
             log_reward = log_reward + self.log_omega[index]
         index = index if group is None else index * TEMPERATURES + group
-        return Batch(walked, log_reward, plain, index, torch.zeros_like(walked.valid) if own is None else own)
+        return Batch(
+            trajectories=trajectories,
+            log_reward=log_reward,
+            log_reward_unweighted=unweighted,
+            index=index,
+            own=torch.zeros_like(trajectories.valid) if own is None else own,
+        )
 
     def state_dict(self) -> dict[str, Any]:
         """Random numbers and replay."""

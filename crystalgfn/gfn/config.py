@@ -8,7 +8,7 @@ OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("float32", "bfloat16")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainerConfig:
     """The settings of a training.
 
@@ -26,11 +26,11 @@ class TrainerConfig:
             multiply in float32.
         epsilon: share of uniform moves, decaying linearly to 0. A crystal has up to 20 moves, so one in twenty spoils
             most crystals; ``tempered_fraction`` is for what is drawn too seldom.
-        tempered_fraction: share of the draws that come from a flattened policy: choices that it would hardly make.
-        inverse_temperature: such draws take probabilities to a power between this and 1.
+        tempered_fraction: share of the samples that come from a flattened policy: choices that it would hardly make.
+        inverse_temperature: such samples take probabilities to a power between this and 1.
         replay_fraction: share of a batch that is replayed.
         replay_size: crystals kept for replay.
-        replay_bound: replayed crystals are drawn by their weights R / (Z q), held to exp(+-bound); 0: all alike.
+        replay_bound: replayed crystals are sampled by their weights R / (Z q), held to exp(+-bound); 0: all alike.
         real_fraction: share of a batch drawn from given real crystals.
         betas: range of the inverse temperatures of a conditioned sampler, in units of the reward's own; None: 1 alone.
         gradient_clip: largest L2 norm of the gradient, over all weights together (not ln Z).

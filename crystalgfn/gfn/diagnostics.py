@@ -9,6 +9,12 @@ import torch
 
 from crystalgfn.typing import Floats, Integers
 
+LOW_ESS = 0.1
+"""ESS / N below which a sample is worth too little: importance weights rest on a few crystals."""
+
+HIGH_ESS = 0.5
+"""ESS / N above which a sample may be taken as it is."""
+
 
 def relative_ess(log_weight: Floats) -> torch.Tensor:
     """ESS / N = (sum w)² / (N sum w²) of ln weights [B]."""
@@ -25,7 +31,25 @@ def log_mean_exp_of(log_weight: Floats, group: Integers) -> dict[int, float]:
     return {int(g): float(log_mean_exp(log_weight[group == g])) for g in group.unique()}
 
 
-@dataclass(frozen=True)
+def reading(ess: float) -> str:
+    """An effective sample size with what it means for a user, such as "4 %: not usable here without adapt".
+
+    Args:
+        ess: ESS / N, 0 to 1.
+
+    Example:
+        >>> reading(0.043)
+        '4 %: not usable here without adapt'
+        >>> reading(0.62)
+        '62 %: close to the target'
+    """
+    share = f"{100 * ess:.0f} %" if ess >= 0.01 else f"{100 * ess:.2g} %"
+    if not ess >= LOW_ESS:
+        return f"{share}: not usable here without adapt"
+    return f"{share}: " + ("close to the target" if ess >= HIGH_ESS else "usable with resample=true")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Diagnostics:
     """How near a sampler's distribution is to its target, from its own samples.
 
@@ -47,10 +71,10 @@ class Diagnostics:
 
     def __str__(self) -> str:
         line = (
-            f"ESS {self.ess:.3f}, ln Z {self.log_z:.3f}, corr(ln q, ln R) {self.correlation:.4f}, "
-            f"std(ln w) {self.log_weight_std:.3f} ({self.n} samples)"
+            f"ESS {reading(self.ess)} (effective sample size over {self.n} samples), ln Z {self.log_z:.3f}, "
+            f"corr(ln q, ln R) {self.correlation:.4f}, std(ln w) {self.log_weight_std:.3f}"
         )
-        return line + "".join(f"\n  {k} elements: ESS {d.ess:.3f} ({d.n})" for k, d in sorted(self.strata.items()))
+        return line + "".join(f"\n  {k} elements: ESS {reading(d.ess)} ({d.n})" for k, d in sorted(self.strata.items()))
 
 
 def diagnose(log_q: Floats, log_target: Floats, stratum: torch.Tensor | None = None) -> Diagnostics:

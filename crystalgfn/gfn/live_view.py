@@ -20,7 +20,7 @@ SHOWN = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Status:
     """Where a training stands.
 
@@ -30,7 +30,7 @@ class Status:
         seconds: of training so far.
         left: seconds to the end, or None where that cannot be said yet.
         rate: objects trained a second, lately.
-        figures: of the last step; its ESS is that of the few draws of one batch.
+        figures: of the last step; its ESS is that of the few samples of one batch.
         best: the best objects so far in words, best first.
     """
 
@@ -90,7 +90,8 @@ class Lines:
         """Write a line."""
         best = f"; best: {' '.join(status.best[0].split())}" if status.best else ""
         figures = ", ".join([*_figures(status), _left(status)])
-        print(f"{status.share:4.0%}  step {status.step}, {figures}{best}", file=self.stream, flush=True)
+        self.stream.write(f"{status.share:4.0%}  step {status.step}, {figures}{best}\n")
+        self.stream.flush()
         self._shown = time.monotonic()
 
     def close(self) -> None:
@@ -168,8 +169,8 @@ class Run(Protocol):
     trainer: TrainerConfig
 
 
-class Pace:
-    """How fast a training goes in this process.
+class ThroughputMeter:
+    """How fast a training goes in this process, objects a second.
 
     Args:
         run: the training.

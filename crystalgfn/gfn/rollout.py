@@ -1,4 +1,4 @@
-"""One walk for both directions: a policy chooses the moves, or given objects force them."""
+"""Trajectories in both directions by one function: a policy chooses the moves, or given objects force them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from crystalgfn.typing import Booleans
 Choose = Callable[[Any, str, torch.Tensor, Observation | None, Options], torch.Tensor]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Step:
     """The decisions of one head: rows [n] of the batch, what they saw, could do and did."""
 
@@ -28,20 +28,20 @@ class Step:
     action: torch.Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Trajectories:
     """Finished trajectories.
 
     Attributes:
         objects: what they built.
-        turns: all decisions with more than one option, for scoring; no log-probability is stored.
+        steps: all decisions with more than one option, for scoring; no log-probability is stored.
         valid: False where a forced move was not among the options, bool [B].
         log_backward: ln P_B of the trajectories given their ends, float64 [B].
         state: the last states.
     """
 
     objects: Any
-    turns: list[Step]
+    steps: list[Step]
     valid: Booleans
     log_backward: torch.Tensor
     state: Any
@@ -53,7 +53,7 @@ class Trajectories:
 
 
 @torch.no_grad()
-def walk(
+def unroll(
     env: Environment,
     n: int,
     choose: Choose,
@@ -61,22 +61,22 @@ def walk(
     record: bool = True,
     condition: torch.Tensor | None = None,
 ) -> Trajectories:
-    """Trajectories ``n`` trajectories from the first move to the last.
+    """``n`` trajectories from the first move to the last.
 
     Args:
         env: the environment.
         n: number of trajectories.
         choose: what to do; see `Choose`.
         forced: the actions may be impossible (given objects outside the space); such rows go on somewhere, invalid.
-        record: keep the turns.
+        record: keep the steps.
         condition: what a conditioned policy is asked for, [n].
 
     Returns:
-        The walk; each move with a single option is made without asking and not recorded.
+        The trajectories; a move with a single option is made without asking and not recorded.
     """
     state = env.initial(n)
     valid = torch.ones(n, dtype=torch.bool, device=env.device)
-    turns: list[Step] = []
+    steps: list[Step] = []
 
     def observe(head: str, rows: torch.Tensor) -> Observation:
         seen = env.observe(state, head, rows)
@@ -107,7 +107,9 @@ def walk(
                     if not forced:
                         action[free] = choose(state, head, some, observation, choices)
                     if record:
-                        turns.append(Step(head, some, observation, choices, action[free]))
+                        steps.append(
+                            Step(head=head, rows=some, observation=observation, options=choices, action=action[free])
+                        )
         else:
             observation = observe(head, rows) if record or not forced else None
             action = choose(state, head, rows, observation, options)
@@ -115,9 +117,11 @@ def walk(
                 action, missed = _into(action, options, env.heads[head].slack)
                 valid[rows[missed]] = False
             if record:
-                turns.append(Step(head, rows, observation, options, action))
+                steps.append(Step(head=head, rows=rows, observation=observation, options=options, action=action))
         env.apply(state, head, rows, action)
-    return Trajectories(env.objects(state), turns, valid, env.log_backward(state), state)
+    return Trajectories(
+        objects=env.objects(state), steps=steps, valid=valid, log_backward=env.log_backward(state), state=state
+    )
 
 
 def _into(value: torch.Tensor, options: Continuous, slack: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -138,7 +142,7 @@ def policy_choice(
     generator: torch.Generator | None = None,
     exponent: torch.Tensor | None = None,
 ) -> Choose:
-    """Choices drawn from a policy.
+    """Choices sampled from a policy.
 
     Args:
         env: the environment.
@@ -176,7 +180,7 @@ def rollout(
 ) -> Trajectories:
     """``n`` trajectories of a policy, under conditions [n] if it is a conditioned one; see `policy_choice`."""
     choose = policy_choice(env, network, epsilon, strata, generator, exponent)
-    return walk(env, n, choose, record=record, condition=condition)
+    return unroll(env, n, choose, record=record, condition=condition)
 
 
 def teacher_forced(env: Environment, objects: Any, n: int, condition: torch.Tensor | None = None) -> Trajectories:
@@ -188,4 +192,4 @@ def teacher_forced(env: Environment, objects: Any, n: int, condition: torch.Tens
     ) -> torch.Tensor:
         return env.forced(plan, state, head, rows)
 
-    return walk(env, n, choose, forced=True, condition=condition)
+    return unroll(env, n, choose, forced=True, condition=condition)

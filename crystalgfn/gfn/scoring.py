@@ -1,4 +1,4 @@
-"""Log-probabilities of walked trajectories: all visited states packed together."""
+"""Log-probabilities of trajectories: all visited states packed together."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from crystalgfn.envs.base import Environment
+from crystalgfn.gfn.batches import Batch
 from crystalgfn.gfn.rollout import Step, Trajectories
 from crystalgfn.policy.distributions import MaskedCategorical
 from crystalgfn.policy.network import PolicyNetwork
@@ -16,7 +17,7 @@ from crystalgfn.policy.network import PolicyNetwork
 CPU_ROWS = 4096
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Scored:
     """Log-probabilities of trajectories, batch first.
 
@@ -61,22 +62,22 @@ class FlowHead(nn.Module):
 def score(
     env: Environment,
     network: PolicyNetwork,
-    walked: Trajectories,
+    trajectories: Trajectories,
     strata: torch.Tensor | None = None,
     flow: FlowHead | None = None,
 ) -> Scored:
     """Score trajectories under the clean policy; differentiable.
 
     Args:
-        env: the environment in which the trajectories were walked.
+        env: the environment of the trajectories.
         network: the policy.
-        walked: trajectories with their turns.
+        trajectories: with their steps.
         strata: ln weights of the first move, if it is not the network's.
         flow: gives the flows of the states, where they are asked for.
     """
-    dtype, device = network.embedding.weight.dtype, walked.valid.device
-    total = torch.zeros(walked.n, dtype=dtype, device=device)
-    turns = list(enumerate(walked.turns))
+    dtype, device = network.embedding.weight.dtype, trajectories.valid.device
+    total = torch.zeros(trajectories.n, dtype=dtype, device=device)
+    turns = list(enumerate(trajectories.steps))
     if strata is not None:
         for _, turn in (t for t in turns if t[1].head == "n_elements"):
             logits = strata[: turn.options.mask.shape[1]].expand(len(turn.rows), -1)
@@ -101,25 +102,25 @@ def score(
             flows.append(level)
     if rows:
         total = total.index_add(0, torch.cat(rows), torch.cat(steps))
-    total = torch.where(walked.valid, total, -torch.inf)
+    total = torch.where(trajectories.valid, total, -torch.inf)
     if flow is None or not rows:
-        return Scored(total, walked.log_backward)
+        return Scored(log_forward=total, log_backward=trajectories.log_backward)
     where = (torch.cat(rows), torch.cat([torch.full_like(r, i) for r, i in zip(rows, columns, strict=True)]))
-    empty = torch.zeros(walked.n, len(walked.turns), dtype=dtype, device=device)
+    empty = torch.zeros(trajectories.n, len(trajectories.steps), dtype=dtype, device=device)
     return Scored(
-        total,
-        walked.log_backward,
-        empty.index_put(where, torch.cat(steps)),
-        empty.index_put(where, torch.cat(flows).to(dtype)),
-        empty.index_put(where, torch.ones(len(where[0]), dtype=dtype, device=device)).bool(),
+        log_forward=total,
+        log_backward=trajectories.log_backward,
+        steps=empty.index_put(where, torch.cat(steps)),
+        flows=empty.index_put(where, torch.cat(flows).to(dtype)),
+        asked=empty.index_put(where, torch.ones(len(where[0]), dtype=dtype, device=device)).bool(),
     )
 
 
 def log_forward(
-    env: Environment, network: PolicyNetwork, walked: Trajectories, strata: torch.Tensor | None = None
+    env: Environment, network: PolicyNetwork, trajectories: Trajectories, strata: torch.Tensor | None = None
 ) -> torch.Tensor:
     """ln P_F of each trajectory under the clean policy, [B] in the network's dtype; differentiable."""
-    return score(env, network, walked, strata).log_forward
+    return score(env, network, trajectories, strata).log_forward
 
 
 def _packs(turns: list[tuple[int, Step]], rows: int | None) -> list[list[tuple[int, Step]]]:
@@ -151,3 +152,43 @@ def _conditions(turns: list[Step]) -> torch.Tensor | None:
     if turns[0].observation.condition is None:
         return None
     return torch.cat([t.observation.condition for t in turns])
+
+
+class Scorer(nn.Module):
+    """All that is learned, behind one forward pass, as DistributedDataParallel wants it."""
+
+    def __init__(
+        self, env: Environment, network: PolicyNetwork, log_omega: torch.Tensor | None, flow: FlowHead | None
+    ) -> None:
+        super().__init__()
+        self.env, self.log_omega = env, log_omega
+        self.network, self.flow = network, flow
+        n_strata = 1 if log_omega is None else len(log_omega)
+        self.log_z = nn.Parameter(torch.zeros(n_strata, dtype=torch.float64, device=env.device))
+
+    def forward(self, batches: list[Batch]) -> tuple[list[Scored], torch.Tensor]:
+        """Scores of the batches, and ln Z."""
+        scored = [score(self.env, self.network, b.trajectories, self.log_omega, self.flow) for b in batches]
+        return scored, self.log_z.clone()
+
+
+def joined(scored: list[Scored]) -> Scored:
+    """Several batches as one; their moves are lined up by padding."""
+    if len(scored) == 1:
+        return scored[0]
+    forward, backward = (torch.cat([getattr(s, name) for s in scored]) for name in ("log_forward", "log_backward"))
+    if scored[0].steps is None:
+        return Scored(log_forward=forward, log_backward=backward)
+    width = max(s.steps.shape[1] for s in scored)
+
+    def lined(name: str) -> torch.Tensor:
+        parts = [getattr(s, name) for s in scored]
+        return torch.cat([nn.functional.pad(x, (0, width - x.shape[1])) for x in parts])
+
+    return Scored(
+        log_forward=forward,
+        log_backward=backward,
+        steps=lined("steps"),
+        flows=lined("flows"),
+        asked=lined("asked"),
+    )

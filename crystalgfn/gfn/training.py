@@ -1,55 +1,34 @@
-"""Training: walk, reward, score, one step; checkpoints that continue the very run."""
+"""Training: sample, reward, score, one step; checkpoints that continue the very run."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Environment
 from crystalgfn.errors import CheckpointError, TrainingError
 from crystalgfn.gfn.batches import Batch, TrajectorySampler
-from crystalgfn.gfn.checkpoint import load_tensors, save_tensors
+from crystalgfn.gfn.checkpoint import load_tensors, restore, save_tensors, training_state
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
-from crystalgfn.gfn.keeper import Keeper
-from crystalgfn.gfn.live_view import NoView, Pace, Status, View, live
-from crystalgfn.gfn.loggers import Logger, NoLogger
+from crystalgfn.gfn.live_view import NoView, Status, ThroughputMeter, View, live
+from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger
 from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.optimizers import Optimizers
-from crystalgfn.gfn.scoring import FlowHead, Scored, score
+from crystalgfn.gfn.scoring import FlowHead, Scorer, joined, score
 from crystalgfn.policy.network import PolicyNetwork
 from crystalgfn.utils import distributed
 from crystalgfn.utils.interrupts import Interrupts
 
 CHECKPOINT = "checkpoint.pt"
+
 KIND = "training"
-
-
-class Scorer(nn.Module):
-    """All that is learned, behind one forward pass, as DistributedDataParallel wants it."""
-
-    def __init__(
-        self, env: Environment, network: PolicyNetwork, log_omega: torch.Tensor | None, flow: FlowHead | None
-    ) -> None:
-        super().__init__()
-        self.env, self.log_omega = env, log_omega
-        self.network, self.flow = network, flow
-        n_strata = 1 if log_omega is None else len(log_omega)
-        self.log_z = nn.Parameter(torch.zeros(n_strata, dtype=torch.float64, device=env.device))
-
-    def forward(self, batches: list[Batch]) -> tuple[list[Scored], torch.Tensor]:
-        """Scores of the batches, and ln Z."""
-        scored = [score(self.env, self.network, b.walked, self.log_omega, self.flow) for b in batches]
-        return scored, self.log_z.clone()
 
 
 class TrainingRun:
@@ -81,12 +60,13 @@ class TrainingRun:
         log_reward: Callable[[Any], torch.Tensor],
         objective: Objective,
         trainer: TrainerConfig,
+        *,
         stratum: Callable[[Any], torch.Tensor] | None = None,
         log_omega: torch.Tensor | None = None,
         seed: int = 0,
         folder: Path | None = None,
         logger: Logger | None = None,
-        real: Crystals | None = None,
+        real: Any = None,
         best: Keeper | None = None,
         view: View | None = None,
     ) -> None:
@@ -121,7 +101,17 @@ class TrainingRun:
             )
         first = distributed.rank() * trainer.accumulate
         self.sources = [
-            TrajectorySampler(env, log_reward, trainer, trainer.batch_size // parts, seed, n, stratum, log_omega, real)
+            TrajectorySampler(
+                env,
+                log_reward,
+                trainer,
+                trainer.batch_size // parts,
+                seed,
+                n,
+                stratum=stratum,
+                log_omega=log_omega,
+                real=real,
+            )  # fmt: skip
             for n in range(first, first + trainer.accumulate)
         ]
         self.step, self.elapsed = 0, 0.0
@@ -160,7 +150,7 @@ class TrainingRun:
         return {"loss": loss, "log_z": log_z, "log_reward": log_reward, "ess": ess}
 
     def _part(self, source: TrajectorySampler, epsilon: float, change: torch.Tensor, last: bool) -> torch.Tensor:
-        """Draw one part of the batch and add its gradient, and to the change of ln Z; its loss, mean ln R and ESS."""
+        """Sample one part of the batch and add its gradient, and to the change of ln Z; its loss, mean ln R and ESS."""
         batches = source.draw(self.network, epsilon)
         if self.step == 0 and source is self.sources[0] and self.trainer.betas is None:
             self._start_log_z(batches)
@@ -170,7 +160,7 @@ class TrainingRun:
             log_reward = torch.cat([b.log_reward for b in batches])
             index = torch.cat([b.index for b in batches])
             own = torch.cat([b.own for b in batches])
-            loss, delta = self.objective(_joined(scored), log_reward, log_z, index, own)
+            loss, delta = self.objective(joined(scored), log_reward, log_z, index, own)
             if not bool(torch.isfinite(loss)):
                 bad = int((~torch.isfinite(delta)).nonzero()[0])
                 raise TrainingError(
@@ -179,15 +169,15 @@ class TrainingRun:
                 )
             (loss / len(self.sources)).backward()
         drawn = batches[0]
-        n = drawn.walked.n
+        n = drawn.trajectories.n
         self._drawn.append(drawn)
         ratio = scored[0].log_ratio(drawn.log_reward).detach()
         if self.trainer.betas is None and not self.objective.learns_log_z:
             self._track_log_z((delta[:n].detach() - ratio)[drawn.own], drawn.index[drawn.own], change)
         if source.replay.size:
-            source.replay.add(drawn.walked.objects, drawn.plain, -delta[:n].detach())
+            source.replay.add(drawn.trajectories.objects, drawn.log_reward_unweighted, -delta[:n].detach())
         ess = relative_ess(-delta[:n].detach()[drawn.own])
-        return torch.stack([loss.detach().double(), drawn.plain[drawn.own].mean(), ess.double()])
+        return torch.stack([loss.detach().double(), drawn.log_reward_unweighted[drawn.own].mean(), ess.double()])
 
     @torch.no_grad()
     def _log_z_of_all(self) -> torch.Tensor:
@@ -201,7 +191,7 @@ class TrainingRun:
     @torch.no_grad()
     def _start_log_z(self, batches: list[Batch]) -> None:
         """ln Z from the first batch's importance weights."""
-        scored = [score(self.env, self.network, b.walked, self.scorer.log_omega) for b in batches]
+        scored = [score(self.env, self.network, b.trajectories, self.scorer.log_omega) for b in batches]
         ratio = torch.cat([s.log_ratio(b.log_reward) for s, b in zip(scored, batches, strict=True)])
         index = torch.cat([b.index for b in batches])
         for s, value in log_mean_exp_of(-ratio, index).items():
@@ -225,7 +215,7 @@ class TrainingRun:
             KeyboardInterrupt: after Ctrl-C.
         """
         clock, saved = time.monotonic(), self.elapsed
-        pace, stopped = Pace(self), False
+        meter, stopped = ThroughputMeter(self), False
         figures: dict[str, float] = {}
         try:
             with Interrupts(patient=distributed.active()) as interrupts:
@@ -237,10 +227,10 @@ class TrainingRun:
                     if self.step % self.trainer.log_every == 0:
                         self._keep_best()
                         self.logger.log(
-                            self.step, {**figures, "seconds": self.elapsed, "crystals_per_second": pace.lap()}
+                            self.step, {**figures, "seconds": self.elapsed, "crystals_per_second": meter.lap()}
                         )
                     if self.view.due():
-                        self.view.show(self._status(figures, pace))
+                        self.view.show(self._status(figures, meter))
                     if interrupted:
                         stopped = True
                         interrupts.interrupt()
@@ -255,7 +245,7 @@ class TrainingRun:
             raise
         finally:
             if figures:
-                self.view.show(self._status(figures, pace))
+                self.view.show(self._status(figures, meter))
             self.view.close()
         self._keep_best()
         self.save()
@@ -270,20 +260,25 @@ class TrainingRun:
         return seconds, interrupts > 0
 
     def _keep_best(self) -> None:
-        """Offer what the last step drew to the keeper of the best, and what it keeps in the other processes."""
+        """Offer what the last step sampled to the keeper of the best, and what it keeps in the other processes."""
         if self.best is None:
             return
         for batch in self._drawn:
-            self.best.offer(batch.walked.objects, batch.plain)
+            self.best.offer(batch.trajectories.objects, batch.log_reward_unweighted)
         if distributed.active():
             for state in distributed.gathered(self.best.state_dict()):
                 self.best.load_state_dict(state)
 
-    def _status(self, figures: dict[str, float], pace: Pace) -> Status:
+    def _status(self, figures: dict[str, float], meter: ThroughputMeter) -> Status:
         return Status(
-            self.step, self.progress, self.elapsed, pace.left(), pace.rate(), figures,
-            [] if self.best is None else self.best.lines(),
-        )  # fmt: skip
+            step=self.step,
+            share=self.progress,
+            seconds=self.elapsed,
+            left=meter.left(),
+            rate=meter.rate(),
+            figures=figures,
+            best=[] if self.best is None else self.best.lines(),
+        )
 
     def save(self) -> None:
         """Write the checkpoint aside and rename it; the first process writes for all."""
@@ -295,19 +290,7 @@ class TrainingRun:
         best = None if self.best is None else self.best.table()
         if best is not None and len(best):
             self.logger.table("best", best)
-        save_tensors(
-            self.folder / CHECKPOINT,
-            {
-                "kind": KIND,
-                "trainer": {k: v for k, v in asdict(self.trainer).items() if k not in ("progress", "device")},
-                "scorer": self.scorer.state_dict(),
-                "optimizers": self.optimizers.state_dict(),
-                "sources": sources,
-                "step": self.step,
-                "elapsed": self.elapsed,
-                "best": {} if self.best is None else self.best.state_dict(),
-            },
-        )
+        save_tensors(self.folder / CHECKPOINT, KIND, training_state(self, sources))
 
     def load(self) -> None:
         """Continue from the checkpoint in the folder.
@@ -317,45 +300,7 @@ class TrainingRun:
         """
         if self.folder is None:
             raise CheckpointError("resume needs the folder of a run (out)")
-        state = load_tensors(self.folder / CHECKPOINT, KIND)
-        parts = len(self.sources) * distributed.world_size()
-        try:
-            found = len(state["sources"])
-            own = self.scorer.state_dict()
-            if any(own[name].shape != value.shape for name, value in state["scorer"].items()):
-                raise ValueError("weights of other shapes")  # some would load, but the optimisers' state would not fit
-            self.scorer.load_state_dict(state["scorer"])
-            self.optimizers.load_state_dict(state["optimizers"])
-        except (RuntimeError, KeyError, ValueError) as error:
-            raise CheckpointError(
-                f"checkpoint {self.folder / CHECKPOINT} is of another space, policy or version; resume with the "
-                "settings of that run, or start in another folder"
-            ) from error
-        if found != parts:
-            raise CheckpointError(
-                f"checkpoint {self.folder / CHECKPOINT} is of {found} streams (processes times trainer.accumulate), "
-                f"not {parts}; resume with as many"
-            )
-        first = distributed.rank() * len(self.sources)
-        for source, own in zip(self.sources, state["sources"][first:], strict=False):
-            source.load_state_dict(own)
-        self.step, self.elapsed = state["step"], state["elapsed"]
-        if self.best is not None:
-            self.best.load_state_dict(state.get("best", {}))
+        path = self.folder / CHECKPOINT
+        state = load_tensors(path, KIND)
+        restore(self, state, path)
         self.logger.resume(self.step)
-
-
-def _joined(scored: list[Scored]) -> Scored:
-    """Several batches as one; their moves are lined up by padding."""
-    if len(scored) == 1:
-        return scored[0]
-    forward, backward = (torch.cat([getattr(s, name) for s in scored]) for name in ("log_forward", "log_backward"))
-    if scored[0].steps is None:
-        return Scored(forward, backward)
-    width = max(s.steps.shape[1] for s in scored)
-
-    def lined(name: str) -> torch.Tensor:
-        parts = [getattr(s, name) for s in scored]
-        return torch.cat([nn.functional.pad(x, (0, width - x.shape[1])) for x in parts])
-
-    return Scored(forward, backward, lined("steps"), lined("flows"), lined("asked"))

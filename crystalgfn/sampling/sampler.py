@@ -14,7 +14,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
-from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
+from crystalgfn.gfn.diagnostics import LOW_ESS, Diagnostics, diagnose, reading
 from crystalgfn.gfn.rollout import rollout, teacher_forced
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
@@ -27,7 +27,6 @@ from crystalgfn.typing import Floats
 
 BATCH = 4096  # crystals walked at a time
 OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
-LOW_ESS = 0.1
 
 
 class ResamplingWarning(UserWarning):
@@ -160,7 +159,7 @@ class Sampler:
         self.resampling = Resampling(len(candidates), ess, distinct)
         if ess < LOW_ESS or distinct < 0.5:
             warnings.warn(
-                f"resampling kept {distinct:.0%} distinct crystals (ESS/N {ess:.3f}): the sampler is far from its "
+                f"resampling kept {distinct:.0%} distinct crystals (ESS {reading(ess)}): the sampler is far from its "
                 "target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
                 ResamplingWarning,
                 stacklevel=2,

@@ -99,7 +99,7 @@ def test_log_prob_is_the_sum_along_the_sampled_path():
     env = CrystalEnvironment(sampler.space)
     walked = rollout(env, network, 200, generator=torch.Generator().manual_seed(0))
     total = torch.zeros(200, dtype=torch.float64)
-    for turn in walked.turns:
+    for turn in walked.steps:
         distribution = network.distribution(env.heads[turn.head], network.trunk(turn.observation), turn.options)
         total[turn.rows] += distribution.log_prob(turn.action)
     torch.testing.assert_close(log_forward(env, network, walked), total, rtol=0, atol=1e-10)
@@ -167,7 +167,7 @@ def test_the_probabilities_of_an_enumerable_space_sum_to_one():
     crystals = Crystals(torch.tensor([number for number, _ in pairs]), composition, lattice)
     walked = teacher_forced(env, crystals, len(pairs))
     total = torch.zeros(len(pairs), dtype=torch.float64)
-    for turn in walked.turns:
+    for turn in walked.steps:
         if turn.head in env.lattice.names:
             continue
         distribution = network.distribution(env.heads[turn.head], network.trunk(turn.observation), turn.options)

@@ -27,7 +27,7 @@ def test_the_last_element_is_one_that_makes_the_crystal_neutral(name: str) -> No
     walked = rollout(env, network, 60, 0.0, None, torch.Generator().manual_seed(0))
     rule, zs, required = space.composition_rules.charge, space.element_numbers, space.composition_rules.required
     final, seen = walked.state, 0
-    for turn in walked.turns:
+    for turn in walked.steps:
         if not turn.head.startswith("element") or turn.options.last is None:
             continue
         ahead, i, n = turn.options.last, int(turn.head[7:]), len(zs)

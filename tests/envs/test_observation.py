@@ -36,7 +36,7 @@ def test_the_room_in_a_finished_shape():
     """Between two knots the hat functions give back the logarithms."""
     space = cg.CrystalSpace(n_atoms=(2, 12), relative_volume=(0.5, 3))
     crystals = Sampler.untrained(space, policy=SMALL).sample(150, seed=1)
-    turn = next(t for t in teacher_forced(CrystalEnvironment(space), crystals, 150).turns if t.head == "volume")
+    turn = next(t for t in teacher_forced(CrystalEnvironment(space), crystals, 150).steps if t.head == "volume")
     index, weight = turn.observation.index, turn.observation.weight.double()
     place = index - OFFSET["room"]
     here = (place >= 0) & (place < len(ROOM) * len(KNOTS)) & (weight >= 0)

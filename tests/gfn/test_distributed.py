@@ -69,8 +69,8 @@ def training(objective: str, strata: bool, accumulate: int, folder: Path | None,
     )  # fmt: skip
     omega = torch.log(torch.tensor([0.0, 0.3, 0.7, 0, 0, 0], dtype=torch.float64)) if strata else None
     return TrainingRun(
-        env, network, SoftVolume(), OBJECTIVES[objective], trainer, lambda c: c.n_elements, omega, 7, folder,
-        best=BestCrystals(),
+        env, network, SoftVolume(), OBJECTIVES[objective], trainer, stratum=lambda c: c.n_elements, log_omega=omega,
+        seed=7, folder=folder, best=BestCrystals(),
     )  # fmt: skip
 
 

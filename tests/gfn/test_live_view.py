@@ -15,7 +15,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.gfn import live_view
-from crystalgfn.gfn.live_view import Lines, NoView, Pace, Status, Terminal, duration, live
+from crystalgfn.gfn.live_view import Lines, NoView, Status, Terminal, ThroughputMeter, duration, live
 from crystalgfn.gfn.objectives import TrajectoryBalance
 from crystalgfn.gfn.training import TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
@@ -26,7 +26,13 @@ from crystalgfn.utils.interrupts import Interrupts
 
 FIGURES = {"loss": 0.1234, "log_z": 5.678, "log_reward": -1.5, "ess": 0.42}
 STATUS = Status(
-    680, 0.34, 62.0, 123.4, 3210.4, FIGURES, ["LiF   Fm-3m (225)  ln R 3.00", "NaCl  Fm-3m (225)  ln R 2.00"]
+    step=680,
+    share=0.34,
+    seconds=62.0,
+    left=123.4,
+    rate=3210.4,
+    figures=FIGURES,
+    best=["LiF   Fm-3m (225)  ln R 3.00", "NaCl  Fm-3m (225)  ln R 2.00"],
 )
 
 
@@ -72,7 +78,8 @@ def test_a_terminal_is_refreshed_in_place(monkeypatch):
     stream = io.StringIO()
     view = Terminal(stream)
     view.show(STATUS)
-    view.show(Status(700, 0.35, 64.0, None, 3000.0, {**FIGURES, "log_z": float("nan")}, STATUS.best[:1]))
+    bare = {**FIGURES, "log_z": float("nan")}
+    view.show(Status(step=700, share=0.35, seconds=64.0, left=None, rate=3000.0, figures=bare, best=STATUS.best[:1]))
     shown = screen(stream.getvalue())
     assert len(shown) == 4  # the block and the line of the cursor
     assert "step 700" in shown[0]
@@ -136,7 +143,7 @@ class Going:
 
 def test_the_pace_is_that_of_this_process():
     run = Going(500, 1000.0, steps=700)  # resumed
-    pace = Pace(run)
+    pace = ThroughputMeter(run)
     assert pace.left() is None
     run.step, run.elapsed = 510, 1005.0
     assert (pace.lap(), pace.rate()) == (200.0, 200.0)
@@ -147,7 +154,7 @@ def test_the_pace_is_that_of_this_process():
     run.step, run.elapsed = 540, 1008.0
     assert pace.rate() == 1000.0
     run = Going(5, 100.0, seconds=160)
-    assert Pace(run).left() == 60.0
+    assert ThroughputMeter(run).left() == 60.0
 
 
 # ---- the best -----------------------------------------------------------------------------------------------------

@@ -51,7 +51,7 @@ def test_subtb_is_the_weighted_sum_over_pieces():
     log_reward, log_backward = (torch.randn(5, dtype=torch.float64, generator=generator) for _ in range(2))
     log_z = torch.tensor([0.7, -0.3], dtype=torch.float64)
     stratum = torch.tensor([0, 1, 0, 1, 1])
-    found = Scored(steps.sum(1), log_backward, steps, flows, asked)
+    found = Scored(log_forward=steps.sum(1), log_backward=log_backward, steps=steps, flows=flows, asked=asked)
     loss, _ = SubTrajectoryBalance(lam=0.8)(found, log_reward, log_z, stratum)
     total = 0.0
     for b in range(5):
@@ -105,7 +105,7 @@ def test_the_centre_of_linex_is_ln_z_by_importance_weights():
 
 def test_vargrad_measures_from_the_mean_of_own_draws():
     ratio = torch.tensor([1.0, 3.0, 10.0, 7.0], dtype=torch.float64)
-    found = Scored(ratio, torch.zeros(4, dtype=torch.float64))
+    found = Scored(log_forward=ratio, log_backward=torch.zeros(4, dtype=torch.float64))
     stratum = torch.tensor([5, 5, 5, 2])  # a stratum with no own draw: all of it counts
     own = torch.tensor([True, True, False, False])
     _, delta = VarGrad()(found, torch.zeros(4), torch.zeros(6), stratum, own)
@@ -119,7 +119,7 @@ def test_bad_settings_are_named():
         VarGrad(huber=-1)
     with pytest.raises(ValueError, match="lam=0"):
         SubTrajectoryBalance(lam=0)
-    found = Scored(torch.zeros(4), torch.zeros(4))
+    found = Scored(log_forward=torch.zeros(4), log_backward=torch.zeros(4))
     with pytest.raises(ValueError, match="flow head"):
         SubTrajectoryBalance()(found, torch.zeros(4), torch.zeros(1), ZERO)
 

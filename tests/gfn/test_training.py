@@ -61,7 +61,15 @@ def crystal_run(folder, steps, **options):
     trainer = TrainerConfig(steps=steps, batch_size=64, progress=False, replay_fraction=0.2, **options)
     omega = torch.log(torch.tensor([0.0, 0.3, 0.7, 0, 0, 0], dtype=torch.float64))
     return TrainingRun(
-        env, network, SoftVolume(), TrajectoryBalance(), trainer, lambda c: c.n_elements, omega, 7, folder
+        env,
+        network,
+        SoftVolume(),
+        TrajectoryBalance(),
+        trainer,
+        stratum=lambda c: c.n_elements,
+        log_omega=omega,
+        seed=7,
+        folder=folder,
     )
 
 

@@ -72,7 +72,7 @@ def test_exactly_the_compositions_with_a_cell_can_be_drawn(name):
     env = CrystalEnvironment(space)
     walked = teacher_forced(env, crystals[open_], int(open_.sum()))
     total = torch.zeros(int(open_.sum()), dtype=torch.float64)
-    for turn in walked.turns:
+    for turn in walked.steps:
         if turn.head not in env.lattice.names:
             distribution = network.distribution(env.heads[turn.head], network.trunk(turn.observation), turn.options)
             total[turn.rows] += distribution.log_prob(turn.action)

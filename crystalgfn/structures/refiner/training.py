@@ -107,7 +107,7 @@ class State:
         """Write the checkpoint, aside and then renamed."""
         parts = {name: getattr(self, name).state_dict() for name in ("network", "average", "optimizer")}
         counts = {"step": self.step, "seconds": self.seconds, "history": self.history, "crystals": crystals}
-        save_tensors(path, {"kind": KIND, "settings": asdict(settings), **counts, **parts})
+        save_tensors(path, KIND, {"settings": asdict(settings), **counts, **parts})
 
     def load(self, path: Path, settings: RefinerSettings, crystals: int) -> None:
         """Go on from a checkpoint.

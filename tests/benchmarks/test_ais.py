@@ -6,11 +6,11 @@ import pytest
 import torch
 
 import crystalgfn as cg
+from crystalgfn.benchmarks.ais import MIX, Chains, Schedule, anneal, pilot
+from crystalgfn.benchmarks.mcmc import KERNELS, Base, Proposals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.lattice import LatticeMoves
-from crystalgfn.gfn.ais import MIX, Chains, Schedule, anneal, pilot
 from crystalgfn.gfn.diagnostics import relative_ess
-from crystalgfn.gfn.mcmc import KERNELS, Base, Proposals
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
 

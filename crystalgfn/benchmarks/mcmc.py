@@ -28,16 +28,20 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Observation, Options
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.lattice import ANGLE_UNIT
-from crystalgfn.gfn.rollout import policy_choice, rollout, walk
+from crystalgfn.gfn.rollout import policy_choice, rollout, unroll
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyNetwork
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Booleans, Compositions, Floats, Integers, Lattices
 
 KERNELS = ("regenerate", "lattice", "elements", "counts", "group")
+
 BATCH = 4096  # crystals walked at a time
+
 REACH = 6  # places in the order of electronegativity that a nearby element is away, at most
+
 MOST_ATOMS = 3  # by which a count goes up or down, at most
+
 SAME = 1e-7  # relative: a cell that a forced walk moved by more was outside the space
 
 
@@ -108,7 +112,7 @@ class Base:
             drawn = draw(state, head, some, env.observe(state, head, some), options.select(open_))
             return action.index_copy(0, open_, drawn.to(action.dtype))
 
-        walked = walk(env, len(crystals), choose, forced=True)
+        walked = unroll(env, len(crystals), choose, forced=True)
         log_q = log_forward(env, self.network, walked, self.strata) - walked.log_backward
         # a forced walk pulls cells just outside the space onto its edge; as a proposal that would not be reversible
         moved = (walked.objects.lattice / crystals.lattice - 1).abs().amax(1) > SAME

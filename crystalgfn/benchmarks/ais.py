@@ -2,8 +2,8 @@
 
 Weights of a sampler's own crystals cannot see modes that it dropped. Here ln Z of R comes from elsewhere: chains start
 in a policy q0 that drops nothing (the untrained one), and are led through pi_t ~ q0^(1 - t) R^t, t from 0 to 1, by the
-kernels of `crystalgfn.gfn.mcmc`. A pilot chooses temperatures and step sizes; the chains that count keep to them, so
-that the estimate of Z of each island of chains is unbiased, whether or not its chains have mixed.
+kernels of `crystalgfn.benchmarks.mcmc`. A pilot chooses temperatures and step sizes; the chains that count keep to
+them, so that the estimate of Z of each island of chains is unbiased, whether or not its chains have mixed.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ from dataclasses import dataclass
 
 import torch
 
+from crystalgfn.benchmarks.mcmc import KERNELS, Base, Proposals
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.gfn.diagnostics import relative_ess
-from crystalgfn.gfn.mcmc import KERNELS, Base, Proposals
 from crystalgfn.typing import Floats, Integers
 
 LogReward = Callable[[Crystals], torch.Tensor]
 
 #: Shares of the kernels in each sweep.
 MIX = {"regenerate": 0.35, "lattice": 0.25, "elements": 0.25, "counts": 0.075, "group": 0.075}
+
 ACCEPTANCE = 0.3  # of lattice steps, that the pilot aims at
+
 FIRST_STEP, STEP_LIMITS = 0.2, (1e-4, 2.0)
+
 MOST_TEMPERATURES = 2000
 
 
