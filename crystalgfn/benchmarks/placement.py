@@ -15,7 +15,7 @@ from crystalgfn.benchmarks.csp.outside import Pyxtal
 from crystalgfn.benchmarks.csp.run import CSPQuery
 from crystalgfn.calculators.chgnet import relax
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.crystallography.distances import symmetry
+from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.refiner.refiner import Refiner
 from crystalgfn.utils.progress import Bar

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import listed, plain
 from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import Item, read_items
+from crystalgfn.data.reader import crystals
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
@@ -56,8 +55,8 @@ def run(
     plan, out = _plan(config), folder.path
     if config.relax and job is relax_job:
         chgnet()  # better found out before the work than after it
-    samples = read_samples(listed(config.samples))
-    reference = None if config.reference is None else Reference.read(plain(config.reference), config.n_jobs)
+    samples = list(crystals(listed(config.samples)))
+    reference = None if config.reference is None else Reference.read(plain(config.reference))
     hull = reference.hull(plan.energy) if config.relax else None
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
@@ -68,16 +67,6 @@ def run(
     except KeyboardInterrupt:
         note(f"\nWhat is done is kept; go on with the same command and out={out}")
         raise
-
-
-def read_samples(sources: Sequence[str]) -> list[Item | SkippedRecord]:
-    """The crystals of a source, or of several, which are then part of their names."""
-    found: list[Item | SkippedRecord] = []
-    for source in sources:
-        items = read_items(source)
-        prefix = f"{Path(source).name}: " if len(sources) > 1 else ""
-        found += [replace(one, where=f"{prefix}{one.where}") for one in items]
-    return found
 
 
 def _plan(config: DictConfig) -> Plan:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import gcd
 
 import numpy as np
 import torch
 
 from crystalgfn.crystallography import normalizer
-from crystalgfn.crystallography.atoms import Atoms
+from crystalgfn.crystallography.atoms import Atoms, reduced_formula
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of, shortest_distance
 from crystalgfn.crystallography.orbits import OrbitStructure
@@ -33,9 +32,7 @@ def fingerprint(structure: OrbitStructure) -> np.ndarray:
 
 def formula_of(structure: OrbitStructure) -> str:
     """Reduced, elements in alphabetical order, every count written."""
-    counts = structure.counts
-    divisor = gcd(*counts.values())
-    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+    return reduced_formula(structure.counts)
 
 
 def orbit_structure(atoms: Atoms, symprec: float = 0.1) -> OrbitStructure:

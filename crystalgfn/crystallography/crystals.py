@@ -13,6 +13,7 @@ import torch
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.lattice import canonical_lattice, cell_volume
+from crystalgfn.crystallography.symmetry import is_sound, standard_lattice, standard_symmetry
 from crystalgfn.errors import InvalidCrystal
 from crystalgfn.typing import DENSITY_UNIT, Doubles, Floats, Integers
 
@@ -192,35 +193,32 @@ def _formula(row: np.ndarray) -> str:
 
 
 def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np.integer, np.ndarray, np.ndarray]:
-    import spglib
-
+    name = f"structure {position} ({structure.composition.reduced_formula})"
     if not structure.is_ordered:
         raise InvalidCrystal(
-            f"structure {position} ({structure.composition.reduced_formula}) is disordered; "
+            f"{name} is disordered; "
             "crystals have whole atoms: order it first, e.g. with pymatgen's OrderDisorderedStructureTransformation"
         )
     numbers = [site.specie.Z for site in structure]
+    if not all(1 <= z <= 118 for z in numbers):
+        raise InvalidCrystal(f"{name} has sites of no element; they must be those from H to Og")
     cell = (structure.lattice.matrix, structure.frac_coords, numbers)
-    found = _dataset(spglib, cell, symprec, 0)
-    data = found and _dataset(spglib, cell, symprec, int(space_groups.HALL_NUMBER[found.number - 1]))
+    if not is_sound(cell, symprec):
+        raise InvalidCrystal(
+            f"{name} has a lattice or coordinates that are not finite numbers, or a cell without volume"
+        )
+    data = standard_symmetry(cell, symprec)
     if not data:
         raise InvalidCrystal(
-            f"spglib finds no space group in structure {position} ({structure.composition.reduced_formula}) at "
+            f"spglib finds no space group in {name} at "
             f"symprec {symprec}; look for atoms on top of each other or give another symprec"
         )
     counts = np.bincount(data.std_types, minlength=119)[1:119] // int(space_groups.CENTRING[data.number - 1])
-    lengths = np.linalg.norm(data.std_lattice, axis=1)
-    unit = data.std_lattice / lengths[:, None]
-    cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
-    lattice = np.concatenate([lengths, np.degrees(np.arccos(cosines))])
-    return np.int64(data.number), counts.astype(np.int64), canonical_lattice(int(data.number), lattice)
-
-
-def _dataset(spglib, cell, symprec: float, hall_number: int):  # noqa: ANN001, ANN202
-    try:
-        return spglib.get_symmetry_dataset(cell, symprec=symprec, hall_number=hall_number)
-    except Exception:  # spglib's own error types differ between versions; the caller names the structure
-        return None
+    return (
+        np.int64(data.number),
+        counts.astype(np.int64),
+        canonical_lattice(int(data.number), standard_lattice(data)),
+    )
 
 
 @dataclass(frozen=True)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import os
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix
 from crystalgfn.crystallography.supergroups import primitive_basis, primitive_orbits
+from crystalgfn.crystallography.symmetry import MAX_MATRIX, symmetry
+from crystalgfn.errors import InvalidCrystal
 
 CHUNK = 1_500_000
 """Distances held in memory at once."""
@@ -26,6 +25,8 @@ def reduced_basis(cell: np.ndarray) -> np.ndarray:
     In such a basis the nearest image of a point wrapped to [-1/2, 1/2] lies among the 27 nearest cells.
     """
     basis = np.array(cell, dtype=np.float64)
+    if not (np.isfinite(basis).all() and np.abs(basis).max() < MAX_MATRIX and abs(np.linalg.det(basis)) > 0):
+        raise InvalidCrystal(f"the lattice vectors {basis.tolist()} span no cell; give finite ones with a volume")
     while True:
         basis = basis[np.argsort((basis**2).sum(axis=1), kind="stable")]
         before = (basis**2).sum()
@@ -128,19 +129,6 @@ SYMPREC = 0.01
 
 SHORTEST = 0.5
 """Å; no two atoms may be closer, periodic images included."""
-
-
-def symmetry(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float) -> Any | None:
-    """spglib's dataset of (lattice rows, fractional coordinates, numbers), None where it gives up."""
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
-    import spglib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces its coming error handling at each call
-        try:
-            return spglib.get_symmetry_dataset(cell, symprec=symprec)
-        except spglib.SpglibError:  # what later versions do instead of None
-            return None
 
 
 def contacts_of(structure: OrbitStructure) -> tuple[Contacts, np.ndarray]:

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography import space_groups
+from crystalgfn.errors import InvalidCrystal
 from crystalgfn.typing import Booleans, Floats, Integers, Lattices, Vectors
 
 KINDS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "hexagonal", "cubic")
@@ -227,6 +228,8 @@ def _niggli_cell(lattice: np.ndarray) -> np.ndarray:
     import spglib
     from pymatgen.core import Lattice
 
+    if not np.isfinite(lattice).all():
+        raise InvalidCrystal(f"the lattice {np.asarray(lattice).tolist()} is not six finite numbers")
     matrix = Lattice.from_parameters(*lattice).matrix
     reduced = spglib.niggli_reduce(matrix, eps=1e-7)
     cell = np.array(Lattice(matrix if reduced is None else reduced).parameters)

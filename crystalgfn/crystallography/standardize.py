@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from crystalgfn.crystallography import elements, space_groups
+from crystalgfn.crystallography.atoms import reduced_formula, symbols_of
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.crystallography.supergroups import primitive_basis
+from crystalgfn.crystallography.symmetry import standard_lattice, standard_symmetry
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -51,9 +50,7 @@ class Cell:
     @cached_property
     def formula(self) -> str:
         """Reduced, elements in alphabetical order, every count written: the key that splits go by."""
-        counts = {elements.SYMBOLS[z]: int(self.composition[z]) for z in np.flatnonzero(self.composition)}
-        divisor = gcd(*counts.values())
-        return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+        return reduced_formula(symbols_of(self.numbers))
 
     @cached_property
     def canonical(self) -> np.ndarray:
@@ -97,17 +94,10 @@ def standardise(
         symprec: of spglib, Å.
     """
     cell = (cell_matrix([float(x) for x in lattice]), np.asarray(points, dtype=np.float64), np.asarray(numbers))
-    found = _dataset(cell, symprec, 0)
-    wanted = found and int(space_groups.HALL_NUMBER[found.number - 1])
-    data = found if not found or found.hall_number == wanted else _dataset(cell, symprec, wanted)
+    data = standard_symmetry(cell, symprec)
     if not data:
         return None
-    rows = data.std_lattice
-    lengths = np.linalg.norm(rows, axis=1)
-    unit = rows / lengths[:, None]
-    cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
-    angles = np.degrees(np.arccos(cosines))
-    return conventional(int(data.number), np.concatenate([lengths, angles]), data.std_positions, data.std_types)
+    return conventional(int(data.number), standard_lattice(data), data.std_positions, data.std_types)
 
 
 def conventional(space_group: int, lattice: np.ndarray, points: np.ndarray, numbers: np.ndarray) -> Cell | None:
@@ -123,18 +113,6 @@ def conventional(space_group: int, lattice: np.ndarray, points: np.ndarray, numb
     if len(kept) * int(space_groups.CENTRING[space_group - 1]) != len(inside):
         return None
     return Cell(space_group, np.asarray(lattice, dtype=np.float64), inside[kept], np.asarray(numbers)[kept])
-
-
-def _dataset(cell: tuple[np.ndarray, np.ndarray, np.ndarray], symprec: float, hall_number: int) -> Any | None:
-    os.environ.setdefault("SPGLIB_WARNING", "OFF")  # what spglib could not do is the answer, no news for the terminal
-    import spglib
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # spglib announces its coming error handling at each call
-        try:
-            return spglib.get_symmetry_dataset(cell, symprec=symprec, hall_number=hall_number)
-        except spglib.SpglibError:  # what later versions do instead of None
-            return None
 
 
 def nearest_ratio(structure: Structure, reach: float = 4.0) -> float:

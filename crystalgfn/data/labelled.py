@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,26 +11,18 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crystalgfn.crystallography import crystals as crystals_module
-from crystalgfn.crystallography import lattice as lattice_module
+from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.crystallography.lattice import KIND, canonical_lattice
-from crystalgfn.crystallography.space_groups import CENTRING
-from crystalgfn.data.records import (
-    CELL,
-    UNIQUE_CELL,
-    SkippedRecord,
-    atoms_in,
-    checked_cell,
-    checked_group,
-    checked_multiple,
-    gather,
-    reduced,
-    report,
-)
-from crystalgfn.errors import DataError, InvalidCrystal
+from crystalgfn.crystallography.standardize import standardise
+from crystalgfn.data.cells import SETTINGS
+from crystalgfn.data.databases import label_column
+from crystalgfn.data.formats.base import format_of
+from crystalgfn.data.label_rows import LabelledCrystal, complaint, labelled_crystal, report
+from crystalgfn.data.reader import Source, records
+from crystalgfn.data.standard_cells import standard_cells
+from crystalgfn.errors import DataError
 from crystalgfn.typing import Floats
-from crystalgfn.utils.files import save_arrays, write_aside
+from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.progress import Bar
 
 #: Properties that can be fitted: column of the files, unit.
@@ -68,7 +59,7 @@ class Rows:
 
 
 def read(
-    path: str | Path,
+    path: Source,
     property: str = "formation_energy",
     cache: str | Path | None = None,
     progress: bool = True,
@@ -89,12 +80,10 @@ def read(
     cannot be is an error. Everywhere else each row that cannot be used is an error.
 
     Args:
-        path: a ``.parquet``, ``.csv``, ``.tsv`` or extended XYZ file, a folder of CIF files with a table of targets,
-            ``matbench:<task>`` or ``materials_project:<chemical system, formula or identifiers>``.
+        path: what `crystalgfn.data.reader.records` takes, or a folder of CIF files with a table of targets.
         property: a key of ``COLUMNS``, or one of your own, whose ``column`` you name.
-        cache: folder for the standardised crystals of Parquet files (default ``$XDG_CACHE_HOME/crystalgfn``); the name
-            of a cached file holds a hash of the data and of the code that made it.
-        progress: whether to show a progress bar; standardising takes about 7 ms a row, once.
+        cache: folder for the standardised crystals; see `crystalgfn.data.standard_cells.standard_cells`.
+        progress: whether to show a progress bar; standardising takes about 3 ms a row, once.
         column: where the label stands; None: where the property usually does.
         setting: "standard" where all cells are known to be conventional ones in ITA's standard setting (unique axis b,
             R groups on hexagonal axes) and all numbers of atoms those of primitive cells, so that every row is read;
@@ -106,23 +95,100 @@ def read(
             named with their place and the reason.
         NotAvailable: MatBench without matminer.
     """
+    column, path = _column(path, property, column, setting), _table_of(path)
+    lenient = setting == "unknown" and str(path).endswith(".parquet")
+    entries = list(
+        Bar(records(path, (column,)), description=f"reading {path}", shown=progress, mininterval=1, leave=False)
+    )
+    _check_columns(path, entries, column)
+    total = len(entries)
+    if lenient:
+        bad = [SkippedRecord(one.where, reason) for one in entries if (reason := complaint(one)) is not None]
+        report(bad, total, str(path), skip_bad)
+        entries = [one for one in entries if complaint(one) is None and _is_known(one, column)]
+    ordered = [one for one in entries if isinstance(one, Record) and one.atoms is not None and one.atoms.is_ordered]
+    cells = standard_cells(path, [one.known_atoms for one in ordered], cache, progress)
+    by_place = dict(zip((one.where for one in ordered), cells, strict=True))
+    found, wrong = [], []
+    for entry in entries:
+        one = labelled_crystal(entry, column, setting, by_place, lenient)
+        if one is not None:
+            (found if isinstance(one, LabelledCrystal) else wrong).append(one)
+    report(wrong, total, str(path), skip_bad or lenient)
+    if not found:
+        raise DataError(
+            f"{path} has no row with a value in {column}" if lenient else f"{path} is empty: no row is usable"
+        )
+    labels = torch.tensor([one.label for one in found], dtype=torch.float64)
+    return Rows(Crystals.cat([one.crystal for one in found]), labels, [one.key for one in found])
+
+
+def stream(
+    source: Source, property: str = "formation_energy", column: str | None = None, setting: str = "unknown"
+) -> Iterator[LabelledCrystal | SkippedRecord]:
+    """The rows of a source one after the other: labelled crystals, and what cannot be used with the reason.
+
+    Args:
+        source: see `read`, as the others.
+        property: a key of ``COLUMNS``, or one of your own, whose column you name.
+        column: where the label stands; None: where the property usually does.
+        setting: what is known of cells without positions.
+
+    Raises:
+        DataError: a source that is missing, empty, or of a kind that is not known; no column for the property.
+        NotAvailable: MatBench without matminer.
+    """
+    column, source = _column(source, property, column, setting), _table_of(source)
+    checked = False
+    for entry in records(source, (column,)):
+        if not checked and isinstance(entry, Record):
+            _check_columns(source, [entry], column)
+            checked = True
+        cells = {}
+        if isinstance(entry, Record) and entry.atoms is not None and entry.atoms.is_ordered:
+            atoms = entry.atoms
+            cells[entry.where] = standardise(atoms.lattice, atoms.points, atoms.numbers)
+        one = labelled_crystal(entry, column, setting, cells, lenient=False)
+        if one is not None:
+            yield one
+
+
+def _column(source: Source, property: str, column: str | None, setting: str) -> str:
+    """Where the label stands."""
+    if setting not in SETTINGS:
+        raise DataError(f"setting is {setting!r}; it must be one of {', '.join(SETTINGS)}")
+    column = column or label_column(str(source), property)
     if column is None and property not in COLUMNS:
         raise DataError(f"no data for the property {property!r}; there are {', '.join(COLUMNS)}, or name its column")
-    if str(path).endswith(".parquet") and setting == "unknown":
-        column = column or COLUMNS[property][0]
-        return _read_parquet(Path(path), column, Path(cache) if cache else _cache_folder(), progress, skip_bad)
-    from crystalgfn.data.sources import stream
+    return column or COLUMNS[property][0]
 
-    entries = Bar(
-        stream(path, property, column, setting),
-        description=f"reading {path}",
-        shown=progress,
-        mininterval=1,
-        leave=False,
-    )
-    records = gather(entries, str(path), skip_bad)
-    labels = torch.tensor([record.label for record in records], dtype=torch.float64)
-    return Rows(Crystals.cat([record.crystal for record in records]), labels, [record.key for record in records])
+
+def _table_of(source: Source) -> Source:
+    """The table of targets in a folder of CIF files, or the source itself."""
+    if not isinstance(source, str | Path) or not Path(source).is_dir() or (Path(source) / "table.parquet").is_file():
+        return source
+    tables = sorted(p for p in Path(source).iterdir() if p.suffix in (".csv", ".tsv") and not p.name.startswith("."))
+    if len(tables) != 1:
+        found = ", ".join(p.name for p in tables) or "none"
+        raise DataError(
+            f"{source} needs one table of targets (CSV with the columns file and the label); it has {found}"
+        )
+    return tables[0]
+
+
+def _check_columns(source: Source, entries: Iterable[Record | SkippedRecord], column: str) -> None:
+    one = format_of(Path(str(source))) if isinstance(source, str | Path) else None
+    first = next((entry for entry in entries if isinstance(entry, Record)), None)
+    if first is not None and one is not None and not one.structures and column not in first.values:
+        raise DataError(f"{source} has no column {column}; docs/how-to/use-your-own-data.md lists what is needed")
+    if first is not None and str(source).startswith("matbench:") and column not in first.values:
+        raise DataError(f"{source} has no column {column}; it has {', '.join(first.values)}")
+
+
+def _is_known(entry: Record | SkippedRecord, column: str) -> bool:
+    """Whether the label is there; in Parquet files a missing one means that it is not known."""
+    value = entry.values.get(column) if isinstance(entry, Record) else None
+    return value is not None and not (isinstance(value, float) and not np.isfinite(value))
 
 
 def write(rows: Rows, path: str | Path, column: str = "formation_energy_per_atom") -> None:
@@ -183,129 +249,3 @@ def bags(rows: Rows, members: int, share: float, seed: int) -> torch.Tensor:
 def _draw(text: str, seed: int) -> float:
     """A number in [0, 1) that depends on the text and the seed only."""
     return int.from_bytes(hashlib.blake2b(f"{seed} {text}".encode(), digest_size=6).digest(), "big") / 2**48
-
-
-def _read_parquet(path: Path, column: str, cache: Path, progress: bool, skip_bad: bool) -> Rows:
-    if not path.is_file():
-        raise DataError(f"there is no data file {path}")
-    try:
-        table = pd.read_parquet(path)
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet: {error}") from error
-    needed = {"formula", "spacegroup", column}
-    if _positions(table).all():
-        missing = needed - set(table.columns)
-    else:
-        missing = (needed | {"n_atoms", *CELL}) - set(table.columns)
-    if missing:
-        raise DataError(f"{path} has no column {', '.join(sorted(missing))}")
-    if not len(table):
-        raise DataError(f"{path} is empty: it has no row")
-    kept, sound = _sound_rows(table, path, skip_bad)
-    salt = b"" if kept.all() else kept.tobytes()
-    table, sound = table[kept], sound[kept]
-    crystals, positions = _crystals(table, path, cache, progress, salt)
-    labels = torch.as_tensor(pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)[positions])
-    known = torch.isfinite(labels).numpy() & sound[positions]
-    if not known.any():
-        raise DataError(f"{path} has no row with a value in {column}")
-    filed = zip(table.formula.iloc[positions], table.spacegroup.to_numpy()[positions].tolist(), strict=True)
-    detected = zip(crystals.formulas(), crystals.space_group.tolist(), strict=True)
-    pairs = [pair for pair, wanted in zip(zip(filed, detected, strict=True), known, strict=True) if wanted]
-    keys = [frozenset((reduced(formula), group) for formula, group in pair) for pair in pairs]
-    return Rows(crystals[known], labels[torch.from_numpy(known)], keys)
-
-
-def _positions(table: pd.DataFrame) -> np.ndarray:
-    """Which rows have positions, bool [B]."""
-    known = {"Z", "frac"} <= set(table.columns) and bool({"prim_a", "cell_a"} & set(table.columns))
-    return table["Z"].notna().to_numpy() if known else np.zeros(len(table), dtype=bool)
-
-
-def _sound_rows(table: pd.DataFrame, path: Path, skip_bad: bool) -> tuple[np.ndarray, np.ndarray]:
-    """The rows whose formula and group can be, and those whose lattice agrees with the group, bool [B] each."""
-    positions = _positions(table)
-    bad: dict[int, SkippedRecord] = {}
-    contradictory: dict[int, SkippedRecord] = {}
-    columns = [name for name in ("formula", "spacegroup", "n_atoms", *CELL) if name in table]
-    for i, row in enumerate(table[columns].to_dict("records")):
-        try:
-            reduced(row["formula"])
-            group = checked_group(row["spacegroup"])
-        except DataError as error:
-            bad[i] = SkippedRecord(f"row {i}", str(error))
-            continue
-        try:
-            if not positions[i] and KIND[group - 1] in UNIQUE_CELL:
-                checked_cell(row, group)
-                checked_multiple(row["formula"], row["n_atoms"], atoms_in(row["formula"]))
-        except DataError as error:
-            contradictory[i] = SkippedRecord(f"row {i}", str(error))
-    report(list(bad.values()), len(table), str(path), skip_bad)
-    report(list(contradictory.values()), len(table), str(path), skip_bad=True)
-    kept, sound = np.ones((2, len(table)), dtype=bool)
-    kept[list(bad)] = False
-    sound[list(contradictory)] = False
-    return kept, sound
-
-
-def _cache_folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
-
-
-def _crystals(
-    table: pd.DataFrame, path: Path, folder: Path, progress: bool, salt: bytes = b""
-) -> tuple[Crystals, np.ndarray]:
-    """The crystals of a table and the row that each comes from, from the cache where it has them.
-
-    ``salt`` tells tables apart that are different parts of one file.
-    """
-    digest = hashlib.blake2b(path.read_bytes(), digest_size=8)
-    digest.update(salt)
-    for module in (crystals_module, lattice_module):
-        digest.update(inspect.getsource(module).encode())
-    digest.update(inspect.getsource(_standardise).encode())
-    cached = folder / f"{path.parent.name}-{path.stem}-{digest.hexdigest()}.npz"
-    if cached.is_file():
-        with np.load(cached) as file:
-            parts = [torch.from_numpy(file[name]) for name in ("space_group", "composition", "lattice")]
-            return Crystals(parts[0].long(), parts[1].long(), parts[2]), file["positions"]
-    crystals, positions = _standardise(table, path.name, progress)
-    columns = {
-        "space_group": crystals.space_group.numpy(),
-        "composition": crystals.composition.numpy().astype(np.int16),
-        "lattice": crystals.lattice.numpy(),
-        "positions": positions,
-    }
-    save_arrays(cached, columns)
-    return crystals, positions
-
-
-def _standardise(table: pd.DataFrame, name: str, progress: bool) -> tuple[Crystals, np.ndarray]:
-    from pymatgen.core import Composition, Lattice, Structure
-
-    prefix = next((p for p in ("prim_", "cell_") if p + "a" in table and "Z" in table and "frac" in table), None)
-    kept, positions = [], []
-    bar = Bar(table.to_dict("records"), description=f"standardising {name}", shown=progress, mininterval=1, leave=False)
-    for i, row in enumerate(bar):
-        if prefix and row["Z"] is not None:
-            cell = Lattice.from_parameters(*(row[prefix + x] for x in CELL))
-            structure = Structure(cell, row["Z"], np.reshape(row["frac"], (-1, 3)))
-            try:
-                kept.append(Crystals.from_structures([structure], symprec=0.1))
-            except InvalidCrystal:
-                continue
-        elif KIND[row["spacegroup"] - 1] in UNIQUE_CELL:
-            counts = Composition(row["formula"])
-            units, points = round(row["n_atoms"] / counts.num_atoms), int(CENTRING[row["spacegroup"] - 1])
-            if points > 1 and units % points == 0:
-                continue
-            lattice = canonical_lattice(row["spacegroup"], np.array([row[x] for x in CELL]))
-            composition = torch.zeros(1, 118, dtype=torch.int64)
-            for element, count in counts.items():
-                composition[0, element.Z - 1] = round(count * units)
-            kept.append(Crystals(torch.tensor([row["spacegroup"]]), composition, torch.from_numpy(lattice)[None]))
-        else:
-            continue
-        positions.append(i)
-    return Crystals.cat(kept), np.array(positions, dtype=np.int64)

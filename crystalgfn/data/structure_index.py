@@ -7,17 +7,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from math import gcd
 from pathlib import Path
 
 import numpy as np
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.assignments import Letters
-from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.crystallography.atoms import SkippedRecord, reduced_formula
 from crystalgfn.crystallography.convert import NEIGHBOURS, fingerprint, orbit_structure
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix
-from crystalgfn.data.structures import read_atoms
+from crystalgfn.data.reader import crystals, files_of, only_ordered
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.utils.files import save_arrays
 
@@ -122,12 +121,11 @@ class Prototypes:
 
     def formulas(self) -> list[str]:
         """Reduced, elements in alphabetical order, every count written."""
-        names, order = np.array(elements.SYMBOLS), np.argsort(np.array(elements.SYMBOLS))
+        names = np.array(elements.SYMBOLS)
         found = []
         for row in self.composition:
-            present = [z for z in order if row[z]]
-            divisor = gcd(*row[present].tolist())
-            found.append("".join(f"{names[z]}{row[z] // divisor}" for z in present))
+            present = np.flatnonzero(row)
+            found.append(reduced_formula(dict(zip(names[present].tolist(), row[present].tolist(), strict=True))))
         return found
 
     def keys(self) -> list[frozenset[Key]]:
@@ -194,7 +192,7 @@ class Prototypes:
 
     @staticmethod
     def build(path: str | Path, progress: bool = False, symprec: float = 0.1) -> Prototypes:
-        """The crystals of a source (`crystalgfn.data.structures.read_atoms`); about 10 ms each.
+        """The crystals of a source (`crystalgfn.data.reader.records`); about 10 ms each.
 
         Rows that cannot be used are listed in ``errors``.
 
@@ -204,9 +202,10 @@ class Prototypes:
         from crystalgfn.utils.progress import Bar
 
         structures, filed, errors = [], [], []
-        for entry in Bar(read_atoms(path), description=f"standardising {path}", shown=progress, mininterval=1):
+        entries = map(only_ordered, crystals(path))
+        for entry in Bar(entries, description=f"standardising {path}", shown=progress, mininterval=1):
             try:
-                structure = None if isinstance(entry, SkippedRecord) else orbit_structure(entry, symprec)
+                structure = None if isinstance(entry, SkippedRecord) else orbit_structure(entry.known_atoms, symprec)
             except PlacementError as error:
                 entry, structure = SkippedRecord(entry.where, str(error)), None
             if structure is None:
@@ -298,7 +297,7 @@ def _load(path: Path) -> Prototypes:
 
 def _digest(path: Path) -> str:
     digest = hashlib.blake2b(str(VERSION).encode(), digest_size=8)
-    for file in sorted(path.glob("*.cif")) if path.is_dir() else [path]:
+    for file in files_of(path) or [path]:
         try:
             digest.update(file.name.encode() + file.read_bytes())
         except OSError as error:

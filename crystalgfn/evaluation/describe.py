@@ -13,9 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import Item, Sample
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord
 from crystalgfn.evaluation.metrics.base import DescribedCrystal, Metric
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.registry import BUILT_IN
@@ -42,7 +40,7 @@ class Describer:
     main: float = MAIN
     metrics: Sequence[Metric] = BUILT_IN
 
-    def row(self, sample: Sample) -> dict[str, Any]:
+    def row(self, sample: Record) -> dict[str, Any]:
         """The row of a crystal.
 
         Columns: ``where``, formula, sizes, density, those of the metrics, the primitive cell at the tightest tolerance
@@ -63,9 +61,9 @@ class Describer:
         }
         for metric in self.metrics:
             row |= metric.columns(crystal)
-        return row | _cell(primitive) | {f"source_{name}": value for name, value in sample.values.items()}
+        return row | _cell(primitive) | {f"source_{name}": value for name, value in sample.numbers.items()}
 
-    def crystal(self, sample: Sample) -> DescribedCrystal:
+    def crystal(self, sample: Record) -> DescribedCrystal:
         """A crystal as metrics see it."""
         found = symmetry_of(sample.structure, self.symprecs, self.main)
         return DescribedCrystal(
@@ -74,11 +72,11 @@ class Describer:
             primitive=found.primitive,
             symmetry=found,
             symprec=self.main,
-            group_claimed=sample.claimed,
-            values=sample.values,
+            group_claimed=sample.space_group,
+            values=sample.numbers,
         )
 
-    def records(self, pieces: Sequence[tuple[int, Item | Sample]], energy: str | None = None) -> list[dict[str, Any]]:
+    def records(self, pieces: Sequence[tuple[int, Record]], energy: str | None = None) -> list[dict[str, Any]]:
         """Rows of crystals that may not be read yet, with their indices, or why there is none, and seconds.
 
         Args:
@@ -87,15 +85,12 @@ class Describer:
         """
         return [_timed(i, one.where, partial(self._attempt, one, energy)) for i, one in pieces]
 
-    def _attempt(self, one: Item | Sample, energy: str | None) -> dict[str, Any] | SkippedRecord:
-        sample = one if isinstance(one, Sample) else one.read()
-        if isinstance(sample, SkippedRecord):
-            return sample
+    def _attempt(self, one: Record, energy: str | None) -> dict[str, Any] | SkippedRecord:
         try:
-            row = self.row(sample)
+            row = self.row(one)
         except Exception as error:  # one crystal on which a library stumbles must not stop the others
             return SkippedRecord(one.where, f"cannot be judged ({type(error).__name__}: {str(error)[:120]})")
-        return row if energy is None else {**row, "formation_energy": float(sample.values.get(energy, math.nan))}
+        return row if energy is None else {**row, "formation_energy": float(one.numbers.get(energy, math.nan))}
 
 
 def _timed(i: int, where: str, describe: Callable[[], dict[str, Any] | SkippedRecord]) -> dict[str, Any]:

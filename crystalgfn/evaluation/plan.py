@@ -5,13 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import Item
+from crystalgfn.crystallography.atoms import Record, SkippedRecord
 from crystalgfn.evaluation.metrics.base import Metric
 from crystalgfn.evaluation.metrics.novelty import Tolerances
 from crystalgfn.evaluation.metrics.symmetry import MAIN, SYMPRECS
@@ -69,7 +67,7 @@ def some(total: int, n: int | None, seed: int) -> list[int]:
 def settings_of(
     plan: Plan,
     names: Mapping[str, str | None],
-    samples: Sequence[Item | SkippedRecord],
+    samples: Sequence[Record | SkippedRecord],
     reference: Reference | None,
     metrics: Sequence[Metric],
 ) -> dict[str, Any]:
@@ -81,19 +79,14 @@ def settings_of(
     return {**names, **values, **asdict(plan.tolerances), **content, "metrics": [metric.name for metric in metrics]}
 
 
-def _digest(samples: Sequence[Item | SkippedRecord]) -> str:
-    """Of what the samples are: their files' sizes and times, or their content."""
+def _digest(samples: Sequence[Record | SkippedRecord]) -> str:
+    """Of what the samples are."""
     digest = hashlib.sha256()
     for item in samples:
         digest.update(item.where.encode())
         if isinstance(item, SkippedRecord):
             continue
-        if item.kind == "file":
-            stat = Path(item.content).stat()
-            digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
-        elif item.kind == "atoms":
-            for part in (item.content.lattice, item.content.points, item.content.numbers):
-                digest.update(np.ascontiguousarray(part).tobytes())
-        else:
-            digest.update(item.content.encode())
+        atoms = item.known_atoms
+        for part in (atoms.lattice, atoms.points, atoms.numbers, atoms.occupancies):
+            digest.update(b"" if part is None else np.ascontiguousarray(part).tobytes())
     return digest.hexdigest()

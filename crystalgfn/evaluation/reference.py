@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
-from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import Item, Sample, read_formulas, read_items
+from crystalgfn.crystallography.atoms import Record, SkippedRecord
+from crystalgfn.data.formats.tables import FORMULAS
+from crystalgfn.data.reader import records
 from crystalgfn.errors import DataError
-from crystalgfn.evaluation.metrics.compositions import amounts, composition_row
+from crystalgfn.evaluation.metrics.compositions import composition_row
 from crystalgfn.properties.convex_hull import MOST, ExactHull
-from crystalgfn.utils.parallel import parallel_map
+from crystalgfn.properties.hull_entries import composition_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -30,21 +31,18 @@ class Entry:
         amounts: (Z, atoms in its cell), ascending.
         ordered: whether every site holds one whole atom.
         group: the space group that its source names, or that was found; 0 where none is known.
-        origin: what its structure comes from.
+        origin: what its structure is built from.
     """
 
     where: str
     amounts: tuple[tuple[int, float], ...]
     ordered: bool
     group: int
-    origin: Item | Sample
+    origin: Record
 
     def structure(self) -> Structure:
-        """The structure, built anew where it was not parsed before."""
-        read = self.origin if isinstance(self.origin, Sample) else self.origin.read()
-        if isinstance(read, SkippedRecord):
-            raise DataError(str(read))
-        return read.structure
+        """The structure, built anew each time."""
+        return self.origin.structure
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +70,7 @@ class Reference:
         Raises:
             DataError: no row has one.
         """
-        rows = [*((one.amounts, one.origin.values) for one in self.entries), *self.formulas]
+        rows = [*((one.amounts, one.origin.numbers) for one in self.entries), *self.formulas]
         found = [(pairs, float(values.get(column, np.nan))) for pairs, values in rows if len(pairs) <= MOST]
         known = [(pairs, energy) for pairs, energy in found if np.isfinite(energy)]
         if not known:
@@ -84,24 +82,23 @@ class Reference:
         return ExactHull(composition, torch.tensor([energy for _, energy in known], dtype=torch.float64))
 
     @staticmethod
-    def read(paths: str | Path | Sequence[str | Path], n_jobs: int = 1) -> Reference:
-        """The crystals of one or several sources that `read_items` takes.
+    def read(paths: str | Path | Sequence[str | Path]) -> Reference:
+        """The entries of one or several sources that `crystalgfn.data.reader.records` takes.
+
+        Rows with a formula and without atoms count for the hull.
 
         Raises:
-            DataError: no such source, or no crystal in it that can be read.
+            DataError: no such source, a formula that cannot be read, or nothing in it that can be used.
         """
         paths = [paths] if isinstance(paths, str | Path) else list(paths)
-        items = []
-        for path in paths:
-            several = f"{Path(path).name}, " if len(paths) > 1 else ""
-            items += [replace(one, where=several + one.where) for one in read_items(path)]
-        entries = [entry_of(item) if isinstance(item, Item) else item for item in items]
-        found = Reference.of(", ".join(map(str, paths)), _in_order(entries, n_jobs))
-        return replace(found, formulas=[one for path in paths for one in read_formulas(path)])
+        read = list(records(paths))
+        return Reference.of(", ".join(map(str, paths)), [entry for one in read for entry in _entries(one)], read)
 
     @staticmethod
-    def of(name: str, entries: Iterable[Entry | SkippedRecord]) -> Reference:
-        """A reference of entries, those that could not be read apart.
+    def of(
+        name: str, entries: Iterable[Entry | SkippedRecord], others: Iterable[Record | SkippedRecord] = ()
+    ) -> Reference:
+        """A reference of entries and of the formulas of records without atoms, those that could not be read apart.
 
         Raises:
             DataError: there is none that could.
@@ -109,38 +106,32 @@ class Reference:
         entries = list(entries)
         good = [one for one in entries if isinstance(one, Entry)]
         bad = [one for one in entries if isinstance(one, SkippedRecord)]
-        if not good:
+        formulas = [(_pairs(one), one.numbers) for one in others if isinstance(one, Record) and one.atoms is None]
+        formulas = [(pairs, numbers) for pairs, numbers in formulas if pairs]
+        if not good and not formulas:
             raise DataError(f"no crystal of the reference {name} can be read; the first: {bad[0] if bad else 'none'}")
-        return Reference(name, good, bad)
+        return Reference(name, good, bad, formulas)
 
 
-def entry_of(item: Item) -> Entry | Item | SkippedRecord:
-    """The entry of plain atoms without building their structure; items that must be parsed come back as they are."""
-    if item.kind != "atoms":
-        return item
-    numbers, counts = np.unique(item.content.numbers, return_counts=True)
-    if numbers.min() < 1 or numbers.max() > 118:
-        return SkippedRecord(item.where, f"atomic number {numbers.min() if numbers.min() < 1 else numbers.max()}")
-    pairs = tuple(zip(numbers.tolist(), counts.astype(float).tolist(), strict=True))
-    return Entry(item.where, pairs, True, item.claimed, item)
+def entry_of(one: Record) -> Entry:
+    """The entry of a record with atoms; its structure is not built."""
+    atoms = one.known_atoms
+    return Entry(one.where, tuple(atoms.amounts.items()), atoms.is_ordered, atoms.space_group, one)
 
 
-def _all_parsed(items: Sequence[Item]) -> list[Entry | SkippedRecord]:
-    return [parsed(item) for item in items]
+def _entries(one: Record | SkippedRecord) -> list[Entry | SkippedRecord]:
+    if isinstance(one, SkippedRecord):
+        return [one]
+    return [] if one.atoms is None else [entry_of(one)]
 
 
-def parsed(item: Item) -> Entry | SkippedRecord:
-    """The entry of anything, its structure kept."""
-    read = item.read()
-    if isinstance(read, SkippedRecord):
-        return read
-    return Entry(read.where, tuple(amounts(read.structure).items()), read.structure.is_ordered, read.claimed, read)
-
-
-def _in_order(entries: Sequence[Entry | Item | SkippedRecord], n_jobs: int) -> list[Entry | SkippedRecord]:
-    todo = [i for i, one in enumerate(entries) if isinstance(one, Item)]
-    result = list(entries)
-    found = parallel_map(_all_parsed, [entries[i] for i in todo], n_jobs=n_jobs if len(todo) >= 200 else 1, batch=50)
-    for i, one in zip(todo, found, strict=True):
-        result[i] = one
-    return result
+def _pairs(one: Record) -> tuple[tuple[int, float], ...]:
+    """(Z, atoms) pairs of the formula of a record, none where it has none."""
+    formula = next((one.values[name] for name in FORMULAS if one.values.get(name) is not None), None)
+    if formula is None:
+        return ()
+    try:
+        row = composition_of(str(formula), 0)
+    except DataError as error:
+        raise DataError(f"{one.where}: {formula!r} is no formula; mend it, or leave the row out") from error
+    return tuple((z + 1, float(row[z])) for z in row.nonzero().flatten().tolist())

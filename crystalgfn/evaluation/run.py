@@ -17,12 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crystalgfn.crystallography.atoms import Atoms, SkippedRecord
-from crystalgfn.data.samples import Item, Sample
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, all_atoms_of
 from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
-from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.novelty import Matches, Task, gather, tasks
 from crystalgfn.evaluation.metrics.registry import all_metrics
 from crystalgfn.evaluation.metrics.stability import LABEL, Job, relax_job, relaxation_frame
@@ -45,7 +42,7 @@ class EvaluationRun:
 
     Args:
         out: the folder, or that of the command at work.
-        samples: what `read_items` found.
+        samples: what `crystalgfn.data.reader.crystals` found.
         reference: known crystals, or None.
         plan: how.
         names: what the sources are called; a folder goes on with the same ones only.
@@ -64,7 +61,7 @@ class EvaluationRun:
     def __init__(
         self,
         out: str | Path | RunFolder,
-        samples: Sequence[Item | SkippedRecord],
+        samples: Sequence[Record | SkippedRecord],
         reference: Reference | None,
         plan: Plan,
         names: Mapping[str, str | None],
@@ -79,7 +76,7 @@ class EvaluationRun:
         self.n_jobs, self.progress = n_jobs, progress
         self.chosen = some(len(samples), plan.n, plan.seed)
         chosen = {i: samples[i] for i in self.chosen}
-        self.items = {i: one for i, one in chosen.items() if isinstance(one, Item)}
+        self.items = {i: one for i, one in chosen.items() if isinstance(one, Record)}
         self.unread = {i: one for i, one in chosen.items() if isinstance(one, SkippedRecord)}
         self.settings = settings_of(plan, names, [samples[i] for i in self.chosen], reference, self.metrics)
         work = self.out / WORK
@@ -290,18 +287,16 @@ def group_counts(reference: Reference, frame: pd.DataFrame) -> dict[int, int]:
 def _entry(row: Mapping[str, Any]) -> Entry:
     """The entry of a row; a structure is built only where it is compared."""
     if row["sites"]:
-        structure = structure_of_row(row)
-        occupied = tuple(amounts(structure).items())
-        return Entry(row["where"], occupied, False, row["space_group"], Sample(row["where"], structure))
+        atoms = all_atoms_of(row["where"], structure_of_row(row), row["space_group"])
+        if isinstance(atoms, SkippedRecord):
+            raise ValueError(str(atoms))
+        return entry_of(Record(row["where"], atoms))
     lattice, points = [row[f"cell_{name}"] for name in CELL], np.array(row["frac"]).reshape(-1, 3)
     return _plain(row["where"], lattice, points, row["Z"], row["space_group"])
 
 
 def _plain(where: str, lattice: Sequence[float], points: np.ndarray, numbers: Sequence[int], group: int) -> Entry:
-    atoms = Atoms(where, np.array(lattice), points, np.array(numbers), group)
-    found = entry_of(Item(where, "atoms", atoms, group))
-    assert isinstance(found, Entry)  # of plain atoms that were read before
-    return found
+    return entry_of(Record(where, Atoms(where, np.array(lattice), points, np.array(numbers), group)))
 
 
 def _relaxed_entry(record: Mapping[str, Any]) -> Entry:

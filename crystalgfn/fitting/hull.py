@@ -19,8 +19,8 @@ import pandas as pd
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.data.cells import reduced
 from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read, together
-from crystalgfn.data.records import reduced
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.completion import swapped
 from crystalgfn.properties.convex_hull import ExactHull

@@ -133,9 +133,9 @@ class Templates:
     @cached_property
     def _index(self) -> dict[tuple[int, tuple[int, ...]], list[int]]:
         index = defaultdict(list)
-        groups = self.parents.table.spacegroup.tolist()
-        for i, (group, numbers) in enumerate(zip(groups, self.parents.table.Z, strict=True)):
-            index[group, tuple(sorted(np.unique(numbers, return_counts=True)[1].tolist()))].append(i)
+        for i, atoms in enumerate(one.known_atoms for one in self.parents.entries):
+            counts = np.unique(atoms.numbers, return_counts=True)[1]
+            index[atoms.space_group, tuple(sorted(counts.tolist()))].append(i)
         return index
 
     def cells(self, crystal: Crystals, most: int = 3, without: str | None = None) -> list[Cell]:
@@ -149,7 +149,8 @@ class Templates:
         group, target = int(crystal.space_group[0]), crystal.composition[0].numpy()
         counts = tuple(sorted(target[target > 0].tolist()))
         rows = self._index.get((group, counts), [])
-        ranked = sorted((self._map(np.asarray(self.parents.table.Z.iat[i]), target) + (i,) for i in rows), key=_cost)
+        numbers = {i: self.parents.entries[i].known_atoms.numbers for i in rows}
+        ranked = sorted((self._map(numbers[i], target) + (i,) for i in rows), key=_cost)
         found: list[Cell] = []
         for _, change, i in ranked:
             cell = self.parents.cell(i)
@@ -180,10 +181,9 @@ def _cost(ranked: tuple[float, dict[int, int], int]) -> float:
 
 def _element_volumes(parents: Parents) -> np.ndarray:
     """Å3 of an atom of each element, by ridge regression of the cells' volumes; mean for elements not there, [118]."""
-    table = parents.table
-    counts = np.stack([np.bincount(z, minlength=119)[1:119] for z in table.Z]).astype(np.float64)
-    cells = table[["prim_a", "prim_b", "prim_c", "prim_alpha", "prim_beta", "prim_gamma"]].to_numpy(dtype=np.float64)
-    volume = np.array([abs(np.linalg.det(cell_matrix(cell.tolist()))) for cell in cells])
+    known = [one.known_atoms for one in parents.entries]
+    counts = np.stack([np.bincount(atoms.numbers, minlength=119)[1:119] for atoms in known]).astype(np.float64)
+    volume = np.array([abs(np.linalg.det(cell_matrix(atoms.lattice.tolist()))) for atoms in known])
     atoms = counts.sum(1)
     shares, mean = counts / atoms[:, None], float((volume / atoms).mean())
     fitted = np.linalg.solve(shares.T @ shares + np.eye(118), shares.T @ (volume / atoms - mean))

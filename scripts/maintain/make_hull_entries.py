@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 
 from crystalgfn.calculators.energy_references import shipped
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.parents import ENERGY, Parents, energetic
 from crystalgfn.errors import run
 from crystalgfn.fitting.labels import formula
 from crystalgfn.properties.convex_hull import ExactHull
@@ -38,25 +38,22 @@ def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = T
     Raises:
         DataError: a file that cannot be used.
     """
-    tables = [Parents.read(path).table for path in paths]
-    tables += [table for table in map(_without_atoms, paths) if len(table)]
-    every = pd.concat(tables, ignore_index=True)
-    known = torch.tensor(every.formation_energy_per_atom.to_numpy(dtype=np.float64, copy=True))
-    above = ExactHull.from_entries(every).above(every.formula.tolist(), known)
-    close = above.numpy() <= near
-    bare = every[close & every.Z.isna().to_numpy()]
-    composition, energy, dft = evaluated(Parents(every), np.flatnonzero(close & every.Z.notna().to_numpy()), progress)
+    every = sorted((one for path in paths for one in energetic(path)), key=lambda one: one.atoms is None)
+    known = torch.tensor([one.numbers[ENERGY] for one in every], dtype=torch.float64)
+    names = [str(one.values["formula"]) for one in every]
+    hull = ExactHull.from_entries(list(zip(names, known.tolist(), strict=True)))
+    close = (hull.above(names, known).numpy() <= near).tolist()
+    parents = Parents([one for one in every if one.atoms is not None])
+    composition, energy, dft = evaluated(parents, np.flatnonzero(close[: len(parents)]), progress)
     value = shipped().formation_energy(composition, energy)
     formulas = [formula(row) for row in composition]
     found = pd.DataFrame({"formula": formulas, "formation_energy_per_atom": value, "dft": dft})
-    bare = bare[["formula", "formation_energy_per_atom"]].assign(dft=bare.formation_energy_per_atom)
-    found = pd.concat([found, bare], ignore_index=True) if len(bare) else found
+    bare = [i for i in range(len(parents), len(every)) if close[i]]
+    if bare:
+        own = known[bare].numpy()
+        rows = {"formula": [names[i] for i in bare], "formation_energy_per_atom": own, "dft": own}
+        found = pd.concat([found, pd.DataFrame(rows)], ignore_index=True)
     return found[np.isfinite(found.formation_energy_per_atom)].reset_index(drop=True)
-
-
-def _without_atoms(path: str | Path) -> pd.DataFrame:
-    table = pd.read_parquet(path)
-    return table[table.Z.isna() & table.formation_energy_per_atom.notna()]
 
 
 def main() -> None:

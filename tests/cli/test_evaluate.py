@@ -11,8 +11,8 @@ from pymatgen.core import Structure
 from structure_fixtures import cif_of
 
 from crystalgfn.cli import app, evaluate
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.data.structures import CELL
 from crystalgfn.evaluation import run as evaluate_run
 
 

@@ -129,7 +129,7 @@ def test_members_leave_out_whole_formulas(tmp_path: Path) -> None:
 
 def test_bad_files_are_named(path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
-    with pytest.raises(DataError, match="there is no data file"):
+    with pytest.raises(DataError, match="there is no file or folder"):
         read(tmp_path / "nothing.parquet", cache=cache)
     with pytest.raises(DataError, match="no data for the property 'colour'"):
         read(path, "colour", cache=cache)

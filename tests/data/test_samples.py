@@ -8,9 +8,11 @@ import pytest
 from pymatgen.core import Lattice, Structure
 from structure_fixtures import cif_of
 
-from crystalgfn.crystallography.atoms import SkippedRecord
+from crystalgfn.crystallography.atoms import Record, SkippedRecord
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.data.samples import Item, Sample, claimed_group, read_items
+from crystalgfn.data.formats.cif import parse
+from crystalgfn.data.formats.cif_symmetry import claimed_group
+from crystalgfn.data.reader import crystals
 from crystalgfn.errors import DataError, NotAvailable
 
 SALT = OrbitStructure(225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17))).to_structure()
@@ -24,8 +26,8 @@ def write(structure, path) -> None:
         path.write_text(structure.to(fmt="cif"))
 
 
-def read(path) -> list[Sample | SkippedRecord]:
-    return [item.read() if isinstance(item, Item) else item for item in read_items(path)]
+def read(path) -> list[Record | SkippedRecord]:
+    return list(crystals(path))
 
 
 def test_a_folder_of_cifs_with_a_broken_one(tmp_path):
@@ -35,7 +37,7 @@ def test_a_folder_of_cifs_with_a_broken_one(tmp_path):
     (tmp_path / "notes.txt").write_text("not a crystal")
     (tmp_path / "a.vasp").write_text("the same crystals in another format")
     salt, half, broken = read(tmp_path)
-    assert salt.structure.matches(SALT) and salt.claimed == 225
+    assert salt.structure.matches(SALT) and salt.space_group == 225
     assert not half.structure.is_ordered and half.structure.composition.reduced_formula == "Li0.5Fe0.5O1"
     assert isinstance(broken, SkippedRecord) and broken.where == "c.cif" and "CIF" in broken.reason
 
@@ -47,7 +49,7 @@ def test_extended_xyz_frame_by_frame(tmp_path):
     molecule = "2\nProperties=species:S:1:pos:R:3\nH 0 0 0\nH 0 0 0.74\n"
     (tmp_path / "some.extxyz").write_text(good + molecule + "what is this\n")
     salt, molecule, lost = read(tmp_path / "some.extxyz")
-    assert salt.structure.matches(SALT) and salt.claimed == 225 and salt.where == "some.extxyz, frame 0"
+    assert salt.structure.matches(SALT) and salt.space_group == 225 and salt.where == "some.extxyz, frame 0 (line 1)"
     assert "no Lattice" in molecule.reason and "lost" in lost.reason
 
 
@@ -55,7 +57,7 @@ def test_without_ase_it_says_so(tmp_path, monkeypatch):
     (tmp_path / "some.xyz").write_text("1\n\nH 0 0 0\n")
     monkeypatch.setitem(__import__("sys").modules, "ase.io", None)
     with pytest.raises(NotAvailable, match="pip install ase"):
-        read_items(tmp_path / "some.xyz")
+        read(tmp_path / "some.xyz")
 
 
 def test_a_run_with_what_its_table_says(tmp_path):
@@ -65,7 +67,7 @@ def test_a_run_with_what_its_table_says(tmp_path):
     files = {"file": ["cifs/0.cif", None], "error": [None, "no room"]}
     pd.DataFrame({**table, **files}).to_parquet(tmp_path / "table.parquet")
     salt, missing = read(tmp_path)
-    assert salt.where == "cifs/0.cif" and salt.values == {"formation_energy": -2.1} and salt.claimed == 225
+    assert salt.where == "cifs/0.cif" and salt.numbers == {"formation_energy": -2.1} and salt.space_group == 225
     assert (missing.where, missing.reason) == ("row 1", "no room")
 
 
@@ -75,10 +77,10 @@ def test_parquet_with_atoms_and_csv_with_cifs(tmp_path):
     row |= {"Z": [s.specie.Z for s in SALT], "frac": SALT.frac_coords.ravel().tolist()}
     pd.DataFrame([row]).to_parquet(tmp_path / "a.parquet")
     (one,) = read(tmp_path / "a.parquet")
-    assert one.structure.matches(SALT) and one.claimed == 225 and one.values == {"energy": -2.0}
+    assert one.structure.matches(SALT) and one.space_group == 225 and one.numbers == {"energy": -2.0}
     pd.DataFrame({"cif": [cif_of(SALT, 225), None], "gap": [5.0, 1.0]}).to_csv(tmp_path / "a.csv")
     good, empty = read(tmp_path / "a.csv")
-    assert good.structure.matches(SALT) and good.values["gap"] == 5.0 and empty.reason == "cif is empty"
+    assert good.structure.matches(SALT) and good.numbers["gap"] == 5.0 and empty.reason == "cif is empty"
 
 
 def test_what_is_no_crystal_is_named(tmp_path):
@@ -101,7 +103,8 @@ def test_what_is_no_crystal_is_named(tmp_path):
     ],
 )  # fmt: skip
 def test_the_group_that_a_cif_names(tag, group):
-    assert claimed_group(f"data_x\n{tag}\n_cell_length_b 4\n") == group
+    ((_, tags),) = parse(f"data_x\n{tag}\n_cell_length_b 4\n")
+    assert claimed_group(tags) == group
 
 
 @pytest.mark.parametrize("kind", ["nowhere", "empty", "texts", "shards", "no files", "other"])
@@ -121,7 +124,7 @@ def test_sources_without_crystals_are_refused_in_a_sentence(kind, tmp_path):
     if kind == "no files":
         pd.DataFrame({"space_group": [1], "file": pd.Series([None], dtype="str")}).to_parquet(path / "table.parquet")
     with pytest.raises(DataError, match=words[kind]):
-        read_items(path)
+        read(path)
 
 
 def test_oxidation_states_are_dropped(tmp_path):

@@ -12,9 +12,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import exclude, read, write
-from crystalgfn.data.records import Record
-from crystalgfn.data.sources import stream
+from crystalgfn.data.label_rows import LabelledCrystal
+from crystalgfn.data.labelled import exclude, read, stream, write
 from crystalgfn.errors import DataError, NotAvailable
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -121,10 +120,10 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     assert "is empty" in reasons(csv(tmp_path))
     assert "has no column band_gap" in reasons(csv(tmp_path, *TWO, header=HEADER.replace("band_gap", "gap")))
     assert "has no columns n_atoms, spacegroup" in reasons(
-        csv(tmp_path, header="formula,a,b,c,alpha,beta,gamma,band_gap")
+        csv(tmp_path, "ZnO,3.25,3.25,5.2,90,90,120,0.7", header="formula,a,b,c,alpha,beta,gamma,band_gap")
     )
-    assert "there is no data file" in reasons(tmp_path / "nothing.csv")
-    assert "there is no data file" in reasons(tmp_path / "nothing")
+    assert "there is no file or folder" in reasons(tmp_path / "nothing.csv")
+    assert "there is no file or folder" in reasons(tmp_path / "nothing")
     (tmp_path / "some.docx").write_text("x")
     assert "is of a kind that is not read" in reasons(tmp_path / "some.docx")
     (tmp_path / "bytes.csv").write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
@@ -225,7 +224,12 @@ def test_streams_give_rows_one_by_one(tmp_path: Path) -> None:
     path = csv(tmp_path, TWO[0], "Xq,1,1,3,3,3,90,90,90,1")
     rows = stream(path, "band_gap")
     first = next(rows)
-    assert isinstance(first, Record) and first.where == "line 2" and len(first.crystal) == 1 and first.label == 0.7
+    assert (
+        isinstance(first, LabelledCrystal)
+        and first.where == "line 2"
+        and len(first.crystal) == 1
+        and first.label == 0.7
+    )
     assert isinstance(next(rows), SkippedRecord)
     assert next(rows, None) is None
 

@@ -8,8 +8,8 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.atoms import SkippedRecord, atoms_of
 from crystalgfn.crystallography.convert import fingerprint, formula_of, orbit_structure
+from crystalgfn.data.reader import records
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.data.structures import read_atoms
 from crystalgfn.errors import DataError
 from crystalgfn.structures.build import templates_of
 
@@ -110,16 +110,16 @@ def test_an_index_is_kept_beside_a_hash_of_its_source(tmp_path):
 def test_csv_with_cifs(tmp_path):
     table = pd.DataFrame({"cif": [ROCK_SALT.to(fmt="cif"), None, RUTILE.to(fmt="cif")], "spacegroup": [225, 1, 136]})
     table.to_csv(tmp_path / "table.csv")
-    entries = list(read_atoms(tmp_path / "table.csv"))
+    entries = list(records(tmp_path / "table.csv"))
     assert [isinstance(e, SkippedRecord) for e in entries] == [False, True, False]
-    assert entries[2].space_group == 136 and str(entries[1]) == "row 1: cif is empty"
+    assert entries[2].space_group == 136 and str(entries[1]) == f"line {3 + table.cif[0].count(chr(10))}: cif is empty"
 
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("missing.parquet", None, "there is no file or folder"),
-        ("table.txt", "x", "no .parquet file, no .csv file"),
+        ("table.txt", "x", "of a kind that is not read; give one of these: .cif"),
         ("table.csv", "a,b\n1,2\n", "has no column cif; it has a, b"),
         ("table.parquet", "x", "cannot be read as Parquet"),
         ("index.npz", "x", "is no index of crystals"),

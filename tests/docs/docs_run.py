@@ -25,8 +25,8 @@ import crystalgfn as cg
 from crystalgfn.cli import app
 from crystalgfn.cli.options.compose import compose_config
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.data.structures import CELL
 
 SMALL = {
     "crystalgfn-sample": "n=3 diagnostics=0 picture=false structures=false n_jobs=1 progress=false",

@@ -4,9 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from crystalgfn.crystallography.atoms import CELL, Record
 from crystalgfn.crystallography.elements import SYMBOLS
-from crystalgfn.data.samples import Item
-from crystalgfn.data.structures import CELL
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import composition_row
 from crystalgfn.evaluation.reference import Entry, Reference
@@ -15,7 +14,7 @@ LI, O, NA, CL = 3, 8, 11, 17  # noqa: E741
 
 
 def entry(where, pairs, energy) -> Entry:
-    item = Item(where, "atoms", None, 225, {"e_form": energy})
+    item = Record(where, None, {"e_form": energy})
     return Entry(where, tuple((z, float(n)) for z, n in pairs), True, 225, item)
 
 
@@ -58,7 +57,7 @@ def test_it_is_the_hull_that_pymatgen_finds():
 
 
 def test_a_reference_without_energies_is_one_sentence():
-    items = [Item("row 0", "atoms", None, 225, {"band_gap": 1.0})]
+    items = [Record("row 0", None, {"band_gap": 1.0})]
     reference = Reference.of("known.parquet", [Entry("row 0", ((LI, 1.0),), True, 225, items[0])])
     with pytest.raises(DataError, match=r"known.parquet has no numbers in a column e_form.*energy=<column>"):
         reference.hull("e_form")
@@ -67,17 +66,17 @@ def test_a_reference_without_energies_is_one_sentence():
 @pytest.mark.slow
 def test_mp20_s_own_energies_above_the_hull(shared_data):
     """Where the entries that make up a hull are in the files, it is the one that MP-20 names."""
-    from crystalgfn.data.samples import read_items
+    from crystalgfn.data.reader import records
 
     files = [shared_data / "mp20" / f"{name}.parquet" for name in ("train", "val")]
-    hull, val = Reference.read(files).hull("formation_energy_per_atom"), read_items(files[1])
+    hull, val = Reference.read(files).hull("formation_energy_per_atom"), list(records(files[1]))
     chosen = np.random.default_rng(0).choice(len(val), 200, replace=False)
-    own = {i: np.unique(val[i].content.numbers, return_counts=True) for i in chosen}
+    own = {i: np.unique(val[i].known_atoms.numbers, return_counts=True) for i in chosen}
     found = {
-        i: val[i].values["formation_energy_per_atom"] - energy(hull, zip(*map(np.ndarray.tolist, pair), strict=True))
+        i: val[i].numbers["formation_energy_per_atom"] - energy(hull, zip(*map(np.ndarray.tolist, pair), strict=True))
         for i, pair in own.items()
     }
-    gaps = np.array([found[i] - val[i].values["e_above_hull"] for i in chosen])
+    gaps = np.array([found[i] - val[i].numbers["e_above_hull"] for i in chosen])
     print(f"within 0.02: {(np.abs(gaps) < 0.02).mean():.3f}, too low {(gaps < -0.02).mean():.3f}")
     assert (np.abs(gaps) < 0.02).mean() > 0.8
 

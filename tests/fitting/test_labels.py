@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from crystalgfn.calculators.energy_references import References
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.crystallography.standardize import crystals_of
 from crystalgfn.data.labelled import Rows, split
-from crystalgfn.data.parents import LATTICE, Parents
+from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import labels
 from crystalgfn.fitting.labelling import Label, Labeller
@@ -43,8 +44,8 @@ CAESIUM = ("CsCl", 221, [4.2, 4.2, 4.2, 90, 90, 90], [55, 17], [[0, 0, 0], [0.5,
 def write(path, *rows):
     """A Parquet file as MP-20's."""
     columns = {"formula": [r[0] for r in rows], "spacegroup": [r[1] for r in rows]}
-    columns |= {name: [r[2][i] for r in rows] for i, name in enumerate(LATTICE)}
-    columns |= {f"prim_{name}": [r[2][i] for r in rows] for i, name in enumerate(LATTICE)}
+    columns |= {name: [r[2][i] for r in rows] for i, name in enumerate(CELL)}
+    columns |= {f"prim_{name}": [r[2][i] for r in rows] for i, name in enumerate(CELL)}
     columns |= {"n_atoms": [len(r[3]) for r in rows], "Z": [r[3] for r in rows]}
     columns |= {"frac": [np.ravel(r[4]) for r in rows], "formation_energy_per_atom": [r[5] for r in rows]}
     pd.DataFrame(columns).to_parquet(path)

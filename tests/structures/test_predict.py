@@ -6,8 +6,8 @@ import torch
 
 import crystalgfn as cg
 import crystalgfn.structures.predict as search
-from crystalgfn.crystallography.distances import symmetry
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import InvalidSpace, PlacementError
 from crystalgfn.structures.config import BuildConfig

@@ -14,7 +14,7 @@ import pytest
 from pymatgen.core import Element, Lattice, Structure
 
 from crystalgfn.cli import app
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.errors import TrainingError
 from crystalgfn.utils.parallel import parallel_map
 

@@ -22,7 +22,7 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.lattice import KIND, KINDS
 from crystalgfn.crystallography.orbits import wyckoff_position
-from crystalgfn.data.samples import Item
+from crystalgfn.data.reader import records
 from crystalgfn.errors import DataError
 
 if TYPE_CHECKING:
@@ -108,19 +108,23 @@ def _name_and_rank(file: Path, folder: Path, names: set[str]) -> tuple[str | Non
 
 def _read(path: Path, what: CSPQuery) -> Structure | SkippedRecord:
     name = f"{path.parent.name}/{path.name}"
-    found = Item(name, "file", str(path)).read()
-    if isinstance(found, SkippedRecord):
-        return found
-    if not found.structure.is_ordered:
-        return SkippedRecord(name, f"{found.structure.composition.reduced_formula} is disordered; order it first")
-    if _units(found.structure.composition.get_el_amt_dict()) != _units(what.counts):
-        formula = "".join(f"{symbol}{n}" for symbol, n in sorted(what.counts.items()))
-        return SkippedRecord(name, f"is {found.structure.composition.reduced_formula}, and {formula} was asked for")
     try:
-        found.structure.get_reduced_structure()
+        found = next(records(path))
+    except DataError as error:
+        return SkippedRecord(name, str(error))
+    if isinstance(found, SkippedRecord):
+        return SkippedRecord(name, found.reason)
+    structure = found.structure
+    if not structure.is_ordered:
+        return SkippedRecord(name, f"{structure.composition.reduced_formula} is disordered; order it first")
+    if _units(structure.composition.get_el_amt_dict()) != _units(what.counts):
+        formula = "".join(f"{symbol}{n}" for symbol, n in sorted(what.counts.items()))
+        return SkippedRecord(name, f"is {structure.composition.reduced_formula}, and {formula} was asked for")
+    try:
+        structure.get_reduced_structure()
     except Exception as error:  # spglib's and pymatgen's reductions raise whatever a cell makes them stumble over
         return SkippedRecord(name, f"has a cell that cannot be reduced ({type(error).__name__})")
-    return found.structure
+    return structure
 
 
 def _units(counts: Mapping[str, Any]) -> dict[str, int]:

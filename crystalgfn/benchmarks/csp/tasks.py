@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import gcd
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgfn.crystallography.atoms import Atoms, SkippedRecord, structure_of
+from crystalgfn.crystallography.atoms import Atoms, Record, SkippedRecord, reduced_formula, structure_of, symbols_of
 from crystalgfn.crystallography.convert import formula_of, orbit_structure
 from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.data.reader import only_ordered, records
 from crystalgfn.data.structure_index import Key
-from crystalgfn.data.structures import read_atoms
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.metrics.matching import matcher
 
@@ -75,8 +74,8 @@ def read_questions(source: str | Path, n: int | None = None, seed: int = 0) -> A
     Raises:
         DataError: the source cannot be read, or has no crystal that can be asked for.
     """
-    read = list(read_atoms(source))
-    entries = [entry for entry in read if isinstance(entry, Atoms)]
+    read = [_by_row(i, only_ordered(entry)) for i, entry in enumerate(records(source))]
+    entries = [entry for entry in read if isinstance(entry, Record) and entry.atoms is not None]
     unread = [entry for entry in read if isinstance(entry, SkippedRecord)]
     if not entries:
         reason = f"; the first: {unread[0]}" if unread else ""
@@ -86,22 +85,23 @@ def read_questions(source: str | Path, n: int | None = None, seed: int = 0) -> A
         same[_formula(entry)].append(entry)
     if n is not None:
         entries = [entries[i] for i in np.random.RandomState(seed).permutation(len(entries))[:n]]
-    energies, different = hull_energies(source), {}
-    crystals = []
+    different = {}
+    found = []
     for entry in entries:
         formula = _formula(entry)
         if formula not in different:
-            family = {one.where: structure_of(one) for one in same[formula]}
+            family = {one.where: one.structure for one in same[formula]}
             different[formula] = family, distinct(family)
         family, polymorphs = different[formula]
         others = {where: structure for where, structure in family.items() if where != entry.where}
         try:
-            crystals.append(question(entry, energies.get(entry.where), others, polymorphs))
+            atoms = replace(entry.known_atoms, where=entry.where)
+            found.append(question(atoms, _above_hull(entry), others, polymorphs))
         except PlacementError as error:
             unread.append(SkippedRecord(entry.where, str(error)))
-    if not crystals:
+    if not found:
         raise DataError(f"{source} holds no crystal that can be asked for; the first: {unread[0]}")
-    return Asked(crystals, unread)
+    return Asked(found, unread)
 
 
 def question(
@@ -131,29 +131,15 @@ def distinct(structures: Mapping[str, Structure]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def hull_energies(source: str | Path) -> dict[str, float]:
-    """Energies above the hull, eV/atom, that a table names (`HULL`), by "row <i>"; none of other sources."""
-    import pandas as pd
-
-    path = Path(source)
-    if path.suffix == ".parquet":
-        import pyarrow.parquet as parquet
-
-        names = [name for name in HULL if name in parquet.read_schema(path).names]
-        table = pd.read_parquet(path, columns=names)
-    elif path.suffix == ".csv":
-        table = pd.read_csv(path, usecols=lambda name: name in HULL)
-    else:
-        return {}
-    column = next((name for name in HULL if name in table), None)
-    if column is None:
-        return {}
-    values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=np.float64)
-    return {f"row {i}": float(value) for i, value in enumerate(values) if np.isfinite(value)}
+def _by_row(i: int, entry: Record | SkippedRecord) -> Record | SkippedRecord:
+    """Rows of text tables go by their number, as those of Parquet do: files of predictions are named by it."""
+    return replace(entry, where=f"row {i}") if entry.where.startswith("line ") else entry
 
 
-def _formula(atoms: Atoms) -> tuple[tuple[int, int], ...]:
-    """(Z, atoms in a formula unit), ascending."""
-    numbers, counts = np.unique(atoms.numbers, return_counts=True)
-    units = gcd(*counts.tolist())
-    return tuple((z, n // units) for z, n in zip(numbers.tolist(), counts.tolist(), strict=True))
+def _above_hull(entry: Record) -> float | None:
+    """The energy above the hull, eV/atom, that a source names (`HULL`)."""
+    return next((entry.numbers[name] for name in HULL if name in entry.numbers), None)
+
+
+def _formula(entry: Record) -> str:
+    return reduced_formula(symbols_of(entry.known_atoms.numbers))

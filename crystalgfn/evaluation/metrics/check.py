@@ -67,7 +67,7 @@ def _described(metric: Metric, others: list[Metric]) -> pd.DataFrame:
     """Rows of the example crystals, with the metric's columns and those of the package."""
     import pandas as pd
 
-    from crystalgfn.data.samples import Sample
+    from crystalgfn.crystallography.atoms import Record, all_atoms_of
     from crystalgfn.evaluation.describe import Describer
 
     def cubic(group: int, edge: float, *orbits: Orbit) -> Any:
@@ -77,7 +77,9 @@ def _described(metric: Metric, others: list[Metric]) -> pd.DataFrame:
     low, mixed = salt.copy(), caesium.copy()
     low.perturb(0.2)
     mixed.replace_species({"Cs": {"Cs": 0.5, "K": 0.5}})
-    crystals = [Sample(f"{i}.cif", one, 1, {}) for i, one in enumerate((salt, caesium, low, mixed))]
+    crystals = [
+        Record(f"{i}.cif", all_atoms_of(f"{i}.cif", one, 1)) for i, one in enumerate((salt, caesium, low, mixed))
+    ]
     describer = Describer(metrics=others)
     rows, names = [], None
     for i, crystal in enumerate(crystals):

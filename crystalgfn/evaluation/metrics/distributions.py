@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.evaluation.metrics.base import (
     LATTICE,
     PROPERTIES,

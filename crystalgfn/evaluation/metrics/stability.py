@@ -16,8 +16,8 @@ import pandas as pd
 import torch
 
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.standardize import nearest_ratio
-from crystalgfn.data.structures import CELL
 from crystalgfn.evaluation.metrics.base import (
     PROPERTIES,
     REPORTED,

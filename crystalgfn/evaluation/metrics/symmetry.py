@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import space_groups
-from crystalgfn.crystallography.distances import symmetry
 from crystalgfn.crystallography.normalizer import letter_permutations
+from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.evaluation.metrics.base import (
     LATTICE,
     SYMMETRY,

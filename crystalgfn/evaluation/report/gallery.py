@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.evaluation.describe import structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Selection
 from crystalgfn.evaluation.metrics.diversity import best_rows

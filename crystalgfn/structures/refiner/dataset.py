@@ -10,11 +10,11 @@ from zipfile import BadZipFile
 
 import numpy as np
 
-from crystalgfn.crystallography.atoms import Atoms, SkippedRecord
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, reduced_formula, symbols_of
 from crystalgfn.crystallography.convert import formula_of, orbit_structure
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.crystallography.standardize import Cell, standardise
-from crystalgfn.data.structures import read_atoms
+from crystalgfn.crystallography.standardize import standardise
+from crystalgfn.data.reader import crystals, only_ordered
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.utils.files import save_arrays
 
@@ -33,7 +33,7 @@ def prepare(
     """Write the orbits of the crystals of some sources to an ``.npz``; returns how many were used and left out.
 
     Args:
-        sources: of real crystals, see `crystalgfn.data.structures.read_atoms`.
+        sources: of real crystals, see `crystalgfn.data.reader.records`.
         out: the file to write.
         held_out: a source, or an ``.npz`` of this function; what shares (reduced formula, group) with it is left out.
         symprec: of spglib, Å.
@@ -48,7 +48,7 @@ def prepare(
 
     taken = frozenset() if held_out is None else pairs(held_out, symprec)
     structures, counts = [], Counter(used=0, held_out=0, too_large=0, bad=0)
-    entries = ((source, entry) for source in sources for entry in read_atoms(source))
+    entries = ((source, entry) for source in sources for entry in map(only_ordered, crystals(source)))
     for source, entry in Bar(entries, description="standardising", unit="crystals", shown=progress):
         found = _orbits(entry, symprec, max_atoms)
         if isinstance(found, str) and not skip_bad:
@@ -75,28 +75,27 @@ def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
     if Path(path).suffix == ".npz":
         return frozenset((formula_of(structure), structure.space_group) for structure in load(path)[0])
     found = set()
-    for entry in read_atoms(path):
-        if isinstance(entry, Atoms):
-            group = entry.space_group or None
-            cell = standardise(entry.lattice, entry.points, entry.numbers, symprec) if group is None else None
-            cell = cell or Cell(group or 1, entry.lattice, entry.points, entry.numbers)
-            found.add((cell.formula, cell.space_group))
+    for entry in map(only_ordered, crystals(path)):
+        if isinstance(entry, SkippedRecord):
+            continue
+        atoms = entry.known_atoms
+        cell = None if atoms.space_group else standardise(atoms.lattice, atoms.points, atoms.numbers, symprec)
+        formula = reduced_formula(symbols_of(atoms.numbers))
+        found.add((formula, atoms.space_group or (cell.space_group if cell else 1)))
     return frozenset(found)
 
 
-def _keys(structure: OrbitStructure, entry: Atoms) -> set[tuple[str, int]]:
+def _keys(structure: OrbitStructure, entry: Record) -> set[tuple[str, int]]:
     formula = formula_of(structure)
     return {(formula, structure.space_group), (formula, entry.space_group or structure.space_group)}
 
 
-def _orbits(entry: Atoms | SkippedRecord, symprec: float, max_atoms: int) -> OrbitStructure | str | None:
+def _orbits(entry: Record | SkippedRecord, symprec: float, max_atoms: int) -> OrbitStructure | str | None:
     """A crystal as orbits; why there are none; None where the crystal is too large."""
     if isinstance(entry, SkippedRecord):
         return entry.reason
-    if not (np.isfinite(entry.lattice).all() and np.isfinite(entry.points).all() and len(entry.numbers)):
-        return "has coordinates or a lattice that are not finite numbers"
     try:
-        structure = orbit_structure(entry, symprec)
+        structure = orbit_structure(entry.known_atoms, symprec)
     except PlacementError as error:
         return str(error)
     return None if sum(structure.composition.values()) > max_atoms else structure

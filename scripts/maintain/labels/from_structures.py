@@ -17,13 +17,14 @@ from tqdm import tqdm
 
 from crystalgfn.calculators.chgnet import energies
 from crystalgfn.calculators.energy_references import References, shipped
+from crystalgfn.crystallography.atoms import CELL
+from crystalgfn.data.cells import reduced
+from crystalgfn.data.formats.tables import PREFIXES
 from crystalgfn.data.labelled import COLUMNS, read
-from crystalgfn.data.records import CELL, reduced
 from crystalgfn.errors import DataError, run
 from crystalgfn.utils.files import write_aside
 
 CHUNK = 200
-PREFIXES = ("prim_", "cell_")
 
 
 def label_structures(

@@ -5,8 +5,8 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import record_of
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.data.samples import Sample
 from crystalgfn.evaluation.metrics import novelty
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.novelty import anonymous_key, formula_key, gather, tasks
@@ -45,7 +45,7 @@ LAYERED = crystal(166, (2.942, 2.942, 14.41, *HEXAGONAL), a=("Li",), b=("Fe",), 
 
 
 def entry(structure, where="", group=0) -> Entry:
-    return Entry(where, tuple(amounts(structure).items()), structure.is_ordered, group, Sample(where, structure))
+    return Entry(where, tuple(amounts(structure).items()), structure.is_ordered, group, record_of(where, structure))
 
 
 def matches(samples, known=(), swap=False):
@@ -108,7 +108,7 @@ def test_structures_are_built_only_where_a_bucket_is_shared(monkeypatch):
             built.append(self.where)
             return super().structure()
 
-    same = Sample("", salt())
+    same = record_of("", salt())
     known = [Counted(f"known {i}", ((11, 4.0), (z, 4.0)), True, 0, same) for i, z in enumerate([17, 9, 35] * 100)]
     found = tasks({0: entry(salt())}, known)
     assert [len(task.known) for task in found] == [100]

@@ -15,9 +15,7 @@ pytest.importorskip("pymatviz", exc_type=ImportError)
 
 from crystalgfn.cli import evaluate as evaluate_samples
 from crystalgfn.cli.app import evaluate
-from crystalgfn.crystallography.atoms import SkippedRecord
-from crystalgfn.data.samples import Sample
-from crystalgfn.data.structures import CELL
+from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord, record_of
 from crystalgfn.errors import NotAvailable
 from crystalgfn.evaluation.describe import Describer
 from crystalgfn.evaluation.metrics.base import BAD, FAIR, GOOD, STATED, CrystalSet
@@ -65,7 +63,7 @@ def salt(a: str, b: str, edge: float) -> Structure:
     return Structure.from_spacegroup("Fm-3m", Lattice.cubic(edge), [a, b], [[0, 0, 0], [0.5, 0.5, 0.5]])
 
 
-def rows(*samples: Sample) -> pd.DataFrame:
+def rows(*samples: Record) -> pd.DataFrame:
     frame = pd.DataFrame([{"index": i, **Describer((0.1,), 0.1).row(one)} for i, one in enumerate(samples)])
     frame["unique"], frame["duplicate_of"] = True, None
     return frame
@@ -80,8 +78,8 @@ def frame():
     """Three crystals, the second disordered, the third under a name that tries to end a script."""
     alloy = Structure(Lattice.cubic(3.6), [{"Cu": 0.5, "Au": 0.5}], [[0, 0, 0]])
     claim = {"energy_above_hull": 0.02}
-    given = (Sample("a.cif", salt("Na", "Cl", 5.64), 225, claim), Sample("b.cif", alloy, 0, claim))
-    return rows(*given, Sample(ODD, salt("Mg", "O", 4.2), 225, claim))
+    given = (record_of("a.cif", salt("Na", "Cl", 5.64), 225, claim), record_of("b.cif", alloy, 0, claim))
+    return rows(*given, record_of(ODD, salt("Mg", "O", 4.2), 225, claim))
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +93,9 @@ def full(frame):
     cell = dict(zip((f"relaxed_{name}" for name in CELL), (4.0, 4.0, 4.0, 60.0, 60.0, 60.0), strict=True))
     relaxed = relaxed.assign(**cell, relaxed_Z=[[11, 17]], relaxed_frac=[[0.0, 0, 0, 0.5, 0.5, 0.5]])
     more = [name for name in relaxed if name not in frame] + ["index"]
-    known = rows(Sample("k", salt("K", "Br", 6.6)), Sample("l", salt("Li", "F", 4.0))).assign(formation_energy=-3.0)
+    known = rows(record_of("k", salt("K", "Br", 6.6)), record_of("l", salt("Li", "F", 4.0))).assign(
+        formation_energy=-3.0
+    )
     reference = CrystalSet(frame=known, given=2, space_groups={225: 1})
     frame = frame.merge(relaxed[more], on="index", how="left")
     samples = CrystalSet(frame=frame, given=4, energies=LABEL, relaxations=relaxed, hull_entries=7)
@@ -180,7 +180,7 @@ def test_without_reference_and_energies_there_is_a_page(frame):
 
 
 def test_verdicts_follow_the_reference_and_the_limits(frame):
-    known = rows(Sample("k", salt("K", "Br", 6.6)), Sample("l", salt("Li", "F", 4.0)))
+    known = rows(record_of("k", salt("K", "Br", 6.6)), record_of("l", salt("Li", "F", 4.0)))
     beside = evaluation(CrystalSet(frame=frame, given=3), [], CrystalSet(frame=known, given=2))
     by_name = {one.name: one for one in beside.verdicts()}
     assert by_name["Readable"].level == GOOD

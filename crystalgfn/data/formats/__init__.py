@@ -1,0 +1,1 @@
+"""One file a format: each yields the records of a file, one after the other."""

@@ -1,0 +1,283 @@
+"""CIF files: every data block with atoms is a crystal, in the setting of its operations or of the symbol it names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import gemmi
+import numpy as np
+
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, cell_fault, cell_volume
+from crystalgfn.crystallography.orbits import cell_matrix
+from crystalgfn.data.formats.base import element_number, first_line, read_text
+from crystalgfn.data.formats.cif_sites import Site, expand
+from crystalgfn.data.formats.cif_symmetry import UNKNOWN, Tags, as_number, candidates, claimed_group, value
+from crystalgfn.errors import DataError
+
+LENGTHS = tuple(f"_cell_{'length' if len(x) == 1 else 'angle'}_{x}" for x in CELL)
+FRACTIONS = tuple(f"_atom_site_fract_{x}" for x in "xyz")
+IMPOSSIBLE = 0.5
+"""Of the sum of two radii; closer atoms show that another origin is meant."""
+LABEL_OF_OXYGEN = frozenset(("Oa", "Ob", "Oc", "Od", "Oe", "Om", "Op", "Ot", "Ox"))
+"""Names of oxygen sites in mineralogy; no element has one of these symbols."""
+
+
+class Cif:
+    """Crystallographic Information Files, also of several blocks; magnetic ones without their moments."""
+
+    suffixes = (".cif", ".mcif")
+    structures = True
+
+    def open(self, uri: str | Path) -> Iterator[Record | SkippedRecord]:
+        """One record a data block with atoms."""
+        path = Path(uri)
+        try:
+            text = read_text(path)
+        except DataError as error:
+            yield SkippedRecord(path.name, str(error))
+            return
+        yield from read_cif(path.name, text)
+
+
+def read_cif(where: str, text: str) -> list[Record | SkippedRecord]:
+    """The crystals of the text of a CIF; blocks without a cell are passed over."""
+    try:
+        blocks = parse(text)
+    except DataError as error:
+        return [SkippedRecord(where, f"not a CIF that can be read ({error})")]
+    crystals = [(name, tags) for name, tags in blocks if _told(tags)]
+    if not crystals:
+        return [SkippedRecord(where, "not a CIF that can be read (no data block has a cell and atoms)")]
+    if len(crystals) == 1:
+        return [_record(where, crystals[0][1])]
+    names = [name for name, _ in crystals]
+    return [
+        _record(f"{where}, block {name if names.count(name) == 1 else i + 1}", tags)
+        for i, (name, tags) in enumerate(crystals)
+    ]
+
+
+def parse(text: str) -> list[tuple[str, dict[str, list[str]]]]:
+    """Name and values by tag of each data block; tags in lower case, with an underscore for the dot of newer ones.
+
+    Raises:
+        DataError: text that breaks the grammar of CIF, with line and column.
+    """
+    plain = text.encode("ascii", "replace").decode("ascii")  # what CIF allows; no other letter carries a meaning here
+    try:
+        document = gemmi.cif.read_string(plain, check_level=0)
+    except (ValueError, RuntimeError) as error:
+        raise DataError(first_line(error).removeprefix("string:")) from error
+    found = []
+    for block in document:
+        tags: dict[str, list[str]] = {}
+        for item in block:
+            if item.pair is not None:
+                tags.setdefault(_tag(item.pair[0]), [gemmi.cif.as_string(item.pair[1]) or _bare(item.pair[1])])
+            elif item.loop is not None:
+                width = item.loop.width()
+                for column, name in enumerate(item.loop.tags):
+                    values = list(item.loop.values)[column::width]
+                    tags.setdefault(_tag(name), [gemmi.cif.as_string(one) or _bare(one) for one in values])
+        found.append((block.name, tags))
+    return found
+
+
+def _tag(name: str) -> str:
+    return name.lower().replace(".", "_")
+
+
+def _bare(text: str) -> str:
+    """'?' or '.' as they stand, which gemmi makes empty."""
+    return text if text in UNKNOWN else ""
+
+
+def _told(tags: Tags) -> bool:
+    return LENGTHS[0] in tags or FRACTIONS[0] in tags
+
+
+def _record(where: str, tags: Tags) -> Record | SkippedRecord:
+    try:
+        lattice = _cell(tags)
+        sites, notes = _sites(tags)
+        found, more = _chosen(tags, lattice, sites)
+        return Record(where, _atoms(where, lattice, found, claimed_group(tags)), {}, (*notes, *more))
+    except DataError as error:
+        return SkippedRecord(where, str(error))
+
+
+def _cell(tags: Tags) -> np.ndarray:
+    found = []
+    for name in LENGTHS:
+        text = tags.get(name, [""])[0]
+        if (number := as_number(text)) is None:
+            raise DataError(f"{name} is {text!r}; it must be a number" if text else f"the CIF has no {name}")
+        found.append(number)
+    lattice = np.array(found)
+    if (reason := cell_fault(lattice)) is not None:
+        raise DataError(reason)
+    return lattice
+
+
+def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
+    missing = [name for name in FRACTIONS if name not in tags]
+    if missing:
+        raise DataError(f"the CIF has a cell and no atoms: {', '.join(missing)} is missing")
+    n = len(tags[FRACTIONS[0]])
+    labels, types = tags.get("_atom_site_label", ["?"] * n), tags.get("_atom_site_type_symbol", ["?"] * n)
+    shares = tags.get("_atom_site_occupancy", ["1"] * n)
+    if any(len(one) != n for one in (labels, types, shares, *(tags[name] for name in FRACTIONS))):
+        raise DataError("its columns of atoms are of different lengths")
+    sites: list[Site] = []
+    notes: list[str] = []
+    for i, (label, kind, share) in enumerate(zip(labels, types, shares, strict=True)):
+        name = label if label not in UNKNOWN else f"atom {i + 1}"
+        if share == "?":
+            notes.append(f"the unknown occupancy of {name} is taken as 1")
+        occupancy = _occupancy(share, name)
+        if occupancy == 0:
+            continue  # no atom is there
+        number, said = _element(label, kind)
+        notes += [note for note in said if note not in notes]
+        texts = [tags[column][i] for column in FRACTIONS]
+        sites.append(Site(name, *_point(texts, name), {number: occupancy}))
+    if not sites:
+        raise DataError("the CIF has no atoms")
+    return sites, tuple(notes)
+
+
+def _occupancy(text: str, name: str) -> float:
+    if text in (".", "?"):
+        return 1.0  # the default of the dictionary
+    share = as_number(text)
+    if share is None or not share >= 0 or not np.isfinite(share):
+        raise DataError(f"the occupancy of {name} is {text!r}; it must be a number from 0 to 1")
+    return share
+
+
+def _point(texts: list[str], name: str) -> tuple[np.ndarray, int]:
+    """Coordinates, and the decimals that are written; thirds and sixths are meant where they are rounded."""
+    found, digits = [], []
+    for text in texts:
+        number = as_number(text)
+        if number is None or not np.isfinite(number):
+            raise DataError(f"{name} has the coordinate {text!r}, so its place is not known")
+        mantissa = re.sub(r"\(.*", "", text)
+        places = len(mantissa.partition(".")[2]) if "e" not in mantissa.lower() else 12
+        sixths = round(number * 6)
+        off = (abs(number) - abs(sixths / 6)) * 10.0**places
+        if places >= 3 and sixths % 3 and -1 < off < 0.5001:
+            number = sixths / 6
+        found.append(number)
+        if places and number * 24 % 1:  # a fraction such as 0.5 or 0.25 is exact however short it is written
+            digits.append(places)
+    return np.array(found), min(digits, default=12)
+
+
+def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
+    """The atomic number of a site by its type, or else by its label, and what has to be said of it.
+
+    Raises:
+        DataError: it names no element.
+    """
+    if kind not in UNKNOWN:
+        found = re.fullmatch(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)", kind)
+        symbol = found[1].capitalize() if found else ""
+        if symbol not in elements.NUMBER and symbol not in ("D", "T"):
+            raise DataError(
+                f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
+            )
+        return element_number(symbol)
+    letters = re.match(r"[A-Za-z]*", label)[0]
+    symbol = letters[:2].capitalize() if len(letters) <= 3 else ""
+    if symbol in LABEL_OF_OXYGEN:
+        return elements.NUMBER["O"], ()
+    if len(letters) == 3:  # "Feb", "NaA": a letter that tells sites apart, in the other case
+        symbol = symbol if letters[1].islower() != letters[2].islower() else ""
+    if len(letters) == 2 and letters.isupper() and symbol not in elements.NUMBER and letters[1] not in "HW":
+        symbol = letters[0]  # "OA", "FB"
+    if symbol == "T" or (symbol not in elements.NUMBER and symbol != "D"):
+        raise DataError(f"the site {label!r} has no type, and its label names no element")
+    return element_number(symbol)
+
+
+def _chosen(tags: Tags, lattice: np.ndarray, sites: list[Site]) -> tuple[list[Site], tuple[str, ...]]:
+    """The sites under the operations that the block means; where it leaves the origin open, the likelier one."""
+    rows = cell_matrix(lattice.tolist())
+    sets = candidates(tags, lattice)
+    if len(sets) == 1:
+        return expand(sites, sets[0][0], rows), ()
+    tried = []
+    for operations, name in sets:
+        try:
+            found = expand(sites, operations, rows)
+            tried.append((found, name, _nearest(_atoms("", lattice, found, 0), rows)))
+        except DataError as error:
+            tried.append((None, name, str(error)))
+    if all(found is None for found, _, _ in tried):
+        raise DataError(str(tried[0][2]))
+    possible = [one for one in tried if one[0] is not None and one[2] >= IMPOSSIBLE]
+    possible = possible or [one for one in tried if one[0] is not None]
+    units, formula = value(tags, ("_cell_formula_units_z",)), value(tags, ("_chemical_formula_sum",))
+    agreeing = [one for one in possible if _agrees(one[0], formula, units)]
+    found, name, _ = (agreeing or possible)[0]
+    note = f"its setting leaves the origin open; {name} is taken"
+    return found, () if len(agreeing or possible) == 1 else (note,)
+
+
+def _agrees(sites: list[Site], formula: str | None, units: str | None) -> bool:
+    """Whether the sites are the formula's atoms, as many times as the block says."""
+    if formula is None or units is None or not units.isdigit():
+        return False
+    wanted = {a: float(n or 1) * int(units) for a, n in re.findall(r"([A-Z][a-z]?)([\d.]*)", formula)}
+    found: dict[str, float] = {}
+    for site in sites:
+        for z, share in site.species.items():
+            name = elements.SYMBOLS[z - 1]
+            found[name] = found.get(name, 0.0) + share * len(site.images)
+    return wanted.keys() == found.keys() and all(abs(found[a] - n) < 0.01 * n + 0.01 for a, n in wanted.items())
+
+
+def _nearest(atoms: Atoms, rows: np.ndarray) -> float:
+    """The smallest distance over the sum of radii, in the cell and to its neighbours."""
+    gaps = atoms.points[:, None] - atoms.points[None]
+    gaps -= np.rint(gaps)
+    distance = np.linalg.norm(gaps @ rows, axis=2)
+    radius = elements.RADIUS[atoms.numbers - 1]
+    if atoms.sites is not None:
+        distance[atoms.sites[:, None] == atoms.sites[None]] = np.inf
+    np.fill_diagonal(distance, np.inf)
+    return float((distance / (radius[:, None] + radius[None])).min(initial=np.inf))
+
+
+def _atoms(where: str, lattice: np.ndarray, sites: list[Site], group: int) -> Atoms:
+    """All atoms, sites in ascending order of electronegativity."""
+    if not cell_volume(lattice) > 0:
+        raise DataError("its cell has no volume")
+    ordered = sorted(sites, key=_order)
+    parts = [(z, share, point) for site in ordered for point in site.images for z, share in site.species.items()]
+    places = np.repeat(
+        np.arange(sum(len(site.images) for site in ordered)),
+        [len(site.species) for site in ordered for _ in site.images],
+    )
+    whole = all(share == 1 for _, share, _ in parts)
+    return Atoms(
+        where,
+        lattice,
+        np.array([point for _, _, point in parts]),
+        np.array([z for z, _, _ in parts], dtype=np.int64),
+        group,
+        None if whole else np.array([share for _, share, _ in parts]),
+        None if whole else places,
+    )
+
+
+def _order(site: Site) -> tuple[float, str]:
+    mean = sum(share * elements.ELECTRONEGATIVITY[z - 1] for z, share in site.species.items())
+    return float(mean), " ".join(sorted(elements.SYMBOLS[z - 1] for z in site.species))
+
+
+CIF = Cif()

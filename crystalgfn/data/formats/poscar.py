@@ -1,0 +1,153 @@
+"""POSCAR and CONTCAR files of VASP 5 and 6, and those of VASP 4 that name their elements somewhere."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, from_matrix
+from crystalgfn.data.formats.base import element_number, read_text
+from crystalgfn.errors import DataError
+
+MAX_ATOMS = 100_000
+
+
+class Poscar:
+    """One crystal a file."""
+
+    suffixes = (".vasp", ".poscar")
+    structures = True
+
+    def open(self, uri: str | Path) -> Iterator[Record | SkippedRecord]:
+        """The crystal of a file, or why it cannot be read."""
+        path = Path(uri)
+        try:
+            yield parse(path.name, read_text(path))
+        except DataError as error:
+            yield SkippedRecord(path.name, f"not a POSCAR that can be read ({error})")
+
+
+def parse(where: str, text: str) -> Record:
+    """The crystal of the text of a POSCAR.
+
+    Raises:
+        DataError: a line that is not what the format has there, or elements that are not named.
+    """
+    lines = text.split("\n")
+    rows = np.array([_numbers(lines, i, 3) for i in (2, 3, 4)])
+    rows = _scaled(rows, lines)
+    at = 5
+    words = _line(lines, at).split()
+    symbols = None if all(word.isdigit() for word in words) and words else words
+    if symbols is not None:
+        at += 1
+        words = _line(lines, at).split()
+    counts = _counts(words, at)
+    if symbols is not None and len(symbols) != len(counts):
+        raise DataError(f"line 6 names {len(symbols)} elements and line 7 has {len(counts)} counts")
+    at += 1
+    if _line(lines, at)[:1] in ("S", "s"):
+        at += 1
+    cartesian = _line(lines, at)[:1] in ("C", "c", "K", "k")
+    if not cartesian and _line(lines, at)[:1] not in ("D", "d"):
+        raise DataError(f"line {at + 1} is {_line(lines, at)!r}; it must be Direct or Cartesian")
+    at += 1
+    n = sum(counts)
+    points = np.array([_numbers(lines, at + i, 3) for i in range(n)])
+    if symbols is None:
+        names = _named(lines[0], counts) or _trailing(lines[at : at + n])
+    else:
+        names = [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
+    if names is None:
+        raise DataError("it names no elements (VASP 4); write their symbols in a line above the numbers of atoms")
+    found = {name: element_number(re.split(r"[_/]", name)[0]) for name in dict.fromkeys(names)}
+    notes = tuple(note for _, said in found.values() for note in said)
+    if cartesian:
+        with np.errstate(all="ignore"):
+            try:
+                points = points * _factor(lines) @ np.linalg.inv(rows)
+            except np.linalg.LinAlgError as error:
+                raise DataError("its lattice vectors lie in one plane") from error
+    return Record(where, from_matrix(where, rows, points, [found[name][0] for name in names]), {}, notes)
+
+
+def _line(lines: list[str], i: int) -> str:
+    if i >= len(lines):
+        raise DataError(f"it ends before line {i + 1}")
+    return lines[i].strip()
+
+
+def _numbers(lines: list[str], i: int, n: int) -> list[float]:
+    words = _line(lines, i).split()[:n]
+    try:
+        found = [float(word.replace("D", "E").replace("d", "e")) for word in words]
+    except ValueError:
+        found = []
+    if len(found) != n or not np.isfinite(found).all():
+        raise DataError(f"line {i + 1} is {_line(lines, i)[:60]!r}; it must be {n} numbers")
+    return found
+
+
+def _scale(lines: list[str]) -> list[float]:
+    words = _line(lines, 1).split()
+    n = 3 if len(words) >= 3 and all(re.fullmatch(r"[-+.\deE]+", word) for word in words[:3]) else 1
+    found = _numbers(lines, 1, n)
+    if any(x == 0 for x in found) or (n == 3 and min(found) < 0):
+        raise DataError(f"the scale {_line(lines, 1)!r} is no scale")
+    return found
+
+
+def _scaled(rows: np.ndarray, lines: list[str]) -> np.ndarray:
+    with np.errstate(all="ignore"):
+        return rows * _factor(lines)
+
+
+def _factor(lines: list[str]) -> np.ndarray:
+    """What lattice vectors and Cartesian coordinates are multiplied with; a negative scale is the cell's volume."""
+    scale = _scale(lines)
+    if len(scale) == 1 and scale[0] < 0:
+        rows = np.array([_numbers(lines, i, 3) for i in (2, 3, 4)])
+        with np.errstate(all="ignore"):
+            volume = abs(np.linalg.det(rows))
+        if not volume > 0:
+            raise DataError("its lattice vectors lie in one plane")
+        return np.array((-scale[0] / volume) ** (1 / 3))
+    return np.array(scale if len(scale) == 3 else scale[0])
+
+
+def _counts(words: list[str], at: int) -> list[int]:
+    whole = [word for word in words if word.isdigit()]
+    if not words or (len(whole) < len(words) and not (whole and not words[len(whole)].isdigit())):
+        raise DataError(f"line {at + 1} is {' '.join(words)[:60]!r}; it must be the numbers of atoms")
+    counts = [int(word) for word in words[: len(whole)] if word.isdigit()]
+    if not 0 < sum(counts) <= MAX_ATOMS:
+        raise DataError(f"line {at + 1} counts {sum(counts)} atoms; from 1 to {MAX_ATOMS} are read")
+    return counts
+
+
+def _named(comment: str, counts: list[int]) -> list[str] | None:
+    """The elements that a comment line names: as many symbols as there are counts, with those counts or alone."""
+    words = re.findall(r"([A-Z][a-z]?)(\d*)(?=\s|$)", comment.strip())
+    if " ".join(a + n for a, n in words) != " ".join(comment.split()) or len(words) != len(counts):
+        words = re.findall(r"([A-Z][a-z]?)(\d*)", comment.strip())  # "Na4Cl4"
+        if "".join(a + n for a, n in words) != comment.strip() or len(words) != len(counts):
+            return None
+        if any(int(n or 1) != count for (_, n), count in zip(words, counts, strict=True)):
+            return None
+    if any(a not in elements.NUMBER or (n and int(n) != count) for (a, n), count in zip(words, counts, strict=True)):
+        return None
+    return [a for (a, _), count in zip(words, counts, strict=True) for _ in range(count)]
+
+
+def _trailing(lines: list[str]) -> list[str] | None:
+    """The elements at the ends of the lines of coordinates, where every line names one."""
+    words = [line.split() for line in lines]
+    names = [next((w for w in one[3:] if w not in ("T", "F")), "") for one in words]
+    return names if all(name in elements.NUMBER for name in names) else None
+
+
+POSCAR = Poscar()

@@ -1,0 +1,105 @@
+"""Crystals in the package's setting, standardised once for each file and kept by a hash of its content."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from zipfile import BadZipFile
+from zlib import error as ZlibError
+
+import numpy as np
+
+from crystalgfn.crystallography import standardize
+from crystalgfn.crystallography.atoms import Atoms
+from crystalgfn.crystallography.standardize import Cell, standardise
+from crystalgfn.data.reader import Source
+from crystalgfn.utils.files import save_arrays
+from crystalgfn.utils.progress import Bar
+
+FEWEST = 200
+"""Fewer crystals are standardised in a second or two, and are not worth a file in the user's cache."""
+
+
+def standard_cells(
+    source: Source, atoms: Sequence[Atoms], cache: str | Path | None = None, progress: bool = True, symprec: float = 0.1
+) -> list[Cell | None]:
+    """The atoms of a source in the setting of their group; None where spglib finds none.
+
+    Args:
+        source: where the atoms come from.
+        atoms: those of its crystals that are wanted, ordered.
+        cache: folder for the cells, under a name that holds a hash of the atoms and of the code; None:
+            ``$XDG_CACHE_HOME/crystalgfn``, and only for `FEWEST` crystals or more.
+        progress: whether to show a bar; standardising takes 3 ms a crystal.
+        symprec: of spglib, Å.
+    """
+    kept = _file(source, atoms, cache, symprec)
+    if kept is not None and (found := _load(kept, len(atoms))) is not None:
+        return found
+    bar = Bar(atoms, description=f"standardising {_name(source)}", shown=progress, mininterval=1, leave=False)
+    cells = [standardise(one.lattice, one.points, one.numbers, symprec) for one in bar]
+    if kept is not None:
+        _save(kept, cells)
+    return cells
+
+
+def _name(source: Source) -> str:
+    return Path(source).name if isinstance(source, str | Path) else ", ".join(Path(one).name for one in source)
+
+
+def _file(source: Source, atoms: Sequence[Atoms], cache: str | Path | None, symprec: float) -> Path | None:
+    if not atoms or (cache is None and len(atoms) < FEWEST):
+        return None
+    digest = hashlib.blake2b(f"{symprec} {len(atoms)}".encode(), digest_size=8)
+    for one in atoms:
+        for part in (one.lattice, one.points, one.numbers):
+            digest.update(np.ascontiguousarray(part).tobytes())
+    digest.update(inspect.getsource(standardize).encode())
+    folder = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
+    first = Path(str(source if isinstance(source, str | Path) else source[0]).replace(":", "-"))
+    return folder / f"{first.absolute().parent.name}-{first.stem}-{digest.hexdigest()}.npz"
+
+
+def _save(path: Path, cells: Sequence[Cell | None]) -> None:
+    import warnings
+
+    known = [cell for cell in cells if cell is not None]
+    arrays = {
+        "space_group": np.array([0 if cell is None else cell.space_group for cell in cells], dtype=np.int16),
+        "lattice": np.array([cell.lattice for cell in known], dtype=np.float64).reshape(-1, 6),
+        "size": np.array([len(cell.numbers) for cell in known], dtype=np.int64),
+        "points": np.concatenate([np.zeros((0, 3)), *(cell.points for cell in known)]),
+        "numbers": np.concatenate([np.zeros(0, dtype=np.int64), *(cell.numbers for cell in known)]).astype(np.int16),
+    }
+    try:
+        save_arrays(path, arrays)
+    except Exception as error:  # an unwritable cache costs time, not the run
+        warnings.warn(f"the standardised crystals cannot be kept in {path.parent}: {error}", stacklevel=3)
+
+
+def _load(path: Path, n: int) -> list[Cell | None] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("space_group", "lattice", "size", "points", "numbers")}
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError):
+        return None  # damaged: made anew
+    ends = arrays["size"].cumsum()
+    if len(arrays["space_group"]) != n or (len(ends) and ends[-1] != len(arrays["numbers"])):
+        return None
+    found: list[Cell | None] = []
+    known = 0
+    for group in arrays["space_group"].tolist():
+        if group == 0:
+            found.append(None)
+            continue
+        part = slice(int(ends[known] - arrays["size"][known]), int(ends[known]))
+        found.append(
+            Cell(group, arrays["lattice"][known], arrays["points"][part], arrays["numbers"][part].astype(np.int64))
+        )
+        known += 1
+    return found
