@@ -172,7 +172,7 @@ def test_a_kill_loses_what_is_in_work_only(folder, monkeypatch, capsys):
     assert app.evaluate(arguments(folder, "symprec=0.2")) == 2
     assert "symprec=0.1, not 0.2" in capsys.readouterr().err
     assert app.evaluate(arguments(folder)) == 0
-    assert seen == [0, 1, 2, 3, 2, 3, 4, 5] and summary(folder)["readable"]["k"] == 5
+    assert seen == [0, 1, 2, 3, 2, 3, 4] and summary(folder)["readable"]["k"] == 5
 
 
 def test_a_killed_relaxation_goes_on_and_does_nothing_twice(folder, monkeypatch, capsys):

@@ -9,7 +9,7 @@ import pickle
 
 import pytest
 
-from crystalgfn.data.samples import Sample
+from crystalgfn.crystallography.atoms import record_of
 from crystalgfn.evaluation.describe import Describer
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric
 from crystalgfn.evaluation.metrics.check import check_metric
@@ -28,7 +28,7 @@ class MetricContract:
         import pandas as pd
 
         describer = Describer(metrics=self.metrics())
-        rows = [describer.row(Sample(f"{i}.cif", one, 1, {})) for i, one in enumerate(structures)]
+        rows = [describer.row(record_of(f"{i}.cif", one, 1)) for i, one in enumerate(structures)]
         frame = pd.DataFrame([{"index": i, **row} for i, row in enumerate(rows)])
         return CrystalSet(frame=frame.assign(unique=True), given=len(frame))
 
@@ -47,8 +47,8 @@ class MetricContract:
 
     def test_columns_do_not_depend_on_other_crystals(self, structures):
         describer = Describer(metrics=())
-        once = [self.metric.columns(describer.crystal(Sample("a", one, 1, {}))) for one in structures]
-        again = [self.metric.columns(describer.crystal(Sample("b", one, 1, {}))) for one in reversed(structures)]
+        once = [self.metric.columns(describer.crystal(record_of("a", one, 1))) for one in structures]
+        again = [self.metric.columns(describer.crystal(record_of("b", one, 1))) for one in reversed(structures)]
         assert [dict(one) for one in once] == [dict(one) for one in reversed(again)]
 
     def test_its_figures_are_in_the_summary_and_in_the_text(self, samples):
