@@ -13,6 +13,8 @@ Where pymatgen has no value:
 from __future__ import annotations
 
 import json
+import re
+from typing import Any
 
 import numpy as np
 
@@ -56,3 +58,34 @@ OXIDATION_STATES: dict[str, tuple[tuple[int, ...], ...]] = {
     name: tuple(tuple(states) for states in table) for name, table in _raw["oxidation_states"].items()
 }
 """``"icsd" | "common" | "all"`` -> for each of the 118 elements its non-zero oxidation states, ascending."""
+
+
+def parse_formula(text: Any) -> dict[int, int]:
+    """Atoms of each element in a formula, {Z: atoms}, in the order in which they come; brackets may be nested.
+
+    Raises:
+        ValueError: what is wrong, in words.
+
+    Example:
+        >>> parse_formula("Ca(OH)2")
+        {20: 1, 8: 2, 1: 2}
+    """
+    if not isinstance(text, str) or not re.fullmatch(r"([A-Z][a-z]?\d*|[(\[]|[)\]]\d*)+", text):
+        raise ValueError("write symbols and whole numbers, such as LiFePO4 or Ca(OH)2")
+    stack: list[dict[int, int]] = [{}]
+    for symbol, opening, number in re.findall(r"(?:([A-Z][a-z]?)|([(\[])|[)\]])(\d*)", text):
+        if number and int(number) == 0:
+            raise ValueError(f"{symbol or 'a bracket'}{number} has no atoms")
+        if opening:
+            stack.append({})
+            continue
+        if symbol and symbol not in NUMBER:
+            raise ValueError(f"{symbol!r} is not an element")
+        part = {NUMBER[symbol]: 1} if symbol else stack.pop()
+        if not stack or not part:
+            raise ValueError("its brackets do not match or hold nothing")
+        for z, count in part.items():
+            stack[-1][z] = stack[-1].get(z, 0) + count * int(number or 1)
+    if len(stack) != 1:
+        raise ValueError("its brackets do not match or hold nothing")
+    return stack[0]

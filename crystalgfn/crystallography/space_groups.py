@@ -7,7 +7,9 @@ importing this module touches neither library.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -103,3 +105,46 @@ in the order of ``itertools.permutations(range(3))``; all False but the identity
 MONOCLINIC_REDUCTION: np.ndarray = _raw["monoclinic_reduction"]
 """[230] which bases of the ac plane keep the setting (b may change its sign): 0 not monoclinic; 1 a+c for a, a+c for c
 and the exchange of a and c; 2 a+c for a, but only c+2a for c; 3 a+c for c, but only a+2c for a."""
+
+
+def number_of(symbol: str) -> int:
+    """The ITA number of a group from its number or Hermann-Mauguin symbol, short or full, in any of its settings.
+
+    Spaces and underscores mean nothing; ":1", ":2", ":H" and ":R" may follow.
+
+    Raises:
+        ValueError: no such group.
+
+    Example:
+        >>> number_of("Fm-3m"), number_of("P 21/n"), number_of("P2_1/c")
+        (225, 14, 14)
+    """
+    text = re.sub(r"[\s_]", "", symbol.partition(":")[0])
+    if text.isdigit():
+        text = str(int(text))
+        if 1 <= int(text) <= 230:
+            return int(text)
+        raise ValueError(f"{symbol!r} is not an ITA number from 1 to 230")
+    known = {re.sub(r"[\s_]", "", one).lower(): i + 1 for i, one in enumerate(SYMBOL)}
+    found = known.get(text.lower()) or _settings().get(text.lower())
+    if found is None:
+        raise ValueError(f"{symbol!r} is no symbol of a space group; write it as Fm-3m or P2_1/c, or give its number")
+    return found
+
+
+@cache
+def _settings() -> dict[str, int]:
+    """Symbols of all settings that spglib knows, short and full, without spaces, in lower case."""
+    import spglib
+
+    found: dict[str, int] = {}
+    for hall_number in range(1, 531):
+        kind = spglib.get_spacegroup_type(hall_number)
+        if kind is None:
+            continue
+        texts = [kind.international_short, *kind.international_full.split("="), *kind.international.split("=")]
+        if 3 <= kind.number <= 15:  # the axes that a monoclinic group leaves out need not be written: P 21/n
+            texts += [" ".join(part for part in text.split() if part != "1") for text in texts]
+        for text in texts:
+            found.setdefault(re.sub(r"[\s_]", "", text).lower(), kind.number)
+    return found

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Discrete, Head, Lookahead
-from crystalgfn.space.charge_lookahead import ChargeSets, LastTwo
+from crystalgfn.envs.state import CrystalState
+from crystalgfn.space.charge_lookahead import ChargeSets, LastTwo, Multisets
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.space.sum_lookahead import SumLookahead
 from crystalgfn.typing import Compositions, Integers, RowIndex
-
-if TYPE_CHECKING:
-    from crystalgfn.envs.crystal import CrystalState
 
 
 def turn_names(k_max: int) -> list[str]:
@@ -43,7 +39,8 @@ class CompositionMoves:
         self.names = frozenset(turn_names(self.k_max))
         self.child, self.low, self.high = put(table.pattern_child), put(table.pattern_low), put(table.pattern_high)
         self.below, self.leftover = put(tables.below), put(table.leftover)
-        self.slot_count, self.slot_next = put(table.slot_count), put(table.slot_next)
+        self.multisets = Multisets(table, device)
+        self.slot_count = self.multisets.count
         self.first, self.after = put(table.first), put(table.after)
         # words of both sets apart, pairs together: [2 words, multisets, slots, elements]
         words = table.finish.transpose(3, 4, 0, 1, 2)
@@ -57,7 +54,9 @@ class CompositionMoves:
             self.sum_ranges = put(tables.sums.ranges)
         self.zs = put(np.array(space.element_numbers, dtype=np.int64))
         own = np.array(space.element_numbers) - 1
-        self.masses, self.volumes = put(elements.MASS[own]), put(elements.VOLUME[own])
+        self.volumes = put(elements.VOLUME[own])
+        limits = [limit.weights[own] for limit in space.rules.volumes]
+        self.limited = put(np.stack(limits, axis=1)) if limits else None
         self.n_elements, self.n_slots = len(self.zs), self.slot_count.shape[1]
         column = np.full(119, -1)
         column[np.array(space.element_numbers)] = np.arange(self.n_elements)
@@ -135,9 +134,10 @@ class CompositionMoves:
         left = state.left[rows]
         count = self.slot_count[left, slot]
         state.element[rows, i], state.amount[rows, i] = column, count
-        state.mass[rows] += self.masses[column] * count
+        if self.limited is not None:
+            state.volume_sums[rows] += self.limited[column] * count[:, None]
         state.typical_volume[rows] += self.volumes[column] * count
-        state.left[rows] = self.slot_next[left, slot]
+        state.left[rows] = self.multisets.rest(left, slot, column)
         more = (state.n_elements[rows] > i + 1).nonzero().flatten()
         state.charge[rows[more]] = self.sets.after(state.charge[rows[more]], column[more], count[more])
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from math import log
 
 import torch
@@ -15,33 +14,12 @@ from crystalgfn.envs.composition import CompositionMoves
 from crystalgfn.envs.lattice import LatticeMoves
 from crystalgfn.envs.observation import CrystalObservation
 from crystalgfn.envs.space_group import GroupMoves
+from crystalgfn.envs.state import CrystalState
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats, RowIndex
 
 #: ln of the Jacobian from (u, v, ln V) to the free ln-lengths, for every kind of lattice.
 LOG_JACOBIAN = log(3.0)
-
-
-@dataclass
-class CrystalState:
-    """Partial crystals, batch first; -1, 0 or NaN where not yet decided."""
-
-    n_elements: torch.Tensor
-    system: torch.Tensor
-    symmetry: torch.Tensor
-    group: torch.Tensor
-    node: torch.Tensor
-    counts: torch.Tensor
-    left: torch.Tensor
-    charge: torch.Tensor
-    element: torch.Tensor
-    amount: torch.Tensor
-    mass: torch.Tensor
-    typical_volume: torch.Tensor
-    angles: torch.Tensor
-    u: torch.Tensor
-    v: torch.Tensor
-    log_volume: torch.Tensor
 
 
 class CrystalEnvironment(Environment[CrystalState, Crystals]):
@@ -80,7 +58,8 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
             n_elements=whole(), system=whole(value=-1), symmetry=whole(value=-1), group=whole(value=-1),
             node=whole(), counts=whole(k), left=whole(value=-1),
             charge=self.composition.initial_charge.expand(n, -1, -1).clone(),
-            element=whole(k, value=-1), amount=whole(k), mass=real(), typical_volume=real(),
+            element=whole(k, value=-1), amount=whole(k), volume_sums=real(len(self.space.rules.volumes)),
+            typical_volume=real(),
             angles=real(3, value=90.0), u=real(), v=real(), log_volume=real(),
         )  # fmt: skip
 

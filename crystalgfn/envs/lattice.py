@@ -11,9 +11,7 @@ between known break points, where bisection finds the ends of the open set.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import log
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -22,20 +20,15 @@ from crystalgfn.crystallography import lattice, space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import TRICLINIC, cosine_of, volume_factor
 from crystalgfn.envs.base import Continuous, Head
-from crystalgfn.space.membership import cell_inside
+from crystalgfn.envs.open_sets import SMALLEST, Function, interval, keep_open, open_set
+from crystalgfn.envs.state import CrystalState
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.typing import DENSITY_UNIT, Lattices, RowIndex
-
-if TYPE_CHECKING:
-    from crystalgfn.envs.crystal import CrystalState
+from crystalgfn.typing import Lattices, RowIndex
 
 ANGLE_UNIT = 60.0  # degrees: the unit of angles in the reference measure
 # what `CrystalSpace.contains` tolerates, in the units of the draws: 0.01 degrees; 0.1 % on each of two lengths
 ANGLE_SLACK = 0.011 / ANGLE_UNIT
 LENGTH_SLACK = 3e-3
-SMALLEST = 1e-12  # width that a draw keeps when rounding closes its interval
-BISECTIONS = 60
-Function = Callable[[torch.Tensor], torch.Tensor]
 ANGLES = ("alpha", "beta", "gamma")
 
 
@@ -49,9 +42,9 @@ class LatticeMoves:
             return torch.tensor(np.asarray(array), device=device)
 
         self.space = space
-        limits = space.cell_limits
-        self.volume_limits, self.density, self.relative = space.volume_per_atom, space.density, space.relative_volume
-        self.low, self.high = log(space.lengths[0]), log(space.lengths[1])
+        limits, rules = space.cell_limits, space.rules
+        self.volume_per_atom, self.volumes = rules.volume_per_atom, rules.volumes
+        self.low, self.high = log(rules.lengths[0]), log(rules.lengths[1])
         self.acute, self.obtuse = put(np.array(limits.acute())), put(np.array(limits.obtuse()))
         self.kind = put(lattice.KIND)
         self.centring = put(space_groups.CENTRING).double()
@@ -120,7 +113,7 @@ class LatticeMoves:
         plan.u = torch.where(kind <= 2, a - b, 0.0)
         plan.v = torch.where(kind <= 2, b - c, torch.where(kind <= 4, (a + b) / 2 - c, 0.0))
         log_volume = torch.log(crystals.volume_per_atom.double())
-        plan.log_volume = torch.where(cell_inside(self.space, crystals), log_volume, torch.nan)
+        plan.log_volume = torch.where(self.space.cell_inside(crystals), log_volume, torch.nan)
 
     def forced(self, plan: CrystalState, state: CrystalState, name: str, rows: RowIndex) -> torch.Tensor:
         """The planned value in the units of `options`."""
@@ -133,15 +126,10 @@ class LatticeMoves:
     def log_volumes(self, state: CrystalState, rows: RowIndex) -> tuple[torch.Tensor, torch.Tensor]:
         """ln of the lowest and highest conventional cell volume, by volume per atom, density and relative volume."""
         atoms = self._atoms(state, rows)
-        low, high = atoms * self.volume_limits[0], atoms * self.volume_limits[1]
-        if self.density is not None:
-            mass = DENSITY_UNIT * state.mass[rows] * self.centring[state.group[rows]]
-            low = torch.maximum(low, mass / self.density[1])
-            if self.density[0] > 0:
-                high = torch.minimum(high, mass / self.density[0])
-        if self.relative is not None:
-            typical = state.typical_volume[rows] * self.centring[state.group[rows]]
-            low, high = torch.maximum(low, self.relative[0] * typical), torch.minimum(high, self.relative[1] * typical)
+        low, high = atoms * self.volume_per_atom[0], atoms * self.volume_per_atom[1]
+        for i, limit in enumerate(self.volumes):
+            least, greatest = limit.volumes(state.volume_sums[rows, i], self.centring[state.group[rows]])
+            low, high = torch.maximum(low, least), torch.minimum(high, greatest)
         return low.log(), high.log()
 
     def _atoms(self, state: CrystalState, rows: RowIndex | slice) -> torch.Tensor:
@@ -253,20 +241,20 @@ class LatticeMoves:
             shift = log_factor - self._atoms(state, rows).log() - self._log_typical(state, rows)
             low = torch.maximum(log_low - log_factor, 3 * self.low - e.amin(1)) + shift
             high = torch.minimum(log_high - log_factor, 3 * self.high - e.amax(1)) + shift
-            return _interval(low, high)
+            return interval(low, high)
         lower, upper, u_low, u_high, extra = self._polygon(state, rows, log_low, log_high, log_factor)
         slopes = torch.tensor([-2.0, 1.0, -0.5, 0.0, -1.0], dtype=torch.float64, device=rows.device)
         if name == "v":
             low = (slopes * u[:, None] + lower).amax(1)
             high = (slopes * u[:, None] + upper).amin(1)
-            return _interval(torch.maximum(low, extra(u)), high)
+            return interval(torch.maximum(low, extra(u)), high)
         # v between two lines exists iff (slope_i - slope_j) u <= upper_j - lower_i for all pairs
         difference = slopes[:, None] - slopes[None, :]
         gap = upper[:, None, :] - lower[:, :, None]
         bound = gap / torch.where(difference == 0, 1.0, difference)
         low = torch.where(difference < 0, bound, -torch.inf).amax((1, 2))
         high = torch.where(difference > 0, bound, torch.inf).amin((1, 2))
-        return _interval(torch.maximum(low, u_low), torch.minimum(high, u_high))
+        return interval(torch.maximum(low, u_low), torch.minimum(high, u_high))
 
     def _polygon(
         self,
@@ -315,67 +303,3 @@ def cells(log_volume: torch.Tensor, u: torch.Tensor, v: torch.Tensor, angles: to
     sigma = log_volume - volume_factor(cosine_of(angles)).log()
     lengths = torch.stack([sigma + 2 * u + v, sigma - u + v, sigma - u - 2 * v], 1) / 3
     return torch.cat([lengths.exp(), angles], 1)
-
-
-def _interval(low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-    """[rows, 2]; an interval that rounding closed keeps a smallest width."""
-    return torch.stack([low, torch.maximum(high, low + SMALLEST)], 1)
-
-
-def open_set(
-    edges: list[torch.Tensor],
-    smallest: Function,
-    ceiling: torch.Tensor,
-    largest: Function,
-    floor: torch.Tensor,
-) -> torch.Tensor:
-    """Where smallest(x) <= ceiling and largest(x) >= floor; both functions monotone between the edges.
-
-    Args:
-        edges: first and last end and the break points between them (in any order, outside values are cut), each [rows].
-        smallest: function of a [rows] tensor.
-        ceiling: [rows].
-        largest: function of a [rows] tensor.
-        floor: [rows].
-
-    Returns:
-        One interval for each pair of neighbouring edges, [rows, len(edges) - 1, 2]; empty ones have first > second.
-    """
-    start, end = edges[0], edges[-1]
-    inner = torch.stack([*edges[1:-1]], 1) if len(edges) > 2 else start[:, None][:, :0]
-    inner = torch.minimum(torch.maximum(inner, start[:, None]), torch.maximum(end, start)[:, None]).sort(1).values
-    points = torch.cat([start[:, None], inner, end[:, None]], 1)
-    pieces = []
-    for i in range(points.shape[1] - 1):
-        low, high = points[:, i], points[:, i + 1]
-        low_a, high_a = _cut(lambda x: smallest(x) <= ceiling, low, high)
-        low_b, high_b = _cut(lambda x: largest(x) >= floor, low, high)
-        pieces.append(torch.stack([torch.maximum(low_a, low_b), torch.minimum(high_a, high_b)], 1))
-    return torch.stack(pieces, 1)
-
-
-def keep_open(pieces: torch.Tensor) -> torch.Tensor:
-    """Give rows whose set rounding closed (the masks know it to be open) a smallest interval where it was widest."""
-    widths = pieces[..., 1] - pieces[..., 0]
-    closed = (widths.clamp_min(0).sum(1) == 0).nonzero().flatten()
-    if len(closed):
-        best = widths[closed].argmax(1)
-        middle = pieces[closed, best].mean(1)
-        pieces[closed, best] = torch.stack([middle, middle + SMALLEST], 1)
-    return pieces
-
-
-def _cut(holds: Callable[[torch.Tensor], torch.Tensor], low: torch.Tensor, high: torch.Tensor) -> tuple:
-    """The part of [low, high] where a condition holds that changes at most once in between."""
-    at_low, at_high = holds(low), holds(high)
-    inside, outside = torch.where(at_low, low, high), torch.where(at_low, high, low)
-    mixed = at_low ^ at_high
-    if bool(mixed.any()):
-        for _ in range(BISECTIONS):
-            middle = (inside + outside) / 2
-            ok = holds(middle)
-            inside, outside = torch.where(ok, middle, inside), torch.where(ok, outside, middle)
-    first = torch.where(at_low, low, torch.where(at_high, inside, 1.0))
-    last = torch.where(at_high, high, torch.where(at_low, inside, 0.0))
-    empty = ~at_low & ~at_high
-    return torch.where(empty, high + 1, first), torch.where(empty, low, last)

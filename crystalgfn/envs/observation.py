@@ -6,7 +6,6 @@ The vocabulary does not depend on the space, so that a trained policy can be use
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -16,12 +15,10 @@ from crystalgfn.crystallography.lattice import cosine_of
 from crystalgfn.crystallography.lattice_vectors import successive_minima
 from crystalgfn.envs.base import Observation
 from crystalgfn.envs.lattice import LatticeMoves, cells
+from crystalgfn.envs.state import CrystalState
 from crystalgfn.space.charge_lookahead import ChargeSets
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import RowIndex
-
-if TYPE_CHECKING:
-    from crystalgfn.envs.crystal import CrystalState
 
 MAX_COUNT = 80
 MAX_ELEMENTS = 10

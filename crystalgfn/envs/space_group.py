@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Head
+from crystalgfn.envs.state import CrystalState
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Mask, RowIndex
-
-if TYPE_CHECKING:
-    from crystalgfn.envs.crystal import CrystalState
 
 NAMES = ("n_elements", "system", "symmetry", "group")
 

@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.crystallography import elements, lattice, space_groups
-from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.typing import DENSITY_UNIT, Floats
+from crystalgfn.crystallography import lattice, space_groups
 
 if TYPE_CHECKING:
-    from crystalgfn.space.space import CrystalSpace
+    from crystalgfn.space.rules import MaskRules
 
 
 MARGIN = 1e-6  # relative width below which a range of volumes counts as empty
@@ -120,10 +118,39 @@ def _triclinic_factors(low: float, high: float, sign: int) -> tuple[float, float
     return min(factor(*v) for v in inside), factor(low, low, low)
 
 
-def relative_volume(crystals: Crystals, volumes: np.ndarray = elements.VOLUME) -> Floats:
-    """Volume of each cell over what its atoms take up in known crystals, or by other volumes of elements [118], [B]."""
-    volumes = torch.tensor(volumes).to(crystals.lattice)
-    return crystals.volume_per_atom * crystals.n_atoms / (crystals.composition.to(volumes.dtype) @ volumes)
+@dataclass(frozen=True, eq=False)
+class VolumeLimit:
+    """Limits on the volume of a primitive cell that go with a sum S over its atoms.
+
+    Attributes:
+        weights: what an atom of each element adds to S, [118].
+        low, high: lowest and highest ratio.
+        dense: the ratio is S / V, as for a density; else V / S.
+        scale: S is multiplied by it.
+    """
+
+    weights: np.ndarray
+    low: float
+    high: float
+    dense: bool = False
+    scale: float = 1.0
+
+    @property
+    def least(self) -> float:
+        """The lowest volume over S."""
+        return 1 / self.high if self.dense else self.low
+
+    @property
+    def greatest(self) -> float:
+        """The highest volume over S."""
+        return (1 / self.low if self.low > 0 else np.inf) if self.dense else self.high
+
+    def volumes(self, total: torch.Tensor, cells: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Lowest and highest volumes of so many cells with sums ``total`` of the weights each, Å3."""
+        total = self.scale * total * cells
+        if not self.dense:
+            return self.low * total, self.high * total
+        return total / self.high, total / self.low if self.low > 0 else torch.full_like(total, torch.inf)
 
 
 @dataclass(frozen=True)
@@ -139,19 +166,19 @@ class SumLimits:
     ranges: np.ndarray
 
 
-def sum_limits(space: CrystalSpace, cases: np.ndarray) -> SumLimits | None:
-    """The sums that the limits on density and relative volume bound; None where every composition obeys.
+def sum_limits(rules: MaskRules, cases: np.ndarray) -> SumLimits | None:
+    """The sums that the limits on volumes and the rules on sums bound; None where every composition obeys.
 
-    With M the mass and T the typical volume of the atoms, the volume V of the primitive cell has the lower bounds L (of
-    volume per atom and of the lengths), M / d1 and r0 T, and the upper bounds H, M / d0 and r1 T. Some V is left iff
-    every lower bound is below every upper one: conditions on M, on T, and on M and T together.
+    The volume of the primitive cell has lower and upper bounds by its atoms and lengths (`primitive_volumes`) and by
+    each `VolumeLimit`, multiples of a sum S. Some volume is left iff every lower bound is below every upper one:
+    conditions on each S, and on each two of them together.
 
     Args:
-        space: whose limits.
+        rules: of the space.
         cases: groups and numbers of atoms that occur, bool [230, n_atoms + 1].
     """
-    low, high = _volumes(space)
-    own = np.array(space.element_numbers) - 1
+    low, high = primitive_volumes(rules)
+    own = np.array(rules.zs) - 1
     weights, ranges = [], []
 
     def bound(weight: np.ndarray, least: np.ndarray | float, greatest: np.ndarray | float) -> None:
@@ -163,24 +190,23 @@ def sum_limits(space: CrystalSpace, cases: np.ndarray) -> SumLimits | None:
             weights.append(weight)
             ranges.append(limits)
 
-    mass, typical = elements.MASS * DENSITY_UNIT, elements.VOLUME
     widened = 1 + MARGIN
-    if space.density is not None:
-        bound(mass, space.density[0] * low * widened, space.density[1] * high / widened)
-    if space.relative_volume is not None:
-        r0, r1 = space.relative_volume
-        bound(typical, low * widened / r1, high / widened / r0 if r0 > 0 else np.inf)
-    if space.density is not None and space.relative_volume is not None:
-        d0, d1 = space.density
-        bound(mass - d0 * r0 * widened * typical, 0.0, np.inf)
-        bound(d1 * r1 * typical - widened * mass, 0.0, np.inf)
+    for one in rules.volumes:
+        sums = one.weights * one.scale
+        bound(sums, low * widened / one.greatest, high / widened / one.least if one.least > 0 else np.inf)
+        for other in rules.volumes:
+            if other is not one and one.least > 0 and other.greatest < np.inf:
+                ratio = other.greatest / one.least
+                bound(ratio * other.scale * other.weights - widened * sums, 0.0, np.inf)
+    for rule in rules.sums:
+        bound(rule.weights, rule.low, rule.high)
     return SumLimits(np.stack(weights), np.stack(ranges, axis=2)) if weights else None
 
 
-def _volumes(space: CrystalSpace) -> tuple[np.ndarray, np.ndarray]:
+def primitive_volumes(rules: MaskRules) -> tuple[np.ndarray, np.ndarray]:
     """Smallest and largest primitive cells by volume per atom and lengths, Å3, [230, n_atoms + 1] each."""
-    atoms = np.arange(space.n_atoms[1] + 1)
-    ends = np.array([space.cell_limits.volumes(group + 1) for group in range(230)]) / space_groups.CENTRING[:, None]
-    low = np.maximum(atoms * space.volume_per_atom[0], ends[:, :1])
-    high = np.minimum(atoms * space.volume_per_atom[1], ends[:, 1:])
+    atoms = np.arange(rules.n_atoms[1] + 1)
+    ends = np.array([rules.cell.volumes(group + 1) for group in range(230)]) / space_groups.CENTRING[:, None]
+    low = np.maximum(atoms * rules.volume_per_atom[0], ends[:, :1])
+    high = np.minimum(atoms * rules.volume_per_atom[1], ends[:, 1:])
     return low, high

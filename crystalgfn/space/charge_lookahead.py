@@ -41,7 +41,7 @@ class LastTwo:
         def put(array: np.ndarray) -> torch.Tensor:
             return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
-        self.place, self.single, self.slot_next = put(place), put(single), put(table.slot_next)
+        self.place, self.single, self.multisets = put(place), put(single), Multisets(table, device)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
         self.words = _balancing(table, sets, which).transpose(0, 1).contiguous()  # each word's table apart
@@ -75,7 +75,7 @@ class LastTwo:
         if self.alloys:
             metals = self.sets.metals_only(charge).bool()[row] & self.metal[column]
             may |= metals[:, None] & self.metal
-        rest = self.single[self.slot_next[left[row], slot]]
+        rest = self.single[self.multisets.rest(left[row], slot, column)]
         return may & self.follow.index_select(0, rest * len(self.family) + column)
 
 
@@ -98,6 +98,32 @@ def _balancing(table: CompositionTables, sets: ChargeSets, counts: np.ndarray) -
         packed = torch.from_numpy(pack(found.cpu().numpy())).to(device)
         parts.append(packed.view(k, n * n, 2 * sets.initial.shape[1]).mT)
     return torch.cat(parts)
+
+
+class Multisets:
+    """What is left of the counts of a pattern, and what an element takes of it.
+
+    Args:
+        table: the composition tables of a space.
+        device: where they are wanted.
+    """
+
+    def __init__(self, table: CompositionTables, device: torch.device) -> None:
+        def put(array: np.ndarray) -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
+
+        self.count, self.next = put(table.slot_count), put(table.slot_next)
+        self.automaton = None
+        if table.automaton is not None:
+            self.automaton = tuple(map(put, (table.automaton.step, table.automaton.state, table.automaton.place)))
+
+    def rest(self, left: torch.Tensor, slot: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
+        """Multisets [rows] without the count of a slot, which the element in ``column`` takes."""
+        following = self.next[left, slot]
+        if self.automaton is None:
+            return following
+        step, state, place = self.automaton
+        return place[step[state[left], column, self.count[left, slot]], following]
 
 
 class ChargeSets:

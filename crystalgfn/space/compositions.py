@@ -15,14 +15,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from crystalgfn.space.automata import Automaton, StateTable, state_table
 from crystalgfn.space.charge import ChargeRule, add_charges, charge_vector
+from crystalgfn.space.patterns import admitted, trie
 
 WORD = 63  # bits of an int64 that are used, so that no value is negative
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompositionRules:
-    """What limits the compositions; ``units`` holds, in formula mode, {element position: atoms per formula unit}."""
+    """What limits the compositions; elements are named by their position in ``zs``.
+
+    Attributes:
+        zs: atomic numbers in the order in which they are drawn.
+        required: positions that every composition has.
+        metal: whether each element is a metal.
+        charge: the rule of neutrality.
+        n_elements, atoms_per_element, n_atoms: lowest and highest.
+        patterns: the count patterns that may be, non-increasing; None: all within the limits.
+        automata: further rules.
+    """
 
     zs: tuple[int, ...]
     required: frozenset[int]
@@ -31,7 +43,25 @@ class CompositionRules:
     n_elements: tuple[int, int]
     atoms_per_element: tuple[int, int]
     n_atoms: tuple[int, int]
-    units: tuple[int, ...] | None = None
+    patterns: tuple[tuple[int, ...], ...] | None = None
+    automata: tuple[Automaton, ...] = ()
+
+
+@dataclass(frozen=True)
+class AutomatonTables:
+    """How the states of automata go with multisets.
+
+    Attributes:
+        step: int64 [Q, E, C + 1] the state after a count of an element, -1 where it is refused.
+        state: [M] that each multiset stands for; 0, the start, for whole patterns.
+        accept: bool [Q] whether a composition may end in a state.
+        place: [Q, B] the multiset that stands for a state and one of the first B multisets, whose state is 0; -1.
+    """
+
+    step: np.ndarray
+    state: np.ndarray
+    accept: np.ndarray
+    place: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -44,6 +74,7 @@ class CompositionTables:
         pattern_low, pattern_high: [T, K + 1] the range of patterns with k elements below a node.
         leftover: [P] the multiset of a whole pattern.
         slot_count, slot_next: [M, S] the different counts of a multiset and the multiset without one of them; 0, -1.
+            With automata a multiset stands for a state of theirs too, and `rest` says which follows.
         first: [P, S, E] whether a pattern may begin with the count of slot s on element e.
         finish: int64 [M, S, E, 2, words] packed charge states from which (slot s on element e) can be finished:
             charges reached without and with a split element; the bit behind the last charge of the second row stands
@@ -72,6 +103,7 @@ class CompositionTables:
     family: np.ndarray
     metal: np.ndarray
     half_width: int
+    automaton: AutomatonTables | None = None
 
     @property
     def n_elements(self) -> np.ndarray:
@@ -93,70 +125,82 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
-def enumerate_patterns(k: int, low: int, high: int, n_low: int, n_high: int) -> np.ndarray:
-    """All non-increasing lists of k counts in [low, high] with sum in [n_low, n_high], lexicographic, [P, k]."""
-    rows = np.zeros((1, 0), dtype=np.int16)
-    for left in range(k - 1, -1, -1):
-        total = rows.sum(1, dtype=np.int64) if rows.shape[1] else np.zeros(len(rows), dtype=np.int64)
-        upper = np.minimum(rows[:, -1] if rows.shape[1] else high, n_high - total - left * low)
-        upper = np.minimum(np.broadcast_to(upper, total.shape), high)
-        lower = np.maximum(low, -(-(n_low - total) // (left + 1)))
-        size = np.clip(upper - lower + 1, 0, None)
-        parent = np.repeat(np.arange(len(rows)), size)
-        offset = np.arange(size.sum()) - np.repeat(np.cumsum(size) - size, size)
-        rows = np.concatenate([rows[parent], (lower[parent] + offset)[:, None].astype(np.int16)], axis=1)
-    return rows
-
-
-class _Multisets:
-    """Multisets of counts left (with the number of formula units as a tag), found by their contents."""
-
-    def __init__(self) -> None:
-        self.index: dict[tuple[int, ...], int] = {}
-        self.rows: list[tuple[int, ...]] = []
-
-    def add(self, key: tuple[int, ...]) -> int:
-        found = self.index.get(key)
-        if found is None:
-            found = self.index[key] = len(self.rows)
-            self.rows.append(key)
-        return found
-
-
 def build(rules: CompositionRules) -> CompositionTables:
     """The tables of a set of rules; patterns that no neutral composition has keep an all-False ``first``."""
     k_max = rules.n_elements[1]
-    patterns, tags = _patterns(rules)
+    patterns = admitted(rules.n_elements, rules.atoms_per_element, rules.n_atoms, len(rules.zs), rules.patterns)
     padded = np.zeros((len(patterns), k_max), dtype=np.int64)
     for i, row in enumerate(patterns):
         padded[i, : len(row)] = row
-    child, low, high = _trie(padded)
+    child, low, high = trie(padded)
+    c_max = int(padded.max(initial=1))
+    states = state_table(rules.automata, rules.zs, c_max) if rules.automata else None
 
     # multisets: those that remain after at least one move have a table of charges, whole patterns only `first`
-    sets = _Multisets()
-    frontier = {
-        (tag, *row[:i], *row[i + 1 :]) for row, tag in zip(patterns, tags, strict=True) for i in range(len(row))
-    }
+    index: dict[tuple[int, ...], int] = {}
+    frontier = {row[:i] + row[i + 1 :] for row in patterns for i in range(len(row))}
     while frontier:
         for key in sorted(frontier):
-            sets.add(key)
-        frontier = {(k[0], *k[1:][:i], *k[1:][i + 1 :]) for k in frontier for i in range(len(k) - 1)} - set(sets.index)
-    n_small = len(sets.rows)
-    leftover = np.array([sets.add((tag, *row)) for row, tag in zip(patterns, tags, strict=True)], dtype=np.int64)
-    slot_count, slot_next = _slots(sets, k_max)
+            index.setdefault(key, len(index))
+        frontier = {row[:i] + row[i + 1 :] for row in frontier for i in range(len(row))} - set(index)
+    base = list(index)
+    leftover = np.array([index.setdefault(row, len(index)) for row in patterns], dtype=np.int64)
+    slot_count, slot_next = _slots(index, k_max)
+    automaton, n_small = None, len(base)
+    if states is not None:
+        pairs = _reachable(states, slot_count, slot_next)
+        automaton, which = _automaton(states, pairs, len(base), len(index))
+        slot_count, slot_next = slot_count[which], slot_next[which]
+        n_small += len(pairs)
+        leftover = np.where(leftover < len(base), leftover, leftover + len(pairs))
+    first, finish, half_width = _charges(rules, automaton, n_small, slot_count, slot_next, leftover)
     after = _after(rules)
-    first, finish, half_width = _charges(rules, sets, n_small, slot_count, slot_next, leftover)
     first &= after[0]
     families: dict[tuple, int] = {}
     family = np.array([families.setdefault(_family_key(rules, z), len(families)) for z in rules.zs], dtype=np.int64)
-    c_max = int(padded.max(initial=1))
     representative = [rules.zs[list(family).index(f)] for f in range(len(families))]
     plain = _charge_lists(rules.charge.plain, representative, c_max, half_width)
     split = _charge_lists(rules.charge.split, representative, c_max, half_width)
     return CompositionTables(
         padded, child, low, high, leftover, slot_count, slot_next, first, finish,
-        plain, split, after, family, np.array(rules.metal), half_width,
+        plain, split, after, family, np.array(rules.metal), half_width, automaton,
     )  # fmt: skip
+
+
+def _reachable(states: StateTable, slot_count: np.ndarray, slot_next: np.ndarray) -> list[tuple[int, int]]:
+    """Pairs of a state other than the start and a multiset that it can be left with, sorted."""
+    follow = [
+        [sorted({*states.step[q, :, c].tolist()} - {-1}) for c in range(states.step.shape[2])]
+        for q in range(len(states.step))
+    ]
+    found: set[tuple[int, int]] = set()
+    frontier = {(0, m) for m in range(len(slot_count))}
+    while frontier:
+        new = {
+            (q, rest)
+            for state, m in frontier
+            for count, rest in zip(slot_count[m].tolist(), slot_next[m].tolist(), strict=True)
+            if count > 0
+            for q in follow[state][count]
+            if q > 0
+        }
+        frontier = new - found
+        found |= new
+    return sorted(found)
+
+
+def _automaton(
+    states: StateTable, pairs: list[tuple[int, int]], n_base: int, n_sets: int
+) -> tuple[AutomatonTables, np.ndarray]:
+    """The tables of pairs, which stand between the first multisets and whole patterns; and the multiset of each."""
+    place = np.full((len(states.step), n_base), -1, dtype=np.int64)
+    place[0] = np.arange(n_base)
+    for i, (q, m) in enumerate(pairs):
+        place[q, m] = n_base + i
+    which = np.concatenate([np.arange(n_base), [m for _, m in pairs], np.arange(n_base, n_sets)]).astype(np.int64)
+    state = np.zeros(len(which), dtype=np.int64)
+    state[n_base : n_base + len(pairs)] = [q for q, _ in pairs]
+    return AutomatonTables(states.step, state, states.accept, place), which
 
 
 def _charge_lists(
@@ -187,66 +231,37 @@ def _family_key(rules: CompositionRules, z: int) -> tuple:
     return () if rules.charge.states is None else rules.charge.states[z - 1]
 
 
-def _patterns(rules: CompositionRules) -> tuple[list[tuple[int, ...]], list[int]]:
-    (k_low, k_high), (low, high), (n_low, n_high) = rules.n_elements, rules.atoms_per_element, rules.n_atoms
-    if rules.units is not None:
-        k = len(rules.units)
-        found = {}
-        for units in range(1, n_high // sum(rules.units) + 1):
-            row = tuple(sorted((units * u for u in rules.units), reverse=True))
-            if k_low <= k <= k_high and sum(row) >= n_low and row[0] <= high and row[-1] >= low:
-                found[row] = units
-        rows = sorted(found)
-        return rows, [found[row] for row in rows]
-    rows = []
-    for k in range(k_low, min(k_high, len(rules.zs)) + 1):
-        rows += [tuple(int(c) for c in row) for row in enumerate_patterns(k, low, high, n_low, n_high)]
-    return rows, [0] * len(rows)
-
-
-def _trie(patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Children [T, C + 1] and ranges of patterns [T, K + 1] of all prefixes."""
-    c_max, k_max = int(patterns.max(initial=1)), patterns.shape[1]
-    length = (patterns > 0).sum(1)
-    ids: dict[tuple[int, ...], int] = {(): 0}
-    child: list[np.ndarray] = [np.full(c_max + 1, -1, dtype=np.int64)]
-    low: list[np.ndarray] = [np.zeros(k_max + 1, dtype=np.int64)]
-    high: list[np.ndarray] = [np.zeros(k_max + 1, dtype=np.int64)]
-    for p, row in enumerate(patterns.tolist()):
-        k = int(length[p])
-        node = 0
-        for depth in range(k + 1):
-            if high[node][k] == 0:
-                low[node][k] = p
-            high[node][k] = p + 1
-            if depth == k:
-                break
-            prefix = tuple(row[: depth + 1])
-            if prefix not in ids:
-                ids[prefix] = len(child)
-                child[node][row[depth]] = ids[prefix]
-                child.append(np.full(c_max + 1, -1, dtype=np.int64))
-                low.append(np.zeros(k_max + 1, dtype=np.int64))
-                high.append(np.zeros(k_max + 1, dtype=np.int64))
-            node = ids[prefix]
-    return np.stack(child), np.stack(low), np.stack(high)
-
-
-def _slots(sets: _Multisets, k_max: int) -> tuple[np.ndarray, np.ndarray]:
-    count = np.zeros((len(sets.rows), k_max), dtype=np.int64)
-    following = np.full((len(sets.rows), k_max), -1, dtype=np.int64)
-    for m, (tag, *row) in enumerate(sets.rows):
+def _slots(index: dict[tuple[int, ...], int], k_max: int) -> tuple[np.ndarray, np.ndarray]:
+    count = np.zeros((len(index), k_max), dtype=np.int64)
+    following = np.full((len(index), k_max), -1, dtype=np.int64)
+    for row, m in index.items():
         for slot, c in enumerate(sorted(set(row), reverse=True)):
             rest = list(row)
             rest.remove(c)
             count[m, slot] = c
-            following[m, slot] = sets.index[(tag, *rest)]
+            following[m, slot] = index[tuple(rest)]
     return count, following
+
+
+def rest_of(table: AutomatonTables | None, left: np.ndarray, following: np.ndarray, e: int, count: int) -> np.ndarray:
+    """The multisets that are left after ``count`` atoms of element ``e``, -1 where an automaton refuses, [rows].
+
+    Args:
+        table: of the automata.
+        left: multisets before, [rows].
+        following: these without the count, by ``slot_next``, [rows].
+        e: position of the element.
+        count: atoms.
+    """
+    if table is None:
+        return following
+    state = table.step[table.state[left], e, count]
+    return np.where(state >= 0, table.place[state, following], -1)
 
 
 def _charges(
     rules: CompositionRules,
-    sets: _Multisets,
+    automaton: AutomatonTables | None,
     n_small: int,
     slot_count: np.ndarray,
     slot_next: np.ndarray,
@@ -255,12 +270,11 @@ def _charges(
     """``first``, ``finish`` and the half width: the recursion over the elements from the last to the first."""
     half = rules.charge.half_width(rules.zs, rules.n_atoms[1])
     width, n_el, n_slots = 2 * half + 1, len(rules.zs), slot_count.shape[1]
-    tag = np.array([row[0] for row in sets.rows], dtype=np.int64)
-    size = np.array([len(row) - 1 for row in sets.rows])
-    pairs = {
-        c: np.nonzero(slot_count == c) for c in range(1, int(slot_count.max(initial=0)) + 1) if (slot_count == c).any()
-    }
-    root_rows = np.full(len(sets.rows), -1)
+    empty = slot_count[:n_small, 0] == 0
+    accepted = empty if automaton is None else empty & automaton.accept[automaton.state[:n_small]]
+    counts = np.unique(slot_count[slot_count > 0]).tolist()
+    pairs = {c: np.nonzero(slot_count == c) for c in counts}
+    root_rows = np.full(len(slot_count), -1)
     root_rows[leftover] = np.arange(len(leftover))
     first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
     finish = np.zeros((n_small, n_slots, n_el, 2, -(-(width + 1) // WORD)), dtype=np.int64)
@@ -268,9 +282,8 @@ def _charges(
     whole = np.zeros((n_small, width), dtype=bool)  # charges that the elements from here on can have, no split
     mixed = np.zeros((n_small, width), dtype=bool)  # the same with one element split
     metals = np.zeros(n_small, dtype=bool)  # can be finished with metals only
-    empty = size[:n_small] == 0
-    whole[empty, half] = True
-    metals[empty] = True
+    whole[accepted, half] = True
+    metals[accepted] = True
     for e in range(n_el - 1, -1, -1):
         new_whole, new_mixed, new_metals = (
             (np.zeros_like(whole), np.zeros_like(mixed), np.zeros_like(metals))
@@ -278,12 +291,11 @@ def _charges(
             else (whole.copy(), mixed.copy(), metals.copy())
         )
         for c, (rows, slots) in pairs.items():
-            if rules.units is not None:
-                keep = c == tag[rows] * rules.units[e]
-                rows, slots = rows[keep], slots[keep]
+            rest = rest_of(automaton, rows, slot_next[rows, slots], e, c)
+            keep = rest >= 0
+            rows, slots, rest = rows[keep], slots[keep], rest[keep]
             if not len(rows):
                 continue
-            rest = slot_next[rows, slots]
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
             unique, inverse = np.unique(rest, return_inverse=True)
             before = whole[unique]
@@ -304,8 +316,8 @@ def _charges(
             start = (one | two)[at][:, half] | (metal[at] & rules.charge.alloys)
             if rules.charge.states is None:
                 start = one[at][:, half]
-            single = size[rows[at]] == 1  # a pure element counts as neutral
-            start |= single & (rules.required <= {e})
+            if rules.required <= {e}:  # a pure element counts as neutral
+                start |= accepted[rest[at]]
             first[root[at], slots[at], e] = start
         whole, mixed, metals = new_whole, new_mixed, new_metals
     return first, finish, half

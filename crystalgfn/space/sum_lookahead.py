@@ -13,8 +13,8 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
-from crystalgfn.space.charge_lookahead import ChargeSets
-from crystalgfn.space.compositions import CompositionRules, CompositionTables
+from crystalgfn.space.charge_lookahead import ChargeSets, Multisets
+from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
 
 CHUNK = 50_000  # options looked at together
 
@@ -51,11 +51,7 @@ class SumLookahead:
 
         self.sets = ChargeSets(table, rules.charge.alloys, device)
         self.finish, self.after, self.first = put(table.finish), put(table.after), put(table.first)
-        self.slot_count, self.slot_next, self.leftover = (
-            put(table.slot_count),
-            put(table.slot_next),
-            put(table.leftover),
-        )
+        self.multisets, self.leftover = Multisets(table, device), put(table.leftover)
         own = weights[:, np.array(rules.zs) - 1]
         self.weights = put(own.T)
         # least and greatest weight of the elements that may still follow each column; 0 after the last
@@ -82,7 +78,7 @@ class SumLookahead:
 
     def _whole(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> _Rows:
         left = self.leftover[pattern]
-        pure = self.slot_count[self.slot_next[left, 0], 0] == 0  # one element: neutral whatever its states
+        pure = self.multisets.count[self.multisets.next[left, 0], 0] == 0  # one element: neutral whatever its states
         charge = self.sets.initial.expand(len(pattern), -1, -1)
         return _Rows(charge, torch.full_like(left, -1), left, low, high, pure)
 
@@ -110,9 +106,9 @@ class SumLookahead:
         """Of options that can be finished: which are in the ranges whatever follows, and which are undecided yet."""
         row, slot, column = options.unbind(1)
         left = rows.left[row]
-        spent = self.weights[column] * self.slot_count[left, slot, None]
+        spent = self.weights[column] * self.multisets.count[left, slot, None]
         low, high = rows.low[row] - spent, rows.high[row] - spent
-        atoms = self.atoms[self.slot_next[left, slot], None]
+        atoms = self.atoms[self.multisets.next[left, slot], None]
         least, greatest = atoms * self.lightest[column], atoms * self.heaviest[column]
         inside = ((least >= low) & (greatest <= high)).all(1)
         return inside, ~inside & (least <= high).all(1) & (greatest >= low).all(1)
@@ -150,7 +146,7 @@ class SumLookahead:
         """Of options (row, slot, column): which surely reach the ranges, which may, and the compositions after them."""
         row, slot, column = part.unbind(1)
         left = rows.left[row]
-        count, rest = self.slot_count[left, slot], self.slot_next[left, slot]
+        count, rest = self.multisets.count[left, slot], self.multisets.rest(left, slot, column)
         spent = self.weights[column] * count[:, None]
         low, high = rows.low[row] - spent, rows.high[row] - spent
         charge = self.sets.after(rows.charge[row], column, count)
@@ -184,6 +180,8 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
     width = 2 * half + 1
     count, following = table.slot_count[:n_small], table.slot_next[:n_small]
     empty = count[:, 0] == 0
+    if table.automaton is not None:
+        empty &= table.automaton.accept[table.automaton.state[:n_small]]
     whole, mixed, metals = (np.full(shape, np.inf) for shape in ((n_small, width), (n_small, width), (n_small,)))
     whole[empty, half] = 0.0
     metals[empty] = 0.0
@@ -201,11 +199,9 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
         skip = e not in rules.required
         new = [x.copy() if skip else np.full_like(x, np.inf) for x in (whole, mixed, metals)]
         for c, (rows, slots) in pairs.items():
-            if rules.units is not None:
-                # in formula mode a multiset belongs to one number of units; `finish` knows which pairs exist
-                keep = (table.finish[rows, slots, e] != 0).any((1, 2))
-                rows, slots = rows[keep], slots[keep]
-            rest = following[rows, slots]
+            rest = rest_of(table.automaton, rows, following[rows, slots], e, c)
+            keep = rest >= 0
+            rows, rest = rows[keep], rest[keep]
             added = c * weights[e]
             plain, split = rules.charge.plain(z, c), rules.charge.split(z, c)
             new[0][rows] = np.minimum(new[0][rows], _shifted(whole[rest], plain) + added)

@@ -13,7 +13,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import exclude, read
 from crystalgfn.errors import run
-from crystalgfn.space.cell import relative_volume
+from crystalgfn.space.constraints.cell import relative_volume
 from crystalgfn.utils.files import write_aside
 
 SHIPPED = elements.DATA / "atomic_volumes.json"

@@ -14,8 +14,8 @@ from crystalgfn.gfn.rollout import rollout, teacher_forced
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.patterns import realisable_patterns
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.space.tables import realisable_patterns
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
 NARROW = {

@@ -5,7 +5,7 @@ import torch
 
 from crystalgfn.benchmarks import quadrature
 from crystalgfn.benchmarks.exactness import disturbed
-from crystalgfn.envs.lattice import open_set
+from crystalgfn.envs.open_sets import open_set
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace

@@ -11,8 +11,8 @@ from crystalgfn.crystallography import elements
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.gfn.rollout import teacher_forced
 from crystalgfn.policy.network import PolicyConfig
-from crystalgfn.space.cell import relative_volume
-from crystalgfn.space.tables import realisable_patterns
+from crystalgfn.space.constraints.cell import relative_volume
+from crystalgfn.space.patterns import realisable_patterns
 from crystalgfn.typing import DENSITY_UNIT
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
