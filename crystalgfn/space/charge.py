@@ -6,7 +6,7 @@ Rules of mixed valence (``CrystalSpace.mixed_valence``):
 * ``"adjacent"``: at most one element of the crystal is split over two consecutive states with the same sign;
 * ``True``: every atom has any state of its table.
 
-State 0 never counts. Sets of charges are Python integers used as bit sets, or boolean arrays centred on charge 0.
+State 0 never counts. Sets of charges are Python integers used as bit sets.
 """
 
 from __future__ import annotations
@@ -14,8 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-
-import numpy as np
 
 from crystalgfn.crystallography import elements
 
@@ -74,26 +72,6 @@ class ChargeRule:
             mixed = _shift(mixed, plain) | _shift(whole, split)
             whole = _shift(whole, plain)
         return bool((whole | mixed) >> offset & 1)
-
-
-def charge_vector(charges: Sequence[int], half_width: int) -> np.ndarray:
-    """Boolean array [2 half_width + 1] with True at the given charges (those outside are dropped)."""
-    vector = np.zeros(2 * half_width + 1, dtype=bool)
-    inside = [q + half_width for q in charges if abs(q) <= half_width]
-    vector[inside] = True
-    return vector
-
-
-def add_charges(sets: np.ndarray, charges: Sequence[int]) -> np.ndarray:
-    """Sets of charges, boolean [..., W] centred on 0, with each of ``charges`` added (beyond the ends: dropped)."""
-    out = np.zeros_like(sets)
-    width = sets.shape[-1]
-    for charge in charges:
-        if charge >= 0:
-            out[..., charge:] |= sets[..., : max(width - charge, 0)]
-        else:
-            out[..., :charge] |= sets[..., -charge:]
-    return out
 
 
 @lru_cache(maxsize=4096)

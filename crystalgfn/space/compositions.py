@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalgfn.space.automata import Automaton, StateTable, state_table
-from crystalgfn.space.charge import ChargeRule, add_charges, charge_vector
-from crystalgfn.space.patterns import admitted, trie
+from crystalgfn.space.charge import ChargeRule
+from crystalgfn.space.patterns import trie
 
 WORD = 63  # bits of an int64 that are used, so that no value is negative
 
@@ -125,15 +125,17 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
-def build(rules: CompositionRules) -> CompositionTables:
-    """The tables of a set of rules; patterns that no neutral composition has keep an all-False ``first``."""
+def build(rules: CompositionRules, padded: np.ndarray, c_max: int) -> CompositionTables:
+    """The tables of a set of rules; patterns that no neutral composition has keep an all-False ``first``.
+
+    Args:
+        rules: on the compositions.
+        padded: the patterns that may be, falling and filled up with zeros, [P, K].
+        c_max: the largest count that has a place in the tables.
+    """
     k_max = rules.n_elements[1]
-    patterns = admitted(rules.n_elements, rules.atoms_per_element, rules.n_atoms, len(rules.zs), rules.patterns)
-    padded = np.zeros((len(patterns), k_max), dtype=np.int64)
-    for i, row in enumerate(patterns):
-        padded[i, : len(row)] = row
-    child, low, high = trie(padded)
-    c_max = int(padded.max(initial=1))
+    patterns = [tuple(count for count in row if count) for row in padded.tolist()]
+    child, low, high = trie(padded, c_max)
     states = state_table(rules.automata, rules.zs, c_max) if rules.automata else None
 
     # multisets: those that remain after at least one move have a table of charges, whole patterns only `first`
@@ -221,12 +223,6 @@ def _after(rules: CompositionRules) -> np.ndarray:
     return after
 
 
-def _behind(bits: np.ndarray, last: np.ndarray | None = None) -> np.ndarray:
-    """Boolean [..., W] -> [..., W + 1] with one more bit at the end."""
-    last = np.zeros(bits.shape[:-1], dtype=bool) if last is None else last
-    return np.concatenate([bits, last[..., None]], axis=-1)
-
-
 def _family_key(rules: CompositionRules, z: int) -> tuple:
     return () if rules.charge.states is None else rules.charge.states[z - 1]
 
@@ -279,10 +275,13 @@ def _charges(
     first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
     finish = np.zeros((n_small, n_slots, n_el, 2, -(-(width + 1) // WORD)), dtype=np.int64)
 
-    whole = np.zeros((n_small, width), dtype=bool)  # charges that the elements from here on can have, no split
-    mixed = np.zeros((n_small, width), dtype=bool)  # the same with one element split
+    # packed, and by the charge that is to be balanced: of the elements from here on, without and with one split
+    words = finish.shape[-1]
+    valid = pack(np.arange(width + 1) < width)
+    at_zero, metal_bit = pack(np.arange(width + 1) == half), pack(np.arange(width + 1) == width)
+    whole, mixed = np.zeros((n_small, words), dtype=np.int64), np.zeros((n_small, words), dtype=np.int64)
     metals = np.zeros(n_small, dtype=bool)  # can be finished with metals only
-    whole[accepted, half] = True
+    whole[accepted] = at_zero
     metals[accepted] = True
     for e in range(n_el - 1, -1, -1):
         new_whole, new_mixed, new_metals = (
@@ -299,23 +298,23 @@ def _charges(
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
             unique, inverse = np.unique(rest, return_inverse=True)
             before = whole[unique]
-            one = add_charges(before, plain)
-            two = add_charges(mixed[unique], plain) | add_charges(before, split)
+            one = _balanced(before, plain, valid)
+            two = _balanced(mixed[unique], plain, valid) | _balanced(before, split, valid)
             metal = metals[unique] & rules.metal[e]
             one, two, metal = one[inverse], two[inverse], metal[inverse]
+            either = one | two
             small = rows < n_small
             r, s = rows[small], slots[small]
             new_whole[r] |= one[small]  # a multiset has one slot a count: rows are unique
             new_mixed[r] |= two[small]
             new_metals[r] |= metal[small]
-            any_ = (one | two)[small]
-            finish[r, s, e, 0] = pack(_behind(any_[:, ::-1]))
-            finish[r, s, e, 1] = pack(_behind(one[small][:, ::-1], metal[small]))
+            finish[r, s, e, 0] = either[small]
+            finish[r, s, e, 1] = one[small] | np.where(metal[small, None], metal_bit, 0)
             root = root_rows[rows]
             at = root >= 0
-            start = (one | two)[at][:, half] | (metal[at] & rules.charge.alloys)
+            start = ((either[at] & at_zero) != 0).any(1) | (metal[at] & rules.charge.alloys)
             if rules.charge.states is None:
-                start = one[at][:, half]
+                start = ((one[at] & at_zero) != 0).any(1)
             if rules.required <= {e}:  # a pure element counts as neutral
                 start |= accepted[rest[at]]
             first[root[at], slots[at], e] = start
@@ -323,8 +322,21 @@ def _charges(
     return first, finish, half
 
 
+def _balanced(sets: np.ndarray, charges: tuple[int, ...], valid: np.ndarray) -> np.ndarray:
+    """Packed sets [rows, words] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
+    out = np.zeros_like(sets)
+    n = sets.shape[1]
+    for charge in charges:
+        words, bits = divmod(-charge, WORD)
+        for part, by in (((sets & ((1 << (WORD - bits)) - 1)) << bits, words), (sets >> (WORD - bits), words + 1)):
+            if 0 <= by < n:
+                out[:, by:] |= part[:, : n - by]
+            elif -n < by < 0:
+                out[:, :by] |= part[:, -by:]
+    return out & valid
+
+
 def initial_charge(half_width: int, alloys: bool) -> np.ndarray:
     """The packed charge state before any element: charge 0, no split; and, with alloys, metals only. [2, words]."""
-    whole = _behind(charge_vector((0,), half_width))
-    mixed = _behind(np.zeros(2 * half_width + 1, dtype=bool), np.array(alloys))
-    return pack(np.stack([whole, mixed]))
+    bit = np.arange(2 * half_width + 2)
+    return pack(np.stack([bit == half_width, (bit == 2 * half_width + 1) & alloys]))

@@ -55,9 +55,9 @@ def admitted(
     return rows
 
 
-def trie(patterns: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def trie(patterns: np.ndarray, c_max: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Children [T, C + 1] and ranges of patterns [T, K + 1] of all prefixes."""
-    c_max, k_max = int(patterns.max(initial=1)), patterns.shape[1]
+    k_max = patterns.shape[1]
     length = (patterns > 0).sum(1)
     ids: dict[tuple[int, ...], int] = {(): 0}
     child: list[np.ndarray] = [np.full(c_max + 1, -1, dtype=np.int64)]

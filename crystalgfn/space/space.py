@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
+from math import gcd
 from typing import Any
 
 import numpy as np
@@ -216,9 +217,11 @@ class CrystalSpace:
 
     @property
     def formula_units(self) -> dict[int, int]:
-        """Atoms of each element in one formula unit, {Z: count}; empty without a formula."""
-        part = self.parts["formula"]
-        return dict(part.units[0]) if isinstance(part, Formulas) and part.units else {}
+        """Atoms of each element in one formula unit, {Z: count}, as they are written; empty without a formula."""
+        if self.formula is None:
+            return {}
+        counts = element_tables.parse_formula(self.formula)
+        return {z: n // gcd(*counts.values()) for z, n in counts.items()}
 
     @property
     def charge_rule(self) -> ChargeRule:

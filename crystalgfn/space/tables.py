@@ -11,6 +11,7 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.space import compositions
 from crystalgfn.space.cell import SumLimits, sum_limits
 from crystalgfn.space.compositions import CompositionTables
+from crystalgfn.space.patterns import admitted
 from crystalgfn.space.rules import MaskRules
 from crystalgfn.space.sum_lookahead import SumLookahead
 
@@ -33,18 +34,22 @@ class SpaceTables:
 
 
 def build_tables(rules: MaskRules) -> SpaceTables:
-    """The tables of the rules of a space."""
-    table = compositions.build(rules.composition)
-    allowed = np.zeros((230, len(table.patterns)), dtype=bool)
+    """The tables of the rules of a space.
+
+    Raises:
+        InvalidSpace: limits that cannot be looked ahead within bounds on memory and work; what to loosen.
+    """
+    own = rules.composition
+    rows = admitted(own.n_elements, own.atoms_per_element, own.n_atoms, len(own.zs), own.patterns)
+    width = max((row[0] for row in rows), default=1)
+    patterns = np.array([row + (0,) * (own.n_elements[1] - len(row)) for row in rows], dtype=np.int64)
+    patterns = patterns.reshape(len(rows), own.n_elements[1])
+    allowed = _with_cells(rules, patterns) if rows else np.zeros((230, 0), dtype=bool)
+    kept = allowed.any(0)  # the others need no tables
+    table = compositions.build(own, patterns[kept], width)
+    allowed = allowed[:, kept] & table.first.any((1, 2))
     sums = None
-    if len(table.patterns):
-        allowed = rules.groups[:, None] & table.first.any((1, 2))
-        for rule in rules.pattern_rules:
-            allowed = allowed & rule(table.patterns)
-        low, high = rules.volume_per_atom
-        for group in np.flatnonzero(rules.groups):
-            atoms = table.n_atoms * int(space_groups.CENTRING[group])
-            allowed[group] &= rules.cell.feasible(int(group) + 1, atoms * low, atoms * high)
+    if kept.any():
         cases = np.zeros((230, rules.n_atoms[1] + 1), dtype=bool)
         group, pattern = np.nonzero(allowed)
         cases[group, table.n_atoms[pattern]] = True
@@ -53,6 +58,19 @@ def build_tables(rules: MaskRules) -> SpaceTables:
             allowed &= _sums_allowed(rules, table, allowed, sums)
     below = np.concatenate([np.zeros((230, 1), np.int64), np.cumsum(allowed, axis=1, dtype=np.int64)], axis=1)
     return SpaceTables(table, allowed, below, sums)
+
+
+def _with_cells(rules: MaskRules, patterns: np.ndarray) -> np.ndarray:
+    """Which patterns each group admits by the rules on them and by the cells that are left, bool [230, P]."""
+    allowed = np.repeat(rules.groups[:, None], len(patterns), axis=1)
+    for rule in rules.pattern_rules:
+        allowed &= rule(patterns)
+    low, high = rules.volume_per_atom
+    n_atoms = patterns.sum(1)
+    for group in np.flatnonzero(rules.groups):
+        atoms = n_atoms * int(space_groups.CENTRING[group])
+        allowed[group] &= rules.cell.feasible(int(group) + 1, atoms * low, atoms * high)
+    return allowed
 
 
 def _sums_allowed(rules: MaskRules, table: CompositionTables, allowed: np.ndarray, sums: SumLimits) -> np.ndarray:
