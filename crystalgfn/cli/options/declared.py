@@ -108,11 +108,18 @@ SPACE: dict[str, Option] = {
     "elements": Option(None, optional(Symbols()), "null: those up to Bi with oxidation states below, but Tc and Pm"),
     "required_elements": Option([], Symbols(), "every crystal has these"),
     "excluded_elements": Option([], Symbols()),
+    "any_of": Option([], Symbols(), "every crystal has at least one of these"),
     "n_elements": Option([1, 5], limits("whole numbers", _RANGE)),
     "atoms_per_element": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
     "n_atoms": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
     "formula": Option(
         None, optional(Text("a formula such as LiFePO4")), "LiFePO4: the composition, up to the number of formula units"
+    ),
+    "formulas": Option(None, optional(Several(Text(), "formulas such as [CsSnI3,CsGeI3]")), "one of several formulas"),
+    "anonymous_formulas": Option(
+        None,
+        optional(Several(Text(), "forms such as [ABX3]")),
+        "[ABX3]: forms of the composition, letters for elements",
     ),
     "space_groups": Option(
         None,
