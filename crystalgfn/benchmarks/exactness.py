@@ -18,7 +18,7 @@ from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats, Keys
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 #: Share of each (group, atoms of the space's elements ...).
 Marginal = dict[tuple[int, ...], float]
@@ -232,16 +232,16 @@ def disturbed(sampler: Sampler, scale: float, seed: int = 0) -> Sampler:
 
 def tables(small: SmallSpace, grids: list[Grid], masses: list[Density]) -> str:
     """All figures as Markdown."""
-    first = markdown(
+    first = markdown_table(
         ("pairs", "not drawn", "total variation", "of two targets", "ESS / N", "ln Z", "its error", "trained", "s"),
         [(small.pairs, small.missing, small.variation, small.noise, small.ess, small.log_z, small.log_z_error,
           small.trained, small.seconds)],
     )  # fmt: skip
-    second = markdown(
+    second = markdown_table(
         ("hypergrid", "trajectories", "L1", "ln Z error"),
         [(f"{g.height}^{g.dimensions}", g.trajectories, g.error, g.log_z_error) for g in grids],
     )
-    third = markdown(
+    third = markdown_table(
         ("space group", "free lengths", "points", "mass - 1"),
         [(d.space_group, d.free, d.points, d.mass - 1) for d in masses],
     )

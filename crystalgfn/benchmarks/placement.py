@@ -19,7 +19,7 @@ from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.refiner.refiner import Refiner
 from crystalgfn.utils.progress import Bar
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -128,7 +128,7 @@ def table(ways: dict[str, Sequence[PlacementOutcome]]) -> str:
         # a median, since atoms that fall into each other have any energy
         rows.append([name, len(some), failed, *middle, *shares, float(np.median(energy))])
     words = "CHGNet, not DFT; cells kept; crystals that every way placed and CHGNet relaxed."
-    parts = [markdown(columns, rows), words]
+    parts = [markdown_table(columns, rows), words]
     if len(ways) == 2 and both:
         one, other = ([own[i] for i in both] for own in ways.values())
         better = np.mean([b.above < a.above for a, b in zip(one, other, strict=True)])

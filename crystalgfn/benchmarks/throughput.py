@@ -42,7 +42,7 @@ from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.progress import Bar
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 #: Of a policy that shall stay as it is while training steps are timed.
 STANDSTILL = 1e-12
@@ -279,16 +279,16 @@ def tables(found: list[Measurement]) -> str:
         for key, m in zip(keys, found, strict=True)
         for what, activity in (("trained", m.trained), ("sampled", m.sampled))
     ]
-    speeds = markdown(
+    speeds = markdown_table(
         (*first, "", "crystals / CPU s", "crystals / s", "peak memory, MB"),
         [(*k, a.crystals.per_cpu_second, a.crystals.per_second, a.peak_memory) for *k, a in both],
     )
-    shares = markdown(
+    shares = markdown_table(
         (*first, "", *(f"{name}, %" for name in SECTIONS)),
         [(*k, *(round(100 * a.shares[name], 1) for name in SECTIONS)) for *k, a in both],
     )
     dtypes = sorted({dtype for *_, a in both for dtype in a.matrix})
-    floors = markdown(
+    floors = markdown_table(
         (*first, "", "product", *(f"{d}, MFLOP / crystal" for d in dtypes), *(f"{d}, GFLOP/s" for d in dtypes),
          "floor, crystals / s", "reached, %"),
         [

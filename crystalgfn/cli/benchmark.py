@@ -49,7 +49,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
     figures = {"task": task, "command": command, "machine": machine, "settings": plain(config), **figures}
     if task == "csp":
         page.write(out / "csp.html", figures)
-    provenance.write(out, task, report, figures)
+    provenance.write_report(out, task, report, figures)
     tell(f"\nThe figures are in {out / task}.json, the tables in {out / task}.md")
     return {"files": [f"{task}.json", f"{task}.md", *["csp.html", "csp.jsonl"] * (task == "csp")]}
 

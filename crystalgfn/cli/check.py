@@ -16,7 +16,7 @@ from crystalgfn.data.parents import Parents
 from crystalgfn.evaluation.proxy_check import report as claim_report
 from crystalgfn.evaluation.proxy_check.check import Plan, check_crystals, formation_energy
 from crystalgfn.evaluation.proxy_check.run import Check, ClaimRun
-from crystalgfn.fitting.proposals import Templates
+from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import fingerprint
@@ -57,7 +57,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, check: Check = chec
     space = sampler.space.narrowed(**constraints) if constraints else None
     sampler.level(config.beta)
     hull = None if config.hull is None else ExactHull.from_entries(Path(config.hull), skip=True)
-    templates = None if config.templates is None else Templates(Parents.read(config.templates)).cells
+    templates = None if config.templates is None else TemplateCells(Parents.read(config.templates)).cells
     of = {"sampler": str(config.sampler), "space": constraints, "templates": config.templates}
     job = ClaimRun(folder, sampler, plan, space, config.beta, of)
     _say_where(job)
@@ -93,5 +93,7 @@ def _report(frame: pd.DataFrame, config: DictConfig, command: str, out: Path) ->
         claim_report.picture(frame, out / f"{FIGURES}.png", title)
     settings: dict[str, Any] = plain(config)
     # The figures come last: where they are, all is there.
-    provenance.write(out, FIGURES, report, {"command": command, "machine": machine, "settings": settings, **figures})
+    provenance.write_report(
+        out, FIGURES, report, {"command": command, "machine": machine, "settings": settings, **figures}
+    )
     tell(f"\nEvery crystal: {out / FIGURES}.csv; the figures: {out / FIGURES}.json")

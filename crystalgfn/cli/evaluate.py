@@ -116,7 +116,7 @@ def _write(found: Evaluation, config: DictConfig, command: str, out: Path) -> li
     said = {"command": command, "machine": machine, "settings": settings, **found.to_dict()}
     said["report"] = _html(found, said, out)
     # The figures come last: where they are, all is there.
-    provenance.write(out, SUMMARY, report, said)
+    provenance.write_report(out, SUMMARY, report, said)
     tell(f"\nEvery crystal: {out / TABLE}; the figures: {out / SUMMARY}.json")
     if said["report"] == page.REPORT:
         tell(f"To read: {out / page.REPORT}")

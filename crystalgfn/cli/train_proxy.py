@@ -14,10 +14,10 @@ from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import build, listed, plain, space_arguments
 from crystalgfn.data.labelled import COLUMNS, read
 from crystalgfn.data.parents import Parents
-from crystalgfn.fitting.active_learning import ChgnetLabels, Label, SamplerDraws, active, hull_of
+from crystalgfn.fitting.active_learning import ChgnetLabels, Label, SamplerDraws, active_learning_loop, hull_of
 from crystalgfn.fitting.labels import Labels, read_labels
-from crystalgfn.fitting.proposals import Templates
-from crystalgfn.fitting.proxy import CHECKPOINT, Settings, fit
+from crystalgfn.fitting.proposals import TemplateCells
+from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.provenance import METRICS
 from crystalgfn.utils.run_folder import RunFolder
@@ -46,7 +46,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
     out = folder.path
     settings = {"property": config.property, "seed": config.seed, **plain(config.settings)}
     reading = {"column": config.column, "setting": plain(config.setting), "skip_bad": config.skip_bad}
-    Settings(**settings)  # refuses before the work
+    FitConfig(**settings)  # refuses before the work
     _check(config, out)
     folder.agree(plain(config), FREE)
     labels = _labels(config)
@@ -82,13 +82,13 @@ def _loop(
     taken = frozenset().union(*val.keys)
     if label is None:
         first = listed(config.train)[0]
-        templates = None if config.templates is None else Templates(Parents.read(config.templates, taken)).cells
+        templates = None if config.templates is None else TemplateCells(Parents.read(config.templates, taken)).cells
         label = ChgnetLabels(hull_of(read(first, progress=config.progress), val), templates, config.seed)
 
     def refit(folder: Path, known: Labels) -> None:
         fit(listed(config.train), config.val, folder, None, config.progress, known, **reading, **settings)
 
-    table = active(out, config.rounds, labels, refit, draw, label, taken, config.progress)
+    table = active_learning_loop(out, config.rounds, labels, refit, draw, label, taken, config.progress)
     tell("Claims of each proxy against labels of what its own sampler draws, eV/atom:")
     tell(table.to_string(index=False, float_format="%.3f"))
     tell(f"The last proxy and all labels are in {out}")

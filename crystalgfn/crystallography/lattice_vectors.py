@@ -39,7 +39,7 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> Vectors:
     table = _translations(lattice.device)
     kind = table.centring[space_group - 1]
     every = torch.arange(len(lattice), device=lattice.device)
-    squares = (metric(lattice).flatten(1) @ table.products.to(lattice.dtype)).reshape(len(lattice), len(_POINTS), -1)
+    squares = (metric(lattice).flatten(1) @ table.products.to(lattice.dtype)).unflatten(1, (len(_POINTS), -1))
     squares = squares[every, kind]
     first = squares.where(~table.zero[kind], torch.inf).argmin(1)
     second = squares.where(~table.parallel[kind, first], torch.inf).argmin(1)

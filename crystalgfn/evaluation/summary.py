@@ -11,7 +11,7 @@ from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Panel, Verdict, judged_share
 from crystalgfn.evaluation.metrics.registry import BUILT_IN
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 from crystalgfn.utils.statistics import Share, share
 
 READABLE = (0.99, 0.9)
@@ -79,12 +79,12 @@ class Evaluation:
 
     def text(self) -> str:
         """All figures and tables in Markdown."""
-        parts = ["## Crystals", markdown(*verdict_table(self.verdicts()))]
+        parts = ["## Crystals", markdown_table(*verdict_table(self.verdicts()))]
         for section, panels in self.panels().items():
             tables = [one for one in panels if one.head]
             parts += [f"## {section}"] if tables else []
             for one in tables:
-                parts += [one.caption] * bool(one.caption) + [markdown(one.head, one.rows)]
+                parts += [one.caption] * bool(one.caption) + [markdown_table(one.head, one.rows)]
         return "\n\n".join(parts)
 
 

@@ -1,4 +1,4 @@
-"""Fitting where a sampler will look: draw, place, label, refit, and after each fit how far claims lie from checks.
+"""Fitting where a sampler will look: draw, place, label, refit, and after each fit how far predictions lie from labels.
 
 A round fits a proxy on all labels so far, trains a sampler on it, draws crystals that no fit has seen and labels them.
 The gap between the proxy and those labels is what the fit is worth to a sampler; the labels go into the next fit.
@@ -45,14 +45,14 @@ Draw = Callable[[Property, Path, int], Crystals]
 Label = Callable[[Crystals, int], tuple[Labels, Integers]]
 
 
-def active(
+def active_learning_loop(
     out: str | Path,
     rounds: int,
     labels: Labels,
     fit: Fit,
     draw: Draw,
     label: Label,
-    taken: frozenset[tuple[str, int]] = frozenset(),
+    excluded_keys: frozenset[tuple[str, int]] = frozenset(),
     progress: bool = True,
 ) -> pd.DataFrame:
     """The loop. Round 0 fits on the labels that are there; each of the further ``rounds`` also on those made before it.
@@ -66,13 +66,14 @@ def active(
         fit: fits a proxy on labels and writes it into a folder, ``metrics.json`` last.
         draw: crystals of a sampler trained on a proxy; also given the folder of the round and its number.
         label: labels of crystals and their positions; also given the number of the chunk.
-        taken: pairs (reduced formula, space group) that no fit may see.
+        excluded_keys: pairs (reduced formula, space group) that no fit may see.
         progress: shows a bar while labelling.
 
     Returns:
         One row a fit (`gap_row`), also in ``out/gaps.csv``.
     """
     out, table = Path(out), pd.DataFrame()
+    folder = out / "round_0"
     for number in range(rounds + 1):
         folder = out / f"round_{number}"
         if not (folder / METRICS).exists():
@@ -81,7 +82,7 @@ def active(
         crystals = kept_crystals(folder / "drawn.pt", lambda proxy=proxy, args=(folder, number): draw(proxy, *args))
         found = label_in_parts(crystals, folder, label, number, progress)
         table = pd.concat([table, pd.DataFrame([gap_row(number, proxy, crystals, found)])], ignore_index=True)
-        labels = joined([labels, without(found, taken)])
+        labels = concat_labels([labels, without(found, excluded_keys)])
         labels.save(out / LABELS)
         write_aside(out / GAPS, lambda aside, table=table: table.to_csv(aside, index=False, float_format="%.4f"))
     for name in (WEIGHTS, METRICS):
@@ -95,7 +96,7 @@ def label_in_parts(crystals: Crystals, folder: Path, label: Label, number: int =
     Args:
         crystals: [B].
         folder: for the files.
-        label: see `active`.
+        label: see `active_learning_loop`.
         number: of the round; each chunk of each round has a number of its own.
         progress: shows a bar.
     """
@@ -108,7 +109,7 @@ def label_in_parts(crystals: Crystals, folder: Path, label: Label, number: int =
         parts.append(read_labels(path, high=True))
         bar.update(len(chunk))
     bar.close()
-    return joined(parts)
+    return concat_labels(parts)
 
 
 def gap_row(number: int, proxy: Property, crystals: Crystals, labels: Labels) -> dict[str, Any]:
@@ -128,16 +129,16 @@ def gap_row(number: int, proxy: Property, crystals: Crystals, labels: Labels) ->
     return row
 
 
-def joined(parts: Sequence[Labels]) -> Labels:
+def concat_labels(parts: Sequence[Labels]) -> Labels:
     """All labels, one after another."""
     crystals = Crystals.cat([one.crystals for one in parts])
     names = [name for name in Labels.__dataclass_fields__ if name != "crystals"]
-    return Labels(crystals, *(torch.cat([getattr(one, name) for one in parts]) for name in names))
+    return Labels(crystals=crystals, **{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
 
 
-def without(labels: Labels, taken: frozenset[tuple[str, int]]) -> Labels:
-    """The labels that share no (reduced formula, space group) with ``taken``."""
-    return labels[torch.tensor([not key & taken for key in labels.keys()], dtype=torch.bool)]
+def without(labels: Labels, excluded_keys: frozenset[tuple[str, int]]) -> Labels:
+    """The labels that share no (reduced formula, space group) with ``excluded_keys``."""
+    return labels[torch.tensor([not key & excluded_keys for key in labels.keys()], dtype=torch.bool)]
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.properties.ensemble import EnsembleProxy
+from crystalgfn.properties.base import Property
 from crystalgfn.typing import Compositions, ElementTable, Floats
 from crystalgfn.utils.progress import Bar
 
@@ -24,7 +24,7 @@ EXPONENTS, FACTORS = (0.0, 0.35, 0.7), (0.95, 1.0, 1.05)
 
 
 def swapped(
-    crystals: Crystals, proxy: EnsembleProxy, n_sigma: float = 1.0, progress: bool = True
+    crystals: Crystals, proxy: Property, n_sigma: float = 1.0, progress: bool = True
 ) -> tuple[Compositions, Floats]:
     """Compositions of swapped copies and their energies, mean + n_sigma * std at the best of the volumes tried.
 
@@ -99,7 +99,7 @@ def _swap(crystals: Crystals, near: torch.Tensor, swaps: list[tuple[int, int]]) 
     return new, made & ((new > 0).sum(1) == (old > 0).sum(1)) & (new >= 0).all(1)
 
 
-def _lowest(crystals: Crystals, composition: torch.Tensor, proxy: EnsembleProxy, n_sigma: float) -> torch.Tensor:
+def _lowest(crystals: Crystals, composition: torch.Tensor, proxy: Property, n_sigma: float) -> torch.Tensor:
     spheres = torch.tensor(elements.SPHERE_VOLUME)
     ratio = (composition.double() @ spheres) / (crystals.composition.double() @ spheres)
     energies = []

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from scipy.stats import spearmanr
 
@@ -30,8 +31,8 @@ FOLDS = 5
 SIZE = (141, 142, 153, 154, 155, -1)
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class ConductivityFitConfig:
     """How the conductivity is fitted.
 
     Attributes:
@@ -61,14 +62,16 @@ class Settings:
     centres: int = 32
 
 
-def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, **settings: Any) -> dict[str, Any]:
+def fit_conductivity(
+    path: str | Path, out: str | Path, progress: bool = True, **hyperparameters: Any
+) -> dict[str, Any]:
     """Fit on all rows and write the proxy, the centres of the data and ``metrics.json`` with five-fold errors.
 
     Args:
         path: OBELiX's CSV file.
         out: folder of the proxy.
         progress: whether to show a progress bar.
-        **settings: see `Settings`.
+        **hyperparameters: see `ConductivityFitConfig`.
 
     Returns:
         What is written to ``metrics.json``.
@@ -76,17 +79,17 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
     Raises:
         DataError: rows that cannot be used, or too few.
     """
-    settings = Settings(**settings)
+    config = ConductivityFitConfig(**hyperparameters)
     rows = read_obelix(path)
-    fold = folds(rows, settings.seed)
-    mean, std = cross_validate(rows, fold, settings, progress)
+    fold = folds(rows, config.seed)
+    mean, std = cross_validate(rows, fold, config, progress)
     error = misses(mean, rows)
     within = torch.cat(
         [error[fold == f] <= std[fold == f] * std_factor(error[fold != f], std[fold != f]) for f in range(FOLDS)]
     )
-    proxy = learn(rows, settings, progress)
+    proxy = learn(rows, config, progress)
     proxy.calibrate(error, std)
-    centres = NearestCentre.fit(rows.crystals.composition, settings.centres, settings.seed)
+    centres = NearestCentre.fit(rows.crystals.composition, config.centres, config.seed)
     metrics = {
         "property": NAME,
         "unit": UNIT,
@@ -94,7 +97,7 @@ def fit_conductivity(path: str | Path, out: str | Path, progress: bool = True, *
         "censored": int(rows.censored.sum()),
         "materials": int(rows.material.max()) + 1,
         "five_folds": scores(mean, rows) | {"within_std": round(float(within.double().mean()), 3)},
-        "settings": asdict(settings),
+        "settings": asdict(config),
         "versions": versions(),
     }
     proxy.save(out)
@@ -116,12 +119,12 @@ def folds(rows: Measurements, seed: int) -> Values:
 
 
 def cross_validate(
-    rows: Measurements, fold: Values, settings: Settings, progress: bool = True
+    rows: Measurements, fold: Values, config: ConductivityFitConfig, progress: bool = True
 ) -> tuple[Values, Values]:
     """Mean and standard error (before its factor) of each row from a proxy that has not seen its composition."""
     mean, std = torch.zeros(len(rows)).double(), torch.zeros(len(rows)).double()
     for f in Bar(range(FOLDS), description="folds", shown=progress):
-        proxy = learn(rows[fold != f], settings, progress=False)
+        proxy = learn(rows[fold != f], config, progress=False)
         held = rows[fold == f].crystals
         mean[fold == f], std[fold == f] = proxy(held), proxy.std(held)
     return mean, std
@@ -146,32 +149,32 @@ def scores(mean: Values, rows: Measurements) -> dict[str, float]:
 
 def spearman(one: Values, other: Values) -> float:
     """Rank correlation; ties have their mean rank."""
-    return float(spearmanr(one.numpy(), other.numpy()).statistic)
+    return float(np.asarray(spearmanr(one.numpy(), other.numpy()))[0])
 
 
-def learn(rows: Measurements, settings: Settings, progress: bool = True) -> EnsembleProxy:
+def learn(rows: Measurements, config: ConductivityFitConfig, progress: bool = True) -> EnsembleProxy:
     """An ensemble fitted on all of ``rows``."""
-    torch.manual_seed(settings.seed)
-    proxy = EnsembleProxy(NAME, UNIT, settings.members, settings.width)
+    torch.manual_seed(config.seed)
+    proxy = EnsembleProxy(NAME, UNIT, config.members, config.width)
     with torch.no_grad():
         features = proxy.features(rows.crystals)
     proxy.standardise(features, rows.crystals, rows.values)
     proxy.scale[list(SIZE)] = 0
     targets = ((rows.values - proxy.label_mean) / proxy.label_std).float()
     n_materials = int(rows.material.max()) + 1
-    seen = (torch.rand(settings.members, n_materials) >= settings.left_out)[:, rows.material].float()
-    steps = settings.epochs * -(-len(rows) // settings.batch)
-    optimiser = torch.optim.AdamW(proxy.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
+    seen = (torch.rand(config.members, n_materials) >= config.left_out)[:, rows.material].float()
+    steps = config.epochs * -(-len(rows) // config.batch)
+    optimiser = torch.optim.AdamW(proxy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps))
     for _ in Bar(range(steps), description=NAME, shown=progress, unit="step"):
-        chosen = torch.randint(len(rows), (settings.batch,))
+        chosen = torch.randint(len(rows), (config.batch,))
         # Noise in units of the standardised features; columns that are left out have scale 0 and stay so.
-        noise = settings.noise * torch.randn(settings.batch, features.shape[1]) / proxy.scale.clamp_min(1e-6)
+        noise = config.noise * torch.randn(config.batch, features.shape[1]) / proxy.scale.clamp_min(1e-6)
         said = proxy.network(features[chosen] + noise * (proxy.scale > 0), rows.crystals.space_group[chosen])
         weight = seen[:, chosen]
-        loss = (weight * _surprise(said, targets[chosen], rows.censored[chosen], settings.sigma)).sum()
+        loss = (weight * _surprise(said, targets[chosen], rows.censored[chosen], config.sigma)).sum()
         optimiser.zero_grad(set_to_none=True)
-        (loss / settings.batch).backward()
+        (loss / config.batch).backward()
         optimiser.step()
         schedule.step()
     return proxy.eval().requires_grad_(False)
@@ -192,7 +195,7 @@ def _rate(step: int, steps: int) -> float:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """The command: fits with the default settings and prints the figures."""
+    """The command: fits with the default config and prints the figures."""
     parser = argparse.ArgumentParser(
         prog="python -m crystalgfn.fitting.conductivity", description="Fit the ionic conductivity."
     )

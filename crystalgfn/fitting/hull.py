@@ -23,8 +23,9 @@ from crystalgfn.data.cells import reduced
 from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read, together
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.completion import swapped
+from crystalgfn.properties.base import Property
 from crystalgfn.properties.convex_hull import ExactHull
-from crystalgfn.properties.ensemble import EnsembleProxy, std_factor
+from crystalgfn.properties.ensemble import std_factor
 from crystalgfn.properties.features import scales
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.properties.hull_surrogate import HullModel
@@ -36,11 +37,12 @@ from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
 STABLE = 0.03  # eV/atom above the hull of the entries, up to which crystals are worth swapping
+FEWEST = 250  # compositions to fit on, of which 1 in 50 calibrates
 HELD_OUT = 10_000  # compositions of each kind that measure, and fit nothing
 
 
-@dataclass(frozen=True)
-class Settings:
+@dataclass(frozen=True, kw_only=True)
+class HullFitConfig:
     """How the hull is fitted.
 
     Attributes:
@@ -74,10 +76,10 @@ def fit_hull(
     train_path: str | Path | Sequence[str | Path],
     val_path: str | Path,
     out: str | Path,
-    energy: EnsembleProxy | None = None,
+    energy: Property | None = None,
     cache: str | Path | None = None,
     progress: bool = True,
-    **settings: Any,
+    **hyperparameters: Any,
 ) -> dict[str, Any]:
     """Fit a hull and write ``weights.safetensors`` and ``metrics.json`` into ``out``.
 
@@ -92,7 +94,7 @@ def fit_hull(
         energy: proxy of the formation energy, for the swapped crystals (default: the shipped one).
         cache: see `crystalgfn.data.labelled.read`.
         progress: whether to show progress bars.
-        **settings: see `Settings`.
+        **hyperparameters: see `HullFitConfig`.
 
     Returns:
         What is written to ``metrics.json``.
@@ -100,7 +102,7 @@ def fit_hull(
     Raises:
         DataError: data that cannot be used.
     """
-    settings = Settings(**settings)
+    config = HullFitConfig(**hyperparameters)
     energy = load_proxy("formation_energy") if energy is None else energy
     val = read(val_path, "formation_energy", cache, progress)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
@@ -109,27 +111,34 @@ def fit_hull(
     rows = exclude(together([read(path, "formation_energy", cache, progress) for path in paths]), val)
     stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
-    virtual, virtual_energies = swapped(rows.crystals[stable], energy, settings.n_sigma, progress)
+    virtual, virtual_energies = swapped(rows.crystals[stable], energy, config.n_sigma, progress)
     completed = ExactHull(torch.cat([composition, virtual]), torch.cat([energies, virtual_energies]))
-    drawn = _drawn(settings, settings.seed, settings.untrained, settings.drawn)
-    made = _perturbed(torch.cat([composition, composition, virtual]), settings.perturbed, settings.seed)
+    drawn = _drawn(config, config.seed, config.untrained, config.drawn)
+    made = _perturbed(torch.cat([composition, composition, virtual]), config.perturbed, config.seed)
     points = _distinct(torch.cat([*drawn.values(), composition, virtual, made]))
+    if len(points) < FEWEST:
+        raise DataError(
+            f"{len(points)} different compositions are too few to fit a hull on and to calibrate it; raise untrained, "
+            f"drawn or perturbed so that there are at least {FEWEST}"
+        )
     targets = completed.energy(points)
-    model = _learn(points, targets, settings, progress)
+    model = _learn(points, targets, config, progress)
     seconds = time.process_time() - start
     # Samplers with other seeds, and formulas of the validation file, without all that was fitted on.
-    held = _drawn(settings, settings.seed + 1, HELD_OUT, HELD_OUT) | {"validation formulas": val.crystals.composition}
+    held = _drawn(config, config.seed + 1, HELD_OUT, HELD_OUT) | {"validation formulas": val.crystals.composition}
     held = {name: some[~torch.isin(_prints(some), _prints(points))] for name, some in held.items()}
     held = {name: some for name, some in held.items() if len(some)}
     everything = ExactHull(torch.cat([composition, val.crystals.composition]), torch.cat([energies, val.labels]))
+
+    def off(hull: ExactHull) -> dict[str, dict[str, float]]:
+        return {name: hull_errors(model, hull.energy(some), some) for name, some in held.items()}
+
     metrics = {
         "property": "energy of the convex hull",
         "unit": "eV/atom",
-        "against_completed_hull": {name: errors(model, completed.energy(some), some) for name, some in held.items()},
-        "against_entries_alone": {name: errors(model, known.energy(some), some) for name, some in held.items()},
-        "against_entries_and_validation": {
-            name: errors(model, everything.energy(some), some) for name, some in held.items()
-        },
+        "against_completed_hull": off(completed),
+        "against_entries_alone": off(known),
+        "against_entries_and_validation": off(everything),
         "completed_against_entries_and_validation": {
             name: _statistics(completed.energy(some) - everything.energy(some)) for name, some in held.items()
         },
@@ -142,7 +151,7 @@ def fit_hull(
         "compounds_on_completed_hull": completed.n_stable,
         "compositions_fitted": len(points),
         "cpu_seconds": round(seconds, 1),
-        "settings": asdict(settings),
+        "settings": asdict(config),
         "versions": versions(),
     }
     model.save(out)
@@ -184,7 +193,7 @@ def _entries(path: str | Path) -> Rows:
     return Rows(crystals, torch.tensor(table[column].to_numpy()), keys)
 
 
-def errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:
+def hull_errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:
     """How far the model is off, eV/atom: mean absolute error, bias, quantiles; the share within one standard error."""
     mean, std = model.moments(composition)
     return _statistics(mean - truth) | {"within_std": float(((mean - truth).abs() <= std).double().mean())}
@@ -195,11 +204,11 @@ def _statistics(error: torch.Tensor) -> dict[str, float]:
     return {"mae": round(float(error.abs().mean()), 5), "bias": round(float(error.mean()), 5)} | quantile
 
 
-def _drawn(settings: Settings, seed: int, untrained: int, shipped: int) -> dict[str, torch.Tensor]:
+def _drawn(config: HullFitConfig, seed: int, untrained: int, shipped: int) -> dict[str, torch.Tensor]:
     """Compositions of an untrained sampler and of a shipped one."""
     samplers = {
         "untrained sampler": (Sampler.untrained(CrystalSpace(), seed=0), untrained),
-        f"{settings.sampler} sampler": (Sampler.load(settings.sampler), shipped),
+        f"{config.sampler} sampler": (Sampler.load(config.sampler), shipped),
     }
     return {name: sampler.sample(n, seed=seed).composition for name, (sampler, n) in samplers.items() if n}
 
@@ -233,24 +242,24 @@ def _distinct(composition: torch.Tensor) -> torch.Tensor:
     return composition[torch.from_numpy(first)]
 
 
-def _learn(points: torch.Tensor, targets: torch.Tensor, settings: Settings, progress: bool) -> HullModel:
-    torch.manual_seed(settings.seed)
+def _learn(points: torch.Tensor, targets: torch.Tensor, config: HullFitConfig, progress: bool) -> HullModel:
+    torch.manual_seed(config.seed)
     fractions = (points / points.sum(1, keepdim=True)).float()
     order = torch.randperm(len(points))
     held, order = order[: len(points) // 50], order[len(points) // 50 :]  # for the factor of the standard error
-    model = HullModel(settings.members, settings.width)
+    model = HullModel(config.members, config.width)
     with torch.no_grad():
         shift, scale = scales(model.features(fractions[order[:100_000]]))
     model.shift.copy_(shift)
     model.scale.copy_(scale)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=settings.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, settings.steps))
-    bar = Bar(range(settings.steps), shown=progress, description="hull", unit="step")
+    optimiser = torch.optim.AdamW(model.parameters(), lr=config.lr, weight_decay=0.01)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, config.steps))
+    bar = Bar(range(config.steps), shown=progress, description="hull", unit="step")
     for step in bar:
-        chosen = order[torch.randint(len(order), (settings.batch,))]
+        chosen = order[torch.randint(len(order), (config.batch,))]
         said = model.network(model.features(fractions[chosen]))
         wanted = targets[chosen].float().expand_as(said)
-        loss = settings.members * torch.nn.functional.smooth_l1_loss(said, wanted, beta=0.02)
+        loss = config.members * torch.nn.functional.smooth_l1_loss(said, wanted, beta=0.02)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         optimiser.step()

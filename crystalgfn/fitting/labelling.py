@@ -12,7 +12,7 @@ from crystalgfn.calculators.chgnet import energies, relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
 from crystalgfn.data.parents import Parents
-from crystalgfn.fitting.proposals import Swaps, Templates, permutations, strained_copies
+from crystalgfn.fitting.proposals import Swaps, TemplateCells, permutations, strained_copies
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.ground_state import CLOSEST, MAX_FORCE, GroundState, apart, lowest_structures
@@ -22,8 +22,8 @@ TOO_HIGH = 4.0
 """eV/atom above the unstrained crystal; strained ones beyond are not relaxed."""
 
 
-@dataclass(frozen=True)
-class Label:
+@dataclass(frozen=True, kw_only=True)
+class RawLabel:
     """One labelled crystal.
 
     Attributes:
@@ -68,10 +68,10 @@ class Labeller:
         self.orders = [np.random.default_rng((seed, k)).permutation(len(p)) for k, p in enumerate((parents, held))]
         self.space = CrystalSpace()
         self.swaps = Swaps(parents, self.space)
-        self.templates = Templates(parents)
+        self.templates = TemplateCells(parents)
         self.samplers: dict[str, Sampler] = {}
         #: source -> (share of the time, function of a unit's number)
-        self.sources: dict[str, tuple[float, Callable[[int], list[Label]]]] = {
+        self.sources: dict[str, tuple[float, Callable[[int], list[RawLabel]]]] = {
             "strained": (0.40, lambda k: self._strained(self.parents, self.orders[0], k)),
             "swapped": (0.25, self._swapped),
             "placed": (0.08, self._placed),
@@ -79,7 +79,7 @@ class Labeller:
             "held": (0.03, lambda k: self._strained(self.held, self.orders[1], k)),
         }
 
-    def _strained(self, parents: Parents, order: np.ndarray, k: int, size: int = 8) -> list[Label]:
+    def _strained(self, parents: Parents, order: np.ndarray, k: int, size: int = 8) -> list[RawLabel]:
         rng = np.random.default_rng((self.seed, 10, k))
         families = []
         for i in order[k * size : (k + 1) * size].tolist():
@@ -88,7 +88,7 @@ class Labeller:
                 families.append((parents.formation_energy(i), [cell, *strained_copies(cell, rng)]))
         return strained_labels(families)
 
-    def _swapped(self, k: int, size: int = 6) -> list[Label]:
+    def _swapped(self, k: int, size: int = 6) -> list[RawLabel]:
         rng = np.random.default_rng((self.seed, 20, k))
         cells = []
         while len(cells) < size:
@@ -98,7 +98,7 @@ class Labeller:
                 cells.append(cell)
         return self._lowest(crystals_of(cells), [permutations(cell) for cell in cells], (self.seed, k, 2))
 
-    def _placed(self, k: int, size: int = 6) -> list[Label]:
+    def _placed(self, k: int, size: int = 6) -> list[RawLabel]:
         """Random groups and compositions, in cells of about the right volume."""
         rng = np.random.default_rng((self.seed, 30, k))
         if "random" not in self.samplers:
@@ -110,7 +110,7 @@ class Labeller:
         lattice[:, :3] *= factor[:, None] ** (1 / 3)
         return self._draws(Crystals(drawn.space_group, drawn.composition, lattice), (self.seed, k, 3))
 
-    def _proposed(self, k: int, size: int = 6) -> list[Label]:
+    def _proposed(self, k: int, size: int = 6) -> list[RawLabel]:
         """Draws of the sampler."""
         rng = np.random.default_rng((self.seed, 40, k))
         if "trained" not in self.samplers:
@@ -118,27 +118,33 @@ class Labeller:
         drawn = self.samplers["trained"].sample(size, seed=int(rng.integers(2**31)))
         return self._draws(drawn, (self.seed, k, 4))
 
-    def _draws(self, drawn: Crystals, seed: tuple[int, int, int]) -> list[Label]:
+    def _draws(self, drawn: Crystals, seed: tuple[int, int, int]) -> list[RawLabel]:
         drawn = Crystals(drawn.space_group, drawn.composition, drawn.lattice.double())
         return self._lowest(drawn, [self.templates.cells(drawn[i]) for i in range(len(drawn))], seed)
 
-    def _lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[Label]:
+    def _lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[RawLabel]:
         """Labels of the crystals for which there is a structure."""
         number = int(np.random.default_rng(seed).integers(2**31))
         found = lowest_structures(crystals, given, N_CANDIDATES, STEPS, number)
         return [
-            Label(
-                int(crystals.space_group[i]),
-                crystals.composition[i].numpy(),
-                crystals.lattice[i].double().numpy(),
-                one.energy, np.nan, np.nan, one.converged, one.candidates, one.given, one.placed,
+            RawLabel(
+                space_group=int(crystals.space_group[i]),
+                composition=crystals.composition[i].numpy(),
+                lattice=crystals.lattice[i].double().numpy(),
+                energy=one.energy,
+                change=np.nan,
+                base=np.nan,
+                converged=one.converged,
+                candidates=one.candidates,
+                given=one.given,
+                placed=one.placed,
             )
             for i, one in enumerate(found)
             if isinstance(one, GroundState)
-        ]  # fmt: skip
+        ]
 
 
-def strained_labels(families: Sequence[tuple[float, list[Cell]]]) -> list[Label]:
+def strained_labels(families: Sequence[tuple[float, list[Cell]]]) -> list[RawLabel]:
     """Labels of strained copies.
 
     Args:
@@ -160,17 +166,17 @@ def strained_labels(families: Sequence[tuple[float, list[Cell]]]) -> list[Label]
             continue
         change, cell = one.energy - rest.energy, cells[j]
         labels.append(
-            Label(
-                cell.space_group,
-                cell.composition,
-                cell.canonical,
-                one.energy,
-                change,
-                float(bases[j]),
-                one.converged,
-                1,
-                1,
-                False,
-            )  # fmt: skip
+            RawLabel(
+                space_group=cell.space_group,
+                composition=cell.composition,
+                lattice=cell.canonical,
+                energy=one.energy,
+                change=change,
+                base=float(bases[j]),
+                converged=one.converged,
+                candidates=1,
+                given=1,
+                placed=False,
+            )
         )
     return labels

@@ -52,7 +52,7 @@ VERSION = 2
 FLAGS = ("kind", "source", "split", "candidates", "placed", "converged", "refined")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Labels:
     """Labelled crystals.
 
@@ -63,7 +63,7 @@ class Labels:
         source: place in `SOURCES`, int64 [B].
         split: `FIT`, `HELD` or `VAL`, int64 [B].
         placed: whether the lowest structure was placed, not given, bool [B].
-        converged: whether its atoms came to rest, bool [B].
+        converged: whether its relaxation converged, bool [B].
         candidates: structures that the value is the lowest of, int64 [B].
         refined: whether the refiner placed the candidates' atoms, not chance, so that a bound is tighter, bool [B].
     """
@@ -85,7 +85,7 @@ class Labels:
         """The labels at ``index`` (positions, a mask or a slice)."""
         if not isinstance(index, slice):
             index = torch.as_tensor(index)
-        return Labels(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+        return Labels(**{name: getattr(self, name)[index] for name in self.__dataclass_fields__})
 
     def keys(self) -> list[frozenset[tuple[str, int]]]:
         """(reduced formula, space group) of each, as ``Rows.keys`` of `crystalgfn.data.labelled` has them."""
@@ -131,7 +131,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         crystals = Crystals(group, composition, torch.from_numpy(columns["lattice"]))
         flags = {name: torch.from_numpy(columns[name]).long() for name in FLAGS}
         flags |= {name: flags[name].bool() for name in ("placed", "converged", "refined")}
-        labels = Labels(crystals, torch.from_numpy(columns["value"]), **flags)
+        labels = Labels(crystals=crystals, value=torch.from_numpy(columns["value"]), **flags)
     except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with scripts.maintain.labels.make") from error
     if version not in (1, VERSION):
@@ -179,21 +179,21 @@ def label_crystals(
     top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
     high, value = value > top, torch.minimum(value, top)
     labels = Labels(
-        Crystals(mine.space_group, mine.composition, mine.lattice.float()),
-        value.float(),
-        kind_of(high, columns["converged"].bool(), columns["given"] > 0, mine.n_atoms),
-        torch.full((len(rows),), SOURCES.index("proposed")),
-        torch.from_numpy(np.where(held_out([formula(row) for row in mine.composition.numpy()]), HELD, FIT)),
-        columns["placed"].bool(),
-        columns["converged"].bool(),
-        columns["candidates"].long(),
-        torch.ones(len(rows), dtype=torch.bool),
+        crystals=Crystals(mine.space_group, mine.composition, mine.lattice.float()),
+        value=value.float(),
+        kind=label_kind(high, columns["converged"].bool(), columns["given"] > 0, mine.n_atoms),
+        source=torch.full((len(rows),), SOURCES.index("proposed")),
+        split=torch.from_numpy(np.where(held_out([formula(row) for row in mine.composition.numpy()]), HELD, FIT)),
+        placed=columns["placed"].bool(),
+        converged=columns["converged"].bool(),
+        candidates=columns["candidates"].long(),
+        refined=torch.ones(len(rows), dtype=torch.bool),
     )
     known = value >= LOWEST
     return labels[known], torch.tensor(rows, dtype=torch.int64)[known]
 
 
-def kind_of(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:
+def label_kind(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:
     """`VALUE`, `BOUND` or `HIGH` of each label; ``helped``: a real crystal lent its positions."""
     return torch.where(high, HIGH, torch.where(searched(converged, helped, n_atoms), VALUE, BOUND))
 
@@ -218,13 +218,13 @@ BATCH = 64
 #: an energy that is known: lowest of eight placements against real crystals (docs/how-to/label-off-equilibrium.md),
 #: taken as exponentially distributed. Where the refiner placed them half of the bounds are E* itself, and an absolute
 #: error, which fits medians, may mind both sides alike.
-EXCESS, EXCESS_REFINED, KNOWN = 0.35, 0.05, 0.05
+SLACK, SLACK_REFINED, KNOWN = 0.35, 0.05, 0.05
 
 #: Weight of a prediction below what is probably too high by more than labels go.
 TOO_LOW = 1.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OffEquilibriumLabels:
     """Labels that a fit may see.
 
@@ -232,11 +232,11 @@ class OffEquilibriumLabels:
         crystals: [B].
         features: of these, [B, n].
         target: standardised energies [B].
-        bound: which are upper bounds [B].
-        excess: how far these lie too high on average, eV/atom [B].
-        high: which say where labels end, so that the energy lies above [B].
+        is_upper_bound: of which the energy lies at most as high [B].
+        bound_slack: how far these lie too high on average, eV/atom [B].
+        is_lower_bound: which say where labels end, so that the energy lies above [B].
         seen: which member may see which [members, B].
-        odds: how often each is drawn [B].
+        sampling_weight: how often each is drawn [B].
         jitter: how far cells are moved each time that they are drawn, see `jittered`; an energy known near its lowest
             hardly changes, and what is learned holds for more than the very cell.
     """
@@ -244,11 +244,11 @@ class OffEquilibriumLabels:
     crystals: Crystals
     features: FeatureRows
     target: Floats
-    bound: Booleans
-    excess: Floats
-    high: Booleans
+    is_upper_bound: Booleans
+    bound_slack: Floats
+    is_lower_bound: Booleans
     seen: MemberValues
-    odds: Floats
+    sampling_weight: Floats
     jitter: float = 0.0
 
     @classmethod
@@ -271,27 +271,35 @@ class OffEquilibriumLabels:
         target = ((own.value - proxy.label_mean) / proxy.label_std).float()
         seen = bags(Rows(own.crystals, own.value, own.keys()), proxy.shape["members"], left_out, seed)
         strained = own.source == SOURCES.index("strained")
-        odds = torch.ones(len(own))
+        weight = torch.ones(len(own))
         if strained.any() and not strained.all():
-            odds = torch.where(strained, (1 - balance) / strained.sum(), balance / (~strained).sum())
-        excess = torch.where(own.refined, EXCESS_REFINED, EXCESS)
-        bound, high = own.kind == BOUND, own.kind == HIGH
-        return cls(own.crystals, features, target, bound, excess, high, seen, odds, jitter)
+            weight = torch.where(strained, (1 - balance) / strained.sum(), balance / (~strained).sum())
+        return cls(
+            crystals=own.crystals,
+            features=features,
+            target=target,
+            is_upper_bound=own.kind == BOUND,
+            bound_slack=torch.where(own.refined, SLACK_REFINED, SLACK),
+            is_lower_bound=own.kind == HIGH,
+            seen=seen,
+            sampling_weight=weight,
+            jitter=jitter,
+        )
 
     def loss(self, proxy: EnsembleProxy, generator: torch.Generator) -> torch.Tensor:
         """Mean absolute error on known energies; above a bound the same, below it as much less as bounds lie too high.
 
         What lies higher than labels go is wrong below their end only.
         """
-        chosen = torch.multinomial(self.odds, BATCH, replacement=True, generator=generator)
+        chosen = torch.multinomial(self.sampling_weight, BATCH, replacement=True, generator=generator)
         features = self.features[chosen]
         if self.jitter:
             with torch.no_grad():
                 features = proxy.features(jittered(self.crystals[chosen], self.jitter, generator))
         error = proxy.network(features, self.crystals.space_group[chosen]) - self.target[chosen]
         size = absolute(error)
-        size = torch.where(self.bound[chosen] & (error < 0), KNOWN / self.excess[chosen] * size, size)
-        size = torch.where(self.high[chosen], torch.where(error < 0, TOO_LOW * size, 0.0), size)
+        size = torch.where(self.is_upper_bound[chosen] & (error < 0), KNOWN / self.bound_slack[chosen] * size, size)
+        size = torch.where(self.is_lower_bound[chosen], torch.where(error < 0, TOO_LOW * size, 0.0), size)
         weight = self.seen[:, chosen].float()
         return (weight * size).sum() / weight.sum().clamp_min(1) * len(weight)
 

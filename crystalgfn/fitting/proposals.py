@@ -53,9 +53,9 @@ def strain_lattice(
     stretch, turn = np.zeros(3), np.zeros(3)
     if shape > 0:
         stretch, turn = shape * rng.standard_normal(3), np.degrees(shape / 2 * rng.standard_normal(3))
-    cells = (torch.as_tensor(x, dtype=torch.float64)[None] for x in (lattice, stretch, turn))
+    before, stretched, turned = (torch.as_tensor(x, dtype=torch.float64)[None] for x in (lattice, stretch, turn))
     change = torch.tensor([np.log(factor)], dtype=torch.float64)
-    return reshaped_lattice(torch.tensor([space_group]), *cells, change)[0].numpy()
+    return reshaped_lattice(torch.tensor([space_group]), before, stretched, turned, change)[0].numpy()
 
 
 def strained_copies(cell: Cell, rng: np.random.Generator) -> list[Cell]:
@@ -122,7 +122,7 @@ def permutations(cell: Cell, most: int = 4) -> list[Cell]:
     return found
 
 
-class Templates:
+class TemplateCells:
     """Real crystals whose positions others may take: same group, same counts, elements mapped by similarity."""
 
     def __init__(self, parents: Parents) -> None:

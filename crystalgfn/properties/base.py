@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
@@ -19,8 +20,15 @@ class Property(Protocol):
     Accepts every crystal, all 118 elements included; what it has never seen shows in ``std``.
     """
 
-    name: str
-    unit: str
+    @property
+    def name(self) -> str:
+        """What it is called in tables."""
+        ...
+
+    @property
+    def unit(self) -> str:
+        """Unit of its values."""
+        ...
 
     def __call__(self, crystals: Crystals) -> Floats:
         """The mean value of each crystal, float ``[B]``."""
@@ -38,7 +46,7 @@ class Property(Protocol):
         ...
 
 
-def describe(thing: Any) -> dict[str, Any]:
+def describe(thing: Any) -> Any:
     """The ``_target_`` dictionary from which `crystalgfn.utils.instantiate` builds a reward or property.
 
     Raises:
@@ -72,6 +80,38 @@ def label(crystals: Crystals, index: int) -> str:
         f"{one.formulas()[0]}, space group {int(one.space_group[0])}, "
         f"a b c = {a:.4g} {b:.4g} {c:.4g} Å, alpha beta gamma = {alpha:.4g} {beta:.4g} {gamma:.4g}°"
     )
+
+
+def as_values(values: Any, crystals: Crystals) -> Any:
+    """What a user's function returned, as a tensor on the crystals' device.
+
+    NumPy arrays and lists of numbers (tensors or NumPy numbers among them) become float64; a tensor stays as it is, and
+    so does what is neither, for the check that follows to name.
+    """
+    if isinstance(values, torch.Tensor):
+        return values
+    try:
+        array = np.asarray([float(value) for value in values] if isinstance(values, list | tuple) else values)
+        if array.dtype.kind not in "fiu" or (array.ndim == 0 and not isinstance(values, np.ndarray)):
+            return values
+        return torch.as_tensor(array.astype(np.float64), device=crystals.device)
+    except (TypeError, ValueError):
+        return values
+
+
+def check_space_groups(where: str, crystals: Crystals) -> None:
+    """Refuse crystals of space groups that there are not.
+
+    Raises:
+        RewardError: names the first of them, and its place in the batch.
+    """
+    wrong = ((crystals.space_group < 1) | (crystals.space_group > 230)).nonzero().flatten()
+    if len(wrong):
+        i = int(wrong[0])
+        raise RewardError(
+            f"{where}: crystal {i} ({crystals[i].formulas()[0]}) has space group {int(crystals.space_group[i])}; "
+            "space groups are the numbers 1-230"
+        )
 
 
 def check_property(where: str, prop: Any) -> None:

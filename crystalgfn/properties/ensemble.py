@@ -12,6 +12,7 @@ from torch import nn
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.properties.base import check_space_groups
 from crystalgfn.properties.features import Features, scales
 from crystalgfn.typing import FeatureRows, Floats, MemberValues, Values
 from crystalgfn.utils.weight_files import WeightFiles
@@ -56,6 +57,17 @@ class EnsembleProxy(nn.Module):
         translations: whether they see the shortest translations of the lattice (:class:`Features`).
         wyckoff: whether they see what each element may do on the group's Wyckoff positions.
     """
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    label_mean: torch.Tensor
+    label_std: torch.Tensor
+    low: torch.Tensor
+    high: torch.Tensor
+    spread_factor: torch.Tensor
+    unfamiliar: torch.Tensor
+    floor: torch.Tensor
+    quantiles: torch.Tensor
 
     def __init__(
         self,
@@ -118,13 +130,14 @@ class EnsembleProxy(nn.Module):
         """What each member says, in the property's unit.
 
         Raises:
-            RewardError: the crystals are on another device than the proxy.
+            RewardError: the crystals are on another device than the proxy, or a space group outside 1-230.
         """
         if crystals.device != self.shift.device:
             raise RewardError(
                 f"the proxy {self.name} is on {self.shift.device} and the crystals on {crystals.device}; "
                 f"move one with .to({str(crystals.device)!r})"
             )
+        check_space_groups(f"the proxy {self.name}", crystals)
         with torch.no_grad():
             parts = [
                 self.network(self.features(part), part.space_group)

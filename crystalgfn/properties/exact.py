@@ -11,7 +11,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import ConfigurationError, NotTrusted, RewardError
-from crystalgfn.properties.base import describe
+from crystalgfn.properties.base import as_values, check_space_groups, describe
 from crystalgfn.typing import Floats
 from crystalgfn.utils.instantiate import locate
 
@@ -52,6 +52,7 @@ class Density(_Exact):
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Density of each crystal, g/cm3."""
+        check_space_groups(self.name, crystals)
         return crystals.density
 
 
@@ -64,6 +65,7 @@ class VolumePerAtom(_Exact):
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Volume per atom of each crystal, Å3."""
+        check_space_groups(self.name, crystals)
         return crystals.volume_per_atom
 
 
@@ -87,7 +89,7 @@ class Function(_Exact):
 
     def __call__(self, crystals: Crystals) -> Floats:
         """The function's values."""
-        return self.fn(crystals)
+        return as_values(self.fn(crystals), crystals)
 
     def config(self) -> dict[str, Any]:
         """The configuration that builds it; only for functions with such a method of their own, or a name to import.

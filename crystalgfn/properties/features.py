@@ -35,6 +35,11 @@ class Features(nn.Module):
     The tables are buffers, saved with the weights: a later change of a table leaves a fitted proxy as it was.
     """
 
+    element_table: torch.Tensor
+    sphere_volume: torch.Tensor
+    group_table: torch.Tensor
+    wyckoff_table: torch.Tensor
+
     def __init__(self, translations: bool = False, wyckoff: bool = False) -> None:
         super().__init__()
         self.translations, self.wyckoff = translations, wyckoff

@@ -35,6 +35,11 @@ class HullModel(nn.Module):
         width: units in each of the two hidden layers.
     """
 
+    element_table: torch.Tensor
+    shift: torch.Tensor
+    scale: torch.Tensor
+    spread_factor: torch.Tensor
+
     def __init__(self, members: int = 3, width: int = 256) -> None:
         super().__init__()
         self.shape = {"members": members, "width": width}

@@ -12,6 +12,7 @@ from safetensors.torch import save
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CheckpointError, NotAvailable, RewardError
+from crystalgfn.properties.base import check_space_groups
 from crystalgfn.properties.exact import _Exact
 from crystalgfn.properties.registry import PROXIES
 from crystalgfn.typing import Centres, Floats, Fractions, PointsOfElements, RowPointsOfElements, RowValues
@@ -135,6 +136,7 @@ class DistanceToData(_Exact):
 
     def __call__(self, crystals: Crystals) -> Floats:
         """The distance of each crystal, in radii; 0 within one."""
+        check_space_groups(self.name, crystals)
         points = _points(crystals)
         nearest = _apart(points, self.centres.to(points)).amin(1)
         return (nearest / self.radius - 1).clamp_min(0)

@@ -10,13 +10,16 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.properties.base import Property, label, name_of
+from crystalgfn.properties.base import Property, as_values, label, name_of
 from crystalgfn.typing import Floats
 
 
 @runtime_checkable
 class Reward(Protocol):
-    """Anything callable that maps crystals to log R, natural logarithm, float ``[B]``, finite, on their device."""
+    """Anything callable that maps crystals to log R, natural logarithm, float ``[B]``, finite, on their device.
+
+    A function of one's own may also return a NumPy array or a list of numbers (`crystalgfn.properties.base.as_values`).
+    """
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
@@ -42,7 +45,7 @@ def evaluate(reward: Any, crystals: Crystals) -> Floats:
             is named.
     """
     with torch.no_grad():
-        values = reward(crystals)
+        values = as_values(reward(crystals), crystals)
     broken = _wrong_form(values, crystals)
     if broken:
         raise RewardError(f"The reward {name_of(reward)} {broken}.")
@@ -68,7 +71,7 @@ def check_reward(reward: Any, crystals: Crystals | None = None) -> None:
         raise RewardError("check_reward needs at least one crystal; it was given none.")
     given = _copy(crystals)
     with torch.no_grad():
-        values = reward(given)
+        values = as_values(reward(given), crystals)
     broken = []
     if not _same(given, crystals):
         broken.append("changes the crystals that it is given; it must work on copies (tensor.clone())")
@@ -108,7 +111,9 @@ def example_crystals() -> Crystals:
 def _wrong_form(values: Any, crystals: Crystals) -> str:
     """What is wrong with shape, dtype or device, or an empty string."""
     if not isinstance(values, torch.Tensor):
-        return f"returns {type(values).__name__}; it must return a tensor, log R of each crystal"
+        return (
+            f"returns {type(values).__name__}; it must return a tensor (or an array or list) of log R of each crystal"
+        )
     if values.shape != (len(crystals),):
         shape, wanted = list(values.shape), [len(crystals)]
         return f"returns shape {shape} for {len(crystals)} crystals; it must return one log R a crystal, shape {wanted}"
@@ -139,8 +144,8 @@ def _not_finite(values: torch.Tensor, crystals: Crystals) -> str:
 def _unsteady(reward: Callable[[Crystals], Any], crystals: Crystals, values: torch.Tensor) -> list[str]:
     """Sentences about a value that changes with its batch or from one call to the next."""
     with torch.no_grad():
-        again = reward(_copy(crystals))
-        singles = [reward(_copy(crystals[i])) for i in range(len(crystals))]
+        again = as_values(reward(_copy(crystals)), crystals)
+        singles = [as_values(reward(_copy(crystals[i])), crystals) for i in range(len(crystals))]
     if not isinstance(again, torch.Tensor) or again.shape != values.shape or not _close(again, values):
         return ["gives other values when it is called again with the same crystals; it must not draw random numbers"]
     for i, single in enumerate(singles):

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,7 @@ class Slow:
     timeout: float | None = 600.0
     cache: str | None = None
     failed: float | None = None
+    _cache: Cache = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if not callable(self.fn):
@@ -136,7 +137,7 @@ class Slow:
         return values
 
     def _replaced(self, value: float) -> float:
-        return float(self.failed) if math.isnan(value) else value
+        return float(self.failed) if math.isnan(value) and self.failed is not None else value
 
     def _reason(self, error: Exception) -> str:
         if isinstance(error, TimeoutError) and not str(error):

@@ -77,17 +77,12 @@ def load(name: str, **arguments: Any) -> Reward:
         raise RewardError(f"There is no reward {name!r}, neither shipped nor in an installed package: {offered}.")
     try:
         with trusting(None):  # the user installed that package
-            reward = _made(points[name])(**arguments)
+            reward: Any = _made(points[name])(**arguments)
     except CrystalGFNError:
         raise
     except TypeError as error:
         raise RewardError(f"The reward {name!r} of {_whose(points[name])} refuses its arguments: {error}.") from error
-    if isinstance(reward, Property) or not callable(reward):
-        kind = "a property" if isinstance(reward, Property) else type(reward).__name__
-        raise RewardError(
-            f"{points[name].value} returns {kind}, not a reward: an entry point of {GROUP} is a class or function that "
-            "returns something callable with crystals."
-        )
+    _check_made(reward, points[name])
     if callable(getattr(reward, "config", None)):
         return reward
     return Configured(reward, {"_target_": "crystalgfn.rewards.load", "name": name, **arguments})
@@ -135,6 +130,15 @@ def _made(point: EntryPoint) -> Any:
     if not callable(made):
         raise RewardError(f"{point.value} of {_whose(point)} is not a class or function that returns a reward.")
     return made
+
+
+def _check_made(reward: Any, point: EntryPoint) -> None:
+    if isinstance(reward, Property) or not callable(reward):
+        kind = "a property" if isinstance(reward, Property) else type(reward).__name__
+        raise RewardError(
+            f"{point.value} returns {kind}, not a reward: an entry point of {GROUP} is a class or function that "
+            "returns something callable with crystals."
+        )
 
 
 def _defaults(made: Any) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.properties.base import Property, check_number, describe, label, moved
+from crystalgfn.properties.base import Property, check_number, check_space_groups, describe, label, moved
 from crystalgfn.properties.exact import Density
 from crystalgfn.properties.registry import PROXIES
 from crystalgfn.properties.training_distance import NearestCentre
@@ -90,6 +90,7 @@ MAX_PACKING = 0.70
 
 def packing_fraction(crystals: Crystals) -> Floats:
     """Volume of spheres of the elements' tabulated radii over the volume of the cell, [B]."""
+    check_space_groups("packing fraction", crystals)
     spheres = torch.tensor(elements.SPHERE_VOLUME).to(crystals.lattice)
     filled = crystals.composition.to(spheres.dtype) @ spheres / crystals.n_atoms
     return filled / crystals.volume_per_atom

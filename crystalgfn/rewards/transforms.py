@@ -15,7 +15,7 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.properties.base import Property, check_number, check_property, describe, moved
+from crystalgfn.properties.base import Property, as_values, check_number, check_property, describe, moved
 from crystalgfn.rewards.base import Reward
 from crystalgfn.typing import Floats
 
@@ -148,7 +148,11 @@ class Weighted:
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
         # A weight of 0 leaves its reward out: 0 times -inf would be NaN.
-        parts = [w * reward(crystals) for reward, w in zip(self.rewards, self.weights, strict=True) if w > 0]
+        parts = [
+            w * as_values(reward(crystals), crystals)
+            for reward, w in zip(self.rewards, self.weights, strict=True)
+            if w > 0
+        ]
         return torch.stack(parts).sum(0)
 
     def to(self, device: torch.device | str) -> Weighted:
@@ -183,7 +187,7 @@ class Floor:
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
-        return self.reward(crystals).clamp(min=self.log_r_min)
+        return as_values(self.reward(crystals), crystals).clamp(min=self.log_r_min)
 
     def to(self, device: torch.device | str) -> Floor:
         """The same reward on ``device``."""

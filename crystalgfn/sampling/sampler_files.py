@@ -19,6 +19,7 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.instantiate import instantiate
+from crystalgfn.utils.shipped_files import check_size
 
 SHIPPED = files.SHIPPED / "samplers"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -165,6 +166,7 @@ def checksum(tensors: dict[str, torch.Tensor]) -> str:
 
 
 def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    check_size(path)
     try:
         tensors = load_file(path)
         if expected is not None and checksum(tensors) != expected:

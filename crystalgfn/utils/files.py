@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crystalgfn.errors import CheckpointError
+from crystalgfn.errors import CheckpointError, sentence
 
 if TYPE_CHECKING:
     import numpy as np
@@ -17,6 +18,10 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
 """Weights and tables that come with the package."""
+
+
+FULL = 1_000_000
+"""Free bytes below which a write that failed is put down to a full disk."""
 
 
 def data_folder(name: str) -> Path:
@@ -38,15 +43,27 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         write(aside)
         aside.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         os.replace(aside, path)
-    except OSError as error:
-        raise CheckpointError(
-            f"cannot write {path}: {error.strerror or error}; free space or choose another folder"
-        ) from error
-    except RuntimeError as error:  # torch.save wraps a full disk in a RuntimeError
-        raise CheckpointError(f"cannot write {path}: {error}; free space or choose another folder") from error
+    except Exception as error:
+        # PyTorch raises a RuntimeError and safetensors its own; importing that here would slow down `--help`.
+        if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != "SafetensorError":
+            raise
+        reason = getattr(error, "strerror", None) or _why_unwritten(path, error)
+        raise CheckpointError(f"cannot write {path}: {reason}; free space or choose another folder") from error
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _why_unwritten(path: Path, error: Exception) -> str:
+    """What PyTorch and safetensors say of a full disk is an assertion about a position in the file."""
+    try:
+        free = shutil.disk_usage(path.parent).free
+    except OSError:
+        free = None
+    said = sentence(error)
+    if "os error 28" in said or (free is not None and free < FULL):
+        return "no space left on device"
+    return f"the file was not written whole ({said})"
 
 
 def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

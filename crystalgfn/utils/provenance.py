@@ -16,7 +16,7 @@ import torch
 from crystalgfn.utils.files import write_aside
 
 
-def markdown(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A Markdown table; numbers right."""
     cells = [[_cell(value) for value in row] for row in rows]
     numbers = [all(not isinstance(row[i], str) for row in rows) for i in range(len(columns))]
@@ -82,7 +82,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def write(folder: Path, name: str, report: str, figures: dict[str, Any]) -> None:
+def write_report(folder: Path, name: str, report: str, figures: dict[str, Any]) -> None:
     """``<name>.md`` and ``<name>.json`` in a folder, each whole or not there.
 
     Raises:

@@ -42,7 +42,7 @@ def resamples(n: int, times: int = RESAMPLES, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=times).astype(np.float64)
 
 
-def mean(values: np.ndarray, among: np.ndarray | None = None, seed: int = 0) -> Interval:
+def bootstrap_mean(values: np.ndarray, among: np.ndarray | None = None, seed: int = 0) -> Interval:
     """Means over rows.
 
     Args:

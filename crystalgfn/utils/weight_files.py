@@ -14,6 +14,7 @@ from torch import nn
 
 from crystalgfn.errors import CheckpointError
 from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.shipped_files import check_size
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -49,6 +50,7 @@ class WeightFiles:
         """
         if not path.is_file():
             raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
+        check_size(path)
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}
@@ -104,8 +106,7 @@ def load_model(model: Model, path: str | Path, reason: str) -> Model:
     Raises:
         CheckpointError: the file is missing or of another kind.
     """
-    from safetensors import SafetensorError
-
+    check_size(Path(path))
     try:
         model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
     except (OSError, RuntimeError, SafetensorError) as error:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -76,6 +76,15 @@ def join_members(parts: Sequence[tuple[str | Path, Sequence[int]]]) -> EnsembleP
     state["quantiles"] = torch.full_like(first.quantiles, torch.nan)
     joined.load_state_dict(state)
     return joined.eval().requires_grad_(False)
+
+
+def merge(parts: Mapping[str, Sequence[int]], out: str | Path) -> Path:
+    """Members of the fits in several folders, {folder: numbers of members}, as one proxy in ``out``; its file.
+
+    Raises:
+        CheckpointError: see `join_members`.
+    """
+    return join_members(list(parts.items())).save(out)
 
 
 def _proxy(folder: str | Path) -> EnsembleProxy:

@@ -15,13 +15,13 @@ import torch
 
 from crystalgfn.data.databases import Measurements, read_obelix
 from crystalgfn.errors import NotAvailable, run
-from crystalgfn.fitting.conductivity import FOLDS, Settings, cross_validate, folds, scores
+from crystalgfn.fitting.conductivity import FOLDS, ConductivityFitConfig, cross_validate, folds, scores
 from crystalgfn.properties.features import Features
 from crystalgfn.typing import Values
 
 
 def compare(
-    path: str | Path, settings: Settings | None = None, trees: int = 500, progress: bool = True
+    path: str | Path, settings: ConductivityFitConfig | None = None, trees: int = 500, progress: bool = True
 ) -> pd.DataFrame:
     """Errors of the ensemble, forests and the median, one row each; columns as in `scores`.
 
@@ -32,7 +32,7 @@ def compare(
         NotAvailable: scikit-learn is missing.
         DataError: rows that cannot be used.
     """
-    settings = settings or Settings()
+    settings = settings or ConductivityFitConfig()
     rows = read_obelix(path)
     fold = folds(rows, settings.seed)
     every = torch.ones(len(rows), dtype=torch.bool)
@@ -76,7 +76,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("data", help="OBELiX's CSV file, such as obelix/train.csv")
     parser.add_argument("--seed", type=int, default=0, help="of the folds and the ensemble")
     given = parser.parse_args(arguments)
-    print(compare(given.data, Settings(seed=given.seed)).to_string(float_format=lambda x: f"{x:.3f}"))
+    print(compare(given.data, ConductivityFitConfig(seed=given.seed)).to_string(float_format=lambda x: f"{x:.3f}"))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import pandas as pd
 
 from crystalgfn.data.labelled import Rows, read
 from crystalgfn.errors import CheckpointError, DataError, run
-from crystalgfn.fitting.proxy import CHECKPOINT, Settings, fit_proxy
+from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.utils.files import write_aside
 
 RESULT = "fold.json"
@@ -35,13 +35,13 @@ def matbench_folds(
         progress: shows bars.
         skip_bad: leave out rows that cannot be read, with a warning.
         out: folder in which fits and results of the folds are kept, so that an interrupted report goes on; None: none.
-        **settings: as `crystalgfn.fitting.proxy.Settings` has them.
+        **settings: as `crystalgfn.fitting.proxy.FitConfig` has them.
 
     Raises:
         DataError: rows that cannot be used, or no second fold.
         CheckpointError: ``out`` holds a report with other settings or of other data, or a damaged one.
     """
-    chosen = Settings(**{"property": "band_gap", **settings})
+    chosen = FitConfig(**{"property": "band_gap", **settings})
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)  # better found out before the work
     how = {"setting": "standard", "skip_bad": skip_bad, "progress": progress}
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("path", type=Path)
     parser.add_argument("--out", type=Path, help="folder where an interrupted report goes on")
-    for name, value in asdict(Settings("band_gap", epochs=12, members=3, weight_decay=0.3)).items():
+    for name, value in asdict(FitConfig(property="band_gap", epochs=12, members=3, weight_decay=0.3)).items():
         flag = f"--{name.replace('_', '-')}"
         if type(value) is bool:
             parser.add_argument(flag, action=argparse.BooleanOptionalAction, default=value)

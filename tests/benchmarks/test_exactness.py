@@ -12,7 +12,7 @@ from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.gfn.objectives import TrajectoryBalance
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
 
@@ -80,7 +80,7 @@ def test_tables_hold_every_figure():
 
 
 def test_markdown():
-    assert markdown(("a", "b", "c"), [("x", 1.0, None), ("y", 12345.6, 2)]).splitlines() == [
+    assert markdown_table(("a", "b", "c"), [("x", 1.0, None), ("y", 12345.6, 2)]).splitlines() == [
         "| a | b | c |",
         "| --- | ---: | ---: |",
         "| x | 1 |  |",

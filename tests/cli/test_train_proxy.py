@@ -124,7 +124,17 @@ def density_labels(crystals, number):
     kind = torch.where(crystals.n_atoms == 2, VALUE, BOUND)
     crystals = type(crystals)(crystals.space_group, crystals.composition, crystals.lattice.float())
     flags = torch.zeros(n, dtype=torch.bool)
-    labels = Labels(crystals, values, kind, torch.full((n,), 3), torch.full((n,), FIT), flags, ~flags, kind + 1, flags)
+    labels = Labels(
+        crystals=crystals,
+        value=values,
+        kind=kind,
+        source=torch.full((n,), 3),
+        split=torch.full((n,), FIT),
+        placed=flags,
+        converged=~flags,
+        candidates=kind + 1,
+        refined=flags,
+    )
     return labels, torch.arange(n)
 
 
@@ -232,7 +242,7 @@ def test_help_names_every_option(capsys):
     assert app.run("train_proxy", ["--help"], "crystalgfn") == 0
     said = capsys.readouterr().out
     words = {word.split("=")[0] for word in said.split()}
-    settings = {f"settings.{one.name}" for one in fields(proxy.Settings)} - {"settings.property", "settings.seed"}
+    settings = {f"settings.{one.name}" for one in fields(proxy.FitConfig)} - {"settings.property", "settings.seed"}
     own = {key for key in compose_config("train_proxy", []) if key not in GROUPS}
     assert {*SPACE, *settings, *own} <= words
     assert "usage: crystalgfn [--help]" in said and "$" not in said

@@ -10,7 +10,15 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import Rows
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.fitting import active_learning
-from crystalgfn.fitting.active_learning import ChgnetLabels, SamplerDraws, active, gap_row, hull_of, joined, without
+from crystalgfn.fitting.active_learning import (
+    ChgnetLabels,
+    SamplerDraws,
+    active_learning_loop,
+    concat_labels,
+    gap_row,
+    hull_of,
+    without,
+)
 from crystalgfn.fitting.labels import BOUND, FIT, VALUE, Labels, read_labels
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.rewards import Density
@@ -26,9 +34,16 @@ def labels_of(crystals: Crystals, value: torch.Tensor) -> Labels:
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.float())
     kind = torch.where(crystals.n_atoms == 2, VALUE, BOUND)
     return Labels(
-        crystals, value.float(), kind, torch.full((n,), 3), torch.full((n,), FIT), torch.zeros(n, dtype=torch.bool),
-        torch.ones(n, dtype=torch.bool), torch.full((n,), 8), torch.ones(n, dtype=torch.bool),
-    )  # fmt: skip
+        crystals=crystals,
+        value=value.float(),
+        kind=kind,
+        source=torch.full((n,), 3),
+        split=torch.full((n,), FIT),
+        placed=torch.zeros(n, dtype=torch.bool),
+        converged=torch.ones(n, dtype=torch.bool),
+        candidates=torch.full((n,), 8),
+        refined=torch.ones(n, dtype=torch.bool),
+    )
 
 
 class Bench:
@@ -63,7 +78,7 @@ def start() -> Labels:
 
 def test_each_fit_sees_the_labels_of_the_rounds_before_it(start, tmp_path):
     bench = Bench()
-    table = active(tmp_path, 2, start, bench.fit, bench.draw, bench.label, progress=False)
+    table = active_learning_loop(tmp_path, 2, start, bench.fit, bench.draw, bench.label, progress=False)
     assert [len(labels) for labels in bench.fitted] == [6, 24, 42]  # 20 drawn a round, two chunks, each lacks one
     assert bench.drawn == [0, 1, 2] and bench.labelled == [0, 1, 10_000, 10_001, 20_000, 20_001]
     assert table["round"].tolist() == [0, 1, 2] and table.labelled.tolist() == [18] * 3
@@ -76,24 +91,24 @@ def test_each_fit_sees_the_labels_of_the_rounds_before_it(start, tmp_path):
 def test_what_was_interrupted_goes_on_and_what_is_done_is_not_done_again(start, tmp_path):
     bench = Bench(stop_at=10_001)
     with pytest.raises(KeyboardInterrupt):
-        active(tmp_path, 1, start, bench.fit, bench.draw, bench.label, progress=False)
+        active_learning_loop(tmp_path, 1, start, bench.fit, bench.draw, bench.label, progress=False)
     again = Bench()
-    found = active(tmp_path, 1, start, again.fit, again.draw, again.label, progress=False)
+    found = active_learning_loop(tmp_path, 1, start, again.fit, again.draw, again.label, progress=False)
     assert not again.fitted and not again.drawn and again.labelled == [10_001]
     whole = Bench()
-    other = active(tmp_path / "other", 1, start, whole.fit, whole.draw, whole.label, progress=False)
+    other = active_learning_loop(tmp_path / "other", 1, start, whole.fit, whole.draw, whole.label, progress=False)
     pd.testing.assert_frame_equal(found, other)
     more = Bench()
-    assert len(active(tmp_path, 2, start, more.fit, more.draw, more.label, progress=False)) == 3
+    assert len(active_learning_loop(tmp_path, 2, start, more.fit, more.draw, more.label, progress=False)) == 3
     assert more.drawn == [2]
 
 
 def test_what_is_held_out_enters_no_fit(start, tmp_path):
     taken = frozenset({("Cl1Na1", 225), ("F1K1", 221)})
     bench = Bench()
-    active(tmp_path, 1, start, bench.fit, bench.draw, bench.label, taken, progress=False)
+    active_learning_loop(tmp_path, 1, start, bench.fit, bench.draw, bench.label, taken, progress=False)
     made = bench.fitted[1][torch.arange(6, len(bench.fitted[1]))]
-    drawn = joined([bench.label(bench.draw(None, None, 0)[i : i + 16], 0)[0] for i in (0, 16)])
+    drawn = concat_labels([bench.label(bench.draw(None, None, 0)[i : i + 16], 0)[0] for i in (0, 16)])
     assert any(key & taken for key in drawn.keys())
     assert not any(key & taken for key in made.keys())
     assert len(made) == sum(not key & taken for key in drawn.keys())
@@ -112,7 +127,7 @@ def test_the_gap_of_a_round_by_hand(start):
 
 
 def test_labels_are_put_together_and_left_out_whole(start):
-    both = joined([start, start[:2]])
+    both = concat_labels([start, start[:2]])
     assert len(both) == 8 and torch.equal(both.value[6:], start.value[:2])
     assert len(without(start, frozenset())) == 6
     assert len(without(start, frozenset().union(*start.keys()))) == 0

@@ -12,7 +12,7 @@ from crystalgfn.data.databases import read_obelix
 from crystalgfn.errors import DataError, InvalidCrystal
 from crystalgfn.fitting.conductivity import (
     SIZE,
-    Settings,
+    ConductivityFitConfig,
     _surprise,
     cross_validate,
     fit_conductivity,
@@ -144,7 +144,7 @@ def test_errors_of_bounds_count_upwards(path: Path) -> None:
 
 def test_what_decides_is_learned(path: Path) -> None:
     rows = read_obelix(path)
-    settings = Settings(**SMALL)
+    settings = ConductivityFitConfig(**SMALL)
     mean, spread = cross_validate(rows, folds(rows, 0), settings, progress=False)
     assert scores(mean, rows)["spearman"] > 0.8
     assert spread.median() > 0

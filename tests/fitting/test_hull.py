@@ -12,7 +12,7 @@ from crystalgfn.data.labelled import read
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import hull as hull_fit
 from crystalgfn.fitting.completion import neighbours, swapped
-from crystalgfn.fitting.hull import Settings, entries, fit_hull
+from crystalgfn.fitting.hull import HullFitConfig, entries, fit_hull
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.properties.hull_surrogate import HullModel
@@ -102,9 +102,9 @@ def test_a_hull_is_learned() -> None:
     points = torch.zeros(4000, 118, dtype=torch.int64)
     points[:, columns] = torch.randint(0, 4, (4000, 5), generator=torch.Generator().manual_seed(0))
     points = hull_fit._distinct(points[points.sum(1) > 0])
-    settings = Settings(steps=600, batch=128, members=3, width=32)
+    settings = HullFitConfig(steps=600, batch=128, members=3, width=32)
     model = hull_fit._learn(points[::2], hull.energy(points[::2]), settings, progress=False)
-    error = hull_fit.errors(model, hull.energy(points[1::2]), points[1::2])
+    error = hull_fit.hull_errors(model, hull.energy(points[1::2]), points[1::2])
     assert error["mae"] < 0.08
     assert 0.4 < error["within_std"] < 0.9
 

@@ -14,7 +14,7 @@ from crystalgfn.data.labelled import Rows, split
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import labels
-from crystalgfn.fitting.labelling import Label, Labeller
+from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.fitting.labels import (
     BOUND,
     FIT,
@@ -64,7 +64,18 @@ def label(symbols, group=225, energy=-3.0, change=np.nan, base=np.nan, converged
     for symbol, count in symbols.items():
         composition[NUMBER[symbol] - 1] = count
     lattice = np.array([5.64, 5.64, 5.64, 90, 90, 90])
-    return Label(group, composition, lattice, energy, change, base, converged, 8, given, placed)
+    return RawLabel(
+        space_group=group,
+        composition=composition,
+        lattice=lattice,
+        energy=energy,
+        change=change,
+        base=base,
+        converged=converged,
+        candidates=8,
+        given=given,
+        placed=placed,
+    )
 
 
 ZERO = References((0.0,) * 118, "made", 1, {})
@@ -161,15 +172,15 @@ def some():
     composition[:, 10], composition[1, 16], composition[2, 92] = torch.tensor([4, 1, 80]), 20, 1
     crystals = Crystals(torch.tensor([1, 225, 194]), composition, torch.rand(3, 6) * 50 + 2)
     return Labels(
-        crystals,
-        torch.tensor([-1.25, 0.0, 3.5]),
-        torch.tensor([VALUE, BOUND, HIGH]),
-        torch.tensor([0, 1, 3]),
-        torch.tensor([FIT, HELD, VAL]),
-        torch.tensor([False, True, False]),
-        torch.tensor([True, True, False]),
-        torch.tensor([1, 11, 8]),
-        torch.tensor([False, True, True]),
+        crystals=crystals,
+        value=torch.tensor([-1.25, 0.0, 3.5]),
+        kind=torch.tensor([VALUE, BOUND, HIGH]),
+        source=torch.tensor([0, 1, 3]),
+        split=torch.tensor([FIT, HELD, VAL]),
+        placed=torch.tensor([False, True, False]),
+        converged=torch.tensor([True, True, False]),
+        candidates=torch.tensor([1, 11, 8]),
+        refined=torch.tensor([False, True, True]),
     )
 
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from crystalgfn.fitting.labels import (
-    EXCESS,
-    EXCESS_REFINED,
     FIT,
     KNOWN,
+    SLACK,
+    SLACK_REFINED,
     SOURCES,
     TOO_LOW,
     OffEquilibriumLabels,
@@ -34,28 +34,28 @@ def loss(
     bound: bool = False,
     high: bool = False,
     seen: tuple[bool, ...] = (True, True),
-    excess: float = EXCESS,
+    slack: float = SLACK,
 ) -> float:
     labels = OffEquilibriumLabels(
-        example_crystals()[:1], torch.zeros(1, 3), torch.tensor([target]),
-        torch.tensor([bound]), torch.tensor([excess]), torch.tensor([high]),
-        torch.tensor(seen)[:, None], torch.ones(1),
+        crystals=example_crystals()[:1], features=torch.zeros(1, 3), target=torch.tensor([target]),
+        is_upper_bound=torch.tensor([bound]), bound_slack=torch.tensor([slack]), is_lower_bound=torch.tensor([high]),
+        seen=torch.tensor(seen)[:, None], sampling_weight=torch.ones(1),
     )  # fmt: skip
     return float(labels.loss(Constant(), torch.Generator().manual_seed(0)))
 
 
 def test_a_prediction_above_a_bound_counts_fully_and_one_below_it_little() -> None:
     assert loss(-1.0) == loss(-1.0, bound=True) == pytest.approx(2 * 0.99)  # two members, Huber beyond 0.02
-    assert loss(1.0, bound=True) == pytest.approx(loss(1.0) * KNOWN / EXCESS)
-    assert loss(1.0, bound=True, excess=0.1) == pytest.approx(loss(1.0) * KNOWN / 0.1)
+    assert loss(1.0, bound=True) == pytest.approx(loss(1.0) * KNOWN / SLACK)
+    assert loss(1.0, bound=True, slack=0.1) == pytest.approx(loss(1.0) * KNOWN / 0.1)
 
 
 def test_bounds_are_trusted_more_where_the_refiner_placed_the_atoms() -> None:
     labels = read_labels()
     refined = replace(labels, refined=torch.ones_like(labels.refined))
-    for given, excess in ((replace(labels, refined=~refined.refined), EXCESS), (refined, EXCESS_REFINED)):
+    for given, slack in ((replace(labels, refined=~refined.refined), SLACK), (refined, SLACK_REFINED)):
         found = OffEquilibriumLabels.of(Constant(), given, balance=0.5, left_out=0.02, seed=0)
-        assert found.excess.unique().tolist() == pytest.approx([excess])
+        assert found.bound_slack.unique().tolist() == pytest.approx([slack])
 
 
 def test_where_labels_end_only_a_prediction_below_is_wrong() -> None:
@@ -95,7 +95,7 @@ def test_strained_crystals_do_not_crowd_out_the_other_labels() -> None:
     labels = read_labels(high=True)
     found = OffEquilibriumLabels.of(Constant(), labels, balance=0.4, left_out=0.02, seed=0)
     strained = (labels.source == SOURCES.index("strained"))[labels.split == FIT]
-    assert float(found.odds[~strained].sum()) == pytest.approx(0.4, abs=1e-5)
-    assert float(found.odds[strained].sum()) == pytest.approx(0.6, abs=1e-5)
+    assert float(found.sampling_weight[~strained].sum()) == pytest.approx(0.4, abs=1e-5)
+    assert float(found.sampling_weight[strained].sum()) == pytest.approx(0.6, abs=1e-5)
     alone = labels[labels.source == SOURCES.index("strained")]
-    assert (OffEquilibriumLabels.of(Constant(), alone, balance=0.4, left_out=0.02, seed=0).odds == 1).all()
+    assert (OffEquilibriumLabels.of(Constant(), alone, balance=0.4, left_out=0.02, seed=0).sampling_weight == 1).all()

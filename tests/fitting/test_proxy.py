@@ -14,7 +14,8 @@ from crystalgfn.data.labelled import Rows, read
 from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.fitting import proxy as module
 from crystalgfn.fitting.labels import FIT, HELD, HIGH, VALUE, read_labels
-from crystalgfn.fitting.proxy import CHECKPOINT, Settings, fit, fit_proxy, unmeasured, volume_scan
+from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit, fit_proxy, unmeasured
+from crystalgfn.fitting.proxy_metrics import off_equilibrium, volume_scan
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import load_proxy
 from crystalgfn.utils.files import data_folder
@@ -108,7 +109,7 @@ def rows(paths: dict[str, Path]) -> Rows:
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(
     rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(**SMALL)
+    settings = FitConfig(**SMALL)
     whole, _ = fit_proxy(rows, settings, tmp_path / "whole", progress=False)
     keep = module._save_progress
 
@@ -128,12 +129,12 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(
 
 
 def test_progress_of_other_settings_or_damaged_is_refused(rows: Rows, tmp_path: Path) -> None:
-    fit_proxy(rows, Settings(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
+    fit_proxy(rows, FitConfig(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
     with pytest.raises(CheckpointError, match="other settings"):
-        fit_proxy(rows, Settings(**{**SMALL, "epochs": 1, "seed": 1}), tmp_path, progress=False)
+        fit_proxy(rows, FitConfig(**{**SMALL, "epochs": 1, "seed": 1}), tmp_path, progress=False)
     (tmp_path / CHECKPOINT).write_bytes(b"cut off")
     with pytest.raises(CheckpointError, match="damaged"):
-        fit_proxy(rows, Settings(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
+        fit_proxy(rows, FitConfig(**{**SMALL, "epochs": 1}), tmp_path, progress=False)
 
 
 def test_a_property_that_is_no_energy_is_fitted_without_strain(paths: dict[str, Path], tmp_path: Path) -> None:
@@ -160,7 +161,7 @@ def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.Monke
 
 def test_a_member_that_sees_none_of_a_batch_learns_nothing_from_it(paths: dict[str, Path]) -> None:
     rows = read(paths["train_path"], "formation_energy", paths["cache"], progress=False)
-    settings = module.Settings(members=2, strained=0.1)
+    settings = module.FitConfig(members=2, strained=0.1)
     proxy = EnsembleProxy("formation_energy", "eV/atom", members=2, width=4, depth=1)
     seen = torch.ones(2, len(rows), dtype=torch.bool)
     seen[1, 0] = False
@@ -195,7 +196,7 @@ def test_what_samplers_drew_is_reported_apart() -> None:
     """Claims of drawn crystals of compositions that were held out, upper bounds counted; what is only known as high."""
     labels = read_labels(high=True)
     proxy = load_proxy("formation_energy")
-    found = module.off_equilibrium(proxy, labels)
+    found = off_equilibrium(proxy, labels)
     held = labels[(labels.split == HELD) & labels.refined & (labels.source == 3)]
     sure, high = held[held.kind != HIGH], labels[(labels.split == HELD) & (labels.kind == HIGH)]
     errors = (proxy(sure.crystals) - sure.value).numpy()
@@ -221,7 +222,7 @@ def test_formulas_that_measure_a_fit_are_not_fitted_on(rows: Rows) -> None:
 
 
 def test_metals_are_a_censored_gap(rows: Rows) -> None:
-    proxy, settings = EnsembleProxy("band_gap", "eV", members=2, width=1, depth=1), Settings(property="band_gap")
+    proxy, settings = EnsembleProxy("band_gap", "eV", members=2, width=1, depth=1), FitConfig(property="band_gap")
     proxy.network = lambda features, group: torch.tensor([[-1.0, -1.0, 1.0]] * 2)
     three = rows[np.arange(3)]
     features = proxy.features(three.crystals)
@@ -247,11 +248,26 @@ def test_several_files_are_fitted_together_and_each_crystal_once(paths: dict[str
         fit(**paths, out=tmp_path / "five", progress=False, setting=ways, **few)
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"holdout": 0.0}, "0 of 410 rows are held out .*at least 3 are needed: give more data, or a larger holdout"),
+        ({"members": 1}, "members=1: give at least 2"),
+    ],
+)
+def test_what_could_not_be_calibrated_is_refused_before_the_fit(
+    given: dict, message: str, rows: Rows, tmp_path: Path
+) -> None:
+    with pytest.raises(DataError, match=message):
+        fit_proxy(rows, FitConfig(**{**SMALL, **given}), tmp_path, progress=False)
+    assert not list(tmp_path.glob("fit*"))
+
+
 def test_intervals_are_calibrated_on_the_first_of_several_files(rows: Rows, tmp_path: Path, monkeypatch) -> None:
     """On what was held out of it, where that is enough."""
     given = []
     monkeypatch.setattr(EnsembleProxy, "calibrate", lambda self, error, spread: given.append(len(error)))
-    settings = Settings(**{**SMALL, "epochs": 1, "holdout": 0.3, "labelled": 0.0})
+    settings = FitConfig(**{**SMALL, "epochs": 1, "holdout": 0.3, "labelled": 0.0})
     for enough, first in ((10, None), (10, 200), (1000, 200)):
         monkeypatch.setattr(module, "ENOUGH", enough)
         fit_proxy(rows, settings, tmp_path / f"{enough}-{first}", progress=False, first=first)

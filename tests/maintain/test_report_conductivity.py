@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from test_conductivity import SMALL, measured
+from fitting.test_conductivity import SMALL, measured
 
 from crystalgfn.errors import NotAvailable
-from crystalgfn.fitting.conductivity import Settings
+from crystalgfn.fitting.conductivity import ConductivityFitConfig
 from scripts.maintain.report_conductivity import compare
 
 
@@ -19,7 +19,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_all_are_measured_on_the_same_rows(path: Path) -> None:
     pytest.importorskip("sklearn", reason="the forest needs scikit-learn")
-    table = compare(path, Settings(**SMALL), trees=20, progress=False)
+    table = compare(path, ConductivityFitConfig(**SMALL), trees=20, progress=False)
     assert table.index[0] == "ensemble" and table.index[-1] == "median" and len(table) == 5
     assert (table["mae"][:-1] < table.loc["median", "mae"]).all()
 
@@ -27,4 +27,4 @@ def test_all_are_measured_on_the_same_rows(path: Path) -> None:
 def test_without_scikit_learn_it_says_so(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.ensemble", None)
     with pytest.raises(NotAvailable, match="pip install scikit-learn"):
-        compare(path, Settings(**SMALL | {"epochs": 1}), progress=False)
+        compare(path, ConductivityFitConfig(**SMALL | {"epochs": 1}), progress=False)

@@ -31,7 +31,9 @@ def test_evaluate_builds_no_graph(crystals: Crystals) -> None:
 
 
 BROKEN_FORMS = {
-    "tensor": (lambda c: [0.0] * len(c), "returns list; it must return a tensor"),
+    "text": (lambda c: "good", "returns str; it must return a tensor"),
+    "nothing": (lambda c: [None] * len(c), "returns list; it must return a tensor"),
+    "number": (lambda c: -1.0, "returns float; it must return a tensor"),
     "column": (lambda c: c.density[:, None], r"returns shape \[7, 1\] for 7 crystals"),
     "scalar": (lambda c: c.density.sum(), r"returns shape \[\] for 7 crystals"),
     "integers": (lambda c: c.space_group, "returns torch.int64; log R must be floating point"),

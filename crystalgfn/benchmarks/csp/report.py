@@ -18,7 +18,7 @@ from crystalgfn.evaluation.report import components
 from crystalgfn.evaluation.report import figures as html_figures
 from crystalgfn.evaluation.report import page as template
 from crystalgfn.utils.files import write_aside
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -59,7 +59,7 @@ def tables(found: Mapping[str, Any]) -> str:
     parts = []
     for name in dict.fromkeys(row["slice"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["slice"] == name]
-        parts += [f"## {name[:1].upper()}{name[1:]}", markdown(*columns(rows, found["k"]))]
+        parts += [f"## {name[:1].upper()}{name[1:]}", markdown_table(*columns(rows, found["k"]))]
         parts += [NOTES] if len(parts) == 2 else []
     return "\n\n".join(filter(None, [*parts, further_tables(found)]))
 
@@ -70,14 +70,14 @@ def further_tables(found: Mapping[str, Any]) -> str:
     if found["recall"]:
         parts += [
             "## Polymorphs of a formula that are found, %",
-            markdown(*recall_columns(found["recall"], found["k"])),
+            markdown_table(*recall_columns(found["recall"], found["k"])),
         ]
     for name, words in (("by_freedom", "free coordinates"), ("by_system", "lattice system")):
         rows = found[name]
         if rows:
             heads = ["task", "method", *rows[0]["bins"]]
             cells = [[row["task"], row["method"], *map(_bin, row["bins"].values())] for row in rows]
-            parts += [f"## By {words} (match rate at 1 / {found['k']})", markdown(heads, cells)]
+            parts += [f"## By {words} (match rate at 1 / {found['k']})", markdown_table(heads, cells)]
     for name, words in (("unread", "Crystals that could not be asked for"), ("faults", "What methods said")):
         if found.get(name):
             parts += [f"## {words}", "\n".join(f"- {line}" for line in _listed(found[name]))]

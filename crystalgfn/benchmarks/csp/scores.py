@@ -18,7 +18,7 @@ import numpy as np
 
 from crystalgfn.evaluation.metrics.matching import TOLERANCES
 from crystalgfn.structures.ground_state import CLOSEST
-from crystalgfn.utils.statistics import Interval, mean
+from crystalgfn.utils.statistics import Interval, bootstrap_mean
 
 STOL = float(TOLERANCES["stol"])
 Record = Mapping[str, Any]
@@ -62,14 +62,14 @@ class Scores:
         """``rate``, ``filtered``, ``rmse``, and where records allow ``metre`` and ``crmse``, each at k = 1 ... K."""
         hits = np.isfinite(self.own)
         found = {
-            "rate": mean(hits.astype(float), seed=seed),
-            "filtered": mean(np.isfinite(self.filtered).astype(float), seed=seed),
-            "rmse": mean(self.own, hits, seed),
+            "rate": bootstrap_mean(hits.astype(float), seed=seed),
+            "filtered": bootstrap_mean(np.isfinite(self.filtered).astype(float), seed=seed),
+            "rmse": bootstrap_mean(self.own, hits, seed),
         }
         if self.everyone is not None:
             matched = np.isfinite(self.everyone)
-            found["metre"] = mean(matched.astype(float), seed=seed)
-            found["crmse"] = mean(np.where(matched, self.everyone, STOL), seed=seed)
+            found["metre"] = bootstrap_mean(matched.astype(float), seed=seed)
+            found["crmse"] = bootstrap_mean(np.where(matched, self.everyone, STOL), seed=seed)
         return found
 
     def recalled(self, seed: int = 0) -> tuple[int, int, Interval]:
@@ -81,7 +81,7 @@ class Scores:
         k = self.own.shape[1]
         shares = _stack([self.recall[some].mean(axis=0) for some in rows.values()], k)
         polymorphs = sum(len(self.records[some[0]]["polymorphs"]) for some in rows.values())
-        return len(rows), polymorphs, mean(shares, seed=seed)
+        return len(rows), polymorphs, bootstrap_mean(shares, seed=seed)
 
     def made(self) -> dict[str, float | int | None]:
         """Of what was returned.

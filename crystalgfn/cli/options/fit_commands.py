@@ -120,7 +120,7 @@ TRAIN_PROXY = Command(
     ),
     groups={"space": "default", "policy": "default", "trainer": "default"},
     space="active: what samplers may draw (every argument of crystalgfn.CrystalSpace)",
-    settings="fitting.proxy:Settings",
+    settings="fitting.proxy_config:FitConfig",
     options={
         "property": Option("formation_energy", Text(), "or band_gap, energy_above_hull"),
         "train": Option(

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from scipy.stats import mannwhitneyu, spearmanr
 
 from crystalgfn.utils.files import write_aside
-from crystalgfn.utils.provenance import markdown
+from crystalgfn.utils.provenance import markdown_table
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEAR_HULL, ON_HULL = 0.1, 0.02
@@ -92,9 +92,9 @@ def tables(figures: dict[str, Any]) -> str:
         ("with the cell relaxed too", figures["relaxed"]),
         ("of these at rest", figures["relaxed_at_rest"]),
     ]
-    parts = [markdown(("crystals", "", "share"), [(name, count, f"{count / n:.0%}") for name, count in counts])]
+    parts = [markdown_table(("crystals", "", "share"), [(name, count, f"{count / n:.0%}") for name, count in counts])]
     if figures["failures"]:
-        parts.append(markdown(("without E*", "crystals"), list(figures["failures"].items())))
+        parts.append(markdown_table(("without E*", "crystals"), list(figures["failures"].items())))
         parts.append(
             f"The {n - figures['checked']} crystals without E* are in no gap below, their claims not confirmed. "
             "Crowded: no placement keeps the atoms apart; collapsed: they do not stay apart."
@@ -108,7 +108,7 @@ def tables(figures: dict[str, Any]) -> str:
     rows = [(name, *_gap_row(figures[key])) for key, name in names.items() if figures[key]]
     head = ("eV/atom", "crystals", "median of |.|", "mean of |.|", "mean", *_percent(), "Spearman")
     if rows:
-        parts.append(markdown(head, rows))
+        parts.append(markdown_table(head, rows))
     lattice = {
         "gained_by_cell": "E* - fully relaxed, eV/atom",
         "volume_ratio": "relaxed over drawn volume",
@@ -116,13 +116,13 @@ def tables(figures: dict[str, Any]) -> str:
     }
     rows = [(name, *(_signed(figures[key][q]) for q in _percent())) for key, name in lattice.items() if key in figures]
     if rows:
-        parts.append(markdown(("the cell relaxed", *_percent()), rows))
+        parts.append(markdown_table(("the cell relaxed", *_percent()), rows))
     if "above_hull" in figures:
         limits = (f"at most {NEAR_HULL}", f"at most {ON_HULL}", "below 0")
         head = ("above the hull, eV/atom", "crystals", "median", *limits)
         words = {"claim": "claim", "e_star": "E*", "e_relaxed": "fully relaxed"}
         rows = [(words[name], *_above_row(one)) for name, one in figures["above_hull"].items() if one]
-        parts.append(markdown(head, rows))
+        parts.append(markdown_table(head, rows))
         if figures["auc_near_hull"] is not None:
             parts.append(
                 f"Claims above the hull tell the crystals that relax to at most {NEAR_HULL} eV/atom above it from the "

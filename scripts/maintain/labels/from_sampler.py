@@ -17,9 +17,9 @@ from typing import Any
 
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import CheckpointError, run
-from crystalgfn.fitting.active_learning import ChgnetLabels, joined, kept_crystals, label_in_parts, without
+from crystalgfn.fitting.active_learning import ChgnetLabels, concat_labels, kept_crystals, label_in_parts, without
 from crystalgfn.fitting.labels import SHIPPED, Labels, read_labels
-from crystalgfn.fitting.proposals import Templates
+from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.labels.merge import counts, hull_without
@@ -58,7 +58,7 @@ def label_draws(
     groups = None if space_groups is None else list(space_groups)
     _describe(folder / OF, {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups})
     hull, taken = hull_without(train, val)
-    templates = Templates(Parents.read(train, taken))
+    templates = TemplateCells(Parents.read(train, taken))
 
     def draw():
         constraint = None if groups is None else {"space_groups": groups}
@@ -107,7 +107,7 @@ def main() -> None:
             parser.error(f"--space-groups {first} {last}: give the first and the last of ITA numbers from 1 to 230")
         numbers = range(first, last + 1)
     new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed, numbers)
-    labels = joined([read_labels(options.labels, high=True), new])
+    labels = concat_labels([read_labels(options.labels, high=True), new])
     labels.save(options.output or options.labels)
     print(f"{len(new)} labels of {options.n} draws in {(time.process_time() - start) / 60:.0f} minutes of CPU")
     print(counts(labels))

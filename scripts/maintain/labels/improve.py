@@ -20,7 +20,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.labels import HIGH, SHIPPED, SOURCES, VALUE, Labels, label_crystals, read_labels
-from crystalgfn.fitting.proposals import Templates
+from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.typing import Booleans, Integers
 from crystalgfn.utils.files import save_arrays
 from scripts.maintain.labels.merge import counts, hull_without
@@ -82,7 +82,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=7)
     options = parser.parse_args()
     hull, taken = hull_without(options.train, options.val)
-    templates = Templates(Parents.read(options.train, taken))
+    templates = TemplateCells(Parents.read(options.train, taken))
 
     def label(crystals: Crystals, number: int) -> tuple[Labels, Integers]:
         crystals = replace(crystals, lattice=crystals.lattice.double())

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from crystalgfn.data.labelled import read
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError, run
-from crystalgfn.fitting.labelling import Label, Labeller
+from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.utils.files import save_arrays
 
 HELD_UNITS = 7
@@ -62,7 +62,7 @@ def make_labels(
     stopped = False
     while not stopped and time.monotonic() < end:
         shard_end = min(end, time.monotonic() + shard_seconds)
-        rows: list[tuple[str, int, Label]] = []
+        rows: list[tuple[str, int, RawLabel]] = []
         try:
             while time.monotonic() < shard_end:
                 source = _next(labeller, units, spent)
@@ -86,8 +86,8 @@ def _next(labeller: Labeller, units: Counter, spent: Counter) -> str:
     return min(open_, key=lambda name: spent[name] / labeller.sources[name][0])
 
 
-def _write(path: Path, rows: list[tuple[str, int, Label]], units: Counter, spent: Counter) -> None:
-    columns = {name: np.array([getattr(label, name) for *_, label in rows]) for name in Label.__dataclass_fields__}
+def _write(path: Path, rows: list[tuple[str, int, RawLabel]], units: Counter, spent: Counter) -> None:
+    columns = {name: np.array([getattr(label, name) for *_, label in rows]) for name in RawLabel.__dataclass_fields__}
     columns["composition"] = columns["composition"].astype(np.int8)
     columns["source"] = np.array([source for source, *_ in rows])
     columns["refined"] = ~np.isin(columns["source"], ("strained", "held"))  # the refiner placed their candidates' atoms

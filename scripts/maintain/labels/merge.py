@@ -33,7 +33,7 @@ from crystalgfn.fitting.labels import (  # fmt: skip
     Labels,
     formula,
     held_out,
-    kind_of,
+    label_kind,
 )
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import data_folder, write_aside
@@ -82,15 +82,15 @@ def merge_labels(
     part = np.where(own, VAL, np.where(held_out(formulas), HELD, FIT))
     names = np.where(own, "strained", columns["source"])
     labels = Labels(
-        Crystals(crystals.space_group, composition, crystals.lattice.float()),
-        torch.from_numpy(value).float(),
-        kind_of(high, converged, helped, crystals.n_atoms),
-        torch.tensor([SOURCES.index(name) for name in names]),
-        torch.from_numpy(part),
-        torch.from_numpy(columns["placed"]),
-        converged,
-        torch.from_numpy(columns["candidates"]).long(),
-        torch.from_numpy(columns["refined"]),
+        crystals=Crystals(crystals.space_group, composition, crystals.lattice.float()),
+        value=torch.from_numpy(value).float(),
+        kind=label_kind(high, converged, helped, crystals.n_atoms),
+        source=torch.tensor([SOURCES.index(name) for name in names]),
+        split=torch.from_numpy(part),
+        placed=torch.from_numpy(columns["placed"]),
+        converged=converged,
+        candidates=torch.from_numpy(columns["candidates"]).long(),
+        refined=torch.from_numpy(columns["refined"]),
     )
     return labels[kept]
 

@@ -90,19 +90,22 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     truth = np.array([0.3, 0.5, 0.8])
     inside = np.zeros(3)
     for _ in range(200):
-        found = statistics.mean((rng.random((150, 3)) < truth).astype(float))
+        found = statistics.bootstrap_mean((rng.random((150, 3)) < truth).astype(float))
         inside += (found.low <= truth) & (truth <= found.high)
     assert ((inside / 200 > 0.88) & (inside / 200 <= 1)).all()
 
 
 def test_intervals_where_there_is_little():
     values = np.array([[1.0, np.inf], [3.0, np.inf]])
-    found = statistics.mean(values, np.isfinite(values))
+    found = statistics.bootstrap_mean(values, np.isfinite(values))
     assert (found.value[0], found.low[0], found.high[0]) == (2.0, 1.0, 3.0)
     assert np.isnan(found.value[1]) and np.isnan(found.low[1])
     assert found.columns()["value"] == [2.0, None]
-    assert np.isnan(statistics.mean(np.zeros((0, 2))).value).all()
-    assert (statistics.mean(np.ones((5, 1))).low, statistics.mean(np.ones((5, 1))).high) == (1.0, 1.0)
+    assert np.isnan(statistics.bootstrap_mean(np.zeros((0, 2))).value).all()
+    assert (statistics.bootstrap_mean(np.ones((5, 1))).low, statistics.bootstrap_mean(np.ones((5, 1))).high) == (
+        1.0,
+        1.0,
+    )
 
 
 @pytest.mark.parametrize(

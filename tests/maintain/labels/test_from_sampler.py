@@ -30,8 +30,18 @@ class Densities:
         n = len(crystals)
         mine = Crystals(crystals.space_group, crystals.composition, crystals.lattice.float())
         flags = torch.zeros(n, dtype=torch.bool)
-        whole = [torch.full((n,), value) for value in (BOUND, 3, FIT)]
-        labels = Labels(mine, crystals.density.float(), *whole, flags, flags, whole[0], ~flags)
+        kind, source, split = (torch.full((n,), value) for value in (BOUND, 3, FIT))
+        labels = Labels(
+            crystals=mine,
+            value=crystals.density.float(),
+            kind=kind,
+            source=source,
+            split=split,
+            placed=flags,
+            converged=flags,
+            candidates=kind,
+            refined=~flags,
+        )
         return labels, torch.arange(n)
 
 
@@ -42,7 +52,7 @@ def sampler(tmp_path, monkeypatch):
     small.save(tmp_path / "sampler")
     monkeypatch.setattr(from_sampler, "ChgnetLabels", Densities)
     monkeypatch.setattr(from_sampler, "Parents", SimpleNamespace(read=lambda *_: None))
-    monkeypatch.setattr(from_sampler, "Templates", lambda _: SimpleNamespace(cells=None))
+    monkeypatch.setattr(from_sampler, "TemplateCells", lambda _: SimpleNamespace(cells=None))
     monkeypatch.setattr(from_sampler, "hull_without", lambda *_: (None, frozenset()))
     return small
 

@@ -21,15 +21,15 @@ def labels() -> Labels:
     drawn = Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2)).sample(N, seed=0)
     at = torch.arange(N)
     return Labels(
-        Crystals(drawn.space_group, drawn.composition, drawn.lattice.float()),
-        at.float(),
-        at % 3,
-        torch.where(at % 4 == 0, STRAINED, PROPOSED),
-        torch.where(at % 5 == 0, HELD, FIT),
-        torch.ones(N, dtype=torch.bool),
-        torch.zeros(N, dtype=torch.bool),
-        torch.full((N,), 8),
-        torch.zeros(N, dtype=torch.bool),
+        crystals=Crystals(drawn.space_group, drawn.composition, drawn.lattice.float()),
+        value=at.float(),
+        kind=at % 3,
+        source=torch.where(at % 4 == 0, STRAINED, PROPOSED),
+        split=torch.where(at % 5 == 0, HELD, FIT),
+        placed=torch.ones(N, dtype=torch.bool),
+        converged=torch.zeros(N, dtype=torch.bool),
+        candidates=torch.full((N,), 8),
+        refined=torch.zeros(N, dtype=torch.bool),
     )
 
 
