@@ -150,7 +150,7 @@ def label_crystals(
 
     Args:
         crystals: [B].
-        given: for each crystal structures to try besides the refiner's (`Templates.cells` of
+        given: for each crystal structures to try besides the refiner's (`TemplateCells.cells` of
             `crystalgfn.fitting.proposals`); with one, the lowest is a value.
         hull: above which labels end; none without.
         references: that turn CHGNet's energies into formation energies; the shipped ones by default.
