@@ -82,7 +82,7 @@ class Bar(Generic[Item]):
         description: what is done, in words.
         initial: how many were done before.
         unit: of the items.
-        shown: False shows nothing.
+        shown: False shows nothing; on the terminal bars are shown only where stderr is one.
         options: of tqdm, for the terminal.
     """
 
@@ -101,10 +101,11 @@ class Bar(Generic[Item]):
         self.total = len(items) if total is None and hasattr(items, "__len__") else total  # pyright: ignore
         self._progress = _current.get() if shown else None
         self._terminal: Any = None
-        if shown and self._progress is None:
+        stream = options.pop("file", None) or sys.stderr
+        if shown and self._progress is None and stream.isatty():  # a log file is no place for bars
             from tqdm import tqdm
 
-            options = {"mininterval": 1, "file": sys.stderr, **options}
+            options = {"mininterval": 1, "file": stream, **options}
             self._terminal = tqdm(total=self.total, initial=initial, desc=description, unit=unit or "it", **options)
 
     def __enter__(self) -> Bar[Item]:

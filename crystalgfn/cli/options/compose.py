@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CHEMSYS, CSP, GROUPS, SPACE, Command, Option, fields_of
+from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, fields_of
 from crystalgfn.cli.options.kinds import Kind, Number, Switch, Unfit, of_annotation, shown
 from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.utils.files import data_folder
@@ -111,8 +111,7 @@ def _following(text: str, key: str, rest: list[str], command: Command) -> str:
 
 def _known(key: str, command: Command) -> bool:
     """Whether it names an option that is declared, or a group."""
-    short = key in command.shorts or key in command.groups or (key == "chemsys" and command.space is not None)
-    return short or full_key(key, command) in _declared(command)
+    return key in command.shorts or key in command.groups or full_key(key, command) in _declared(command)
 
 
 def _groups(name: str, given: Sequence[Given], config_dir: str | Path | None) -> DictConfig:
@@ -165,9 +164,6 @@ def _chooses_group(one: Given, command: Command) -> bool:
 def _set(config: DictConfig, one: Given, name: str) -> None:
     """Put a value in its place, checked by its kind."""
     command = COMMANDS[name]
-    if one.key == "chemsys" and command.space is not None:
-        _set_chemsys(config, one)
-        return
     key = full_key(one.key, command)
     if one.sign == "~":
         parent, _, last = key.rpartition(".")
@@ -200,12 +196,6 @@ def read(name: str, text: str, kind: Kind) -> Any:
         if isinstance(kind, Number) and "," in text:
             raise OptionError(f"{name}={text} gives several values; give one ([a,b] is a list).") from error
         raise OptionError(f"{name}={text}: give {kind.words}.") from error
-
-
-def _set_chemsys(config: DictConfig, one: Given) -> None:
-    value = read(one.key, one.text or "", CHEMSYS.kind)
-    for key in ("elements", "required_elements"):
-        OmegaConf.update(config, f"space.{key}", list(value), merge=False, force_add=True)
 
 
 def full_key(key: str, command: Command) -> str:

@@ -22,6 +22,7 @@ from crystalgfn.cli.options.kinds import (
     Several,
     Switch,
     Symbols,
+    System,
     Text,
     limits,
     optional,
@@ -109,6 +110,7 @@ SPACE: dict[str, Option] = {
     "required_elements": Option([], Symbols(), "every crystal has these"),
     "excluded_elements": Option([], Symbols()),
     "any_of": Option([], Symbols(), "every crystal has at least one of these"),
+    "chemsys": Option(None, optional(System()), "Li-Mn-O: these elements, and all of them in every crystal"),
     "n_elements": Option([1, 5], limits("whole numbers", _RANGE)),
     "atoms_per_element": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
     "n_atoms": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
@@ -159,7 +161,6 @@ SPACE: dict[str, Option] = {
 }
 """The arguments of CrystalSpace."""
 
-CHEMSYS = Option(None, Symbols(words="elements such as Li-Mn-O"), "Li-Mn-O: elements and required_elements at once")
 
 CSP: dict[str, Option] = {
     "data": Option(None, optional(File()), "Parquet or CSV with atoms, or a folder of CIF files"),

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CHEMSYS, CSP, SPACE, Option, fields_of
+from crystalgfn.cli.options.declared import CSP, SPACE, Option, fields_of
 from crystalgfn.cli.options.kinds import shown
 from crystalgfn.utils.files import data_folder
 
@@ -46,8 +46,7 @@ def help_text(name: str, program: str) -> str:
     examples = [f"  {program} {arguments:<{width}}  {meaning}".rstrip() for arguments, meaning in one.examples]
     parts.append(_section("examples", examples))
     if one.space is not None:
-        space = {**SPACE, "chemsys": CHEMSYS}
-        parts.append(_section(one.space, _lines(space, with_values=not one.narrows)))
+        parts.append(_section(one.space, _lines(SPACE, with_values=not one.narrows)))
     if one.shorts:
         parts.append(_section("how to train", [f"  {short:<16} {full}" for short, full in one.shorts.items()]))
     if one.settings is not None:

@@ -84,7 +84,8 @@ class Number(Kind):
         """A number that is finite and within the limits."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             raise Unfit(value)
-        good = math.isfinite(value) and (self.low is None or value >= self.low)
+        good = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+        good = good and (self.low is None or value >= self.low)
         good = good and (self.high is None or value <= self.high)
         good = good and (self.above is None or value > self.above)
         if not good or not (self.below is None or value < self.below):
@@ -122,7 +123,12 @@ class Text(Kind):
 
     def check(self, value: Any) -> str:
         """A number of a file is its text; nothing, a list or a switch is none."""
-        if value in ("", None) or isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if (
+            value in ("", None)
+            or "\0" in str(value)
+            or isinstance(value, bool)
+            or not isinstance(value, (str, int, float))
+        ):
             raise Unfit("null" if value is None else value)
         return str(value)
 
@@ -219,6 +225,17 @@ class Symbols(Several):
         """Symbols."""
         listed = list(value) if isinstance(value, (list, tuple)) else [value]
         return super().check(["No" if one is False else one for one in listed])
+
+
+@dataclass(frozen=True)
+class System(Symbols):
+    """A chemical system, kept as its elements between hyphens."""
+
+    words: str = "elements such as Li-Mn-O"
+
+    def check(self, value: Any) -> str:
+        """Symbols in a list, or between hyphens."""
+        return "-".join(super().check(re.split("[, -]+", value) if isinstance(value, str) else value))
 
 
 class AnyValue(Kind):
