@@ -15,6 +15,7 @@ if "torch" not in sys.modules:
 if TYPE_CHECKING:
     from crystalgfn import rewards as rewards
     from crystalgfn.crystallography.crystals import Crystals as Crystals
+    from crystalgfn.envs.constraint_check import check_constraint as check_constraint
     from crystalgfn.errors import CrystalGFNError as CrystalGFNError
     from crystalgfn.errors import EmptySpace as EmptySpace
     from crystalgfn.errors import InvalidSpace as InvalidSpace
@@ -54,6 +55,7 @@ _MODULES = {
     "TrainerConfig": "gfn.config",
     "build_from_wyckoff": "structures.build",
     "build_structures": "structures.build",
+    "check_constraint": "envs.constraint_check",
     "check_metric": "evaluation.metrics.check",
     "check_reward": "rewards.base",
     "load_proxy": "properties.registry",

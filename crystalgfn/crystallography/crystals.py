@@ -33,6 +33,13 @@ class Crystals:
 
     Raises:
         InvalidCrystal: shapes, dtypes or devices that do not go together.
+
+    Example:
+        >>> composition = torch.zeros(1, 118, dtype=torch.int64)
+        >>> composition[0, [10, 16]] = 1
+        >>> salt = Crystals(torch.tensor([225]), composition, torch.tensor([[5.64, 5.64, 5.64, 90.0, 90.0, 90.0]]))
+        >>> salt.formulas(), round(float(salt.density[0]), 2)
+        (['NaCl'], 2.16)
     """
 
     space_group: torch.Tensor
@@ -112,8 +119,10 @@ class Crystals:
 
     @property
     def centring(self) -> Integers:
-        """Lattice points per conventional cell (P 1; A, B, C, I 2; R 3; F 4), int64 [B]."""
-        return torch.tensor(space_groups.CENTRING, device=self.device)[self.space_group - 1].long()
+        """Lattice points per conventional cell (P 1; A, B, C, I 2; R 3; F 4), int64 [B]; 0 for no known space group."""
+        known = (self.space_group >= 1) & (self.space_group <= 230)
+        centring = torch.tensor(space_groups.CENTRING, device=self.device)[(self.space_group - 1).clamp(0, 229)].long()
+        return torch.where(known, centring, 0)
 
     @property
     def volume(self) -> Floats:
@@ -122,8 +131,8 @@ class Crystals:
 
     @property
     def volume_per_atom(self) -> Floats:
-        """Å3 per atom, [B]."""
-        return self.volume / (self.n_atoms * self.centring)
+        """Å3 per atom, [B]; NaN for no known space group."""
+        return self.volume / (self.n_atoms * self._known_centring)
 
     @property
     def mass(self) -> Floats:
@@ -133,8 +142,14 @@ class Crystals:
 
     @property
     def density(self) -> Floats:
-        """g/cm3, [B]."""
-        return DENSITY_UNIT * self.mass * self.centring / self.volume
+        """g/cm3, [B]; NaN for no known space group."""
+        return DENSITY_UNIT * self.mass * self._known_centring / self.volume
+
+    @property
+    def _known_centring(self) -> torch.Tensor:
+        """`centring`, with NaN in place of 0 where it is needed."""
+        centring = self.centring
+        return centring if bool((centring > 0).all()) else torch.where(centring > 0, centring, torch.nan)
 
     def counts(self, i: int) -> dict[str, int]:
         """Element symbol -> atoms per primitive cell of crystal ``i``, by atomic number."""
@@ -154,7 +169,7 @@ class Crystals:
             {
                 "formula": self.formulas(),
                 "space_group": number,
-                "symbol": [space_groups.SYMBOL[n - 1] for n in number],
+                "symbol": [space_groups.SYMBOL[n - 1] if 1 <= n <= 230 else None for n in number],
                 **dict(zip(("a", "b", "c", "alpha", "beta", "gamma"), lattice.T, strict=True)),
                 "n_atoms": self.n_atoms.cpu().numpy(),
                 "volume_per_atom": self.volume_per_atom.detach().cpu().numpy(),

@@ -51,8 +51,9 @@ class GroupMoves:
 
     def read(self, plan: CrystalState, crystals: Crystals) -> None:
         """The choices that lead to given crystals."""
-        index = crystals.space_group - 1
-        plan.group = index
+        known = (crystals.space_group >= 1) & (crystals.space_group <= 230)
+        index = (crystals.space_group - 1).clamp(0, 229)
+        plan.group = torch.where(known, index, -1)
         plan.system, plan.symmetry = self.system_of[index], self.symmetry_of[index]
         size = self.n_elements.shape[0]
         plan.n_elements = torch.where(plan.n_elements < size, plan.n_elements, -1)

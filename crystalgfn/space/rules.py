@@ -48,6 +48,7 @@ class MaskRules:
         self._excluded: dict[int, str] = {}
         self._given: Callable[[int], Iterable[tuple[int, ...]]] | None = None
         self._needs: list[tuple[frozenset[int], str]] = []
+        self._any: list[tuple[frozenset[int], str]] = []
 
     # ---- what a constraint may ask ----------------------------------------------------------------------------
 
@@ -64,6 +65,12 @@ class MaskRules:
         """All of these elements occur."""
         self.required |= set(zs)
         self._needs.append((frozenset(zs), why))
+
+    def require_any(self, zs: Collection[int], why: str) -> None:
+        """At least one of these elements occurs."""
+        own = frozenset(zs)
+        self._any.append((own, why))
+        self.read(Automaton(False, lambda seen, z, _: seen or z in own, lambda seen: seen))
 
     def only_patterns(self, patterns: Callable[[int], Iterable[tuple[int, ...]]]) -> None:
         """No other count patterns may be: a function of the largest number of atoms that lists them, falling."""
@@ -142,6 +149,9 @@ class MaskRules:
                     raise EmptySpace(f"{why} needs {symbol}, which {out} rules out")
                 if z not in self.zs:
                     raise EmptySpace(f"{why} needs {symbol}, which is not among the default elements; give elements")
+        for zs, why in self._any:
+            if not zs & set(self.zs):
+                raise EmptySpace(f"{why}: none of these is among the elements of the space")
         if not self.zs:
             rules = ", ".join(dict.fromkeys([why for _, why in self._offered] + list(self._excluded.values())))
             raise EmptySpace(f"no element is left: {rules} have none in common")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from math import gcd
+from time import process_time
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from crystalgfn.space.charge import ChargeRule
 from crystalgfn.space.compositions import CompositionRules
 from crystalgfn.space.constraint import Check, Constraint, given, saved
 from crystalgfn.space.constraints.cell import Angles, Density, Lengths, RelativeVolume, VolumePerAtom
-from crystalgfn.space.constraints.charge import Neutral
+from crystalgfn.space.constraints.charge import Neutral, plain_states
 from crystalgfn.space.constraints.counts import AtomsPerElement, NumberOfAtoms, NumberOfElements
 from crystalgfn.space.constraints.crystal import ConventionalCell, WyckoffPositions
 from crystalgfn.space.constraints.elements import (
@@ -60,6 +61,12 @@ READERS: dict[str, Callable[[Any], Constraint]] = {
     "relative_volume": RelativeVolume.parse,
 }
 CHARGE = ("oxidation_states", "mixed_valence", "alloys")
+#: What makes more compositions neutral, the narrowest first.
+NEUTRAL_REMEDIES = (
+    ("mixed_valence", "adjacent"), ("alloys", True), ("oxidation_states", "common"), ("oxidation_states", "all"),
+    ("mixed_valence", True), ("oxidation_states", None),
+)  # fmt: skip
+DIAGNOSIS_SECONDS = 4.0
 INTRINSIC = (WyckoffPositions(), ConventionalCell())
 
 
@@ -258,21 +265,27 @@ class CrystalSpace:
             yield one.explain(crystals)
 
     def _why_empty(self) -> str:
-        """Name the first constraint without which there would be crystals."""
+        """Name the charges where they leave no composition, else the first constraint without which there are crystals.
+
+        What is looked for is bounded by `DIAGNOSIS_SECONDS` of computation; after it all constraints are named.
+        """
         values = {f.name: getattr(self, f.name) for f in fields(self)}
+        defaults = {f.name: f.default for f in fields(self)} | {"oxidation_states": None}
         narrow = [f.name for f in fields(self) if values[f.name] != f.default]
-        for name in narrow:
-            default = None if name == "oxidation_states" else next(f.default for f in fields(self) if f.name == name)
-            loose = {**values, name: default}
-            try:
-                rules = _rules([*_read(loose).values(), *loose["constraints"]])
-                rules.check()
-                found = build_tables(rules).allowed.any()
-            except CrystalGFNError:  # a looser space may not stand by itself (a required element without its elements)
-                found = False
-            if found:
-                return f"{name}={plain(values[name])} leaves no crystal with the other constraints; loosen it"
         parts = ", ".join(f"{name}={plain(values[name])}" for name in narrow)
+        stop = process_time() + DIAGNOSIS_SECONDS
+        if not self.tables.composition.first.any():
+            for name, value in NEUTRAL_REMEDIES:
+                if _some(values | {name: value}, stop):
+                    asked = ", ".join(f"{n}={plain(values[n])}" for n in narrow if n not in CHARGE) or "the space"
+                    tables = ", ".join(f"{n}={plain_states(values[n])!r}" for n in CHARGE)
+                    return (
+                        f"{asked} leaves no crystal that is neutral by {tables} (peroxides, superoxides and other "
+                        f"bonds between anions need states that a table may lack); {name}={value!r} has some"
+                    )
+        for name in narrow:
+            if _some(values | {name: defaults[name]}, stop):
+                return f"{name}={plain(values[name])} leaves no crystal with the other constraints; loosen it"
         return f"the constraints leave no crystal ({parts}): no composition, group and cell meet all of them"
 
     def __getstate__(self) -> dict[str, Any]:
@@ -291,6 +304,18 @@ def _read(values: Mapping[str, Any]) -> dict[str, Constraint]:
         if name == "anonymous_formulas":
             parts["oxidation_states"] = Neutral.parse(*(values[name] for name in CHARGE))
     return parts
+
+
+def _some(values: Mapping[str, Any], stop: float) -> bool:
+    """Whether there are crystals in a space, as far as can be said until the processor time ``stop``."""
+    if process_time() > stop:
+        return False
+    try:
+        rules = _rules([*_read(values).values(), *values["constraints"]])
+        rules.check()
+        return bool(build_tables(rules).allowed.any())
+    except CrystalGFNError:  # a looser space may not stand by itself (a required element without its elements)
+        return False
 
 
 def _rules(constraints: list[Constraint]) -> MaskRules:

@@ -10,7 +10,6 @@ import torch
 from crystalgfn.crystallography import elements as table
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import EmptySpace, InvalidSpace
-from crystalgfn.space.automata import Automaton
 from crystalgfn.space.constraint import Check
 from crystalgfn.space.constraints.parse import numbers_of, plain, sequence, symbols
 from crystalgfn.space.rules import MaskRules
@@ -166,7 +165,7 @@ class AnyOf:
     def mask(self, tables: MaskRules) -> None:
         """Remember whether one of each set has come."""
         for names in self.any_of:
-            tables.read(_one_of(frozenset(numbers_of(names))))
+            tables.require_any(numbers_of(names), f"any_of={list(names)}")
 
     def explain(self, crystals: Crystals) -> Check:
         """One of each set occurs."""
@@ -179,10 +178,6 @@ class AnyOf:
     def to_dict(self) -> dict[str, Any]:
         """The symbols of one set, or the sets."""
         return {"any_of": plain(self.any_of[0] if len(self.any_of) == 1 else self.any_of)}
-
-
-def _one_of(zs: frozenset[int]) -> Automaton:
-    return Automaton(False, lambda seen, z, _: seen or z in zs, lambda seen: seen)
 
 
 @dataclass(frozen=True)
