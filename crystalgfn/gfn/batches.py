@@ -98,7 +98,7 @@ class TrajectorySampler:
             objects, log_reward = self.replay.sample(n_replay, self.generator)
             trajectories = teacher_forced(self.env, objects, n_replay)
             batches.append(self._batch(trajectories, None, None, None, log_reward))
-        if n_real:
+        if self.real is not None and n_real:
             index = torch.randint(len(self.real), (n_real,), generator=self.generator, device=self.generator.device)
             beta, group = self._temperatures(n_real)
             real = self.real[index.to(self.real.device)]

@@ -48,6 +48,7 @@ class View(Protocol):
 
     def due(self) -> bool:
         """Whether it is time to show something again."""
+        ...
 
     def show(self, status: Status) -> None:
         """Show where the training stands."""
@@ -138,8 +139,8 @@ class Terminal:
 
 def live(stream: TextIO | None = None) -> View:
     """The view that suits a stream; None: standard output."""
-    stream = stream or sys.stdout
-    return Terminal(stream) if stream.isatty() else Lines(stream)
+    shown = stream or sys.stdout
+    return Terminal(shown) if shown.isatty() else Lines(shown)
 
 
 def duration(seconds: float) -> str:
@@ -202,7 +203,9 @@ class ThroughputMeter:
         if trainer.seconds is not None:
             return max(trainer.seconds - self.run.elapsed, 0.0)
         steps = self.run.step - self._start[0]
-        return (self.run.elapsed - self._start[1]) / steps * (trainer.steps - self.run.step) if steps else None
+        if not steps or trainer.steps is None:
+            return None
+        return (self.run.elapsed - self._start[1]) / steps * (trainer.steps - self.run.step)
 
     def _since(self, mark: tuple[int, float]) -> float:
         return (self.run.step - mark[0]) * self.run.trainer.batch_size / max(self.run.elapsed - mark[1], 1e-9)

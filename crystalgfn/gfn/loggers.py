@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import pandas as pd
 import torch
@@ -74,10 +74,9 @@ class CsvLogger:
         """Append a line."""
         row = {"step": step, **metrics}
         fresh = self._columns is None
-        if fresh:
-            self._columns = list(row)
+        columns = self._columns = self._columns or list(row)
         text = io.StringIO()
-        writer = csv.DictWriter(text, self._columns, extrasaction="ignore", restval="", lineterminator="\n")
+        writer = csv.DictWriter(text, columns, extrasaction="ignore", restval="", lineterminator="\n")
         if fresh:
             writer.writeheader()
         writer.writerow(row)
@@ -107,7 +106,7 @@ class WandbLogger:
     def __init__(
         self,
         project: str = "crystalgfn",
-        mode: str = "offline",
+        mode: Literal["offline", "online", "disabled"] = "offline",
         folder: str | None = None,
         path: str | Path | None = None,
         config: dict[str, Any] | None = None,
@@ -153,19 +152,22 @@ def _is_of(line: str, head: str, last: int) -> bool:
 
 
 class Keeper(Protocol):
-    """What a training keeps of the objects that it draws."""
+    """What a training keeps of the objects that it samples."""
 
     def offer(self, objects: Any, log_reward: torch.Tensor) -> None:
         """Objects with their ln R [B]."""
 
     def lines(self) -> list[str]:
         """A few words on each of the best, best first."""
+        ...
 
     def table(self) -> pd.DataFrame:
         """A row for each that is kept, best first."""
+        ...
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """What is kept, as tensors."""
+        ...
 
     def load_state_dict(self, state: dict[str, torch.Tensor]) -> None:
         """The state of `state_dict`."""

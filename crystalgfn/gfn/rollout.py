@@ -116,7 +116,7 @@ def unroll(
             if forced:
                 action, missed = _into(action, options, env.heads[head].slack)
                 valid[rows[missed]] = False
-            if record:
+            if record and observation is not None:
                 steps.append(Step(head=head, rows=rows, observation=observation, options=options, action=action))
         env.apply(state, head, rows, action)
     return Trajectories(
@@ -156,9 +156,11 @@ def policy_choice(
     def choose(
         state: Any, head: str, rows: torch.Tensor, observation: Observation | None, options: Options
     ) -> torch.Tensor:
-        if strata is not None and head == "n_elements":
+        if strata is not None and head == "n_elements" and isinstance(options, Discrete):
             fixed = strata[: options.mask.shape[1]].expand(len(options.mask), -1)
             return MaskedCategorical.of(fixed, options.mask).sample(0.0, generator)
+        if observation is None:
+            raise ValueError(f"a policy cannot choose {head} of states that it does not see")
         distribution = network.distribution(env.heads[head], network.trunk(observation), options)
         if exponent is not None:
             distribution = distribution.tempered(exponent[rows])

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from crystalgfn.envs.base import Environment
+from crystalgfn.envs.base import Discrete, Environment
 from crystalgfn.gfn.batches import Batch
 from crystalgfn.gfn.rollout import Step, Trajectories
 from crystalgfn.policy.distributions import MaskedCategorical
@@ -80,8 +80,11 @@ def score(
     turns = list(enumerate(trajectories.steps))
     if strata is not None:
         for _, turn in (t for t in turns if t[1].head == "n_elements"):
-            logits = strata[: turn.options.mask.shape[1]].expand(len(turn.rows), -1)
-            log_prob = MaskedCategorical.of(logits, turn.options.mask).log_prob(turn.action)
+            if not isinstance(turn.options, Discrete):
+                raise ValueError("weights of the first move are for a choice, not for a continuous draw")
+            mask = turn.options.mask
+            logits = strata[: mask.shape[1]].expand(len(turn.rows), -1)
+            log_prob = MaskedCategorical.of(logits, mask).log_prob(turn.action)
             total = total.index_add(0, turn.rows, log_prob.to(dtype))
         turns = [t for t in turns if t[1].head != "n_elements"]
     rows, columns, steps, flows = [], [], [], []
@@ -149,9 +152,8 @@ def _packed(turns: list[Step]) -> tuple[torch.Tensor, torch.Tensor]:
 
 def _conditions(turns: list[Step]) -> torch.Tensor | None:
     """The conditions of all turns, [states], or None where the policy has none."""
-    if turns[0].observation.condition is None:
-        return None
-    return torch.cat([t.observation.condition for t in turns])
+    conditions = [t.observation.condition for t in turns if t.observation.condition is not None]
+    return torch.cat(conditions) if conditions else None
 
 
 class Scorer(nn.Module):
@@ -177,9 +179,10 @@ def joined(scored: list[Scored]) -> Scored:
     if len(scored) == 1:
         return scored[0]
     forward, backward = (torch.cat([getattr(s, name) for s in scored]) for name in ("log_forward", "log_backward"))
-    if scored[0].steps is None:
+    widths = [s.steps.shape[1] for s in scored if s.steps is not None]
+    if not widths:
         return Scored(log_forward=forward, log_backward=backward)
-    width = max(s.steps.shape[1] for s in scored)
+    width = max(widths)
 
     def lined(name: str) -> torch.Tensor:
         parts = [getattr(s, name) for s in scored]

@@ -87,8 +87,9 @@ class TrainingRun:
             flow = FlowHead(network.config.width, tuple(env.heads)) if objective.needs_flows else None
         self.scorer = Scorer(env, network, log_omega, None if flow is None else flow.to(env.device))
         # an output of the forward pass that the loss does not use would keep DistributedDataParallel waiting
-        self.log_z = self.scorer.log_z.requires_grad_(objective.learns_log_z)
-        self._parallel = self.scorer
+        self.log_z = self.scorer.log_z
+        self.log_z.requires_grad_(objective.learns_log_z)
+        self._parallel: Scorer | DistributedDataParallel = self.scorer
         if distributed.active():
             # which heads a batch asks for differs, so some parameters have no gradient in some steps
             self._parallel = DistributedDataParallel(self.scorer, find_unused_parameters=True)
@@ -125,7 +126,7 @@ class TrainingRun:
         """The share of the training that is done."""
         if self.trainer.steps is not None:
             return min(1.0, self.step / self.trainer.steps)
-        return min(1.0, self.elapsed / self.trainer.seconds)
+        return min(1.0, self.elapsed / self.trainer.seconds) if self.trainer.seconds else 1.0
 
     def take_step(self) -> dict[str, float]:
         """One optimiser step; its figures."""
@@ -154,7 +155,8 @@ class TrainingRun:
         batches = source.draw(self.network, epsilon)
         if self.step == 0 and source is self.sources[0] and self.trainer.betas is None:
             self._start_log_z(batches)
-        together = nullcontext() if last or self._parallel is self.scorer else self._parallel.no_sync()
+        parallel = self._parallel
+        together = parallel.no_sync() if isinstance(parallel, DistributedDataParallel) and not last else nullcontext()
         with together:
             scored, log_z = self._parallel(batches)
             log_reward = torch.cat([b.log_reward for b in batches])

@@ -131,7 +131,8 @@ class PolicyNetwork(nn.Module):
         x = self.embedding(index, per_sample_weights=weight.to(self.embedding.weight.dtype))
         factors: tuple[torch.Tensor | None, ...] = (None,) * (len(self.blocks) + 1)
         if self.modulation is not None:
-            shift, *factors = self.modulation(condition)
+            shift, *rest = self.modulation(condition)
+            factors = tuple(rest)
             x = x + shift
         low = x.dtype == torch.float32 and self.matrix_dtype != torch.float32
         with torch.autocast(x.device.type, dtype=self.matrix_dtype, enabled=low):
@@ -218,6 +219,8 @@ class PairHead(nn.Module):
         """[rows, width] -> logits [rows, slots * elements]."""
         column = torch.tensor(head.elements, device=hidden.device) - 1
         counts = options.counts
+        if counts is None:
+            raise ValueError(f"{head.name}: a choice of counts and elements needs the counts")
         logits = self.next(hidden, counts, column) + self.count_bias(counts.clamp_max(80))
         if options.last is None:
             return logits.flatten(1)

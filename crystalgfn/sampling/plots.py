@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -68,13 +69,13 @@ def picture(
     figure = Figure(figsize=(15, 9.6), layout="constrained")
     FigureCanvasAgg(figure)
     figure.suptitle(title or f"{len(drawn)} crystals", fontsize=15, fontweight="bold")
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.15))
+    top, bottom = np.asarray(figure.subfigures(2, 1, height_ratios=(1, 1.15)), dtype=object)
     axes = top.subplots(1, 4, width_ratios=(1.25, 1.25, 1, 0.75))
     _distribution(axes[0], drawn, other, label, reference_label)
     _volumes(axes[1], drawn, other, label)
     numbers = [str(k) for k in range(1, max(5, int(crystals.n_elements.max())) + 1)]
     for ax, column, names in ((axes[2], "crystal system", SYSTEMS), (axes[3], "different elements", numbers)):
-        _bars(ax, drawn[column], None if other is None else other[column], names, reference_label)
+        _bars(ax, pd.Series(drawn[column]), None if other is None else pd.Series(other[column]), names, reference_label)
     left, right = bottom.subplots(1, 2, width_ratios=(1.5, 1))
     _elements(left, crystals)
     _best(right, drawn, label, largest_first)
@@ -88,7 +89,7 @@ def curves(metrics: str | Path, path: str | Path) -> None:
         ValueError: a log without steps.
         CheckpointError: the file cannot be written.
     """
-    log = pd.read_csv(metrics)
+    log: Any = pd.read_csv(metrics)
     columns = [
         name
         for name in log.columns
@@ -103,11 +104,12 @@ def curves(metrics: str | Path, path: str | Path) -> None:
     window = max(1, len(log) // 50)
     for ax, name in zip(axes, columns, strict=False):
         known = log[["step", name]].dropna()
+        values = pd.Series(np.asarray(known[name]), known.index)
         ax.plot(known["step"], known[name], color=OTHER, lw=0.7)
-        ax.plot(known["step"], known[name].rolling(window, min_periods=1).mean(), color=DRAWN, lw=1.6)
+        ax.plot(known["step"], values.rolling(window, min_periods=1).mean(), color=DRAWN, lw=1.6)
         if len(known) < 3:
             ax.plot(known["step"], known[name], "o", color=DRAWN)
-        if name.endswith("loss") and (known[name] > 0).all():
+        if name.endswith("loss") and bool((values.to_numpy() > 0).all()):
             ax.set_yscale("log")
         ax.set_title(CURVES.get(name, name), fontsize=10)
         ax.set_xlabel("step")
@@ -203,13 +205,13 @@ def _best(ax: Axes, drawn: pd.DataFrame, label: str, largest_first: bool) -> Non
     order = drawn.sort_values("value", ascending=not largest_first).drop_duplicates("formula").head(10)
     rows = [
         [
-            row.formula,
-            f"{row.symbol} ({row.space_group})",
-            f"{row.n_atoms}",
-            f"{row.volume_per_atom:.1f}",
-            f"{row.value:.2f}",
+            row["formula"],
+            f"{row['symbol']} ({row['space_group']})",
+            f"{row['n_atoms']}",
+            f"{row['volume_per_atom']:.1f}",
+            f"{row['value']:.2f}",
         ]
-        for row in order.itertuples()
+        for row in order.to_dict("records")
     ]
     heads = ["formula", "space group", "atoms", "Å³/atom", label.split(",")[-1].strip()]
     grid = ax.table(rows, colLabels=heads, loc="center", cellLoc="left", colWidths=(0.36, 0.26, 0.11, 0.14, 0.13))

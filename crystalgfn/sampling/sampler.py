@@ -18,6 +18,7 @@ from crystalgfn.gfn.diagnostics import LOW_ESS, Diagnostics, diagnose, reading
 from crystalgfn.gfn.rollout import rollout, teacher_forced
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, evaluate
 from crystalgfn.sampling import sampler_files
 from crystalgfn.sampling.strata import strata_weights
@@ -101,9 +102,7 @@ class Sampler:
 
     def to(self, device: torch.device | str) -> Sampler:
         """The same sampler on a device."""
-        reward = self.reward
-        if hasattr(reward, "to"):
-            reward = reward.to(device)
+        reward = moved(self.reward, device)
         network = copy.deepcopy(self.network).to(device)
         return Sampler(self.space, network, reward, omega=self.omega, log_z=self.log_z.cpu(), betas=self.betas)
 
@@ -298,7 +297,8 @@ class Sampler:
         Raises:
             CheckpointError: they cannot be written.
         """
-        describe = getattr(self.reward, "config", None)
+        config: Any = getattr(self.reward, "config", None)
+        config = config() if callable(config) else None
         sampler_files.write(
             folder,
             sampler_files.SavedSampler(
@@ -306,7 +306,7 @@ class Sampler:
                 policy=self.network.config,
                 omega=self.omega,
                 betas=self.betas,
-                reward=describe() if callable(describe) else None,
+                reward=config,
                 log_z=self.log_z,
                 network=self.network.state_dict(),
             ),

@@ -144,14 +144,14 @@ def built_reward(config: dict[str, Any], folder: Path, trust: Sequence[str] | No
         CheckpointError: a configuration that describes no reward.
     """
     try:
-        reward = instantiate(config, trust)
+        reward: Any = instantiate(config, trust)
     except NotTrusted as error:
         raise NotTrusted(f"the reward of the sampler {folder} is not loaded: {error}") from error
     except ConfigurationError as error:
         raise CheckpointError(
             f"the reward of the sampler {folder} cannot be built: {sentence(error)}; give one, reward=..."
         ) from error
-    if not callable(reward):
+    if not isinstance(reward, Reward):
         raise CheckpointError(f"the reward of the sampler {folder} is {reward!r}, which cannot be called with crystals")
     return reward
 

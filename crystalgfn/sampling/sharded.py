@@ -154,7 +154,7 @@ class ShardRun:
 
 def fingerprint(sampler: Sampler) -> str:
     """SHA-256 of what a sampler draws and says of crystals: space, weights, log Z, reward and its proxies' weights."""
-    reward = sampler.reward
+    reward: Any = sampler.reward
     config = reward.config() if hasattr(reward, "config") else getattr(reward, "__qualname__", None)
     plain = {"space": sampler.space.to_dict(), "omega": sampler.omega, "reward": config}
     if sampler.betas is not None:

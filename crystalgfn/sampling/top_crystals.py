@@ -71,9 +71,9 @@ class BestCrystals:
         if self._lines is None:
             few = self.crystals[torch.arange(min(self.told, len(self)))]
             values = [(prop, self._values(prop, few)) for prop in self.properties]
-            rows = zip(few.to_pandas().itertuples(), self.log_reward.tolist(), strict=False)
+            rows = zip(few.to_pandas().to_dict("records"), self.log_reward.tolist(), strict=False)
             self._lines = [
-                f"{row.formula:<16} {row.symbol} ({row.space_group})".ljust(34)
+                f"{row['formula']:<16} {row['symbol']} ({row['space_group']})".ljust(34)
                 + "".join(f"  {p.name.replace('_', ' ')} {v[i]:.3f} {p.unit}" for p, v in values)
                 + f"  ln R {log_reward:.2f}"
                 for i, (row, log_reward) in enumerate(rows)

@@ -18,6 +18,7 @@ from crystalgfn.gfn.loggers import Logger
 from crystalgfn.gfn.objectives import DEFAULT, Objective
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, evaluate, properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata, strata_weights
@@ -79,8 +80,7 @@ def train(
         )
     strata = given_strata(strata)
     omega = None if strata is None else strata_weights(space, strata).to(device)
-    if hasattr(reward, "to"):
-        reward = reward.to(device)
+    reward = moved(reward, device)
     if real is not None:
         real = real[space.contains(real)].to(device)
         if not len(real):
@@ -148,15 +148,19 @@ def _finished(space: CrystalSpace, run: TrainingRun, reward: Reward, omega: tupl
     if sampler.log_omega is None:
         return sampler
     if betas is None:
-        sampler.log_z = _estimated_log_z(sampler, reward, 1.0, sampler.log_z)
+        sampler.log_z = _estimated_log_z(sampler, reward, sampler.log_omega, 1.0, sampler.log_z)
         return sampler
     start = torch.zeros(len(sampler.log_omega), dtype=torch.float64)
     grid = torch.linspace(*betas, LOG_Z_POINTS, dtype=torch.float64)
-    sampler.log_z = torch.stack([_estimated_log_z(sampler, reward, float(level), start) for level in grid])
+    sampler.log_z = torch.stack(
+        [_estimated_log_z(sampler, reward, sampler.log_omega, float(level), start) for level in grid]
+    )
     return sampler
 
 
-def _estimated_log_z(sampler: Sampler, reward: Reward, level: float, start: torch.Tensor) -> torch.Tensor:
+def _estimated_log_z(
+    sampler: Sampler, reward: Reward, log_omega: torch.Tensor, level: float, start: torch.Tensor
+) -> torch.Tensor:
     """ln Z of each number of elements, from importance weights of ``LOG_Z_SAMPLES`` samples, [K + 1].
 
     ``start`` stays where a number of elements was not sampled. What training knows of ln Z lags behind, and is a mean
@@ -164,7 +168,7 @@ def _estimated_log_z(sampler: Sampler, reward: Reward, level: float, start: torc
     """
     beta = None if sampler.betas is None else level * sampler.own_beta
     crystals = sampler.sample(LOG_Z_SAMPLES, beta=beta)
-    log_weight = evaluate(reward, crystals).double() * level + sampler.log_omega.to(sampler.device)[crystals.n_elements]
+    log_weight = evaluate(reward, crystals).double() * level + log_omega.to(sampler.device)[crystals.n_elements]
     log_weight = log_weight - sampler.log_prob(crystals, beta=beta)
     out = start.clone()
     for k, value in log_mean_exp_of(log_weight, crystals.n_elements).items():

@@ -8,12 +8,14 @@ from typing import Any
 
 import torch
 from torch import distributed
+from torch._C._distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 _FAILED = "crystalgfn/failed"
 
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
-_stores: list[distributed.Store] = []
+_stores: list[Any] = []
 
 
 def launched() -> bool:
@@ -42,8 +44,8 @@ class Group:
     def __enter__(self) -> Group:
         if launched():
             gpus = torch.cuda.is_available() and distributed.is_nccl_available()
-            store, rank, size = next(iter(distributed.rendezvous("env://")))
-            own = distributed.PrefixStore("crystalgfn", store)
+            store, rank, size = next(iter(rendezvous("env://")))
+            own = PrefixStore("crystalgfn", store)
             backend = "cpu:gloo,cuda:nccl" if gpus else "gloo"
             distributed.init_process_group(backend, store=own, rank=rank, world_size=size)
             if gpus:

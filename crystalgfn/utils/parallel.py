@@ -210,7 +210,8 @@ def _in_dask(
     try:
         if scheduler == "local":
             workers = n_jobs if n_jobs > 0 else cores()
-            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None)
+            options: dict[str, Any] = {"dashboard_address": None}  # no page in the browser
+            cluster = LocalCluster(n_workers=workers, threads_per_worker=1, **options)
         client = Client(scheduler if cluster is None else cluster, timeout="20s")
     except (OSError, ValueError) as error:
         raise NotAvailable(f"no Dask scheduler answers at {scheduler} ({error}); start one, or give n_jobs") from error
