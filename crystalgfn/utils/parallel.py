@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
 from typing import Any
 
@@ -28,6 +30,24 @@ THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXP
 
 #: Executors at hand, by the number of their workers.
 _POOLS: dict[int, Any] = {}
+
+
+#: The address of the Dask scheduler that works in place of processes here.
+_scheduler: ContextVar[str | None] = ContextVar("scheduler", default=None)
+
+
+@contextmanager
+def on_dask(scheduler: str) -> Any:
+    """Within this context a Dask cluster does what ``n_jobs`` processes would do, of `crystalgfn.build_structures` too.
+
+    Args:
+        scheduler: see `parallel_map`.
+    """
+    token = _scheduler.set(scheduler)
+    try:
+        yield
+    finally:
+        _scheduler.reset(token)
 
 
 def parallel_map(
@@ -52,7 +72,7 @@ def parallel_map(
             one item.
         ordered: results in the order of the items; False: in the order in which they are done.
         scheduler: the address of a Dask scheduler, which then does the work in place of ``n_jobs``; "local" starts a
-            cluster of ``n_jobs`` workers here.
+            cluster of ``n_jobs`` workers here. None: that of `on_dask`, if any.
         description: what the bar is called; None: no bar.
 
     Yields:
@@ -67,6 +87,7 @@ def parallel_map(
         >>> list(parallel_map(abs, [-1, 2, -3]))
         [1, 2, 3]
     """
+    scheduler = scheduler or _scheduler.get()
     total = len(items) if isinstance(items, Sequence) else None
     pieces: Iterable[Any] = items if batch is None else _batches(items, batch)
     if total is not None and batch is not None:

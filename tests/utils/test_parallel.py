@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from crystalgfn.utils.parallel import cores, killed_with_parent, parallel_map
+from crystalgfn.errors import NotAvailable
+from crystalgfn.utils.parallel import cores, killed_with_parent, on_dask, parallel_map
 
 SLEEPERS = """
 import os, sys, time
@@ -86,6 +87,13 @@ def test_an_error_of_the_work_is_its_own():
         with pytest.raises(ValueError, match="3"):
             list(parallel_map(fails, range(6), n_jobs=n_jobs))
     assert list(parallel_map(square, range(3), n_jobs=2)) == [0, 1, 4]  # the workers are there again
+
+
+def test_a_cluster_in_place_of_processes(monkeypatch):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with on_dask("tcp://nowhere:1"), pytest.raises(NotAvailable, match="Dask"):
+        list(parallel_map(square, range(3), n_jobs=2))
+    assert list(parallel_map(square, range(3))) == [0, 1, 4]
 
 
 def gone(pids, seconds=20.0):
