@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from crystalgfn.structures.build import build_structures as build_structures
     from crystalgfn.structures.predict import predict as predict
     from crystalgfn.structures.refine import refine_structures as refine_structures
+    from crystalgfn.structures.refiner.contract import check_refiner as check_refiner
+    from crystalgfn.structures.sources.contract import check_candidate_source as check_candidate_source
 
 __version__ = "0.1.0"
 
@@ -57,6 +59,8 @@ _MODULES = {
     "build_structures": "structures.build",
     "check_constraint": "envs.constraint_check",
     "check_metric": "evaluation.metrics.check",
+    "check_candidate_source": "structures.sources.contract",
+    "check_refiner": "structures.refiner.contract",
     "check_reward": "rewards.base",
     "load_proxy": "properties.registry",
     "predict": "structures.predict",

@@ -130,7 +130,7 @@ def small_refiner():
 
     def make(volume=None):
         from crystalgfn.structures.refiner.network import ScoreNetwork
-        from crystalgfn.structures.refiner.refiner import Refiner
+        from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
         torch.manual_seed(0)
         network = ScoreNetwork(width=16, layers=1, radial=6, waves=2, cutoff=4.0)
@@ -138,6 +138,6 @@ def small_refiner():
         if volume is not None:
             network.mean[:, 5] = volume
             torch.nn.init.normal_(network.out[-1].weight, std=0.1)
-        return Refiner(network)
+        return DiffusionRefiner(network)
 
     return make

@@ -17,7 +17,7 @@ from crystalgfn.calculators.chgnet import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.structures.build import build_structures
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import markdown_table
 
@@ -55,7 +55,7 @@ class PlacementOutcome:
 
 
 def place(
-    way: str, crystals: Crystals, refiner: Refiner, seed: int = 0, progress: bool = False
+    way: str, crystals: Crystals, refiner: DiffusionRefiner, seed: int = 0, progress: bool = False
 ) -> list[tuple[Structure | None, str]]:
     """A structure of each crystal by one of `WAYS`, or None and why there is none."""
     if way != "pyxtal":

@@ -125,7 +125,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     from crystalgfn.calculators.chgnet import chgnet
     from crystalgfn.data.structure_index import Prototypes
     from crystalgfn.structures.config import BuildConfig
-    from crystalgfn.structures.refiner.refiner import Refiner
+    from crystalgfn.structures.refiner.refiner import DiffusionRefiner
     from crystalgfn.structures.sources.templates import Templates
 
     chosen = config.csp
@@ -159,7 +159,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     device = usable_device(_one_device(config))
     if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
-    refiner = Refiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
+    refiner = DiffusionRefiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
     asked = read_questions(chosen.data, chosen.n, config.seed)
     rows = [one.where for one in asked.crystals]
     refined = None if refiner is None else BuildConfig(refiner=refiner, steps=chosen.steps)
@@ -202,14 +202,14 @@ def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Crystals of a sampler, placed in several ways, relaxed with CHGNet."""
     from crystalgfn.benchmarks import placement
     from crystalgfn.calculators.chgnet import chgnet
-    from crystalgfn.structures.refiner.refiner import Refiner
+    from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
     if config.sampler is None:
         raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
     device = usable_device(_one_device(config))
     chgnet()  # refuses before the work
     crystals = Sampler.load(config.sampler, trust=config.trust).sample(config.placed, seed=config.seed)
-    refiner = Refiner.load(config.csp.refiner, device)
+    refiner = DiffusionRefiner.load(config.csp.refiner, device)
     ways = {}
     for way in config.placed_by:
         placed = placement.place(way, crystals, refiner, config.seed, config.progress)

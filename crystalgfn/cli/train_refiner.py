@@ -17,7 +17,7 @@ from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import listed, plain, usable_device
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.refiner import dataset
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.refiner.training import CHECKPOINT, RefinerSettings, State, load_state, train
 from crystalgfn.utils import distributed
 from crystalgfn.utils.files import write_aside
@@ -77,7 +77,7 @@ def export(
     """
     out = Path(out)
     state: State = load_state(out / CHECKPOINT, settings, crystals)
-    refiner = Refiner(state.average, settings.diffusion())
+    refiner = DiffusionRefiner(state.average, settings.diffusion())
     refiner.save(out)
     kind = torch.cuda.get_device_name() if torch.device(device).type == "cuda" else f"CPU ({platform.machine()})"
     figures = {
@@ -124,7 +124,7 @@ def _check(config: DictConfig, out: Path) -> None:
     if len(listed(config.val)) > 1:
         raise OptionError("val must be one file or folder, not a list.")
     if config.begin is not None and not (out / CHECKPOINT).exists():
-        Refiner.load(config.begin)  # better found out before the data are standardised
+        DiffusionRefiner.load(config.begin)  # better found out before the data are standardised
 
 
 def _prepare(config: DictConfig, out: Path) -> None:

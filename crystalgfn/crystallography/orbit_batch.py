@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 import torch
 
-from crystalgfn.crystallography.lattice import KIND
+from crystalgfn.crystallography.lattice import CUBIC, HEXAGONAL, KIND, MONOCLINIC, TETRAGONAL, TRICLINIC
 from crystalgfn.crystallography.lattice_vectors import cells_of, lattices_of, log_metric_of, restricted
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, free_orbit, polar_directions
 from crystalgfn.crystallography.supergroups import primitive_basis
@@ -198,18 +198,40 @@ def check(structure: OrbitStructure, i: int) -> None:
         raise PlacementError(f"structure {i} has partly occupied orbits; only full occupancies can be refined")
     if not np.isfinite([*structure.lattice, *(x for o in structure.orbits for x in o.parameters)]).all():
         raise PlacementError(f"structure {i} has coordinates or a lattice that are not finite; give numbers")
-    a, b, c, alpha, beta, gamma = structure.lattice
-    kind = KIND[structure.space_group - 1]
-    unlike = {3: [(a, b)], 4: [(a, b)], 5: [(a, b), (b, c)]}.get(kind, [])
-    right = ((), (alpha, gamma), (alpha, beta, gamma), (alpha, beta, gamma), (alpha, beta, gamma - 30))[min(kind, 4)]
-    if kind == 5:
-        right = (alpha, beta, gamma)
-    if any(abs(x - y) > 1e-2 * x for x, y in unlike) or any(abs(angle - 90) > 0.5 for angle in right):
-        words = ", ".join(f"{x:g}" for x in structure.lattice)
-        raise PlacementError(
-            f"structure {i}: the lattice {words} is not one of the lattice system of space group "
-            f"{structure.space_group}; give one that is, in its conventional setting"
+    if (wrong := lattice_fault(structure.space_group, structure.lattice)) is not None:
+        raise PlacementError(f"structure {i}: {wrong}")
+
+
+LENGTHS = (0.3, 1000.0)
+"""Å, of the edges of a cell."""
+FLATTEST = 1e-3
+"""Volume of a cell over the product of its edges, at least."""
+
+
+def lattice_fault(space_group: int, lattice: Sequence[float]) -> str | None:
+    """Why conventional cell parameters are none of a space group, in a sentence; None where they are."""
+    if not np.isfinite(lattice).all():
+        return f"the lattice {', '.join(map(str, lattice))} is not a cell; give finite numbers"
+    a, b, c, alpha, beta, gamma = lattice
+    words = ", ".join(f"{x:g}" for x in lattice)
+    if not all(LENGTHS[0] <= x <= LENGTHS[1] for x in (a, b, c)):
+        return f"the lattice {words} is not a cell; edges are from {LENGTHS[0]:g} to {LENGTHS[1]:g} Å"
+    x, y, z = np.cos(np.radians([alpha, beta, gamma]))
+    if not all(0 < angle < 180 for angle in (alpha, beta, gamma)) or (
+        1 - x * x - y * y - z * z + 2 * x * y * z <= FLATTEST**2
+    ):
+        return f"the lattice {words} is not a cell; its angles leave no volume"
+    kind = KIND[space_group - 1]
+    unlike = {TETRAGONAL: [(a, b)], HEXAGONAL: [(a, b)], CUBIC: [(a, b), (b, c)]}.get(kind, [])
+    right = {
+        TRICLINIC: (), MONOCLINIC: (alpha, gamma), HEXAGONAL: (alpha, beta, gamma - 30),
+    }.get(kind, (alpha, beta, gamma))  # fmt: skip
+    if any(abs(one - other) > 1e-2 * one for one, other in unlike) or any(abs(angle - 90) > 0.5 for angle in right):
+        return (
+            f"the lattice {words} is not one of the lattice system of space group {space_group}; give one that is, in "
+            "its conventional setting"
         )
+    return None
 
 
 def _fill(row: dict[str, np.ndarray], structure: OrbitStructure) -> None:

@@ -16,7 +16,7 @@ from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig, Reference
 from crystalgfn.structures.ranking.reranker import CandidateRanker, Ranked, rank_candidates
-from crystalgfn.structures.refiner.refiner import STEPS, Refiner
+from crystalgfn.structures.refiner.base import STEPS, Refiner
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
 from crystalgfn.structures.sources.random import RandomPlacement, RandomPlacementConfig

@@ -16,13 +16,14 @@ from crystalgfn.crystallography.enumeration import representative
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidate import Candidate, Fingerprint, candidate_of, density_at, join, same
-from crystalgfn.structures.config import BuildConfig
+from crystalgfn.structures.config import BuildConfig, device_of
 from crystalgfn.structures.ranking.plausibility import Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.sources.base import PlacementRequest, Proposals
 from crystalgfn.utils.progress import Bar
 
 Letters = Mapping[str, Sequence[str]]
+Made = dict[tuple[int, int], OrbitStructure | None]
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,11 @@ class CandidatePool:
         shares = shared_out({(i,): c.template for i, c in enumerate(own)}, round(self.config.pool.in_their_cells * n))
         return [c.structure.lattice for i, c in enumerate(own) for _ in range(shares.get((i,), 0))]
 
-    def take(self, structure: OrbitStructure, probability: float) -> None:
+    def take(self, structure: OrbitStructure | None, probability: float) -> None:
         """Count a draw, if it passes."""
+        if structure is None:
+            self.refusals["the refiner gave no structure with a possible cell"] += 1
+            return
         candidate = candidate_of(structure, letters=probability, draw_frequency=1 / len(self.starts))
         wrong = f"atoms are closer than {SHORTEST} Å" if candidate is None else None
         if candidate is not None and not any(same(candidate, other) for other in self.found):
@@ -129,8 +133,10 @@ class CandidatePool:
             self.drawn.append((candidate.fingerprint, candidate.draw_frequency))
             join(self.found, candidate)
 
-    def adapted(self, k: int, structure: OrbitStructure) -> None:
+    def adapted(self, k: int, structure: OrbitStructure | None) -> None:
         """Count candidate ``k`` as it was refined: in its place where it is the same, else as one of its own."""
+        if structure is None:
+            return
         old = self.found[k]
         new = candidate_of(structure, letters=old.letters)
         if new is None or structure == old.structure or group_fault(structure) is not None:
@@ -192,7 +198,7 @@ def candidates(
             pool.take(made[i, k], start.probability)
     found = [pool.with_densities() for pool in pools]
     structures = [candidate.structure for own in found for candidate in own]
-    plausible = iter(Plausibility.shipped(config.refiner.device.type).of(structures).tolist())
+    plausible = iter(Plausibility.shipped(device_of(config.refiner)).of(structures).tolist())
     judged = [[replace(c, plausible=next(plausible)) for c in own] for own in found]
     return [(own, None if own else pool.reason()) for own, pool in zip(judged, pools, strict=True)]
 
@@ -204,8 +210,8 @@ def _adapt(pools: Sequence[CandidatePool], config: BuildConfig) -> None:
         return
     way = "near" if config.lattice == "generate" else config.lattice
     options = _options(way, config) | {"start": "given", "noise": config.pool.template_noise}
-    streams = [(config.seed, *pool.request.stream, k) for pool, k, _ in known]
-    made = config.refiner.refine([s for *_, s in known], steps=config.steps, streams=streams, **options)
+    seeds = [(0, config.seed, *pool.request.stream, k, 0) for pool, k, _ in known]
+    made = config.refiner.refine([s for *_, s in known], steps=config.steps, seeds=seeds, **options)
     for (pool, k, _), structure in zip(known, made, strict=True):
         pool.adapted(k, structure)
 
@@ -215,15 +221,17 @@ def _options(way: str, config: BuildConfig) -> dict[str, Any]:
     return {"lattice": "refine", "max_strain": config.pool.max_strain} if way == "near" else {"lattice": way}
 
 
-def _made(pools: Sequence[CandidatePool], config: BuildConfig, progress: bool) -> dict[tuple[int, int], OrbitStructure]:
+def _made(
+    pools: Sequence[CandidatePool], config: BuildConfig, progress: bool
+) -> dict[tuple[int, int], OrbitStructure | None]:
     """The draws, by crystal and place among its own."""
-    made: dict[tuple[int, int], OrbitStructure] = {}
+    made: dict[tuple[int, int], OrbitStructure | None] = {}
     starts = {(i, k): start for i, pool in enumerate(pools) for k, start in enumerate(pool.starts)}
     for way in dict.fromkeys(start.way for start in starts.values()):
         own = [place for place, start in starts.items() if start.way == way]
         # a crystal's random numbers are its own, whatever else is in the batch
-        streams = [(config.seed, *pools[i].request.stream, k) for i, k in own]
+        seeds = [(0, config.seed, *pools[i].request.stream, k, 0) for i, k in own]
         structures = [starts[place].structure for place in own]
-        options = _options(way, config) | {"steps": config.steps, "streams": streams, "progress": progress}
+        options = _options(way, config) | {"steps": config.steps, "seeds": seeds, "progress": progress}
         made |= zip(own, config.refiner.refine(structures, **options), strict=True)
     return made

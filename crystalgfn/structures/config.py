@@ -8,15 +8,19 @@ from functools import lru_cache
 from pathlib import Path
 
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import PlacementError
-from crystalgfn.structures.refiner.refiner import LATTICES, STEPS, Refiner
+from crystalgfn.errors import CheckpointError, DataError, PlacementError
+from crystalgfn.structures.refiner.base import LATTICES, STEPS, Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import CandidateSource
 from crystalgfn.structures.sources.random import RandomPlacementConfig
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils import files
+from crystalgfn.utils.plugins import plugin
 
 AFLOW = files.SHIPPED / "prototypes" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""
+REFINERS, SOURCES = "crystalgfn.refiners", "crystalgfn.candidate_sources"
+"""Groups of entry points: packages offer refiners and sources of candidates by name."""
 ASSIGNMENTS = ("random", "learned")
 PART = {"cpu": 32, "cuda": 10_000}
 FEWEST_RELAXED = 4
@@ -141,13 +145,18 @@ class BuildConfig:
     @property
     def together(self) -> int:
         """Requests that structures are made of at once, at most."""
-        return self.part or PART["cuda" if self.refiner is not None and self.refiner.device.type == "cuda" else "cpu"]
+        return self.part or PART["cuda" if device_of(self.refiner) == "cuda" else "cpu"]
 
     @property
     def n_draws(self) -> int:
         """Draws of the refiner for each request."""
         enough = 2 * self.wanted + self.pool.more_draws
         return self.draws or enough * (self.pool.own_cells if self.lattice == "generate" else 1)
+
+
+def device_of(refiner: Refiner | None) -> str:
+    """The type of the device that a refiner works on."""
+    return getattr(getattr(refiner, "device", None), "type", "cpu")
 
 
 def refiner_of(refiner: Refiner | str | Path | None) -> Refiner | None:
@@ -158,12 +167,22 @@ def refiner_of(refiner: Refiner | str | Path | None) -> Refiner | None:
     """
     if refiner is None or isinstance(refiner, Refiner):
         return refiner
+    if not isinstance(refiner, str | Path):
+        raise PlacementError(
+            f"refiner={refiner!r} is no refiner: it has no method refine (docs/how-to/add-a-refiner.md)"
+        )
     return _read_refiner(str(refiner))
 
 
 @lru_cache(maxsize=4)
 def _read_refiner(name: str) -> Refiner:
-    return Refiner.load(name)
+    try:
+        return DiffusionRefiner.load(name)
+    except CheckpointError:
+        found = plugin(REFINERS, name, "refine", CheckpointError)
+        if found is None:
+            raise
+        return refiner_of(found)
 
 
 def templates_of(reference: Reference) -> CandidateSource | None:
@@ -176,6 +195,10 @@ def templates_of(reference: Reference) -> CandidateSource | None:
         return reference
     if isinstance(reference, Prototypes):
         return Templates(reference)
+    if isinstance(reference, str) and reference != "aflow" and not Path(reference).exists():
+        found = plugin(SOURCES, reference, "propose", DataError)
+        if found is not None:
+            return templates_of(found)
     sources = [reference] if isinstance(reference, str | Path) else reference
     return _read_templates(*(str(AFLOW if one == "aflow" else one) for one in sources))
 

@@ -15,7 +15,7 @@ from crystalgfn.crystallography.standardize import Cell, nearest_ratio
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.build import build, requests_of
 from crystalgfn.structures.config import BuildConfig
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.base import Refiner
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.typing import Booleans, Integers
 

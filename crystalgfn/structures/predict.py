@@ -22,7 +22,7 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build
 from crystalgfn.structures.config import BuildConfig, Reference
 from crystalgfn.structures.ranking.polymorphs import Neighbours, PolymorphModel
-from crystalgfn.structures.refiner.refiner import STEPS, Refiner
+from crystalgfn.structures.refiner.base import STEPS, Refiner
 from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 

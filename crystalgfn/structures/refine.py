@@ -12,7 +12,7 @@ from crystalgfn.crystallography.distances import fault
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.config import refiner_of
-from crystalgfn.structures.refiner.refiner import STEPS, Refiner
+from crystalgfn.structures.refiner.base import MAX_STRAIN, NOISE, STEPS, Refiner
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.sources.base import PlacementRequest
 
@@ -26,8 +26,8 @@ def refine_structures(
     lattice: str = "keep",
     seed: int = 0,
     *,
-    noise: float = 0.4,
-    max_strain: float = 0.05,
+    noise: float = NOISE,
+    max_strain: float = MAX_STRAIN,
     steps: int = STEPS,
     symprec: float = 0.1,
     progress: bool = False,
@@ -56,8 +56,9 @@ def refine_structures(
         raise PlacementError("lattice='generate' would forget the structure; use lattice='keep' or lattice='refine'")
     known = [_orbits(structure, symprec) for structure in structures]
     starts = [one for one in known if isinstance(one, OrbitStructure)]
-    options = {"start": "given", "steps": steps, "seed": seed, "noise": noise, "max_strain": max_strain}
-    made = iter(refiner_of(refiner).refine(starts, lattice, progress=progress, **options))
+    seeds = [(seed, i, 0) for i in range(len(starts))]
+    options = {"start": "given", "steps": steps, "noise": noise, "max_strain": max_strain}
+    made = iter(refiner_of(refiner).refine(starts, lattice, seeds=seeds, progress=progress, **options))
     return [_result(one, next(made) if isinstance(one, OrbitStructure) else None) for one in known]
 
 
@@ -78,7 +79,7 @@ def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> Build
     request = PlacementRequest(
         space_group=before.space_group, counts=before.counts, lattice=before.lattice, letters=before.wyckoff()
     )
-    wrong = fault(after)
+    wrong = "its cell ran away" if after is None else fault(after)
     if wrong is not None:
         return BuildResult(request=request, error=f"the refined structure did not pass: {wrong}; try less noise")
     return BuildResult(request=request, orbits=[after], origins=["refiner"])

@@ -35,7 +35,7 @@ from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.ranking.plausibility import WEIGHTS, Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.refiner import dataset
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 
@@ -90,22 +90,28 @@ def starts(structure: OrbitStructure, rng: np.random.Generator, model: WyckoffMo
     return found
 
 
-def examples(crystals: Sequence[OrbitStructure], refiner: Refiner, lattice: str, seed: int = 0) -> list[Example]:
+def examples(
+    crystals: Sequence[OrbitStructure], refiner: DiffusionRefiner, lattice: str, seed: int = 0
+) -> list[Example]:
     """Draws for each crystal, in its cell or (``lattice="generate"``) in cells of the refiner's own."""
     model, result = WyckoffModel.shipped(), []
     used = [c for c in crystals if sum(c.composition.values()) <= LARGEST]
     for at in tqdm(range(0, len(used), CHUNK), desc=f"drawing ({lattice})", unit=f"{CHUNK} crystals"):
         part = used[at : at + CHUNK]
         asked = [starts(c, np.random.default_rng((seed, at + i)), model) for i, c in enumerate(part)]
-        streams = [(seed, at + i, k) for i, own in enumerate(asked) for k in range(len(own))]
-        made = iter(refiner.refine([start for own in asked for start in own], lattice, streams=streams))
+        seeds = [(seed, at + i, k) for i, own in enumerate(asked) for k in range(len(own))]
+        made = iter(refiner.refine([start for own in asked for start in own], lattice, seeds=seeds))
         for crystal, own in zip(part, asked, strict=True):
             result.append(_example(crystal, [next(made) for _ in own]))
     return result
 
 
 def among_candidates(
-    crystals: Sequence[OrbitStructure], refiner: Refiner, templates: Templates, draws: int = DRAWS, seed: int = 0
+    crystals: Sequence[OrbitStructure],
+    refiner: DiffusionRefiner,
+    templates: Templates,
+    draws: int = DRAWS,
+    seed: int = 0,
 ) -> list[Example]:
     """All candidates of each crystal where its cell is not known, templates of its own formula and group left out."""
     config = BuildConfig(refiner=refiner, templates=templates, lattice="generate", draws=draws, seed=seed)
@@ -216,10 +222,14 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     options = parser.parse_args(arguments)
     # read before the work, so that a file that is not there is found out at once
-    start = Plausibility.load(options.begin) if options.begin else Plausibility(Refiner.load(options.refiner).network)
+    start = (
+        Plausibility.load(options.begin)
+        if options.begin
+        else Plausibility(DiffusionRefiner.load(options.refiner).network)
+    )
     crystals = [c for path in options.crystals for c in dataset.load(path)[0]]
     chosen = np.random.default_rng(options.seed).permutation(len(crystals))[: options.n]
-    refiner = Refiner.load(options.refiner)
+    refiner = DiffusionRefiner.load(options.refiner)
     part = [crystals[i] for i in chosen.tolist()]
     data = examples(part, refiner, "keep", options.seed)
     if options.templates is None:

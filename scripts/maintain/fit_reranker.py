@@ -27,7 +27,7 @@ from crystalgfn.evaluation.metrics.matching import matcher
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features, fit
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils.files import save_arrays
 
@@ -40,7 +40,7 @@ CHUNK = 20
 def labelled(
     structures: Sequence[OrbitStructure],
     task: str,
-    refiner: Refiner,
+    refiner: DiffusionRefiner,
     templates: Templates | None,
     draws: int,
     first: int,
@@ -61,7 +61,7 @@ def labelled(
 
 
 def gather(
-    structures: Sequence[OrbitStructure], refiner: Refiner, templates: Templates | None, draws: int, path: Path
+    structures: Sequence[OrbitStructure], refiner: DiffusionRefiner, templates: Templates | None, draws: int, path: Path
 ) -> list[tuple[torch.Tensor, np.ndarray]]:
     """`labelled` for all tasks, kept in a file; a file that is there already goes on.
 
@@ -120,7 +120,7 @@ def main(arguments: list[str] | None = None) -> None:
     index = Prototypes.read(options.crystals, progress=True)
     order = np.random.default_rng(0).permutation(len(index))[: options.n]
     structures = [index[i] for i in order.tolist()]
-    refiner = Refiner.load(options.refiner)
+    refiner = DiffusionRefiner.load(options.refiner)
     known = options.templates is not None
     templates = Templates(Prototypes.read(options.templates, progress=True)) if known else None
     examples = gather(structures, refiner, templates, options.draws, options.examples)

@@ -6,7 +6,7 @@ import torch
 from crystalgfn.benchmarks import placement
 from crystalgfn.benchmarks.placement import PlacementOutcome
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
 
 def test_only_crystals_that_both_ways_have_are_compared():
@@ -34,7 +34,7 @@ def test_rock_salt_is_at_rest():
     lattice = torch.tensor([[5.69, 5.69, 5.69, 90.0, 90.0, 90.0]], dtype=torch.float64)
     crystals = Crystals(torch.tensor([225]), composition, lattice)
     for way in placement.WAYS:  # letters without a free coordinate: all ways are one
-        (salt,) = placement.measure(crystals, placement.place(way, crystals, Refiner.load("default")))
+        (salt,) = placement.measure(crystals, placement.place(way, crystals, DiffusionRefiner.load("default")))
         assert salt.reason is None and salt.converged and salt.kept
         assert salt.above == pytest.approx(0.0, abs=1e-4) and salt.moved == pytest.approx(0.0, abs=1e-3)
 
@@ -45,7 +45,7 @@ def test_what_pyxtal_does_not_find_has_a_reason():
     composition[0, [10, 16]] = 1
     lattice = torch.tensor([[2.0, 2.0, 2.0, 90.0, 90.0, 90.0]], dtype=torch.float64)
     crystals = Crystals(torch.tensor([225]), composition, lattice)
-    (crowded,) = placement.place("pyxtal", crystals, Refiner.load("default"))
+    (crowded,) = placement.place("pyxtal", crystals, DiffusionRefiner.load("default"))
     assert crowded == (None, "pyxtal finds no crystal")
     pytest.importorskip("chgnet")
     assert placement.measure(crystals, [crowded]) == [PlacementOutcome(reason="pyxtal finds no crystal")]

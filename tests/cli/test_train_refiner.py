@@ -14,7 +14,7 @@ from crystalgfn.cli.options.compose import compose_config
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.refiner import training
 from crystalgfn.structures.refiner.dataset import save
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
 QUICK = [
     "epochs=2", "batch=4", "warmup=2", "width=8", "layers=1", "radial=4", "waves=2", "cutoff=3.0", "progress=false",
@@ -54,7 +54,7 @@ def test_a_training_is_written_and_can_be_loaded(data, tmp_path, capsys):
     assert metrics["settings"]["width"] == 8 and "all epochs are done" in said
     card = (out / "README.md").read_text()
     assert "10 crystals of cifs" in card and "1 that share" in card and "CPU" in card
-    made = Refiner.load(out).refine(rutiles(2, 50), steps=2)
+    made = DiffusionRefiner.load(out).refine(rutiles(2, 50), steps=2)
     assert [structure.space_group for structure in made] == [136, 136]
     assert app.train_refiner(data) == 0  # nothing is left to do
 
@@ -142,4 +142,4 @@ def test_two_processes_train_as_one(tmp_path):
     assert [call.wait(300) for call in calls] == [0, 0]
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["steps"] == 4  # 16 crystals, 4 a process and step, two epochs
-    assert all(torch.isfinite(p).all() for p in Refiner.load(tmp_path / "out").network.parameters())
+    assert all(torch.isfinite(p).all() for p in DiffusionRefiner.load(tmp_path / "out").network.parameters())

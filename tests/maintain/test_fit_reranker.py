@@ -7,7 +7,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError
 from crystalgfn.structures.ranking.reranker import CandidateRanker
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.templates import Templates
 from scripts.maintain import fit_reranker
 
@@ -61,5 +61,5 @@ def test_a_file_of_something_else(crystals, refiner, tmp_path):
     (tmp_path / "examples.npz").write_text("no")
     with pytest.raises(DataError, match="holds no examples"):
         fit_reranker.gather(
-            crystals, Refiner.load(refiner), Templates(Prototypes.of(crystals)), 2, tmp_path / "examples.npz"
+            crystals, DiffusionRefiner.load(refiner), Templates(Prototypes.of(crystals)), 2, tmp_path / "examples.npz"
         )

@@ -17,7 +17,7 @@ from crystalgfn.structures.candidate import Candidate
 from crystalgfn.structures.candidate_pool import candidates as candidates_of
 from crystalgfn.structures.config import BuildConfig, PoolConfig
 from crystalgfn.structures.ranking.reranker import N_FEATURES, CandidateRanker, features, fit, reweight_by_energy
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
 
@@ -87,7 +87,7 @@ def test_letters_are_shared_out_by_probability():
 def test_a_template_and_a_draw_that_agree_are_one(untrained):
     """A refiner whose draws are the template itself: one candidate with all of the votes."""
 
-    class Knows(Refiner):
+    class Knows(DiffusionRefiner):
         def refine(self, structures, lattice="keep", **_):
             known = representative(136, [["a"], ["f"]])
             right = [representative(136, [s.wyckoff()["Ti"], s.wyckoff()["O"]]) == known for s in structures]
@@ -105,9 +105,9 @@ def test_a_template_and_a_draw_that_agree_are_one(untrained):
 
 def test_large_cells_get_fewer_draws(untrained, monkeypatch):
     drawn = []
-    refine = Refiner.refine
+    refine = DiffusionRefiner.refine
     monkeypatch.setattr(
-        Refiner, "refine", lambda self, s, *args, **kw: drawn.append(len(s)) or refine(self, s, *args, **kw)
+        DiffusionRefiner, "refine", lambda self, s, *args, **kw: drawn.append(len(s)) or refine(self, s, *args, **kw)
     )
     few = PoolConfig(pairs=200)
     candidates([request(OLIVINE)], untrained, 16, steps=1, pool=few)
@@ -143,7 +143,7 @@ def test_where_no_draw_passes_atoms_are_placed_at_random_and_it_is_said(untraine
         OrbitStructure(s.space_group, s.lattice, tuple(Orbit(o.letter, o.species) for o in s.orbits))
         for s in structures
     ]
-    monkeypatch.setattr(Refiner, "refine", crowd)  # all parameters zero: atoms on top of each other
+    monkeypatch.setattr(DiffusionRefiner, "refine", crowd)  # all parameters zero: atoms on top of each other
     result = build_from_wyckoff(make_crystals(RUTILE), [{"Ti": ["a"], "O": ["f"]}], refiner=untrained)[0]
     assert result.error is None and result.origins == ["random"] and result.wyckoff == {"Ti": ["a"], "O": ["f"]}
     monkeypatch.undo()
@@ -238,7 +238,7 @@ def test_choice_is_saved_and_read(tmp_path):
 def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatch):
     """Where the refiner moves a template a little it is still that one, far away it is another candidate."""
     templates = Templates(Prototypes.of([REAL_RUTILE]))
-    refine = Refiner.refine
+    refine = DiffusionRefiner.refine
     for x, n_templates, n_near in ((0.303, 1, 1), (0.2, 1, 2)):
         moved = OrbitStructure(136, RUTILE[2], (Orbit("a", 22), Orbit("f", 8, (x, x, 0.0))))
 
@@ -246,7 +246,7 @@ def test_templates_are_adapted_in_their_place_or_beside_it(untrained, monkeypatc
             given = options.get("start") == "given"
             return [moved] * len(structures) if given else refine(self, structures, *args, **options)
 
-        monkeypatch.setattr(Refiner, "refine", adapt)
+        monkeypatch.setattr(DiffusionRefiner, "refine", adapt)
         own, _ = candidates([request(RUTILE)], untrained, 1, templates)[0]
         real = [c for c in own if c.template > 0]
         assert len(real) == n_templates and real[0].template == pytest.approx(1.0)

@@ -17,12 +17,14 @@ import torch
 
 from crystalgfn.crystallography.lattice_vectors import free_of
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
-from crystalgfn.typing import Floats, LogMetrics, OfOrbits
+from crystalgfn.typing import Booleans, Cells, Floats, LogMetrics, OfOrbits
 
 SIGMA_DATA = 1.0
 """Standard deviation of the lattice coefficients z."""
 WIDEST = 8.0
 """Largest coefficient z of a denoised lattice; with none, a poor network could lead to cells beyond all numbers."""
+EDGES, FLATTEST = (0.05, 2000.0), 1e-4
+"""Å of a primitive cell, and its volume over the product of its edges; what is beyond has run away."""
 IMAGES = 4
 """Periods on either side that the wrapped normal is summed over; at sigma = 0.7 the next is 1e-7."""
 
@@ -118,12 +120,28 @@ class Network(Protocol):
 def denoise(
     network: Network, batch: OrbitBatch, z: LogMetrics, sigma: Floats, sigma_lattice: Floats, lattice: bool
 ) -> tuple[OfOrbits, LogMetrics]:
-    """The score of the coordinates over its root mean square, and the denoised z."""
+    """The score of the coordinates over its root mean square, and the denoised z.
+
+    Both are NaN for a crystal whose cell ran away from all crystals, as it may with few steps.
+    """
+    if not lattice:
+        return network(batch, z, sigma, sigma_lattice, False)[0], z
     noise = sigma_lattice[:, None]
-    # the cell that the network sees is the mean of those that the noisy one may stand for, so never a wild one
-    seen = batch.at(log_metric=network.metric(batch, c_skip(noise) * z)) if lattice else batch
-    field, raw = network(seen, c_in(noise) * z, sigma, sigma_lattice, lattice)
-    return field, c_skip(noise) * z + c_out(noise) * raw if lattice else z
+    # the cell that the network sees is the mean of those that the noisy one may stand for
+    seen = batch.at(log_metric=network.metric(batch, c_skip(noise) * z))
+    sound = _sound(seen.cells())
+    mean = network.metric(batch, torch.zeros_like(z))
+    seen = seen.at(log_metric=torch.where(sound[:, None], seen.log_metric, mean))
+    field, raw = network(seen, c_in(noise) * z, sigma, sigma_lattice, True)
+    denoised = c_skip(noise) * z + c_out(noise) * raw
+    return torch.where(sound[:, None, None], field, torch.nan), torch.where(sound[:, None], denoised, torch.nan)
+
+
+def _sound(cells: Cells) -> Booleans:
+    """Which cells have edges and a volume as crystals may have, [B]."""
+    edges = torch.linalg.vector_norm(cells, dim=2)
+    flatness = torch.linalg.det(cells).abs() / edges.prod(1)
+    return (edges.amin(1) > EDGES[0]) & (edges.amax(1) < EDGES[1]) & (flatness > FLATTEST)
 
 
 @dataclass(frozen=True)
@@ -202,63 +220,3 @@ def errors(
 
 def _power(t: torch.Tensor, low: float, high: float, rho: float) -> torch.Tensor:
     return (low ** (1 / rho) + t * (high ** (1 / rho) - low ** (1 / rho))) ** rho
-
-
-@torch.no_grad()
-def heun(
-    network: Network,
-    diffusion: Diffusion,
-    batch: OrbitBatch,
-    steps: int,
-    z: LogMetrics | None = None,
-    start: float = 1.0,
-    start_lattice: float = 1.0,
-    churn: float = 0.0,
-    generator: torch.Generator | None = None,
-) -> tuple[OfOrbits, LogMetrics | None]:
-    """EDM's Heun steps (2 ``steps`` - 1 network evaluations) from noisy coordinates to clean ones.
-
-    Args:
-        network: what was trained.
-        diffusion: its noise levels.
-        batch: at the noisy coordinates; in its lattice, where that is kept.
-        steps: in the grid.
-        z: noisy lattices; None keeps those of the batch.
-        start: time of the coordinates' noise, 1 for uniform ones.
-        start_lattice: time of the lattices' noise.
-        churn: EDM's S_churn; noise that is added on the way.
-        generator: of that noise.
-
-    Returns:
-        Free coordinates and, where the lattice moves, z.
-    """
-    lattice = z is not None
-    times = torch.linspace(1, 0, steps, device=batch.free.device, dtype=batch.free.dtype)
-    zero = times.new_zeros(1)
-    grid = torch.cat([diffusion.sigma(start * times), zero]).tolist()
-    grid_lattice = torch.cat([diffusion.sigma_lattice(start_lattice * times), zero]).tolist() if lattice else None
-    free, z = batch.free, z if lattice else network.standard(batch, batch.log_metric)
-    gamma = min(churn / steps, math.sqrt(2) - 1)
-
-    def slope(u: OfOrbits, z: LogMetrics, s: float, s_z: float) -> tuple[OfOrbits, LogMetrics]:
-        """du / dsigma = -sigma score, dz / dsigma = (z - D) / sigma."""
-        sigma, sigma_lattice = z.new_full((len(z),), s), z.new_full((len(z),), s_z)
-        field, clean = denoise(network, batch.at(u), z, sigma, sigma_lattice, lattice)
-        pull = (z - clean.clamp(-WIDEST, WIDEST)) / s_z if lattice else torch.zeros_like(z)
-        return -field * s * score_rms(sigma)[:, None, None], pull
-
-    for i in range(steps):
-        s, after = grid[i], grid[i + 1]
-        s_z, after_z = (grid_lattice[i], grid_lattice[i + 1]) if lattice else (0.0, 0.0)
-        if gamma > 0 and after > 0:
-            extra = math.sqrt((1 + gamma) ** 2 - 1)
-            free = free + s * extra * torch.randn(free.shape, generator=generator).to(free)
-            z = z + s_z * extra * torch.randn(z.shape, generator=generator).to(z)
-            s, s_z = s * (1 + gamma), s_z * (1 + gamma)
-        d, d_z = slope(free, z, s, s_z)
-        free_next, z_next = free + (after - s) * d, z + (after_z - s_z) * d_z
-        if after > 0:
-            e, e_z = slope(free_next, z_next, after, after_z)
-            free_next, z_next = free + (after - s) * (d + e) / 2, z + (after_z - s_z) * (d_z + e_z) / 2
-        free, z = free_next, z_next
-    return batch.at(free).free, z if lattice else None

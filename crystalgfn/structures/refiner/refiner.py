@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -11,11 +12,13 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography.lattice_vectors import bounded, free_of
-from crystalgfn.crystallography.orbit_batch import OrbitBatch, check
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, check, lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.errors import CheckpointError, PlacementError
+from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STARTS, STEPS, Seed
 from crystalgfn.structures.refiner.batching import bucket_by_size
-from crystalgfn.structures.refiner.diffusion import Diffusion, heun
+from crystalgfn.structures.refiner.diffusion import Diffusion
+from crystalgfn.structures.refiner.integrators import Heun, Integrator
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.utils import files
 from crystalgfn.utils.weight_files import WeightFiles
@@ -23,32 +26,34 @@ from crystalgfn.utils.weight_files import WeightFiles
 WEIGHTS = "weights.safetensors"
 FILES = WeightFiles("refiner", "crystalgfn-refiner", 1, "train the refiner again")
 SHIPPED = files.SHIPPED / "refiners"
-LATTICES, STARTS = ("keep", "refine", "generate"), ("noise", "given")
-STEPS = 5
-"""More do not find more crystals (docs/guide/structures.md): 9 evaluations of the network."""
 TYPICAL = 0.2
 """Standard deviation of the logarithmic strain between crystals of one lattice system."""
 
 
-class Refiner:
-    """Makes the free coordinates of orbits, and where asked for the lattice, likely ones.
-
-    The space group, the letters, the composition and, where it is kept, the lattice of what comes out are exactly those
-    of what goes in.
+class DiffusionRefiner:
+    """The `Refiner` that ships: a network trained by diffusion, and an integrator that follows it.
 
     Args:
         network: the trained network.
         diffusion: its noise levels.
         source: where it comes from, for messages.
+        integrator: takes noise to structures.
     """
 
-    def __init__(self, network: ScoreNetwork, diffusion: Diffusion | None = None, source: str | None = None) -> None:
+    def __init__(
+        self,
+        network: ScoreNetwork,
+        diffusion: Diffusion | None = None,
+        source: str | None = None,
+        integrator: Integrator | None = None,
+    ) -> None:
         self.network = network.eval().requires_grad_(False)
         self.diffusion = diffusion or Diffusion()
         self.source = source
+        self.integrator = integrator or Heun()
 
     @classmethod
-    def load(cls, name: str | Path = "default", device: str = "cpu") -> Refiner:
+    def load(cls, name: str | Path = "default", device: str = "cpu") -> DiffusionRefiner:
         """A shipped refiner by its name, or the one in a folder.
 
         Raises:
@@ -88,63 +93,48 @@ class Refiner:
         lattice: str = "keep",
         start: str = "noise",
         steps: int = STEPS,
-        n: int = 1,
-        seed: int = 0,
+        seeds: Sequence[Seed] | None = None,
         *,
-        noise: float = 0.4,
-        max_strain: float = 0.05,
-        churn: float = 0.0,
-        streams: Sequence[tuple[int, ...]] | None = None,
+        noise: float = NOISE,
+        max_strain: float = MAX_STRAIN,
         progress: bool = False,
-    ) -> list[OrbitStructure]:
-        """``n`` structures for each of those given, of any sizes in one call: first the ``n`` of the first, and so on.
+    ) -> list[OrbitStructure | None]:
+        """A structure for each of those given; None where it came out with a cell that cannot be.
 
-        Args:
-            structures: letters and species; coordinates where ``start="given"``; lattices, unless they are generated.
-            lattice: ``"keep"``; ``"refine"``: may change by ``max_strain``; ``"generate"``: the one given is not used.
-            start: of the coordinates: ``"noise"``, or ``"given"``: those of the structures under some noise.
-            steps: of the sampler; 2 ``steps`` - 1 network evaluations.
-            n: for each structure.
-            seed: of the noise; what is made of a structure depends on its stream, not on the others.
-            noise: for ``start="given"``, from 0 (none) to 1 (nothing is left of the start).
-            max_strain: largest principal logarithmic strain.
-            churn: noise added on the way (EDM's S_churn).
-            streams: of random numbers, one for each structure; its place in the list where they are not given.
-            progress: shows a bar.
+        Arguments are those of `Refiner.refine`; 2 ``steps`` - 1 evaluations of the network with `Heun`.
 
         Raises:
-            PlacementError: arguments that mean nothing, or a structure that cannot be.
+            PlacementError: an option that is invalid, or a structure that cannot be.
         """
-        _check_choices(lattice, start, steps, n, noise, max_strain, churn)
+        _check_choices(lattice, start, steps, noise, max_strain)
+        if seeds is not None and len(seeds) != len(structures):
+            raise PlacementError(f"{len(seeds)} seeds are given for {len(structures)} structures; give one for each")
         for i, structure in enumerate(structures):
             check(structure, i)
-        tasks = [(i, j) for i, structure in enumerate(structures) for j in range(n)]
-        result = {task: structures[task[0]] for task in tasks}
+        result: list[OrbitStructure | None] = list(structures)
+        places = range(len(structures))
         if lattice == "keep":  # where nothing is free there is nothing to do
-            tasks = [task for task in tasks if _is_free(structures[task[0]])]
-        for part in bucket_by_size(structures, tasks, self.device.type, "refining" if progress else None):
-            batch = OrbitBatch.of([structures[i] for i, _ in part]).to(self.device)
-            keys = [(seed, *(streams[i] if streams else (i,)), j) for i, j in part]
-            made = self._sample(batch, keys, lattice, start, steps, noise, max_strain, churn).structures()
-            for task, structure in zip(part, made, strict=True):
-                if not np.isfinite([*structure.lattice, *(x for o in structure.orbits for x in o.parameters)]).all():
-                    raise PlacementError(
-                        f"structure {task[0]} came out with numbers that are not finite; try more steps"
-                    )
-                kept = structures[task[0]].lattice if lattice == "keep" else structure.lattice
-                result[task] = replace(structure, lattice=kept)
-        return list(result.values())
+            places = [i for i in places if _is_free(structures[i])]
+        words = "refining" if progress else None
+        for part in bucket_by_size(structures, [(i, 0) for i in places], self.device.type, words):
+            rows = [i for i, _ in part]
+            batch = OrbitBatch.of([structures[i] for i in rows]).to(self.device)
+            keys = [(0, i) if seeds is None else seeds[i] for i in rows]
+            made = self._sample(batch, keys, lattice, start, steps, noise, max_strain).structures()
+            for i, structure in zip(rows, made, strict=True):
+                kept = replace(structure, lattice=structures[i].lattice) if lattice == "keep" else structure
+                result[i] = None if _ran_away(kept) else kept
+        return result
 
     def _sample(
         self,
         batch: OrbitBatch,
-        keys: list[tuple[int, ...]],
+        keys: list[Seed],
         lattice: str,
         start: str,
         steps: int,
         noise: float,
         max_strain: float,
-        churn: float,
     ) -> OrbitBatch:
         """The batch, refined; the keys are seeds."""
         draws = [np.random.default_rng(key) for key in keys]
@@ -161,32 +151,37 @@ class Refiner:
             known = self.network.standard(batch, batch.log_metric) * (lattice == "refine")
             sigma = levels.sigma_lattice(torch.tensor(start_lattice)).item()
             z = torch.where(free_of(batch.space_group), known + sigma * lattices, 0.0)
-        generator = torch.Generator().manual_seed(hash(keys[0]) % 2**31)
         time = 1.0 if start == "noise" else noise
-        free, z = heun(
-            self.network, levels, batch.at(free), steps, z, time, start_lattice, churn=churn, generator=generator
-        )
+        free, z = self.integrator(self.network, levels, batch.at(free), steps, z, time, start_lattice)
         if z is None:
             return batch.at(free)
         metric = self.network.metric(batch, z)
-        return batch.at(free, metric if lattice == "generate" else bounded(metric, batch.log_metric, max_strain))
+        if lattice == "refine":
+            there = metric.isfinite().all(1, keepdim=True)
+            moved = bounded(torch.where(there, metric, batch.log_metric), batch.log_metric, max_strain)
+            metric = torch.where(there, moved, torch.nan)
+        return batch.at(free, metric)
 
 
 def _is_free(structure: OrbitStructure) -> bool:
     return any(wyckoff_position(structure.space_group, orbit.letter).free for orbit in structure.orbits)
 
 
-def _check_choices(
-    lattice: str, start: str, steps: int, n: int, noise: float, max_strain: float, churn: float
-) -> None:  # fmt: skip
+def _ran_away(structure: OrbitStructure) -> bool:
+    """Whether few steps or a poor network led to no crystal: coordinates that are not finite, an impossible cell."""
+    finite = np.isfinite([x for orbit in structure.orbits for x in orbit.parameters]).all()
+    return not finite or lattice_fault(structure.space_group, structure.lattice) is not None
+
+
+def _check_choices(lattice: str, start: str, steps: int, noise: float, max_strain: float) -> None:
     if lattice not in LATTICES:
-        raise PlacementError(f"lattice={lattice!r} means nothing; it is one of {', '.join(LATTICES)}")
+        raise PlacementError(f"invalid lattice={lattice!r}; expected one of {', '.join(LATTICES)}")
     if start not in STARTS:
-        raise PlacementError(f"start={start!r} means nothing; it is one of {', '.join(STARTS)}")
+        raise PlacementError(f"invalid start={start!r}; expected one of {', '.join(STARTS)}")
     if start == "given" and lattice == "generate":
         raise PlacementError("start='given' needs the lattice of the start: use lattice='keep' or lattice='refine'")
-    if steps < 1 or n < 1 or not 0 <= noise <= 1 or not max_strain > 0 or churn < 0:
+    if not isinstance(steps, int) or steps < 1 or not 0 <= noise <= 1 or not 0 < max_strain < math.inf:
         raise PlacementError(
-            f"steps={steps}, n={n}, noise={noise}, max_strain={max_strain}, churn={churn}: give at least one step and "
-            "one structure, a noise from 0 to 1, a positive strain and no negative churn"
+            f"steps={steps}, noise={noise}, max_strain={max_strain}: give at least one step, a noise from 0 to 1 and a "
+            "positive strain"
         )

@@ -18,7 +18,7 @@ from crystalgfn.errors import TrainingError
 from crystalgfn.gfn.checkpoint import load_tensors, save_tensors
 from crystalgfn.structures.refiner.diffusion import Diffusion
 from crystalgfn.structures.refiner.network import ScoreNetwork
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.utils import distributed
 
 CHECKPOINT = "checkpoint.pt"
@@ -212,7 +212,7 @@ def _start(settings: RefinerSettings, data: OrbitBatch, device: str) -> State:
 
 def _weights(settings: RefinerSettings, network: ScoreNetwork) -> dict[str, torch.Tensor]:
     """Those to begin with."""
-    known = Refiner.load(settings.begin).network
+    known = DiffusionRefiner.load(settings.begin).network
     if known.shape != network.shape:
         raise TrainingError(f"the refiner {settings.begin} has {known.shape}, not {network.shape}; give it these")
     return known.state_dict()

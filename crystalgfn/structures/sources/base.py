@@ -21,6 +21,7 @@ from crystalgfn.crystallography.lattice import (
     TRICLINIC,
     canonical_lattice,
 )
+from crystalgfn.crystallography.orbit_batch import lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix
 from crystalgfn.crystallography.packing import packing
 from crystalgfn.crystallography.realizable import realisable
@@ -80,10 +81,14 @@ class PlacementRequest:
             PlacementError: the crystal cannot be placed whatever the coordinates, or the letters do not go with it.
         """
         held = ", ".join(f"{count} {symbol}" for symbol, count in self.counts.items())
+        if self.space_group not in range(1, 231):
+            raise PlacementError(f"there is no space group {self.space_group}; they are numbered 1 to 230")
         if not self.counts:
             raise PlacementError("the crystal has no atoms")
-        if self.lattice is not None and (not np.isfinite(self.lattice).all() or min(self.lattice) <= 0):
-            raise PlacementError(f"{self.lattice} is not a cell")
+        if min(self.counts.values()) < 0:
+            raise PlacementError(f"the crystal has {held}; no element can have fewer than no atoms")
+        if self.lattice is not None and (wrong := lattice_fault(self.space_group, self.lattice)) is not None:
+            raise PlacementError(wrong)
         counts = tuple(self.counts.values())
         if not packing(self.space_group, max(counts)).fits(np.array([counts]))[0]:
             raise PlacementError(f"the Wyckoff positions of {self.name} cannot hold {held} per primitive cell")

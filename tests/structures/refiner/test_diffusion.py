@@ -10,6 +10,7 @@ from crystalgfn.crystallography.orbit_batch import OrbitBatch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.refiner import diffusion
 from crystalgfn.structures.refiner.diffusion import Diffusion
+from crystalgfn.structures.refiner.integrators import Heun
 
 SIGMAS = torch.tensor([0.003, 0.02, 0.1, 0.3, 0.5, 0.7], dtype=torch.float64)
 
@@ -133,7 +134,7 @@ def test_sampler_draws_from_a_known_distribution():
     batch = general(2000)
     batch = batch.at(torch.rand(batch.free.shape))
     z = Diffusion().lattice_max * torch.randn(2000, 6)
-    free, z = diffusion.heun(Analytic(), Diffusion(), batch, 24, z)
+    free, z = Heun()(Analytic(), Diffusion(), batch, 24, z)
     off = (free - CENTRE + 0.5) % 1 - 0.5
     assert off.mean().item() == pytest.approx(0, abs=0.003)
     assert off.std().item() == pytest.approx(WIDTH, rel=0.05)
@@ -146,7 +147,7 @@ def test_sampler_draws_from_a_known_distribution():
 def test_sampler_with_noise_on_the_way():
     batch = general(1500)
     batch = batch.at(torch.rand(batch.free.shape))
-    free, z = diffusion.heun(Analytic(), Diffusion(), batch, 24, churn=8.0, generator=torch.Generator().manual_seed(0))
+    free, z = Heun(churn=8.0)(Analytic(), Diffusion(), batch, 24)
     off = (free - CENTRE + 0.5) % 1 - 0.5
     assert z is None
     assert off.std().item() == pytest.approx(WIDTH, rel=0.08)
@@ -156,7 +157,7 @@ def test_a_start_with_little_noise_stays_near():
     batch = general(500).at(torch.full((500, 1, 3), CENTRE + 0.05))
     levels = Diffusion()
     noisy = batch.at(batch.free + levels.sigma(torch.tensor(0.2)) * torch.randn(batch.free.shape))
-    free, _ = diffusion.heun(Analytic(), levels, noisy, 10, start=0.2)
+    free, _ = Heun()(Analytic(), levels, noisy, 10, start=0.2)
     assert (free - CENTRE).mean().item() == pytest.approx(0.05, abs=0.02)
 
 

@@ -9,7 +9,7 @@ from crystalgfn.crystallography.standardize import conventional
 from crystalgfn.crystallography.supergroups import count_operations, holohedry
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.refiner.diffusion import Diffusion
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
 ROCK_SALT = OrbitStructure(225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17)))
 RUTILE = OrbitStructure(136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), (Orbit("a", 22), Orbit("f", 8, (0.3, 0.0, 0.0))))
@@ -49,17 +49,17 @@ def test_the_group_survives_exactly(refiner, random_orbits):
 
 
 def test_what_is_made_does_not_depend_on_the_others(refiner, random_orbits):
-    together = refiner.refine(random_orbits[:40], steps=2, seed=3)
-    first = refiner.refine(random_orbits[:3], steps=2, seed=3)
+    together = refiner.refine(random_orbits[:40], steps=2, seeds=[(3, i) for i in range(40)])
+    first = refiner.refine(random_orbits[:3], steps=2, seeds=[(3, i) for i in range(3)])
     for one, other in zip(first, together, strict=False):
         gaps = parameters(one) - parameters(other)
         assert np.abs(gaps - np.rint(gaps)).max() < 1e-4
-    assert refiner.refine([RUTILE], steps=2, seed=4) != refiner.refine([RUTILE], steps=2, seed=5)
-    assert refiner.refine([RUTILE], steps=2, seed=4) == refiner.refine([RUTILE], steps=2, seed=4)
+    assert refiner.refine([RUTILE], steps=2, seeds=[(4,)]) != refiner.refine([RUTILE], steps=2, seeds=[(5,)])
+    assert refiner.refine([RUTILE], steps=2, seeds=[(4,)]) == refiner.refine([RUTILE], steps=2, seeds=[(4,)])
 
 
 def test_several_of_each(refiner):
-    made = refiner.refine([ROCK_SALT, RUTILE], n=3, steps=2)
+    made = refiner.refine([ROCK_SALT] * 3 + [RUTILE] * 3, steps=2)
     assert [s.space_group for s in made] == [225] * 3 + [136] * 3
     assert made[:3] == [ROCK_SALT] * 3  # nothing is free
     assert len({s.orbits for s in made[3:]}) == 3
@@ -87,17 +87,17 @@ def test_generated_lattices_do_not_depend_on_those_given(refiner):
 
 def test_saved_and_loaded(refiner, tmp_path):
     refiner.save(tmp_path)
-    again = Refiner.load(tmp_path)
+    again = DiffusionRefiner.load(tmp_path)
     assert again.diffusion == Diffusion()
     assert again.refine([RUTILE], steps=2) == refiner.refine([RUTILE], steps=2)
 
 
 def test_no_such_refiner(tmp_path):
     with pytest.raises(CheckpointError, match="no refiner 'nowhere'"):
-        Refiner.load("nowhere")
+        DiffusionRefiner.load("nowhere")
     (tmp_path / "weights.safetensors").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="damaged"):
-        Refiner.load(tmp_path)
+        DiffusionRefiner.load(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -107,10 +107,10 @@ def test_no_such_refiner(tmp_path):
         ({"start": "here"}, "start='here'.*noise, given"),
         ({"start": "given", "lattice": "generate"}, "needs the lattice of the start"),
         ({"steps": 0}, "at least one step"),
-        ({"n": 0}, "n=0"),
+        ({"seeds": []}, "0 seeds are given for 1 structures"),
         ({"noise": 2.0}, "noise=2.0"),
         ({"max_strain": 0.0}, "max_strain=0.0"),
-        ({"churn": -1.0}, "churn=-1.0"),
+        ({"max_strain": float("nan")}, "max_strain=nan"),
     ],
 )
 def test_choices_that_mean_nothing(refiner, options, words):

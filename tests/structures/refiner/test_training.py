@@ -14,7 +14,7 @@ import torch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.errors import CheckpointError, TrainingError
 from crystalgfn.structures.refiner import training
-from crystalgfn.structures.refiner.refiner import Refiner
+from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
 SMALL = training.RefinerSettings(
     epochs=4, batch=8, warmup=5, width=16, layers=1, radial=6, waves=2, cutoff=4.0, seed=1, ema=0.9
@@ -77,7 +77,7 @@ def test_crystals_are_learned_by_heart(tmp_path):
     state = training.load_state(tmp_path / training.CHECKPOINT, settings, len(data))
     history = [entry["val_coordinates"] for entry in state.history]
     assert history[-1] < 0.5  # 1 knows nothing
-    made = Refiner(state.average, settings.diffusion()).refine(data, steps=10)
+    made = DiffusionRefiner(state.average, settings.diffusion()).refine(data, steps=10)
     for wanted, found in zip(data, made, strict=True):
         x, y = wanted.orbits[1].parameters[0], found.orbits[1].parameters[0]
         # x, 1 - x, 1/2 - x and 1/2 + x are the same structure, or one with the other origin
@@ -88,7 +88,7 @@ def test_a_training_can_begin_with_the_weights_of_another(tmp_path):
     data = rutiles(10)
     assert training.train(data, data, SMALL, tmp_path / "one")
     first = training.load_state(tmp_path / "one" / training.CHECKPOINT, SMALL, len(data)).average
-    Refiner(first).save(tmp_path / "one")
+    DiffusionRefiner(first).save(tmp_path / "one")
     further = replace(SMALL, epochs=1, lr=1e-12, weight_decay=0.0, begin=str(tmp_path / "one"))
     assert training.train(data, data, further, tmp_path / "two")
     second = training.load_state(tmp_path / "two" / training.CHECKPOINT, further, len(data)).average
