@@ -129,10 +129,6 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     from crystalgfn.structures.sources.templates import Templates
 
     chosen = config.csp
-    if chosen.data is None:
-        raise OptionError(
-            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
-        )
     makers = {
         "random": lambda: csp_methods.Built(),
         "random+refiner": lambda: csp_methods.Refined(replace(refined, assignment="random")),
@@ -144,18 +140,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
         "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
     }
-    names = list(chosen.methods) if chosen.methods is not None else [name for name in makers if "chgnet" not in name]
-    if chosen.methods is None and chosen.templates is None:
-        names = [name for name in names if "templates" not in name]
-    if unknown := [name for name in names if name not in makers]:
-        raise OptionError(f"csp.methods: there is no method {unknown[0]!r}; there are {', '.join(makers)}.")
-    if unknown := [task for task in chosen.tasks if task not in csp.TASKS]:
-        raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(csp.TASKS)}.")
-    if any("templates" in name for name in names) and chosen.templates is None:
-        raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
-    folders = _outside(config, taken=set(makers), known=csp.TASKS)
-    if not names and not folders:
-        raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
+    names, folders = _csp_methods(config, list(makers), csp.TASKS)
     device = usable_device(_one_device(config))
     if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
@@ -178,6 +163,30 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         if lines:
             note(f"{len(lines)} {words}; the first: {lines[0]}")
     return csp_report.tables(figures), figures
+
+
+def _csp_methods(
+    config: DictConfig, known: Sequence[str], tasks: Sequence[str]
+) -> tuple[list[str], dict[str, tuple[str, tuple[str, ...]]]]:
+    """The names of the methods that are asked for, and the folders of other programs'."""
+    chosen = config.csp
+    if chosen.data is None:
+        raise OptionError(
+            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
+        )
+    names = [name for name in known if "chgnet" not in name] if chosen.methods is None else list(chosen.methods)
+    if chosen.methods is None and chosen.templates is None:
+        names = [name for name in names if "templates" not in name]
+    if unknown := [name for name in names if name not in known]:
+        raise OptionError(f"csp.methods: there is no method {unknown[0]!r}; there are {', '.join(known)}.")
+    if unknown := [task for task in chosen.tasks if task not in tasks]:
+        raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(tasks)}.")
+    if any("templates" in name for name in names) and chosen.templates is None:
+        raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
+    folders = _outside(config, taken=set(known), known=tasks)
+    if not names and not folders:
+        raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
+    return names, folders
 
 
 def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:

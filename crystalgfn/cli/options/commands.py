@@ -16,21 +16,8 @@ from crystalgfn.cli.options.declared import (
     out_folder,
 )
 from crystalgfn.cli.options.fit_commands import BENCHMARK, TRAIN_PROXY, TRAIN_REFINER
-from crystalgfn.cli.options.kinds import (
-    COUNT,
-    FILES,
-    FROM_ZERO,
-    JOBS,
-    POSITIVE,
-    STRATA,
-    Choice,
-    File,
-    Number,
-    Several,
-    Switch,
-    Text,
-    optional,
-)
+from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Switch, Text, optional
+from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
 
 TRAIN = Command(
     summary="Train a sampler: it learns to draw crystals with probability proportional to a reward.",

@@ -9,25 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crystalgfn.cli.options import kinds
-from crystalgfn.cli.options.kinds import (
-    COUNT,
-    FILES,
-    JOBS,
-    SEED,
-    Either,
-    File,
-    Kind,
-    Null,
-    Number,
-    Several,
-    Switch,
-    Symbols,
-    System,
-    Text,
-    limits,
-    optional,
-)  # fmt: skip
+from crystalgfn.cli.options.kinds import COUNT, JOBS, SEED, Either, File, Kind, Null, Number, Switch, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
+from crystalgfn.cli.options.list_kinds import FILES, Several, Symbols, System, limits
 from crystalgfn.utils.files import PACKAGE
 
 GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment", "csp")

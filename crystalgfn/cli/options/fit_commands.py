@@ -3,20 +3,9 @@
 from __future__ import annotations
 
 from crystalgfn.cli.options.declared import JSON, PROGRESS, REST, SEEDED, TRUST, Command, Option, fields_of, out_folder
-from crystalgfn.cli.options.kinds import (
-    COUNT,
-    FILES,
-    POSITIVE,
-    STRATA,
-    Choice,
-    File,
-    Number,
-    Several,
-    Switch,
-    Text,
-    optional,
-)
+from crystalgfn.cli.options.kinds import COUNT, POSITIVE, Choice, File, Number, Switch, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
+from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
 
 _COUNTS = Several(COUNT, "whole numbers of at least 1 such as [100,1000]", low=1)
 
