@@ -84,7 +84,7 @@ class TrajectorySampler:
         self.replay = Replay(env.object_type, size, trainer.replay_bound)
 
     def draw(self, network: PolicyNetwork, epsilon: float) -> list[Batch]:
-        """The part of the next step; the first of the batches was drawn by the policy."""
+        """The part of the next step; the first of the batches was sampled by the policy."""
         n_real = round(self.size * self.trainer.real_fraction) if self.real is not None else 0
         n_replay = round(self.size * self.trainer.replay_fraction) if len(self.replay) else 0
         n = self.size - n_real - n_replay
@@ -118,7 +118,7 @@ class TrajectorySampler:
         return (low + (high - low) * level.clamp(0, 1))[group], group
 
     def _exponents(self, n: int) -> tuple[torch.Tensor | None, torch.Tensor]:
-        """By how much each of ``n`` draws is flattened, [n], or None; and which are the policy's own, bool [n]."""
+        """By how much each of ``n`` samples is flattened, [n], or None; and which are the policy's own, bool [n]."""
         device = self.generator.device
         flat = round(n * self.trainer.tempered_fraction)
         own = torch.arange(n, device=device) < n - flat

@@ -1,4 +1,4 @@
-"""Pictures: what was drawn, and how training went."""
+"""Pictures: what was sampled, and how training went."""
 
 from __future__ import annotations
 
@@ -139,7 +139,9 @@ def _distribution(ax: Axes, drawn: pd.DataFrame, other: pd.DataFrame | None, lab
     low, high = np.percentile(np.concatenate(both), [0.5, 99.5])
     pad = 0.05 * (high - low) or 0.5
     bins = np.linspace(low - pad, high + pad, 40)
-    for values, colour, name, alpha in zip(both, (DRAWN, OTHER), ("drawn", reference_label), (0.75, 0.7), strict=False):
+    for values, colour, name, alpha in zip(
+        both, (DRAWN, OTHER), ("sampled", reference_label), (0.75, 0.7), strict=False
+    ):
         weights = np.full(len(values), 1 / len(values))
         median = f"{name}: median {np.median(values):.2f}"
         ax.hist(np.clip(values, bins[0], bins[-1]), bins, weights=weights, color=colour, alpha=alpha, label=median)

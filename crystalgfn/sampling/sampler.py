@@ -36,7 +36,7 @@ class ResamplingWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Resampling:
-    """What importance resampling did: candidates drawn, their ESS / N, share of distinct crystals kept."""
+    """What importance resampling did: candidates sampled, their ESS / N, share of distinct crystals kept."""
 
     candidates: int
     ess: float

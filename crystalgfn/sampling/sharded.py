@@ -1,4 +1,4 @@
-"""A run that draws many crystals in constant memory, shard by shard; it may be killed, gone on with and shared out."""
+"""A run that samples many crystals in constant memory, shard by shard; it may be killed, gone on with and shared out."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ROWS = 4096  # rows of the table worked out at a time
 
 
 class ShardWarning(UserWarning):
-    """A damaged shard that is drawn again."""
+    """A damaged shard that is sampled again."""
 
 
 class ShardRun:
@@ -138,7 +138,7 @@ class ShardRun:
             try:
                 open_shard(self.out, self.manifest, i).close()
             except Damaged as damage:
-                warnings.warn(f"{damage}; it is drawn again", ShardWarning, stacklevel=3)
+                warnings.warn(f"{damage}; it is sampled again", ShardWarning, stacklevel=3)
             else:
                 self.done.add(i)
 
@@ -153,7 +153,7 @@ class ShardRun:
 
 
 def fingerprint(sampler: Sampler) -> str:
-    """SHA-256 of what a sampler draws and says of crystals: space, weights, log Z, reward and its proxies' weights."""
+    """SHA-256 of what a sampler gives and says of crystals: space, weights, log Z, reward and its proxies' weights."""
     reward: Any = sampler.reward
     config = reward.config() if hasattr(reward, "config") else getattr(reward, "__qualname__", None)
     plain = {"space": sampler.space.to_dict(), "omega": sampler.omega, "reward": config}

@@ -1,4 +1,4 @@
-"""The table of what was drawn."""
+"""The table of what was sampled."""
 
 from __future__ import annotations
 

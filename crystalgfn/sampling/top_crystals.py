@@ -1,4 +1,4 @@
-"""The best crystals that a training has drawn so far."""
+"""The best crystals that a training has sampled so far."""
 
 from __future__ import annotations
 

@@ -282,7 +282,7 @@ def test_a_shard_that_was_cut_is_drawn_again(size, sampler, whole, tmp_path):
     os.truncate(cut, int(size * length) if size == 0.5 else size % length)
     with pytest.raises(ShardError, match=r"part-00001.parquet cannot be read \(.*delete it"):
         list(read_shards(tmp_path))
-    with pytest.warns(ShardWarning, match="part-00001.parquet is damaged .* drawn again"):
+    with pytest.warns(ShardWarning, match="part-00001.parquet is damaged .* sampled again"):
         run = ShardRun(sampler, tmp_path, N, SIZE)
     assert run.done == {0, 2, 3, 4}
     run.write(progress=False)
