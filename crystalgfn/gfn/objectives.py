@@ -21,7 +21,7 @@ BISECTIONS = 40
 def regression_loss(delta: torch.Tensor, huber: float | None, shape: str = "square") -> torch.Tensor:
     """What a residual costs, elementwise; near 0 delta² for every shape (Hu et al. 2025).
 
-    With t = -delta = ln w, w = R / (Z q): "square" is t²; "linex" 2 (exp(t) - t - 1), which on a policy's own samples has
+    With t = -delta = ln w, w = R / (Z q): "square" is t²; "linex" 2 (exp(t) - t - 1), which on a policy's own draws has
     the gradient of the forward Kullback-Leibler divergence, so that what is drawn too seldom weighs exponentially;
     "cosh" 2 (cosh(t) - 1), which minds both sides.
 

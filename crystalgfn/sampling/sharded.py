@@ -1,4 +1,4 @@
-"""A run that samples many crystals in constant memory, shard by shard; it may be killed, gone on with and shared out."""
+"""A run that samples many crystals in constant memory, shard by shard; it may be killed, resumed and shared out."""
 
 from __future__ import annotations
 
