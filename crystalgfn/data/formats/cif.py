@@ -19,6 +19,7 @@ from crystalgfn.errors import DataError
 
 LENGTHS = tuple(f"_cell_{'length' if len(x) == 1 else 'angle'}_{x}" for x in CELL)
 FRACTIONS = tuple(f"_atom_site_fract_{x}" for x in "xyz")
+LAST_NATURAL = 98
 IMPOSSIBLE = 0.5
 """Of the sum of two radii; closer atoms show that another origin is meant."""
 LABEL_OF_OXYGEN = frozenset(("Oa", "Ob", "Oc", "Od", "Oe", "Om", "Op", "Ot", "Ox"))
@@ -185,14 +186,16 @@ def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
     """
     if kind not in UNKNOWN:
         found = re.fullmatch(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)", kind)
-        symbol = found[1].capitalize() if found else ""
+        symbol = _symbol(found[1]) if found else ""
+        if found and found[1].isupper() and len(found[1]) == 2 and kind[2:].isdigit():
+            symbol = ""  # "CO3", "NO3": molecules
         if symbol not in elements.NUMBER and symbol not in ("D", "T"):
             raise DataError(
                 f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
             )
         return element_number(symbol)
     letters = re.match(r"[A-Za-z]*", label)[0]
-    symbol = letters[:2].capitalize() if len(letters) <= 3 else ""
+    symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
     if symbol in LABEL_OF_OXYGEN:
         return elements.NUMBER["O"], ()
     if len(letters) == 3:  # "Feb", "NaA": a letter that tells sites apart, in the other case
@@ -202,6 +205,12 @@ def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
     if symbol == "T" or (symbol not in elements.NUMBER and symbol != "D"):
         raise DataError(f"the site {label!r} has no type, and its label names no element")
     return element_number(symbol)
+
+
+def _symbol(letters: str) -> str:
+    """A symbol as it is spelled; capitals are those of an element that occurs in nature ("CL"), not of "NH" or "NO"."""
+    symbol = letters.capitalize()
+    return "" if len(letters) == 2 and letters.isupper() and elements.NUMBER.get(symbol, 0) > LAST_NATURAL else symbol
 
 
 def _chosen(tags: Tags, lattice: np.ndarray, sites: list[Site]) -> tuple[list[Site], tuple[str, ...]]:
