@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -106,6 +106,26 @@ def read(
         bad = [SkippedRecord(one.where, reason) for one in entries if (reason := complaint(one)) is not None]
         report(bad, total, str(path), skip_bad)
         entries = [one for one in entries if complaint(one) is None and _is_known(one, column)]
+    found, wrong = _sorted(path, entries, column, setting, cache, progress, lenient)
+    report(wrong, total, str(path), skip_bad or lenient)
+    if not found:
+        raise DataError(
+            f"{path} has no row with a value in {column}" if lenient else f"{path} is empty: no row is usable"
+        )
+    labels = torch.tensor([one.label for one in found], dtype=torch.float64)
+    return Rows(Crystals.cat([one.crystal for one in found]), labels, [one.key for one in found])
+
+
+def _sorted(
+    path: Source,
+    entries: Sequence[Record | SkippedRecord],
+    column: str,
+    setting: str,
+    cache: str | Path | None,
+    progress: bool,
+    lenient: bool,
+) -> tuple[list[LabelledCrystal], list[SkippedRecord]]:
+    """Labelled crystals, standardised together, and what is none."""
     ordered = [one for one in entries if isinstance(one, Record) and one.atoms is not None and one.atoms.is_ordered]
     cells = standard_cells(path, [one.known_atoms for one in ordered], cache, progress)
     by_place = dict(zip((one.where for one in ordered), cells, strict=True))
@@ -114,13 +134,7 @@ def read(
         one = labelled_crystal(entry, column, setting, by_place, lenient)
         if one is not None:
             (found if isinstance(one, LabelledCrystal) else wrong).append(one)
-    report(wrong, total, str(path), skip_bad or lenient)
-    if not found:
-        raise DataError(
-            f"{path} has no row with a value in {column}" if lenient else f"{path} is empty: no row is usable"
-        )
-    labels = torch.tensor([one.label for one in found], dtype=torch.float64)
-    return Rows(Crystals.cat([one.crystal for one in found]), labels, [one.key for one in found])
+    return found, wrong
 
 
 def stream(

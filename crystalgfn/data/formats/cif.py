@@ -194,6 +194,10 @@ def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
                 f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
             )
         return element_number(symbol)
+    return _element_of_label(label)
+
+
+def _element_of_label(label: str) -> tuple[int, tuple[str, ...]]:
     letters = re.match(r"[A-Za-z]*", label)[0]
     symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
     if symbol in LABEL_OF_OXYGEN:

@@ -58,12 +58,7 @@ def parse(where: str, text: str) -> Record:
     at += 1
     n = sum(counts)
     points = np.array([_numbers(lines, at + i, 3) for i in range(n)])
-    if symbols is None:
-        names = _named(lines[0], counts) or _trailing(lines[at : at + n])
-    else:
-        names = [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
-    if names is None:
-        raise DataError("it names no elements (VASP 4); write their symbols in a line above the numbers of atoms")
+    names = _names(lines, symbols, counts, at)
     found = {name: element_number(re.split(r"[_/]", name)[0]) for name in dict.fromkeys(names)}
     notes = tuple(note for _, said in found.values() for note in said)
     if cartesian:
@@ -73,6 +68,16 @@ def parse(where: str, text: str) -> Record:
             except np.linalg.LinAlgError as error:
                 raise DataError("its lattice vectors lie in one plane") from error
     return Record(where, from_matrix(where, rows, points, [found[name][0] for name in names]), {}, notes)
+
+
+def _names(lines: list[str], symbols: list[str] | None, counts: list[int], at: int) -> list[str]:
+    """The element of each atom; ``at`` is the first line of coordinates."""
+    if symbols is not None:
+        return [symbol for symbol, count in zip(symbols, counts, strict=True) for _ in range(count)]
+    names = _named(lines[0], counts) or _trailing(lines[at : at + sum(counts)])
+    if names is None:
+        raise DataError("it names no elements (VASP 4); write their symbols in a line above the numbers of atoms")
+    return names
 
 
 def _line(lines: list[str], i: int) -> str:
