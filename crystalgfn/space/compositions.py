@@ -270,6 +270,8 @@ def _charges(
     accepted = empty if automaton is None else empty & automaton.accept[automaton.state[:n_small]]
     counts = np.unique(slot_count[slot_count > 0]).tolist()
     pairs = {c: np.nonzero(slot_count == c) for c in counts}
+    rests = {c: slot_next[at] for c, at in pairs.items()}
+    following = {c: (rest, *np.unique(rest, return_inverse=True)) for c, rest in rests.items()}
     root_rows = np.full(len(slot_count), -1)
     root_rows[leftover] = np.arange(len(leftover))
     first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
@@ -290,13 +292,16 @@ def _charges(
             else (whole.copy(), mixed.copy(), metals.copy())
         )
         for c, (rows, slots) in pairs.items():
-            rest = rest_of(automaton, rows, slot_next[rows, slots], e, c)
-            keep = rest >= 0
-            rows, slots, rest = rows[keep], slots[keep], rest[keep]
-            if not len(rows):
-                continue
+            if automaton is not None:
+                rest = rest_of(automaton, rows, slot_next[rows, slots], e, c)
+                keep = rest >= 0
+                rows, slots, rest = rows[keep], slots[keep], rest[keep]
+                if not len(rows):
+                    continue
+                unique, inverse = np.unique(rest, return_inverse=True)
+            else:
+                rest, unique, inverse = following[c]
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
-            unique, inverse = np.unique(rest, return_inverse=True)
             before = whole[unique]
             one = _balanced(before, plain, valid)
             two = _balanced(mixed[unique], plain, valid) | _balanced(before, split, valid)

@@ -13,10 +13,30 @@ from dataclasses import dataclass, fields
 import numpy as np
 import torch
 
+from crystalgfn.errors import InvalidSpace
 from crystalgfn.space.charge_lookahead import ChargeSets, Multisets
 from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
 
-CHUNK = 50_000  # options looked at together
+
+@dataclass(frozen=True)
+class SumConfig:
+    """Bounds on memory and work.
+
+    Attributes:
+        chunk: options looked at together, at most.
+        chunk_values: values of the tables looked at together.
+        table_values: values of all tables, beyond which a space is refused.
+        work: values looked at while a space is built, beyond which it is refused.
+    """
+
+    chunk: int = 50_000
+    chunk_values: int = 6_000_000
+    table_values: int = 76_000_000
+    work: int = 300_000_000
+
+
+CONFIG = SumConfig()
+REMEDY = "the limits on density and volumes (or sums over atoms) are too narrow together for these elements and atoms: "
 
 
 @dataclass(frozen=True)
@@ -58,8 +78,20 @@ class SumLookahead:
         ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
         self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
         self.atoms = put(_atoms(table))
-        self.least = put(np.stack([_extremes(rules, table, w) for w in own], axis=-1))
-        self.greatest = put(-np.stack([_extremes(rules, table, -w) for w in own], axis=-1))
+        shape = (len(rules.zs) + 1, len(table.finish), 2, 2 * table.half_width + 2, len(own))
+        self.values = 2 * int(np.prod(shape[2:]))  # of both tables for one option
+        if self.values * shape[0] * shape[1] > CONFIG.table_values:
+            raise InvalidSpace(
+                f"{REMEDY}their tables would take {self.values * shape[0] * shape[1] * 8 / 1e9:.1f} GB; give fewer "
+                "elements, fewer atoms, or drop one of the limits"
+            )
+        least, greatest = np.empty(shape), np.empty(shape)
+        for j, weight in enumerate(own):
+            least[..., j] = _extremes(rules, table, weight)
+            np.negative(_extremes(rules, table, -weight), out=greatest[..., j])
+        self.least, self.greatest = put(least), put(greatest)
+        self.chunk = max(1, min(CONFIG.chunk, CONFIG.chunk_values // self.values))
+        self.work: int | None = None  # what is left of it; None: not bounded
 
     def first_options(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
         """What whole patterns may begin with so that the sums can end in [low, high] [rows, J]; bool [rows, S, E]."""
@@ -73,8 +105,15 @@ class SumLookahead:
         return self._keep(self._may(rows), rows)
 
     def possible(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
-        """Whether whole patterns [rows] have a composition with sums in [low, high]; bool [rows]."""
-        return self._any(self.first[pattern], self._whole(pattern, low, high))
+        """Whether whole patterns [rows] have a composition with sums in [low, high]; bool [rows].
+
+        Raises:
+            InvalidSpace: that takes more work than a space may.
+        """
+        self.work = CONFIG.work
+        found = self._any(self.first[pattern], self._whole(pattern, low, high))
+        self.work = None
+        return found
 
     def _whole(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> _Rows:
         left = self.leftover[pattern]
@@ -93,8 +132,8 @@ class SumLookahead:
         inside, open_ = self._by_weights(options, rows)
         out[tuple(options[inside].T)] = True
         options = options[open_]
-        for start in range(0, len(options), CHUNK):
-            part = options[start : start + CHUNK]
+        for start in range(0, len(options), self.chunk):
+            part = options[start : start + self.chunk]
             sure, unsure, moved = self._reach(part, rows)
             if bool(unsure.any()):
                 deeper = moved.select(unsure)
@@ -123,15 +162,15 @@ class SumLookahead:
         doubtful: list[torch.Tensor] = []
         for first, last in ((1, 4), (5, 24), (25, flat.shape[1])):
             hit = ((rank >= first) & (rank <= last) & ~found[:, None]).nonzero()
-            for start in range(0, len(hit), CHUNK):
-                row, place = hit[start : start + CHUNK].unbind(1)
+            for start in range(0, len(hit), self.chunk):
+                row, place = hit[start : start + self.chunk].unbind(1)
                 option = order[place]
                 part = torch.stack([row, option // may.shape[2], option % may.shape[2]], 1)
                 sure, unsure, _ = self._reach(part, rows)
                 found[row[sure]] = True
                 doubtful.append(part[unsure])
         rest = torch.cat(doubtful) if doubtful else flat.new_zeros(0, 3, dtype=torch.int64)
-        step = 500
+        step = min(500, max(1, self.chunk // 10))
         while True:  # what is still open has no certain option: look one element deeper
             rest = rest[~found[rest[:, 0]]]
             if not len(rest):
@@ -140,10 +179,14 @@ class SumLookahead:
             _, _, moved = self._reach(part, rows)
             reached = self._any(self._may(moved), moved)
             found[part[reached, 0]] = True
-            step = min(2 * step, CHUNK // 10)
+            step = min(2 * step, max(1, self.chunk // 10))
 
     def _reach(self, part: torch.Tensor, rows: _Rows) -> tuple[torch.Tensor, torch.Tensor, _Rows]:
         """Of options (row, slot, column): which surely reach the ranges, which may, and the compositions after them."""
+        if self.work is not None:
+            self.work -= len(part) * self.values
+            if self.work < 0:
+                raise InvalidSpace(f"{REMEDY}the search for compositions within them takes too long; widen one")
         row, slot, column = part.unbind(1)
         left = rows.left[row]
         count, rest = self.multisets.count[left, slot], self.multisets.rest(left, slot, column)
