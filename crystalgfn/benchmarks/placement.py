@@ -1,4 +1,4 @@
-"""How far placed atoms are from rest, placed in several ways, on the same crystals, by CHGNet.
+"""How far placed atoms are from a relaxed structure, placed in several ways, on the same crystals, by CHGNet.
 
 CHGNet, not DFT. Cells are kept. A crystal counts only where every way gave a structure and CHGNet relaxed it.
 """
@@ -31,25 +31,25 @@ SYMPREC = 0.1
 MAX_STEPS = 100
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PlacementOutcome:
     """One crystal, placed in one way.
 
     Attributes:
-        above: energy before relaxation over that after it, eV/atom.
-        moved: root mean square displacement of the atoms, Å.
+        energy_above_relaxed: energy before relaxation over that after it, eV/atom.
+        rmsd: root mean square displacement of the atoms, Å.
         steps: of the relaxation.
-        converged: whether it came to rest.
-        kept: whether the group afterwards is the one asked for.
+        converged: whether it converged.
+        symmetry_preserved: whether the space group afterwards is the one asked for.
         energy: after relaxation, CHGNet's total energy, eV/atom.
         reason: why there are no figures; None where there are.
     """
 
-    above: float = float("nan")
-    moved: float = float("nan")
+    energy_above_relaxed: float = float("nan")
+    rmsd: float = float("nan")
     steps: int = 0
     converged: bool = False
-    kept: bool = False
+    symmetry_preserved: bool = False
     energy: float = float("nan")
     reason: str | None = None
 
@@ -63,13 +63,17 @@ def place(
         return [(one.structure, one.error or "") for one in built]
     found: list[tuple[Structure | None, str]] = []
     for i in Bar(range(len(crystals)), description="placing with pyxtal", shown=progress):
-        what = CSPQuery(int(crystals.space_group[i]), crystals.counts(i), crystals.lattice[i].cpu().numpy(), None)
+        what = CSPQuery(
+            space_group=int(crystals.space_group[i]),
+            counts=crystals.counts(i),
+            lattice=crystals.lattice[i].cpu().numpy(),
+        )
         made = Pyxtal()(what, 1, seed + i)
         found.append((made[0], "") if made else (None, "pyxtal finds no crystal"))
     return found
 
 
-def measure(
+def measure_placement(
     crystals: Crystals,
     placed: Sequence[tuple[Structure | None, str]],
     max_steps: int = MAX_STEPS,
@@ -99,47 +103,52 @@ def measure(
         numbers = np.array([site.specie.Z for site in after.structure])
         group = symmetry((after.structure.lattice.matrix, after.structure.frac_coords, numbers), SYMPREC)
         found[i] = PlacementOutcome(
-            after.start_energy - after.energy,
-            float(np.sqrt((moved**2).sum(axis=1).mean())),
-            after.steps,
-            after.converged,
-            group is not None and group.number == int(crystals.space_group[i]),
-            after.energy,
+            energy_above_relaxed=after.start_energy - after.energy,
+            rmsd=float(np.sqrt((moved**2).sum(axis=1).mean())),
+            steps=after.steps,
+            converged=after.converged,
+            symmetry_preserved=group is not None and group.number == int(crystals.space_group[i]),
+            energy=after.energy,
         )
     return found
 
 
-def table(ways: dict[str, Sequence[PlacementOutcome]]) -> str:
+def placement_table(ways: dict[str, Sequence[PlacementOutcome]]) -> str:
     """Markdown: medians and shares over the crystals that all ways have figures for, failures beside."""
     both = [i for i in range(len(next(iter(ways.values())))) if all(own[i].reason is None for own in ways.values())]
     columns = [
-        "atoms placed", "crystals", "failed", "above the relaxed one, eV/atom: median", "mean", "moved, Å: median",
-        "steps: median", "at rest, %", "group kept, %", "energy after, eV/atom: median",
+        "atoms placed", "crystals", "failed", "above the relaxed one, eV/atom: median", "mean", "RMSD, Å: median",
+        "steps: median", "converged, %", "space group kept, %", "energy after, eV/atom: median",
     ]  # fmt: skip
-    rows = []
-    for name, own in ways.items():
-        some = [own[i] for i in both]
-        above, moved, steps, energy = (
-            np.array([getattr(o, f) for o in some]) for f in ("above", "moved", "steps", "energy")
-        )
-        shares = [100 * float(np.mean([getattr(o, f) for o in some])) for f in ("converged", "kept")]
-        failed = sum(o.reason is not None for o in own)
-        middle = [float(np.median(above)), float(above.mean()), float(np.median(moved)), float(np.median(steps))]
-        # a median, since atoms that fall into each other have any energy
-        rows.append([name, len(some), failed, *middle, *shares, float(np.median(energy))])
+    rows = [_row(name, own, both) for name, own in ways.items()]
     words = "CHGNet, not DFT; cells kept; crystals that every way placed and CHGNet relaxed."
     parts = [markdown_table(columns, rows), words]
     if len(ways) == 2 and both:
         one, other = ([own[i] for i in both] for own in ways.values())
-        better = np.mean([b.above < a.above for a, b in zip(one, other, strict=True)])
+        better = np.mean([b.energy_above_relaxed < a.energy_above_relaxed for a, b in zip(one, other, strict=True)])
         lower = np.mean([b.energy < a.energy + 1e-3 for a, b in zip(one, other, strict=True)])
         parts.append(
-            f"{list(ways)[1]} is nearer to rest for {100 * better:.0f} % of the crystals, and as low or lower after "
-            f"relaxation for {100 * lower:.0f} %."
+            f"{list(ways)[1]} is nearer to the relaxed structure for {100 * better:.0f} % of the crystals, and no "
+            f"higher after relaxation for {100 * lower:.0f} %."
         )
     return "\n\n".join(parts)
 
 
-def figures(ways: dict[str, Sequence[PlacementOutcome]]) -> dict[str, list[dict[str, Any]]]:
+def _row(name: str, own: Sequence[PlacementOutcome], both: Sequence[int]) -> list[Any]:
+    some = [own[i] for i in both]
+
+    def values(field: str) -> np.ndarray:
+        return np.array([getattr(one, field) for one in some], dtype=np.float64)
+
+    above = values("energy_above_relaxed")
+    middles = [float(np.median(values(field))) for field in ("rmsd", "steps")]
+    shares = [100 * float(np.mean(values(field))) for field in ("converged", "symmetry_preserved")]
+    failed = sum(one.reason is not None for one in own)
+    # a median, since atoms that fall into each other have any energy
+    energy = float(np.median(values("energy")))
+    return [name, len(some), failed, float(np.median(above)), float(above.mean()), *middles, *shares, energy]
+
+
+def placement_figures(ways: dict[str, Sequence[PlacementOutcome]]) -> dict[str, list[dict[str, Any]]]:
     """All outcomes, for machines."""
     return {name: [asdict(outcome) for outcome in own] for name, own in ways.items()}

@@ -9,8 +9,9 @@ from __future__ import annotations
 import copy
 import itertools
 import resource
+import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -49,8 +50,8 @@ STANDSTILL = 1e-12
 WARM_UP = 2
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class ThroughputPlan:
     """What is measured: every combination.
 
     Attributes:
@@ -58,12 +59,14 @@ class Plan:
         threads: of torch.
         devices: such as cpu, cuda.
         seconds: of each measurement, at least (two calls are always made).
+        competing_load: measure the speeds again beside a process that keeps one core busy.
     """
 
     batch_sizes: tuple[int, ...] = (100, 1000, 10_000)
     threads: tuple[int, ...] = (1, 2)
     devices: tuple[str, ...] = ("cpu",)
     seconds: float = 10.0
+    competing_load: bool = False
 
     def __post_init__(self) -> None:
         for name in ("batch_sizes", "threads"):
@@ -103,22 +106,33 @@ class Activity:
     reached: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One combination."""
+    """One combination.
+
+    Attributes:
+        device: where it was measured.
+        threads: of torch.
+        batch_size: crystals.
+        trained: training.
+        sampled: sampling.
+        loaded: "trained" and "sampled" -> crystals per second of wall clock beside a process that keeps a core busy,
+            over that without it just before; None where it was not asked for.
+    """
 
     device: str
     threads: int
     batch_size: int
     trained: Activity
     sampled: Activity
+    loaded: dict[str, float] | None = None
 
 
-def measure(
+def measure_throughput(
     sampler: Sampler,
     objective: Objective,
     trainer: TrainerConfig,
-    plan: Plan,
+    plan: ThroughputPlan,
     real: Crystals | None = None,
     keep_policy: bool = True,
     progress: bool = False,
@@ -147,7 +161,14 @@ def measure(
         here = sampler.to(device)
         bench = _Bench(here, objective, trainer, plan.seconds, None if real is None else real.to(device))
         with _threads(threads):
-            found.append(Measurement(device, threads, size, bench.trained(size), bench.sampled(size)))
+            one = Measurement(
+                device=device,
+                threads=threads,
+                batch_size=size,
+                trained=bench.trained(size),
+                sampled=bench.sampled(size),
+            )
+            found.append(replace(one, loaded=bench.loaded(size)) if plan.competing_load else one)
     return found
 
 
@@ -198,6 +219,17 @@ class _Bench:
         plain = self._plain(draw)
         return self._activity(size, plain, Stopwatch(self.device), self.sampler, draw)
 
+    def loaded(self, size: int) -> dict[str, float]:
+        """What share of the wall throughput is left beside a process that keeps one core busy."""
+        run = self._run(size, self.objective, lambda crystals: evaluate(self.sampler.reward, crystals))
+        works = {"trained": run.take_step, "sampled": lambda: self.sampler.sample(size, seed=0)}
+        found = {}
+        for name, work in works.items():
+            free = self._plain(work)[0].per_second
+            with busy_core():
+                found[name] = self._plain(work)[0].per_second / free
+        return found
+
     def _run(self, size: int, objective: Objective, log_reward: Callable[[Crystals], torch.Tensor]) -> TrainingRun:
         sampler = self.sampler
         trainer = replace(self.trainer, batch_size=size, device=str(self.device), progress=False)
@@ -247,7 +279,18 @@ class _Bench:
 
 
 @contextmanager
-def _threads(number: int) -> Any:
+def busy_core() -> Iterator[int]:
+    """A process that computes without a pause, until the end of the block or of this process; its id."""
+    program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100000))"
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@contextmanager
+def _threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -270,41 +313,51 @@ def _peak(device: torch.device) -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
-def tables(found: list[Measurement]) -> str:
+def throughput_tables(found: list[Measurement]) -> str:
     """Speeds, shares and floors as Markdown."""
-    keys = [(m.device, m.threads, m.batch_size) for m in found]
-    first = ("device", "threads", "batch")
+    first = ("device", "threads", "batch", "")
     both = [
-        (*key, what, activity)
-        for key, m in zip(keys, found, strict=True)
+        ((m.device, m.threads, m.batch_size, what), activity)
+        for m in found
         for what, activity in (("trained", m.trained), ("sampled", m.sampled))
     ]
     speeds = markdown_table(
-        (*first, "", "crystals / CPU s", "crystals / s", "peak memory, MB"),
-        [(*k, a.crystals.per_cpu_second, a.crystals.per_second, a.peak_memory) for *k, a in both],
+        (*first, "crystals / CPU s", "crystals / s", "peak memory, MB"),
+        [(*k, a.crystals.per_cpu_second, a.crystals.per_second, a.peak_memory) for k, a in both],
     )
     shares = markdown_table(
-        (*first, "", *(f"{name}, %" for name in SECTIONS)),
-        [(*k, *(round(100 * a.shares[name], 1) for name in SECTIONS)) for *k, a in both],
+        (*first, *(f"{name}, %" for name in SECTIONS)),
+        [(*k, *(round(100 * a.shares[name], 1) for name in SECTIONS)) for k, a in both],
     )
-    dtypes = sorted({dtype for *_, a in both for dtype in a.matrix})
-    floors = markdown_table(
-        (*first, "", "product", *(f"{d}, MFLOP / crystal" for d in dtypes), *(f"{d}, GFLOP/s" for d in dtypes),
-         "floor, crystals / s", "reached, %"),
-        [
-            (*k, "{} x {} x {}".format(*a.shape), *(a.operations.get(d, 0.0) / 1e6 for d in dtypes),
-             *(a.matrix[d].on(torch.device(k[0])) / 1e9 if d in a.matrix else None for d in dtypes),
-             a.floor, round(100 * a.reached, 1))
-            for *k, a in both
-        ],
-    )  # fmt: skip
-    return (
-        f"Speed\n\n{speeds}\n\nWhere the time goes\n\n{shares}\n\n"
+    parts = [
+        f"Speed\n\n{speeds}",
+        f"Where the time goes\n\n{shares}",
         "The floor: the network's matrix products alone, per CPU second on a CPU and per second on a GPU\n\n"
-        f"{floors}"
-    )
+        f"{_floors(first, both)}",
+    ]
+    loaded = [
+        (m.device, m.threads, m.batch_size, name, round(100 * share, 1))
+        for m in found
+        for name, share in (m.loaded or {}).items()
+    ]
+    if loaded:
+        table = markdown_table((*first, "crystals / s that are left, %"), loaded)
+        parts.append(f"Beside a process that keeps one core busy\n\n{table}")
+    return "\n\n".join(parts)
 
 
-def figures(found: list[Measurement]) -> list[dict[str, Any]]:
+def _floors(first: tuple[str, ...], both: list[tuple[tuple[str, int, int, str], Activity]]) -> str:
+    dtypes = sorted({dtype for _, a in both for dtype in a.matrix})
+    head = (*first, "product", *(f"{d}, MFLOP / crystal" for d in dtypes), *(f"{d}, GFLOP/s" for d in dtypes))
+    rows = [
+        (*k, "{} x {} x {}".format(*a.shape), *(a.operations.get(d, 0.0) / 1e6 for d in dtypes),
+         *(a.matrix[d].on(torch.device(k[0])) / 1e9 if d in a.matrix else None for d in dtypes),
+         a.floor, round(100 * a.reached, 1))
+        for k, a in both
+    ]  # fmt: skip
+    return markdown_table((*head, "floor, crystals / s", "reached, %"), rows)
+
+
+def throughput_figures(found: list[Measurement]) -> list[dict[str, Any]]:
     """The same for a JSON file."""
     return [asdict(one) for one in found]

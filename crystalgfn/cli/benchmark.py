@@ -11,7 +11,7 @@ import torch
 from omegaconf import DictConfig
 
 from crystalgfn.benchmarks import exactness, mode_coverage, throughput
-from crystalgfn.benchmarks.csp import report as page
+from crystalgfn.benchmarks.csp import report as csp_page
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import build, listed, plain, space_arguments, usable_device
@@ -48,7 +48,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
         return {"figures": figures}
     figures = {"task": task, "command": command, "machine": machine, "settings": plain(config), **figures}
     if task == "csp":
-        page.write(out / "csp.html", figures)
+        csp_page.write_csp_page(out / "csp.html", figures)
     provenance.write_report(out, task, report, figures)
     tell(f"\nThe figures are in {out / task}.json, the tables in {out / task}.md")
     return {"files": [f"{task}.json", f"{task}.md", *["csp.html", "csp.jsonl"] * (task == "csp")]}
@@ -56,11 +56,12 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
 
 def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
     devices = listed(config.devices) or ("cpu", "cuda")[: 1 + torch.cuda.is_available()]
-    plan = throughput.Plan(
-        tuple(config.batch_sizes),
-        tuple(config.threads),
-        tuple(usable_device(str(name)) for name in devices),
-        config.seconds,
+    plan = throughput.ThroughputPlan(
+        batch_sizes=tuple(config.batch_sizes),
+        threads=tuple(config.threads),
+        devices=tuple(usable_device(str(name)) for name in devices),
+        seconds=config.seconds,
+        competing_load=config.competing_load,
     )
     objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
     if config.sampler is not None:
@@ -77,9 +78,14 @@ def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
     if real is None and trainer.real_fraction > 0:
         raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: real=<file>.")
     keep = config.sampler is not None
-    found = throughput.measure(sampler, objective, trainer, plan, real, keep_policy=keep, progress=config.progress)
+    found = throughput.measure_throughput(
+        sampler, objective, trainer, plan, real, keep_policy=keep, progress=config.progress
+    )
     measured = {"space": sampler.space.to_dict(), "policy": asdict(sampler.network.config), "omega": sampler.omega}
-    return throughput.tables(found), {"measured": measured, "measurements": throughput.figures(found)}
+    return throughput.throughput_tables(found), {
+        "measured": measured,
+        "measurements": throughput.throughput_figures(found),
+    }
 
 
 def _exactness(config: DictConfig) -> tuple[str, dict[str, Any]]:
@@ -110,18 +116,17 @@ def _modes(config: DictConfig) -> tuple[str, dict[str, Any]]:
     device = usable_device(_one_device(config))
     sampler = Sampler.load(config.sampler, device=device, trust=config.trust)
     real = read_crystals(config.real)
-    result = mode_coverage.check(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
-    return str(result), mode_coverage.figures(result)
+    result = mode_coverage.check_coverage(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
+    return str(result), mode_coverage.coverage_figures(result)
 
 
 def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
-    """Crystals found again, by each method; what a folder holds already is not done again."""
+    """Match rates of each method; what a folder holds already is not done again."""
     from crystalgfn.benchmarks.csp import methods as csp_methods
-    from crystalgfn.benchmarks.csp import report as csp_figures
     from crystalgfn.benchmarks.csp import report as csp_report
     from crystalgfn.benchmarks.csp import run as csp
     from crystalgfn.benchmarks.csp.outside import Outside, Pyxtal
-    from crystalgfn.benchmarks.csp.tasks import read_questions
+    from crystalgfn.benchmarks.csp.tasks import targets
     from crystalgfn.calculators.chgnet import chgnet
     from crystalgfn.data.structure_index import Prototypes
     from crystalgfn.structures.config import BuildConfig
@@ -145,7 +150,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     if any("chgnet" in name for name in names):
         chgnet()  # that it is there, before the others are at work
     refiner = DiffusionRefiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
-    asked = read_questions(chosen.data, chosen.n, config.seed)
+    asked = targets(chosen.data, chosen.n, config.seed)
     rows = [one.where for one in asked.crystals]
     refined = None if refiner is None else BuildConfig(refiner=refiner, steps=chosen.steps)
     templates = None
@@ -154,15 +159,20 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     kept = None if config.out is None else Path(config.out) / "csp.jsonl"
     methods = {name: makers[name]() for name in names}
     methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
-    answers = csp.run(
+    predictions = csp.run_csp(
         asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
     )
-    unread = [str(one) for one in asked.unread]
-    figures = {"data": str(chosen.data), "crystals": len(rows), "unread": unread, **csp_figures.figures(answers)}
-    for lines, words in ((unread, "crystals cannot be asked for"), (figures["faults"], "answers are wanting")):
+    skipped = [str(one) for one in asked.skipped]
+    figures = {
+        "data": str(chosen.data),
+        "crystals": len(rows),
+        "skipped": skipped,
+        **csp_report.csp_figures(predictions),
+    }
+    for lines, words in ((skipped, "crystals can be no targets"), (figures["faults"], "predictions are missing")):
         if lines:
             note(f"{len(lines)} {words}; the first: {lines[0]}")
-    return csp_report.tables(figures), figures
+    return csp_report.csp_tables(figures), figures
 
 
 def _csp_methods(
@@ -222,5 +232,5 @@ def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
     ways = {}
     for way in config.placed_by:
         placed = placement.place(way, crystals, refiner, config.seed, config.progress)
-        ways[placement.WAYS[way]] = placement.measure(crystals, placed, progress=config.progress)
-    return placement.table(ways), {"outcomes": placement.figures(ways)}
+        ways[placement.WAYS[way]] = placement.measure_placement(crystals, placed, progress=config.progress)
+    return placement.placement_table(ways), {"outcomes": placement.placement_figures(ways)}

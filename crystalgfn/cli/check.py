@@ -13,9 +13,9 @@ from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain, space_arguments
 from crystalgfn.data.parents import Parents
-from crystalgfn.evaluation.proxy_check import report as claim_report
-from crystalgfn.evaluation.proxy_check.check import Plan, check_crystals, formation_energy
-from crystalgfn.evaluation.proxy_check.run import Check, ClaimRun
+from crystalgfn.evaluation.proxy_check import report as check_report
+from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
+from crystalgfn.evaluation.proxy_check.run import ProxyCheck, ReferenceMaker
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
@@ -24,10 +24,12 @@ from crystalgfn.utils import provenance
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.run_folder import RunFolder
 
-FIGURES = "claim"
+FIGURES = "check"
 
 
-def run(config: DictConfig, command: str, folder: RunFolder, check: Check = check_crystals) -> dict[str, Any]:
+def run(
+    config: DictConfig, command: str, folder: RunFolder, check: ReferenceMaker = reference_energies
+) -> dict[str, Any]:
     """Check the predictions of a sampler's proxy; the folder of a check that was interrupted goes on.
 
     Args:
@@ -47,9 +49,9 @@ def run(config: DictConfig, command: str, folder: RunFolder, check: Check = chec
     out = folder.path
     if (out / f"{FIGURES}.json").exists():
         raise OptionError(f"{out} already holds {FIGURES}.json; choose another out=<folder>, or delete it.")
-    names = ("n", "seed", "k", "n_candidates", "steps", "full_steps", "chunk")
-    plan = Plan(**{name: config[name] for name in names})
-    if check is check_crystals:
+    names = ("n", "seed", "n_sigma", "n_candidates", "steps", "full_steps", "chunk")
+    plan = ProxyCheckPlan(**{name: config[name] for name in names})
+    if check is reference_energies:
         chgnet()
     sampler = Sampler.load(config.sampler, trust=config.trust)
     formation_energy(sampler.reward)
@@ -59,7 +61,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, check: Check = chec
     hull = None if config.hull is None else ExactHull.from_entries(Path(config.hull), skip=True)
     templates = None if config.templates is None else TemplateCells(Parents.read(config.templates)).cells
     of = {"sampler": str(config.sampler), "space": constraints, "templates": config.templates}
-    job = ClaimRun(folder, sampler, plan, space, config.beta, of)
+    job = ProxyCheck(folder, sampler, plan, space, config.beta, of)
     _say_where(job)
     try:
         job.work(templates, n_jobs=config.n_jobs, progress=config.progress, check=check)
@@ -75,22 +77,22 @@ def run(config: DictConfig, command: str, folder: RunFolder, check: Check = chec
     }
 
 
-def _say_where(job: ClaimRun) -> None:
+def _say_where(job: ProxyCheck) -> None:
     if job.done:
         more = "going on" if job.todo else "all"
         tell(f"{job.out} holds {job.done} of {job.plan.n} crystals checked: {more}.")
 
 
 def _report(frame: pd.DataFrame, config: DictConfig, command: str, out: Path) -> None:
-    figures = claim_report.summary(frame)
+    figures = check_report.summary(frame)
     machine = provenance.machine()
-    report = f"{provenance.heading(machine, command)}\n\n{claim_report.tables(figures)}"
+    report = f"{provenance.heading(machine, command)}\n\n{check_report.tables(figures)}"
     tell(report)
     write_aside(out / f"{FIGURES}.parquet", lambda path: frame.to_parquet(path, index=False))
     write_aside(out / f"{FIGURES}.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
     if config.picture:
-        title = f"claim and check of {len(frame)} crystals drawn from {config.sampler}"
-        claim_report.picture(frame, out / f"{FIGURES}.png", title)
+        title = f"predicted and reference energies of {len(frame)} crystals of {config.sampler}"
+        check_report.picture(frame, out / f"{FIGURES}.png", title)
     settings: dict[str, Any] = plain(config)
     # The figures come last: where they are, all is there.
     provenance.write_report(

@@ -18,7 +18,7 @@ from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
 from crystalgfn.evaluation.metrics.stability import Job, relax_job
-from crystalgfn.evaluation.plan import Plan
+from crystalgfn.evaluation.plan import EvaluationPlan
 from crystalgfn.evaluation.reference import Reference
 from crystalgfn.evaluation.report import page
 from crystalgfn.evaluation.run import EvaluationRun
@@ -69,13 +69,13 @@ def run(
         raise
 
 
-def _plan(config: DictConfig) -> Plan:
+def _plan(config: DictConfig) -> EvaluationPlan:
     if config.samples is None:
         raise OptionError("samples is missing; give samples=<run, folder of CIFs, .parquet, .csv or .extxyz file>.")
     if config.relax and config.reference is None:
         raise OptionError("relax=true needs a reference with formation energies for the hull: reference=<file>.")
     names = ("symprec", "swap", "reference_n", "relax_n", "steps", "max_force", "energy", "seed")
-    return Plan(
+    return EvaluationPlan(
         symprecs=tuple(float(value) for value in config.symprecs),
         tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),
         n=config.limit,

@@ -18,7 +18,7 @@ from crystalgfn.structures.ground_state import MAX_FORCE
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class EvaluationPlan:
     """How crystals are judged.
 
     Attributes:
@@ -65,7 +65,7 @@ def some(total: int, n: int | None, seed: int) -> list[int]:
 
 
 def settings_of(
-    plan: Plan,
+    plan: EvaluationPlan,
     names: Mapping[str, str | None],
     samples: Sequence[Record | SkippedRecord],
     reference: Reference | None,

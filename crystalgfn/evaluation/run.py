@@ -20,10 +20,10 @@ import pandas as pd
 from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, all_atoms_of
 from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
-from crystalgfn.evaluation.metrics.novelty import Matches, Task, gather, tasks
+from crystalgfn.evaluation.metrics.novelty import ComparisonTask, Matches, comparison_tasks, gather_matches
 from crystalgfn.evaluation.metrics.registry import all_metrics
 from crystalgfn.evaluation.metrics.stability import LABEL, Job, relax_job, relaxation_frame
-from crystalgfn.evaluation.plan import Plan, settings_of, some
+from crystalgfn.evaluation.plan import EvaluationPlan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.evaluation.summary import Evaluation, evaluation
 from crystalgfn.properties.convex_hull import ExactHull
@@ -63,7 +63,7 @@ class EvaluationRun:
         out: str | Path | RunFolder,
         samples: Sequence[Record | SkippedRecord],
         reference: Reference | None,
-        plan: Plan,
+        plan: EvaluationPlan,
         names: Mapping[str, str | None],
         n_jobs: int = 1,
         progress: bool = True,
@@ -123,10 +123,10 @@ class EvaluationRun:
 
     def _compare(self, entries: Mapping[int, Entry], journal: Journal, words: str, swap: bool) -> Matches:
         known = () if self.reference is None else self.reference.entries
-        found = tasks(entries, known, swap, self.plan.tolerances)
+        found = comparison_tasks(entries, known, swap, self.plan.tolerances)
         todo = [task for task in found if task.name not in journal]
-        self._work(words, Task.run, todo, journal, len(found))
-        return gather([journal.records[task.name] for task in found])
+        self._work(words, ComparisonTask.run, todo, journal, len(found))
+        return gather_matches([journal.records[task.name] for task in found])
 
     def describe_reference(self) -> pd.DataFrame:
         """Properties and symmetry of the reference, or of a part of it."""

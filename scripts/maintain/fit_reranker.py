@@ -18,7 +18,7 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.benchmarks.csp.methods import request_of
-from crystalgfn.benchmarks.csp.run import given_of
+from crystalgfn.benchmarks.csp.run import query_of
 from crystalgfn.crystallography.convert import formula_of
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
@@ -47,7 +47,7 @@ def labelled(
 ) -> list[tuple[torch.Tensor, np.ndarray]]:
     """Features of the candidates of each crystal, and which of them are its real structure."""
     keys = [frozenset({(formula_of(structure), structure.space_group)}) for structure in structures]
-    asked = [given_of(task, structure, own) for structure, own in zip(structures, keys, strict=True)]
+    asked = [query_of(task, structure, own) for structure, own in zip(structures, keys, strict=True)]
     lattice = "generate" if asked[0].lattice is None else "keep"
     config = BuildConfig(refiner=refiner, templates=templates, lattice=lattice, draws=draws)
     requests = [replace(request_of(what, True), stream=(i,)) for i, what in enumerate(asked, start=first)]

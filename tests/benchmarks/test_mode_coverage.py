@@ -9,7 +9,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.benchmarks.log_z import bennett, compare_log_z
-from crystalgfn.benchmarks.mode_coverage import check, coverage, figures, jittered_inside
+from crystalgfn.benchmarks.mode_coverage import check_coverage, coverage, coverage_figures, jittered_inside
 from crystalgfn.errors import DataError, RewardError
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
@@ -61,7 +61,7 @@ def without_sodium(sampler):
 
 def test_a_perfect_sampler_misses_nothing(perfect, crystals):
     found = coverage(perfect, crystals, n=2000)
-    assert found.share == 0
+    assert found.recall == 1
     assert found.log_z[0] == pytest.approx(2.5, abs=1e-6)
     scored = found.excess[~found.excess.isnan()]
     assert len(scored) == found.inside - found.left_out
@@ -79,8 +79,8 @@ def test_a_forbidden_element_is_found(perfect, crystals):
     # where Na is the only choice left to balance the charge, its probability is that of the choices before it
     missed = found.excess > 3
     assert not (missed & ~sodium).any()
-    assert found.share == pytest.approx(float(missed.double().mean()))
-    assert 0.5 * float(sodium.double().mean()) < found.share <= float(sodium.double().mean())
+    assert found.recall == pytest.approx(1 - float(missed.double().mean()))
+    assert 0.5 * float(sodium.double().mean()) < 1 - found.recall <= float(sodium.double().mean())
     expected = perfect.log_prob(crystals) + 2.5 - found.log_z[0] - dropped.log_prob(crystals)
     torch.testing.assert_close(found.excess, expected)
     assert found.log_z[0] < 2.3  # what was dropped is missing in ln Z
@@ -90,7 +90,7 @@ def test_a_forbidden_element_is_found(perfect, crystals):
     assert crystals[first.index].formulas()[0] == first.formula
     assert int(crystals.space_group[first.index]) == first.space_group
     jitter = coverage(dropped, crystals, n=2000)
-    assert jitter.share == pytest.approx(found.share, abs=0.03)
+    assert jitter.recall == pytest.approx(found.recall, abs=0.03)
 
 
 @pytest.mark.unchecked
@@ -108,7 +108,7 @@ def test_annealing_finds_the_probability_that_was_dropped(perfect):
     assert dropped.from_bridge == pytest.approx(one.from_q, abs=4 * dropped.from_bridge_error + 0.05)
     assert 0 < dropped.from_bridge_error < 0.2
     own = coverage(without_sodium(sampler), dropped.annealed.crystals, jitter=0.0, n=4000)
-    assert own.share > 0.3
+    assert own.recall < 0.7
 
 
 def test_ladder_from_a_sampler_of_ones_own(perfect):
@@ -176,7 +176,7 @@ def test_crystals_outside_the_space_are_counted_and_left_out(perfect, crystals):
     assert all(one.index >= 40 for one in found.worst)
     none = coverage(perfect, foreign, n=500)
     assert none.inside == 0
-    assert math.isnan(none.share)
+    assert math.isnan(none.recall)
     with pytest.raises(DataError, match="0 crystals"):
         coverage(perfect, crystals[:0])
     with pytest.raises(RewardError):
@@ -185,14 +185,14 @@ def test_crystals_outside_the_space_are_counted_and_left_out(perfect, crystals):
 
 @pytest.mark.unchecked
 def test_the_check_prints_both_and_goes_into_a_file(perfect, crystals):
-    found = check(perfect, crystals[:300], n=200, n_q=1000)
-    result, text = figures(found), str(found)
-    assert "| all | 2.500 ± 0.000 | 1.000 | 2.500 ± 0.000 | +0.000 ± 0.000 | 2.500 ± 0.000 | +0.000 | 0.00% |" in text
-    assert "Real crystals: 0.00% of" in text
+    found = check_coverage(perfect, crystals[:300], n=200, n_q=1000)
+    result, text = coverage_figures(found), str(found)
+    assert "| all | 2.500 ± 0.000 | 1.000 | 2.500 ± 0.000 | +0.000 ± 0.000 | 2.500 ± 0.000 | +0.000 | 100.00% |" in text
+    assert "Real crystals: 100.00% of" in text
     assert result["passed"] is True
-    assert result["real"]["missed"] == 0
+    assert result["real"]["recall"] == 1
     assert json.loads(json.dumps(result)) == result
-    dropped = check(without_sodium(perfect), crystals[:300], n=200, n_q=1000)
+    dropped = check_coverage(without_sodium(perfect), crystals[:300], n=200, n_q=1000)
     assert not dropped.passed
-    assert dropped.annealed[0].share > 0.15
+    assert dropped.annealed[0].recall < 0.85
     assert "Na" in str(dropped)

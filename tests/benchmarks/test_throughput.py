@@ -1,6 +1,7 @@
 """Throughput: exclusive times, matrix operations counted as they are, figures that belong together."""
 
 import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +11,15 @@ import crystalgfn as cg
 from crystalgfn.benchmarks import throughput
 from crystalgfn.benchmarks.exactness import SoftVolume
 from crystalgfn.benchmarks.profiling import SECTIONS, MatrixOperations, Stopwatch, matrix_rate, rate
-from crystalgfn.benchmarks.throughput import Plan, figures, measure, standing_still, tables, untrained
+from crystalgfn.benchmarks.throughput import (
+    ThroughputPlan,
+    busy_core,
+    measure_throughput,
+    standing_still,
+    throughput_figures,
+    throughput_tables,
+    untrained,
+)
 from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.errors import InvalidSpace, RewardError
 from crystalgfn.gfn.objectives import TrajectoryBalance, VarGrad
@@ -22,7 +31,7 @@ from crystalgfn.sampling.sampler import Sampler
 
 CPU = torch.device("cpu")
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
-QUICK = Plan(batch_sizes=(20,), threads=(1,), seconds=0.05)
+QUICK = ThroughputPlan(batch_sizes=(20,), threads=(1,), seconds=0.05)
 SPACE = {"elements": ["Na", "Cl"], "space_groups": [2, 62, 225], "n_atoms": (1, 8)}
 
 
@@ -259,8 +268,8 @@ def test_rates():
 def test_figures_belong_together():
     one = sampler()
     before = [parameter.clone() for parameter in one.network.parameters()]
-    plan = Plan(batch_sizes=(20, 10), threads=(1,), seconds=0.05)
-    found = measure(one, TrajectoryBalance(), cg.Trainer(progress=False), plan, keep_policy=False)
+    plan = ThroughputPlan(batch_sizes=(20, 10), threads=(1,), seconds=0.05)
+    found = measure_throughput(one, TrajectoryBalance(), cg.Trainer(progress=False), plan, keep_policy=False)
     assert [(m.device, m.threads, m.batch_size) for m in found] == [("cpu", 1, 10), ("cpu", 1, 20)]
     assert all(torch.equal(a, b) for a, b in zip(before, one.network.parameters(), strict=True))
     for m in found:
@@ -277,10 +286,10 @@ def test_figures_belong_together():
         assert m.sampled.shares["reward"] == m.sampled.shares["optimiser"] == 0
         # a step walks, scores and goes back through the scores
         assert sum(m.trained.operations.values()) > 2 * sum(m.sampled.operations.values())
-    text = tables(found)
+    text = throughput_tables(found)
     assert text.count("| cpu | 1 | 20 |") == 6
     assert "bfloat16" in text
-    assert figures(found)[0]["trained"]["crystals"]["per_cpu_second"] > 0
+    assert throughput_figures(found)[0]["trained"]["crystals"]["per_cpu_second"] > 0
 
 
 def test_the_rewards_operations_are_not_the_networks():
@@ -292,7 +301,7 @@ def test_the_rewards_operations_are_not_the_networks():
     for reward in (SoftVolume(), Multiplies()):
         one = sampler()
         one.reward = reward
-        (found,) = measure(one, TrajectoryBalance(), cg.Trainer(progress=False), QUICK)
+        (found,) = measure_throughput(one, TrajectoryBalance(), cg.Trainer(progress=False), QUICK)
         counts.append(sum(found.trained.operations.values()))
     assert counts[1] < counts[0] + 2 * 500**3 / 20 / 2
 
@@ -327,7 +336,7 @@ def test_strata_of_an_untrained_sampler():
 
 def test_a_sampler_without_a_reward_cannot_be_measured():
     with pytest.raises(RewardError, match="no reward"):
-        measure(Sampler.untrained(cg.CrystalSpace(**SPACE), policy=SMALL), VarGrad(), cg.Trainer(), QUICK)
+        measure_throughput(Sampler.untrained(cg.CrystalSpace(**SPACE), policy=SMALL), VarGrad(), cg.Trainer(), QUICK)
 
 
 @pytest.mark.parametrize(
@@ -342,12 +351,36 @@ def test_a_sampler_without_a_reward_cannot_be_measured():
 )
 def test_plans_that_cannot_be(settings, words):
     with pytest.raises(ValueError, match=words):
-        Plan(**settings)
+        ThroughputPlan(**settings)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_a_gpu_is_measured():
-    plan = Plan(batch_sizes=(200,), threads=(1,), devices=("cuda",), seconds=0.2)
-    (found,) = measure(sampler(), TrajectoryBalance(), cg.Trainer(progress=False), plan)
+    plan = ThroughputPlan(batch_sizes=(200,), threads=(1,), devices=("cuda",), seconds=0.2)
+    (found,) = measure_throughput(sampler(), TrajectoryBalance(), cg.Trainer(progress=False), plan)
     assert found.trained.reached == pytest.approx(found.trained.crystals.per_second / found.trained.floor)
     assert 0 < found.sampled.peak_memory < 1e5
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads CPU times from /proc")
+def test_a_competing_load_computes_and_ends():
+    import os
+    import time
+
+    def cpu_seconds(pid: int) -> float:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    with busy_core() as pid:
+        end = time.perf_counter() + 20
+        while cpu_seconds(pid) < 0.2 and time.perf_counter() < end:
+            time.sleep(0.05)
+        assert cpu_seconds(pid) >= 0.2
+    assert not Path(f"/proc/{pid}").exists()
+
+
+def test_what_is_left_beside_a_load_is_measured_and_said():
+    plan = ThroughputPlan(batch_sizes=(10,), threads=(1,), seconds=0.05, competing_load=True)
+    (found,) = measure_throughput(sampler(), TrajectoryBalance(), cg.Trainer(progress=False), plan)
+    assert set(found.loaded) == {"trained", "sampled"} and all(0 < share < 5 for share in found.loaded.values())
+    assert "one core busy" in throughput_tables([found]) and throughput_figures([found])[0]["loaded"] == found.loaded

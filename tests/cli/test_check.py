@@ -9,21 +9,31 @@ import pytest
 
 from crystalgfn import CrystalSpace, PolicyConfig, Sampler, load_proxy, rewards
 from crystalgfn.cli import app, check
-from crystalgfn.evaluation.proxy_check.check import Checked
+from crystalgfn.evaluation.proxy_check.check import ReferenceResult
 
 
-def above_the_claim(crystals, plan, number, given=None, references=None):
-    """Every check 0.1 eV/atom above the claim; the first crystal of a chunk cannot be placed."""
-    claims = load_proxy("formation_energy")(crystals).tolist()
-    return [Checked(failure="not placed", error="no room")] + [
-        Checked(c + 0.1, True, True, 8, 0, c, True, 0.9, 0.95) for c in claims[1:]
+def above_the_prediction(crystals, plan, number, given=None, references=None):
+    """Every check 0.1 eV/atom above the prediction; the first crystal of a chunk cannot be placed."""
+    predicted = load_proxy("formation_energy")(crystals).tolist()
+    return [ReferenceResult(failure="not placed", error="no room")] + [
+        ReferenceResult(
+            e_star=e + 0.1,
+            atoms_converged=True,
+            is_converged=True,
+            candidates=8,
+            e_relaxed=e,
+            cell_converged=True,
+            volume_ratio=0.9,
+            length_ratio=0.95,
+        )
+        for e in predicted[1:]
     ]
 
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """A sampler of rock salts, and checks without CHGNet."""
-    monkeypatch.setattr(check, "run", functools.partial(check.run, check=above_the_claim))
+    monkeypatch.setattr(check, "run", functools.partial(check.run, check=above_the_prediction))
     space = CrystalSpace(elements=["Na", "Cl"], space_groups=[221, 225], n_atoms=(1, 4))
     sampler = Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2))
     sampler.reward = rewards.boltzmann(load_proxy("formation_energy"), 8.0)
@@ -39,37 +49,37 @@ def test_figures_table_and_picture_are_written(folder, capsys):
     assert app.check(arguments(folder, "space_groups=[225]")) == 0
     said = capsys.readouterr().out
     out = folder / "out"
-    assert {"claim.json", "claim.md", "claim.csv", "claim.parquet", "claim.png"} < set(os.listdir(out))
-    assert "| claim - E* | 6 | 0.100 |" in said and (out / "claim.md").read_text().strip() in said
-    figures = json.loads((out / "claim.json").read_text())
-    assert figures["claim_e_star"]["bias"] == pytest.approx(-0.1)
+    assert {"check.json", "check.md", "check.csv", "check.parquet", "check.png"} < set(os.listdir(out))
+    assert "| predicted - E* | 6 | 0.100 |" in said and (out / "check.md").read_text().strip() in said
+    figures = json.loads((out / "check.json").read_text())
+    assert figures["predicted_e_star"]["bias"] == pytest.approx(-0.1)
     assert figures["failures"] == {"not placed": 3}
     assert figures["settings"]["n_candidates"] == 8 and figures["command"].startswith("crystalgfn-check ")
-    table = pd.read_parquet(out / "claim.parquet")
+    table = pd.read_parquet(out / "check.parquet")
     assert len(table) == 9 and set(table.space_group) == {225}
     assert table.error.dropna().tolist() == ["no room"] * 3
     assert app.check(arguments(folder, "space_groups=[225]")) == 2
-    assert "already holds claim.json" in capsys.readouterr().err
+    assert "already holds check.json" in capsys.readouterr().err
 
 
 def test_an_interrupted_check_says_how_to_go_on_and_goes_on(folder, monkeypatch, capsys):
     def stopped(crystals, plan, number, *rest):
         if number == 2:
             raise KeyboardInterrupt
-        return above_the_claim(crystals, plan, number)
+        return above_the_prediction(crystals, plan, number)
 
     whole = check.run
     monkeypatch.setattr(check, "run", functools.partial(whole.func, check=stopped))
     assert app.check(arguments(folder)) == 130
     said = capsys.readouterr().err
     assert "6 of 9 crystals are checked and kept" in said and f"out={folder / 'out'}" in said
-    assert not (folder / "out" / "claim.json").exists()
+    assert not (folder / "out" / "check.json").exists()
     monkeypatch.setattr(check, "run", whole)
     assert app.check(arguments(folder, "seed=1")) == 2
     assert "seed=0, not 1" in capsys.readouterr().err
     assert app.check(arguments(folder)) == 0
     assert "holds 6 of 9 crystals checked: going on" in capsys.readouterr().out
-    assert json.loads((folder / "out" / "claim.json").read_text())["crystals"] == 9
+    assert json.loads((folder / "out" / "check.json").read_text())["crystals"] == 9
 
 
 def test_energies_above_the_hull_of_ones_own_entries(folder, capsys):
@@ -78,7 +88,7 @@ def test_energies_above_the_hull_of_ones_own_entries(folder, capsys):
     ).to_csv(folder / "entries.csv", index=False)  # fmt: skip
     assert app.check(arguments(folder, f"hull={folder / 'entries.csv'}")) == 0
     assert "above the hull, eV/atom" in capsys.readouterr().out
-    figures = json.loads((folder / "out" / "claim.json").read_text())["above_hull"]
+    figures = json.loads((folder / "out" / "check.json").read_text())["above_hull"]
     assert figures["e_star"]["median"] >= figures["e_relaxed"]["median"]
 
 
@@ -87,7 +97,7 @@ def test_energies_above_the_hull_of_ones_own_entries(folder, capsys):
     [
         (["n=0"], ["n=0", "at least 1"]),
         (["chunk=0"], ["chunk=0"]),
-        (["k=-1.0"], ["k=-1.0"]),
+        (["n_sigma=-1.0"], ["n_sigma=-1.0"]),
         (["n_jobs=0"], ["n_jobs=0"]),
         (["n=many"], ["n", "whole number"]),
         (["sampler=nothing"], ["nothing"]),

@@ -137,7 +137,7 @@ class Refined:
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        """What it answers."""
+        """What it can do."""
         return tuple(task for task in TASKS if task != "T4" or not self.config.energies)
 
     def __call__(self, what: CSPQuery, k: int, seed: int) -> list[Structure]:

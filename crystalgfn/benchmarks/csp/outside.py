@@ -40,9 +40,9 @@ class Outside:
     Attributes:
         folder: where the files are.
         files: row -> paths, best first.
-        tasks: those that the structures answer.
+        tasks: those that the structures are for.
         timed: False, since the time to read a file says nothing.
-        about: the folder, so that answers kept from another one are not taken for these.
+        about: the folder, so that predictions kept from another one are not taken for these.
     """
 
     folder: str
@@ -61,8 +61,8 @@ class Outside:
 
         Args:
             folder: where they are.
-            rows: where the crystals that are asked for stand in their source.
-            tasks: those that the structures answer.
+            rows: where the targets stand in their source.
+            tasks: those that the structures are for.
 
         Raises:
             DataError: there is no such folder, or no file in it is named by one of the rows.
@@ -79,7 +79,7 @@ class Outside:
         if not found:
             example = min(names, default="7", key=lambda name: (len(name), name))
             raise DataError(
-                f"no CIF file in {path} is named by a crystal that is asked for; name those of the first of them "
+                f"no CIF file in {path} is named by a target; name those of the first of them "
                 f"{example}.cif, {example}_1.cif or {example}/1.cif"
             )
         return Outside(

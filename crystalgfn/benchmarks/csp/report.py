@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.benchmarks.csp import report
-from crystalgfn.benchmarks.csp.scores import Record, Scores
+from crystalgfn.benchmarks.csp.scores import PredictionRecord, Scores
 from crystalgfn.crystallography import space_groups
 from crystalgfn.evaluation.report import components
 from crystalgfn.evaluation.report import figures as html_figures
@@ -54,8 +53,8 @@ the crystals found; cRMSE: over all, as for METRe, misses with 0.5. Valid: no pa
 of their radii."""
 
 
-def tables(found: Mapping[str, Any]) -> str:
-    """Markdown of `figures`."""
+def csp_tables(found: Mapping[str, Any]) -> str:
+    """Markdown of `csp_figures`."""
     parts = []
     for name in dict.fromkeys(row["slice"] for row in found["rows"]):
         rows = [row for row in found["rows"] if row["slice"] == name]
@@ -78,7 +77,7 @@ def further_tables(found: Mapping[str, Any]) -> str:
             heads = ["task", "method", *rows[0]["bins"]]
             cells = [[row["task"], row["method"], *map(_bin, row["bins"].values())] for row in rows]
             parts += [f"## By {words} (match rate at 1 / {found['k']})", markdown_table(heads, cells)]
-    for name, words in (("unread", "Crystals that could not be asked for"), ("faults", "What methods said")):
+    for name, words in (("skipped", "Crystals that could be no targets"), ("faults", "What methods said")):
         if found.get(name):
             parts += [f"## {words}", "\n".join(f"- {line}" for line in _listed(found[name]))]
     return "\n\n".join(parts)
@@ -112,7 +111,7 @@ def recall_columns(rows: Sequence[Mapping[str, Any]], k: int) -> tuple[list[str]
 
 
 def at_of(k: int) -> list[int]:
-    """Numbers of structures that columns are for: those of `AT` up to the ones asked for, and these."""
+    """Numbers of structures that columns are for: those of `AT` below the number asked for, and that."""
     return sorted({at for at in AT if at < k} | {k})
 
 
@@ -134,7 +133,7 @@ def _cell(metric: Mapping[str, Sequence[float | None]] | None, at: int, factor: 
 
 
 ANY_GROUP = "T4"
-"""The task that tells the formula only, so that all its polymorphs may be answered."""
+"""The task that tells the formula only, so that all its polymorphs may be predicted."""
 
 METASTABLE = 0.02
 """eV/atom above the hull; crystals above it are the metastable slice. 0.1, the usual limit, MP-20 ends below."""
@@ -145,7 +144,7 @@ FREEDOM = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-14": (6, 14), "> 14": (
 """Bins of the number of free coordinates."""
 
 
-def figures(records: Sequence[Record], baseline: str = "templates") -> dict[str, Any]:
+def csp_figures(records: Sequence[PredictionRecord], baseline: str = "templates") -> dict[str, Any]:
     """Everything that tables and page are made of, as JSON has it.
 
     Keys: ``k``; ``rows``, one for each slice, task and method, with the intervals of `Scores.intervals`; ``recall``;
@@ -181,15 +180,15 @@ def chalcogenide(formula: str) -> bool:
     return bool(present & CHALCOGENS) and not present & OTHER_ANIONS
 
 
-def _scores(records: Sequence[Record]) -> dict[tuple[str, str], Scores]:
+def _scores(records: Sequence[PredictionRecord]) -> dict[tuple[str, str], Scores]:
     pairs = dict.fromkeys((r["task"], r["method"]) for r in records)
     return {pair: Scores.of([r for r in records if (r["task"], r["method"]) == pair]) for pair in pairs}
 
 
-def _slices(records: Sequence[Record], baseline: Scores | None, name: str) -> dict[str, list[int]]:
+def _slices(records: Sequence[PredictionRecord], baseline: Scores | None, name: str) -> dict[str, list[int]]:
     """Positions of the crystals of each slice."""
     own = {} if baseline is None else {r["where"]: r["rms"] for r in baseline.records}
-    tests: dict[str, Callable[[Record], bool]] = {
+    tests: dict[str, Callable[[PredictionRecord], bool]] = {
         "all crystals": lambda r: True,
         "chalcogenides": lambda r: chalcogenide(r["formula"]),
         f"metastable (over {METASTABLE} eV/atom above the hull)": lambda r: (r.get("e_above_hull") or 0) > METASTABLE,
@@ -199,7 +198,7 @@ def _slices(records: Sequence[Record], baseline: Scores | None, name: str) -> di
     return {words: [i for i, r in enumerate(records) if test(r)] for words, test in tests.items()}
 
 
-def _faults(records: Sequence[Record]) -> list[str]:
+def _faults(records: Sequence[PredictionRecord]) -> list[str]:
     """Structures that could not be read, and why crystals have none."""
     found = []
     for record in records:
@@ -209,15 +208,17 @@ def _faults(records: Sequence[Record]) -> list[str]:
     return found
 
 
-def _between(low: int, high: int) -> Callable[[Record], bool]:
+def _between(low: int, high: int) -> Callable[[PredictionRecord], bool]:
     return lambda record: low <= record["free"] <= high
 
 
-def _of_system(name: str) -> Callable[[Record], bool]:
+def _of_system(name: str) -> Callable[[PredictionRecord], bool]:
     return lambda record: record["system"] == name
 
 
-def _by(scores: Mapping[tuple[str, str], Scores], bins: Mapping[str, Callable[[Record], bool]]) -> list[dict[str, Any]]:
+def _by(
+    scores: Mapping[tuple[str, str], Scores], bins: Mapping[str, Callable[[PredictionRecord], bool]]
+) -> list[dict[str, Any]]:
     """Match rates at 1 and K in bins of the crystals; bins without a crystal are left out."""
     used = {name: test for name, test in bins.items() if any(test(r) for own in scores.values() for r in own.records)}
     rows = []
@@ -242,26 +243,26 @@ HIDDEN = {"filtered": "dot", "metre": "dash"}
 """Metrics whose curves are shown when their names are pressed, and how they are drawn."""
 
 
-def write(path: Path, found: Mapping[str, Any]) -> None:
+def write_csp_page(path: Path, found: Mapping[str, Any]) -> None:
     """Write the page, aside and then renamed.
 
     Raises:
         CheckpointError: the file cannot be written.
     """
-    text = page(found)
+    text = csp_page(found)
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def page(found: Mapping[str, Any]) -> str:
-    """The whole page of what ``csp.json`` holds: `csp_figures.figures` with ``command``, ``machine``, ``settings``."""
+def csp_page(found: Mapping[str, Any]) -> str:
+    """The whole page of what ``csp.json`` holds: `csp_figures` with ``command``, ``machine``, ``settings``."""
     drawn, library = _curves(found)
-    heads, cells = report.columns(found["rows"], found["k"], lead=("slice",))
+    heads, cells = columns(found["rows"], found["k"], lead=("slice",))
     said = " Find by words: <code>T2 chalcogenides</code>."
-    notes = f"<p>{escape(report.NOTES)}</p>"
+    notes = f"<p>{escape(NOTES)}</p>"
     sections = {
         "All figures": template.table_place(f"Press a heading to sort.{said}") + notes,
         "Curves": _boxes(drawn, found),
-        "More tables": components.markdown(report.further_tables(found)) or "<p>There are none.</p>",
+        "More tables": components.markdown(further_tables(found)) or "<p>There are none.</p>",
         "How it was made": template.made(found),
     }
     return template.assemble(
@@ -283,13 +284,15 @@ def _curves(found: Mapping[str, Any]) -> tuple[dict[str, go.Figure], str]:
     drawn = {}
     rows = [row for row in found["rows"] if row["slice"] == ALL]
     for task in dict.fromkeys(row["task"] for row in rows):
-        drawn[task] = curves([row for row in rows if row["task"] == task], ("rate", *HIDDEN))
+        drawn[task] = match_rate_curves([row for row in rows if row["task"] == task], ("rate", *HIDDEN))
     for task in dict.fromkeys(row["task"] for row in found["recall"]):
-        drawn[f"polymorphs_{task}"] = curves([row for row in found["recall"] if row["task"] == task], ("recall",))
+        drawn[f"polymorphs_{task}"] = match_rate_curves(
+            [row for row in found["recall"] if row["task"] == task], ("recall",)
+        )
     return drawn, get_plotlyjs()
 
 
-def curves(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> go.Figure:
+def match_rate_curves(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> go.Figure:
     """Shares in percent over the number of structures: the first metric with its interval, the others hidden."""
     import plotly.graph_objects as go
 
@@ -299,7 +302,7 @@ def curves(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str]) -> go.Figu
         for metric in [name for name in metrics if name in row]:
             values = row[metric]
             at = list(range(1, len(values["value"]) + 1))
-            name = row["method"] if metric == metrics[0] else f"{row['method']}, {report.METRICS[metric][0]}"
+            name = row["method"] if metric == metrics[0] else f"{row['method']}, {METRICS[metric][0]}"
             fig.add_scatter(
                 x=at, y=_percent(values["value"]), mode="lines+markers", name=name, legendgroup=name,
                 line={"color": colour, "dash": HIDDEN.get(metric, "solid")}, marker={"size": 5},

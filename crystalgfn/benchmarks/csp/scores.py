@@ -1,4 +1,4 @@
-"""What the answers of one method to one task are worth, at every number of structures k = 1 ... K.
+"""Match rates and RMSE of the predictions of one method on one task, at every number of structures k = 1 ... K.
 
 Match rates and RMSE of each crystal's own structures; and METRe and cRMSE (Martirossyan et al., All that structure
 matches does not glitter, arXiv 2509.12178, 2025), where every crystal is compared with all structures predicted for its
@@ -21,15 +21,15 @@ from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.utils.statistics import Interval, bootstrap_mean
 
 STOL = float(TOLERANCES["stol"])
-Record = Mapping[str, Any]
+PredictionRecord = Mapping[str, Any]
 
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Answers of one method to one task; K is the number of structures asked for.
+    """Predictions of one method on one task; K is the number of structures asked for.
 
     Attributes:
-        records: n of `crystalgfn.benchmarks.csp.run.answer`.
+        records: n of `crystalgfn.benchmarks.csp.run.predict_target`.
         own: smallest rms within the first k structures made for the crystal, inf where none matches, [n, K].
         filtered: the same of structures that are valid by DiffCSP's protocol, [n, K].
         everyone: the same of all structures made for the crystal's formula, [n, K]; None where records lack it.
@@ -37,15 +37,15 @@ class Scores:
             only one is known, or the record does not say.
     """
 
-    records: Sequence[Record]
+    records: Sequence[PredictionRecord]
     own: np.ndarray
     filtered: np.ndarray
     everyone: np.ndarray | None
     recall: np.ndarray
 
     @staticmethod
-    def of(records: Sequence[Record]) -> Scores:
-        """Of all answers of one method to one task."""
+    def of(records: Sequence[PredictionRecord]) -> Scores:
+        """Of all predictions of one method on one task."""
         k = max((record["k"] for record in records), default=0)
         own = _stack([best(record["rms"], k) for record in records], k)
         kept = [[r if v else None for r, v in zip(one["rms"], one["valid"], strict=True)] for one in records]
@@ -119,7 +119,7 @@ def _stack(rows: Sequence[np.ndarray], k: int) -> np.ndarray:
     return np.array(rows, dtype=np.float64).reshape(len(rows), k)
 
 
-def _everyone(records: Sequence[Record], k: int) -> np.ndarray | None:
+def _everyone(records: Sequence[PredictionRecord], k: int) -> np.ndarray | None:
     """Best of what was made for any crystal of the same formula; None where a record does not say."""
     same = defaultdict(list)
     for record in records:
@@ -135,7 +135,7 @@ def _everyone(records: Sequence[Record], k: int) -> np.ndarray | None:
     return _stack(found, k)
 
 
-def _recall(record: Record, k: int) -> np.ndarray:
+def _recall(record: PredictionRecord, k: int) -> np.ndarray:
     names = record.get("polymorphs", ())
     if len(names) < 2:
         return np.full(k, np.nan)

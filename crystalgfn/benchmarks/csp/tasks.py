@@ -1,4 +1,4 @@
-"""The crystals that structure prediction is asked for, with what its source says of them and of their polymorphs."""
+"""The targets of structure prediction, with what their source says of them and of their polymorphs."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ HULL = ("e_above_hull", "energy_above_hull")
 """Columns of a table that hold the energy above the hull, eV/atom."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CSPTarget:
-    """A crystal to find.
+    """A crystal to predict.
 
     Attributes:
         where: where it stands in its source.
@@ -49,36 +49,31 @@ class CSPTarget:
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a source asks for.
+class Targets:
+    """The targets of a source.
 
     Attributes:
-        crystals: those to be found.
-        unread: crystals of the source that cannot be asked for, and why.
+        crystals: to predict.
+        skipped: crystals of the source that can be no targets, and why.
     """
 
     crystals: list[CSPTarget]
-    unread: list[SkippedRecord]
+    skipped: list[SkippedRecord]
 
 
-def questions(source: str | Path, n: int | None = None, seed: int = 0) -> list[CSPTarget]:
-    """The crystals of `read_questions`."""
-    return read_questions(source, n, seed).crystals
-
-
-def read_questions(source: str | Path, n: int | None = None, seed: int = 0) -> Asked:
+def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
     """The crystals of a source, or ``n`` of them drawn at random (for a Parquet file as ``DataFrame.sample`` does).
 
-    Polymorphs are looked for in the whole source. A drawn crystal that has no group is in ``unread``.
+    Polymorphs are looked for in the whole source. A chosen crystal without a space group is in ``skipped``.
 
     Raises:
-        DataError: the source cannot be read, or has no crystal that can be asked for.
+        DataError: the source cannot be read, or has no crystal that can be a target.
     """
     read = [_by_row(i, only_ordered(entry)) for i, entry in enumerate(records(source))]
     entries = [entry for entry in read if isinstance(entry, Record) and entry.atoms is not None]
-    unread = [entry for entry in read if isinstance(entry, SkippedRecord)]
+    skipped = [entry for entry in read if isinstance(entry, SkippedRecord)]
     if not entries:
-        reason = f"; the first: {unread[0]}" if unread else ""
+        reason = f"; the first: {skipped[0]}" if skipped else ""
         raise DataError(f"{source} holds no crystal with atoms{reason}")
     same = defaultdict(list)
     for entry in entries:
@@ -96,21 +91,21 @@ def read_questions(source: str | Path, n: int | None = None, seed: int = 0) -> A
         others = {where: structure for where, structure in family.items() if where != entry.where}
         try:
             atoms = replace(entry.known_atoms, where=entry.where)
-            found.append(question(atoms, _above_hull(entry), others, polymorphs))
+            found.append(target(atoms, _above_hull(entry), others, polymorphs))
         except PlacementError as error:
-            unread.append(SkippedRecord(entry.where, str(error)))
+            skipped.append(SkippedRecord(entry.where, str(error)))
     if not found:
-        raise DataError(f"{source} holds no crystal that can be asked for; the first: {unread[0]}")
-    return Asked(found, unread)
+        raise DataError(f"{source} holds no crystal that can be a target; the first: {skipped[0]}")
+    return Targets(found, skipped)
 
 
-def question(
+def target(
     atoms: Atoms,
     e_above_hull: float | None = None,
     known: Mapping[str, Structure] | None = None,
     polymorphs: tuple[str, ...] = (),
 ) -> CSPTarget:
-    """The question that a crystal is.
+    """The target that a crystal is.
 
     Raises:
         PlacementError: spglib finds no group in it.
@@ -119,7 +114,15 @@ def question(
     formula = formula_of(orbits)
     keys = frozenset({(formula, orbits.space_group), (formula, atoms.space_group or orbits.space_group)})
     own = polymorphs or (atoms.where,)
-    return CSPTarget(atoms.where, structure_of(atoms), orbits, keys, e_above_hull, known or {}, own)
+    return CSPTarget(
+        where=atoms.where,
+        truth=structure_of(atoms),
+        orbits=orbits,
+        keys=keys,
+        e_above_hull=e_above_hull,
+        known=known or {},
+        polymorphs=own,
+    )
 
 
 def distinct(structures: Mapping[str, Structure]) -> tuple[str, ...]:

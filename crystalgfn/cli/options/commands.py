@@ -150,7 +150,7 @@ SAMPLE = Command(
 )
 
 EVALUATE = Command(
-    summary="Judge a set of crystals, whoever made them: validity, symmetry against what is claimed, uniqueness, "
+    summary="Judge a set of crystals, whoever made them: validity, symmetry against what its source says, uniqueness, "
     "novelty, diversity,\ndistributions, and with relax=true energies above the hull by CHGNet (not DFT).",
     examples=(
         ("samples=runs/mine reference=train.parquet n_jobs=2", ""),
@@ -171,7 +171,7 @@ EVALUATE = Command(
         "symprecs": Option(
             [0.01, 0.1, 0.3],
             Several(POSITIVE, "numbers above 0 such as [0.01,0.1]", low=1),
-            "Å, at which groups are looked for and compared with those claimed",
+            "Å, at which space groups are looked for and compared with those of the source",
         ),
         "symprec": Option(0.1, POSITIVE, "Å, whose groups and prototypes are counted"),
         "ltol": Option(0.2, POSITIVE, "of StructureMatcher, by which structures are the same"),
@@ -225,8 +225,8 @@ EVALUATE = Command(
 )
 
 CHECK = Command(
-    summary="Set what a sampler's proxy predicts of its crystals beside what CHGNet finds: draw crystals, place their "
-    "atoms, relax them\nat the drawn lattice (E*), then the cell as well. Needs the extra [relax]: pip install "
+    summary="Compare the energies that a sampler's proxy predicts with CHGNet's: sample crystals, place their "
+    "atoms, relax them\nat the sampled lattice (E*), then the cell as well. Needs the extra [relax]: pip install "
     "'crystalgfn[relax]'.",
     examples=(
         ("", "200 crystals of the shipped sampler"),
@@ -234,23 +234,23 @@ CHECK = Command(
         ("n=100 elements=[Li,Mn,O] hull=train.parquet out=runs/check_oxides", ""),
     ),
     groups={"space": None},
-    space="further constraints on what is drawn (arguments of crystalgfn.CrystalSpace)",
+    space="further constraints on what is sampled (arguments of crystalgfn.CrystalSpace)",
     narrows=True,
     options={
         "sampler": SAMPLER,
         "trust": TRUST,
-        "n": Option(200, COUNT, "crystals drawn and checked"),
+        "n": Option(200, COUNT, "crystals sampled and checked"),
         "seed": SEEDED,
         "beta": BETA,
         "out": out_folder("check_"),
-        "k": Option(1.0, Number(low=0), "standard errors that the proxy's bound lies above its prediction"),
+        "n_sigma": Option(1.0, Number(low=0), "standard errors that the confidence bound lies above the prediction"),
         "n_candidates": Option(8, COUNT, "placements of each crystal, at most"),
         "templates": Option(
             None,
             optional(File()),
             "a Parquet file of real crystals with atoms (as MP-20's): their positions are tried too",
         ),
-        "steps": Option(40, COUNT, "of relaxing atoms in the drawn cell, at most"),
+        "steps": Option(40, COUNT, "of relaxing atoms in the sampled cell, at most"),
         "full_steps": Option(100, COUNT, "of relaxing atoms and cell from there, at most"),
         "hull": Option(
             None,
@@ -259,7 +259,7 @@ CHECK = Command(
         ),
         "chunk": Option(8, COUNT, "crystals checked together, and lost when it is killed"),
         "n_jobs": Option(1, JOBS, ONE_THREAD),
-        "picture": Option(True, Switch(), "claim.png"),
+        "picture": Option(True, Switch(), "check.png"),
         "progress": PROGRESS,
         "json": JSON,
     },

@@ -36,7 +36,7 @@ BENCHMARK = Command(
         "task": Option(
             "throughput",
             Choice(("throughput", "exactness", "modes", "csp", "placement")),
-            "or exactness, modes (dropped by a sampler), csp (match rate of real crystals), placement (then relaxed)",
+            "or exactness, modes (mode coverage), csp (match rates of real crystals), placement (then relaxed)",
         ),
         "out": Option(
             None, optional(File()), "a folder for <task>.json and <task>.md; null: the tables are only printed"
@@ -68,11 +68,14 @@ BENCHMARK = Command(
             POSITIVE,
             "of each measurement of throughput; there are five or six for training and for sampling each",
         ),
+        "competing_load": Option(
+            False, Switch(), "throughput: measured again beside a process that keeps a core busy; says what is left"
+        ),
         "train_seconds": Option(120.0, POSITIVE, "exactness: of training in the small space"),
         "samples": Option(
             400000,
             COUNT,
-            "exactness: crystals drawn to compare the marginals there; modes: for ln Z from the sampler",
+            "exactness: crystals sampled to compare the marginals there; modes: for ln Z from the sampler",
         ),
         "chains": Option(
             4000,

@@ -22,7 +22,7 @@ from crystalgfn.crystallography import elements
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-Counts = tuple[tuple[int, int], ...]
+AtomCounts = tuple[tuple[int, int], ...]
 """(Z, whole number of atoms) pairs."""
 MOST_UNITS = 100
 """A disordered composition is made whole with so many formula units at most."""
@@ -46,7 +46,7 @@ def composition_row(amounts: Iterable[tuple[int, float]]) -> torch.Tensor:
     return row
 
 
-def whole(occupied: Mapping[int, float]) -> Counts | None:
+def whole(occupied: Mapping[int, float]) -> AtomCounts | None:
     """(Z, atoms) pairs of the smallest multiple with whole numbers; None where that is not small."""
     values = np.array(list(occupied.values()))
     for units in range(1, MOST_UNITS + 1):
@@ -56,7 +56,7 @@ def whole(occupied: Mapping[int, float]) -> Counts | None:
     return None
 
 
-def valid_composition(counts: Counts | None) -> bool:
+def valid_composition(counts: AtomCounts | None) -> bool:
     """Whether a composition passes CDVAE's rule; None, a composition without a small formula unit, does not."""
     if counts is None:
         return False
@@ -76,7 +76,7 @@ def rules() -> dict[str, str]:
 
 
 @cache
-def smact_valid(counts: Counts, states: str | None = None) -> bool | None:
+def smact_valid(counts: AtomCounts, states: str | None = None) -> bool | None:
     """``smact_validity`` of SMACT; None where it is not installed or has no data on an element.
 
     Args:
@@ -108,13 +108,13 @@ def _smact_validity() -> Any | None:
     return smact_validity
 
 
-def _reduced(counts: Counts) -> Counts:
+def _reduced(counts: AtomCounts) -> AtomCounts:
     divisor = gcd(*(n for _, n in counts))
     return tuple((z, n // divisor) for z, n in counts)
 
 
 @cache
-def _neutral(counts: Counts) -> bool:
+def _neutral(counts: AtomCounts) -> bool:
     """The rule with pymatgen's oxidation states and the package's own metals and electronegativities."""
     numbers = [z for z, _ in counts]
     if len(counts) == 1 or all(elements.METAL[z - 1] for z in numbers):

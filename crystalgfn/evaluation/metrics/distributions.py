@@ -46,7 +46,7 @@ class ValueStatistics:
 
 
 @dataclass(frozen=True)
-class Distribution:
+class PropertyDistribution:
     """One property of the samples beside the reference.
 
     Attributes:
@@ -64,7 +64,7 @@ class Distribution:
     scaled: float | None = None
 
 
-def distributions(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> dict[str, Distribution]:
+def distributions(frame: pd.DataFrame, reference: pd.DataFrame | None = None) -> dict[str, PropertyDistribution]:
     """Every property of `COMPARED` that the samples have values of."""
     found = {}
     for name, unit in COMPARED.items():
@@ -73,12 +73,12 @@ def distributions(frame: pd.DataFrame, reference: pd.DataFrame | None = None) ->
             continue
         other = np.zeros(0) if reference is None else _values(reference, name)
         if not len(other):
-            found[name] = Distribution(unit, statistics_of(own))
+            found[name] = PropertyDistribution(unit, statistics_of(own))
             continue
         distance = wasserstein(own, other)
         scale = float(other.std())
         scaled = distance / scale if scale > 0 else None
-        found[name] = Distribution(unit, statistics_of(own), statistics_of(other), distance, scaled)
+        found[name] = PropertyDistribution(unit, statistics_of(own), statistics_of(other), distance, scaled)
     return found
 
 
@@ -116,7 +116,7 @@ class DistributionSummary:
         energies: whose formation energies these are; None where there are none.
     """
 
-    properties: dict[str, Distribution]
+    properties: dict[str, PropertyDistribution]
     energies: str | None
 
 
@@ -172,7 +172,7 @@ def _histogram(
     return Panel(section=section, caption=caption, name=name, draw=lambda: figures.histogram(own, known, words))
 
 
-def _judged(name: str, one: Distribution) -> Verdict | None:
+def _judged(name: str, one: PropertyDistribution) -> Verdict | None:
     if one.scaled is None or one.reference is None:
         return None
     middles = f"median {one.samples.quantiles[2]:.3g}, reference {one.reference.quantiles[2]:.3g} {one.unit}".rstrip()
@@ -181,7 +181,7 @@ def _judged(name: str, one: Distribution) -> Verdict | None:
     return Verdict(f"Distance: {plain_name(name)}", f"{one.scaled:.2f}", middles, worth, why)
 
 
-def _row(name: str, one: Distribution) -> list[str]:
+def _row(name: str, one: PropertyDistribution) -> list[str]:
     other = "" if one.reference is None else median_and_range(one.reference)
     distance = "" if one.wasserstein is None else f"{one.wasserstein:.3g}"
     scaled = "" if one.scaled is None else f"{one.scaled:.2f}"

@@ -39,7 +39,7 @@ KINDS = (
 
 
 @dataclass(frozen=True)
-class Counts:
+class ValueCounts:
     """How often each value comes.
 
     Attributes:
@@ -68,24 +68,24 @@ class Diversity:
     """
 
     n: int
-    kinds: dict[str, Counts]
+    kinds: dict[str, ValueCounts]
     p1: Share
     distance: float | None = None
     noise: float | None = None
 
 
-def count(values: Iterable[Any]) -> Counts:
-    """Counts of values; missing ones are left out."""
+def count(values: Iterable[Any]) -> ValueCounts:
+    """ValueCounts of values; missing ones are left out."""
     found = Counter(str(value) for value in values if value is not None and value == value)
     return _counts(found)
 
 
-def _counts(found: Mapping[str, int]) -> Counts:
+def _counts(found: Mapping[str, int]) -> ValueCounts:
     total = sum(found.values())
     shares = np.array(list(found.values()), dtype=np.float64) / max(total, 1)
     entropy = float(-(shares * np.log(shares)).sum()) if total else 0.0
     ordered = dict(sorted(found.items(), key=lambda pair: (-pair[1], pair[0])))
-    return Counts(ordered, len(found), entropy, float(np.exp(entropy)) if total else 0.0)
+    return ValueCounts(ordered, len(found), entropy, float(np.exp(entropy)) if total else 0.0)
 
 
 def diversity(frame: pd.DataFrame, reference: Mapping[int, int] | None = None, seed: int = 0) -> Diversity:
@@ -163,7 +163,7 @@ class DiversityMetric:
         return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> DiversitySummary:
-        """Counts of all, and of the best.
+        """ValueCounts of all, and of the best.
 
         Raises:
             DataError: there is no column to choose the best by.

@@ -130,7 +130,7 @@ class Comparer:
 
 
 @dataclass(frozen=True, eq=False)
-class Task:
+class ComparisonTask:
     """Comparisons within one bucket.
 
     Attributes:
@@ -186,12 +186,12 @@ class Task:
                     break
 
 
-def tasks(
+def comparison_tasks(
     samples: Mapping[int, Entry],
     known: Sequence[Entry] = (),
     swap: bool = False,
     tolerances: Tolerances = Tolerances(),  # noqa: B008 - it is frozen
-) -> list[Task]:
+) -> list[ComparisonTask]:
     """All comparisons that the samples need; buckets with nothing to compare make none.
 
     Args:
@@ -200,19 +200,21 @@ def tasks(
         swap: also element-swap matching, of ordered crystals.
         tolerances: of the matcher.
     """
-    found: list[Task] = []
+    found: list[ComparisonTask] = []
     for kind in (SAME, *((SWAP,) if swap else ()), DISORDER):
         own, others = _buckets(samples, kind), _buckets(dict(enumerate(known)), kind)
         for key, indices in own.items():
             of = [samples[i] for i in indices]
             disordered = kind == DISORDER and all(one.ordered for one in of)
             if len(of) > 1 and not disordered:
-                found.append(Task(_name(kind, key, indices, 0), kind, tuple(indices), tuple(of), None, tolerances))
+                found.append(
+                    ComparisonTask(_name(kind, key, indices, 0), kind, tuple(indices), tuple(of), None, tolerances)
+                )
             near = tuple(known[j] for j in others.get(key, ()) if not (disordered and known[j].ordered))
             for start in range(0, len(indices) if near else 0, CHUNK):
                 part = tuple(indices[start : start + CHUNK])
                 of = tuple(samples[i] for i in part)
-                found.append(Task(_name(kind, key, part, len(near)), kind, part, of, near, tolerances))
+                found.append(ComparisonTask(_name(kind, key, part, len(near)), kind, part, of, near, tolerances))
     return found
 
 
@@ -247,8 +249,8 @@ class Matches:
     swap_known_as: dict[int, str]
 
 
-def gather(records: Sequence[Mapping[str, Any]]) -> Matches:
-    """The matches of all tasks together, from the records that `Task.run` gives."""
+def gather_matches(records: Sequence[Mapping[str, Any]]) -> Matches:
+    """The matches of all tasks together, from the records that `ComparisonTask.run` gives."""
     found = Matches({}, {}, {}, {})
     for record in records:
         kind = record["task"].split()[0]

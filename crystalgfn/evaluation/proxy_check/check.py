@@ -1,15 +1,15 @@
-"""Claim and check: what the proxy of a sampler's reward says of its crystals, beside what CHGNet finds.
+"""Validation of a proxy on a sampler's crystals: its predicted formation energies beside reference values of CHGNet.
 
-A sampler finds every hole in its reward, so an error on real crystals does not say how far its own may be trusted. Of
-each crystal drawn the claim is the proxy's formation energy (and its bound); the check is E*, the lowest energy at the
-drawn group, composition and lattice, and the energy once the cell is free as well. CHGNet is a second opinion, not DFT,
+A sampler exploits errors of its reward, so an error on real crystals does not say how far the sampler's own may be
+trusted. The references are E*, the lowest energy at the sampled space group, composition and lattice, and the energy
+once the cell is relaxed as well. CHGNet is a second opinion, not DFT,
 and not independent of the Materials Project. Needs the extra ``[relax]``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,14 @@ from crystalgfn.utils.random import derived_seed
 NAME = "formation_energy"
 
 
-@dataclass(frozen=True)
-class Plan:
+@dataclass(frozen=True, kw_only=True)
+class ProxyCheckPlan:
     """How crystals are drawn and checked.
 
     Attributes:
         n: crystals.
         seed: of the draws and the placements.
-        k: spreads that the bound lies above the claim.
+        n_sigma: standard errors that the confidence bound lies above the prediction.
         n_candidates: placements of each, at most.
         steps: of relaxing the atoms in the drawn cell, at most.
         full_steps: of relaxing atoms and cell from there, at most.
@@ -45,7 +45,7 @@ class Plan:
 
     n: int = 200
     seed: int = 0
-    k: float = 1.0
+    n_sigma: float = 1.0
     n_candidates: int = 8
     steps: int = 40
     full_steps: int = 100
@@ -55,8 +55,8 @@ class Plan:
         for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}={getattr(self, name)}: give a whole number of at least 1")
-        if self.k < 0:
-            raise ValueError(f"k={self.k}: give a number of at least 0")
+        if self.n_sigma < 0:
+            raise ValueError(f"n_sigma={self.n_sigma}: give a number of at least 0")
 
     @property
     def chunks(self) -> range:
@@ -68,18 +68,19 @@ class Plan:
         return slice(i * self.chunk, min(self.n, (i + 1) * self.chunk))
 
 
-@dataclass(frozen=True)
-class Checked:
+@dataclass(frozen=True, kw_only=True)
+class ReferenceResult:
     """What CHGNet finds for one crystal; energies are formation energies on MP-20's scale in eV/atom.
 
     Attributes:
-        e_star: lowest at the drawn group, composition and lattice; NaN where there is none.
-        converged: whether its atoms came to rest.
-        sure: whether it is E* rather than an upper bound: at rest, and with a template or few atoms.
+        e_star: lowest at the sampled space group, composition and lattice; NaN where there is none.
+        atoms_converged: whether the relaxation of its atoms did.
+        is_converged: whether the search is: it is E* rather than an upper bound, its atoms converged, and there was a
+            template or few atoms.
         candidates: structures that it is the lowest of.
         templates: how many of these had the positions of real crystals.
         e_relaxed: after relaxing the cell as well, NaN where that failed.
-        relaxed_converged: whether atoms and cell came to rest.
+        cell_converged: whether the relaxation of atoms and cell did.
         volume_ratio: of the relaxed cell to the drawn one.
         length_ratio: relaxed over drawn, of that conventional length that changes most.
         failure: why there is no ``e_star``, in a word or two (`SearchFailure`); None where there is one.
@@ -87,12 +88,12 @@ class Checked:
     """
 
     e_star: float = np.nan
-    converged: bool = False
-    sure: bool = False
+    atoms_converged: bool = False
+    is_converged: bool = False
     candidates: int = 0
     templates: int = 0
     e_relaxed: float = np.nan
-    relaxed_converged: bool = False
+    cell_converged: bool = False
     volume_ratio: float = np.nan
     length_ratio: float = np.nan
     failure: str | None = None
@@ -118,13 +119,13 @@ def formation_energy(reward: Any) -> Property:
     )
 
 
-def check_crystals(
+def reference_energies(
     crystals: Crystals,
-    plan: Plan,
+    plan: ProxyCheckPlan,
     number: int = 0,
     given: Sequence[Sequence[Cell]] | None = None,
     references: References | None = None,
-) -> list[Checked]:
+) -> list[ReferenceResult]:
     """What CHGNet finds for crystals that are checked together.
 
     Args:
@@ -140,30 +141,42 @@ def check_crystals(
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
     found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed)
-    there = [i for i, one in enumerate(found) if isinstance(one, GroundState)]
-    free = relax([found[i].structure for i in there], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
+    there = {i: one for i, one in enumerate(found) if isinstance(one, GroundState)}
+    free = relax([one.structure for one in there.values()], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
     relaxed = dict(zip(there, free, strict=True))
     return [
         _checked(crystals[i], one, relaxed[i], references or shipped())
         if isinstance(one, GroundState)
-        else Checked(failure=one.failure, error=one.error)
+        else ReferenceResult(failure=one.failure, error=one.error)
         for i, one in enumerate(found)
     ]
 
 
-def _checked(crystal: Crystals, lowest: GroundState, free: Relaxed, references: References) -> Checked:
+def _checked(crystal: Crystals, lowest: GroundState, free: Relaxed, references: References) -> ReferenceResult:
     def formation(energy: float) -> float:
         return float(references.formation_energy(crystal.composition.numpy(), np.array([energy]))[0])
 
     value = formation(lowest.energy)
     if not np.isfinite(value):
-        return Checked(failure=UNKNOWN, error=f"an element of {crystal.formulas()[0]} has no reference energy")
-    at_rest, given = torch.tensor([lowest.converged]), torch.tensor([lowest.given > 0])
-    sure = bool(searched(at_rest, given, crystal.n_atoms))
-    first = (value, lowest.converged, sure, lowest.candidates, lowest.given)
-    if not apart(free):
-        return Checked(*first, error=free.error or "atoms ran into each other while the cell relaxed")
+        return ReferenceResult(failure=UNKNOWN, error=f"an element of {crystal.formulas()[0]} has no reference energy")
+    converged, given = torch.tensor([lowest.converged]), torch.tensor([lowest.given > 0])
+    found = ReferenceResult(
+        e_star=value,
+        atoms_converged=lowest.converged,
+        is_converged=bool(searched(converged, given, crystal.n_atoms)),
+        candidates=lowest.candidates,
+        templates=lowest.given,
+    )
+    if not apart(free) or free.structure is None:
+        return replace(found, error=free.error or "atoms ran into each other while the cell relaxed")
     after = np.linalg.inv(primitive_basis(int(crystal.space_group[0]))) @ free.structure.lattice.matrix
     ratios = np.linalg.norm(after, axis=1) / crystal.lattice[0, :3].numpy()
     most = float(ratios[np.abs(np.log(ratios)).argmax()])
-    return Checked(*first, formation(free.energy), free.converged, free.volume_ratio, most, None, free.error)
+    return replace(
+        found,
+        e_relaxed=formation(free.energy),
+        cell_converged=free.converged,
+        volume_ratio=free.volume_ratio,
+        length_ratio=most,
+        error=free.error,
+    )

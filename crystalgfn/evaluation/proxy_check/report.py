@@ -1,4 +1,4 @@
-"""Figures, table and picture of claim and check."""
+"""Figures, table and picture of a proxy's validation: predicted beside reference energies."""
 
 from __future__ import annotations
 
@@ -18,47 +18,48 @@ from crystalgfn.utils.provenance import markdown_table
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 NEAR_HULL, ON_HULL = 0.1, 0.02
 """eV/atom above the hull."""
-COLOURS = {"sure": "#1f5a94", "bound": "#d08a2e"}
+COLOURS = {"is_converged": "#1f5a94", "upper_bound": "#d08a2e"}
 
 
-def gap(claim: np.ndarray | pd.Series, check: np.ndarray | pd.Series) -> dict[str, Any] | None:
-    """How far claims lie from checks, eV/atom, over the pairs that have both; None without any.
+def gap(predicted: np.ndarray | pd.Series, reference: np.ndarray | pd.Series) -> dict[str, Any] | None:
+    """How far predictions lie from references, eV/atom, over the pairs that have both; None without any.
 
-    ``bias`` is the mean of claim - check, so a negative one praises; ``spearman`` None where there is no ranking.
+    ``bias`` is the mean of predicted - reference: negative where predictions are too stable;
+    ``spearman`` None where there is no ranking.
     """
-    claim, check = np.asarray(claim, dtype=np.float64), np.asarray(check, dtype=np.float64)
-    both = np.isfinite(claim) & np.isfinite(check)
-    claim, check = claim[both], check[both]
-    if not len(claim):
+    ours, theirs = np.asarray(predicted, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    both = np.isfinite(ours) & np.isfinite(theirs)
+    ours, theirs = ours[both], theirs[both]
+    if not len(ours):
         return None
-    difference = claim - check
-    ranked = len(np.unique(claim)) > 2 and len(np.unique(check)) > 2
+    difference = ours - theirs
+    ranked = len(np.unique(ours)) > 2 and len(np.unique(theirs)) > 2
     return {
-        "crystals": len(claim),
+        "crystals": len(ours),
         "median_abs": float(np.median(np.abs(difference))),
         "mean_abs": float(np.abs(difference).mean()),
         "bias": float(difference.mean()),
         "quantiles": _quantiles(difference),
-        "spearman": float(spearmanr(claim, check).statistic) if ranked else None,
+        "spearman": float(np.asarray(spearmanr(ours, theirs))[0]) if ranked else None,
     }
 
 
 def summary(frame: pd.DataFrame) -> dict[str, Any]:
-    """The figures of a table of crystals with claims and checks (`ClaimRun.table`)."""
+    """The figures of a table of crystals with predictions and references (`ProxyCheck.table`)."""
     found, free = frame.e_star.notna(), frame.e_relaxed.notna()
     figures: dict[str, Any] = {
         "crystals": len(frame),
         "placed": int((frame.failure != "not placed").sum()),
         "checked": int(found.sum()),
-        "at_rest": int((found & frame.converged).sum()),
-        "sure": int(frame.sure.sum()),
+        "atoms_converged": int((found & frame.atoms_converged).sum()),
+        "is_converged": int(frame.is_converged.sum()),
         "relaxed": int(free.sum()),
-        "relaxed_at_rest": int((free & frame.relaxed_converged).sum()),
+        "cell_converged": int((free & frame.cell_converged).sum()),
         "failures": {str(name): int(count) for name, count in frame.failure.dropna().value_counts().items()},
-        "claim_e_star": gap(frame.claim, frame.e_star),
-        "claim_e_star_sure": gap(frame.claim[frame.sure], frame.e_star[frame.sure]),
-        "bound_e_star": gap(frame.bound, frame.e_star),
-        "claim_relaxed": gap(frame.claim, frame.e_relaxed),
+        "predicted_e_star": gap(frame.predicted, frame.e_star),
+        "predicted_e_star_converged": gap(frame.predicted[frame.is_converged], frame.e_star[frame.is_converged]),
+        "confidence_bound_e_star": gap(frame.confidence_bound, frame.e_star),
+        "predicted_relaxed": gap(frame.predicted, frame.e_relaxed),
     }
     if free.any():
         figures["gained_by_cell"] = _quantiles(frame.e_star[free] - frame.e_relaxed[free])
@@ -66,9 +67,9 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
         figures["length_change"] = _quantiles((frame.length_ratio[free] - 1).abs())
     if "hull" in frame:
         figures["above_hull"] = {
-            name: _above(frame[name] - frame.hull) for name in ("claim", "e_star", "e_relaxed")
+            name: _above(frame[name] - frame.hull) for name in ("predicted", "e_star", "e_relaxed")
         }  # fmt: skip
-        figures["auc_near_hull"] = auc(frame.claim - frame.hull, frame.e_relaxed - frame.hull <= NEAR_HULL, free)
+        figures["auc_near_hull"] = auc(frame.predicted - frame.hull, frame.e_relaxed - frame.hull <= NEAR_HULL, free)
     return figures
 
 
@@ -80,59 +81,68 @@ def auc(score: pd.Series, positive: pd.Series, known: pd.Series) -> float | None
     return 1 - float(mannwhitneyu(yes, no).statistic) / (len(yes) * len(no))
 
 
+ROWS = {
+    "predicted_e_star": "predicted - E*",
+    "predicted_e_star_converged": "predicted - E*, where the search converged",
+    "confidence_bound_e_star": "confidence bound - E*",
+    "predicted_relaxed": "predicted - fully relaxed",
+}
+"""Key of `summary` -> words."""
+LATTICE_ROWS = {
+    "gained_by_cell": "E* - fully relaxed, eV/atom",
+    "volume_ratio": "relaxed over sampled volume",
+    "length_change": "largest relative change of a length",
+}
+
+
 def tables(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
     n = figures["crystals"]
     counts = [
-        ("drawn", n),
+        ("sampled", n),
         ("placed", figures["placed"]),
-        ("with E* at the drawn lattice", figures["checked"]),
-        ("of these at rest", figures["at_rest"]),
-        ("of these E* itself rather than an upper bound", figures["sure"]),
+        ("with E* at the sampled lattice", figures["checked"]),
+        ("of these converged", figures["atoms_converged"]),
+        ("of these E* itself rather than an upper bound", figures["is_converged"]),
         ("with the cell relaxed too", figures["relaxed"]),
-        ("of these at rest", figures["relaxed_at_rest"]),
+        ("of these converged", figures["cell_converged"]),
     ]
     parts = [markdown_table(("crystals", "", "share"), [(name, count, f"{count / n:.0%}") for name, count in counts])]
     if figures["failures"]:
         parts.append(markdown_table(("without E*", "crystals"), list(figures["failures"].items())))
         parts.append(
-            f"The {n - figures['checked']} crystals without E* are in no gap below, their claims not confirmed. "
-            "Crowded: no placement keeps the atoms apart; collapsed: they do not stay apart."
+            f"The {n - figures['checked']} crystals without E* are in no row below; their predictions are not "
+            "confirmed. Crowded: every placement has short contacts; collapsed: atoms run into each other."
         )
-    names = {
-        "claim_e_star": "claim - E*",
-        "claim_e_star_sure": "claim - E*, where E* is sure",
-        "bound_e_star": "bound - E*",
-        "claim_relaxed": "claim - fully relaxed",
-    }
-    rows = [(name, *_gap_row(figures[key])) for key, name in names.items() if figures[key]]
-    head = ("eV/atom", "crystals", "median of |.|", "mean of |.|", "mean", *_percent(), "Spearman")
+    rows = [(words, *_gap_row(figures[key])) for key, words in ROWS.items() if figures[key]]
     if rows:
+        head = ("eV/atom", "crystals", "median of |.|", "mean of |.|", "mean", *_percent(), "Spearman")
         parts.append(markdown_table(head, rows))
-    lattice = {
-        "gained_by_cell": "E* - fully relaxed, eV/atom",
-        "volume_ratio": "relaxed over drawn volume",
-        "length_change": "largest relative change of a length",
-    }
-    rows = [(name, *(_signed(figures[key][q]) for q in _percent())) for key, name in lattice.items() if key in figures]
+    rows = [
+        (words, *(_signed(figures[key][q]) for q in _percent()))
+        for key, words in LATTICE_ROWS.items()
+        if key in figures
+    ]
     if rows:
         parts.append(markdown_table(("the cell relaxed", *_percent()), rows))
-    if "above_hull" in figures:
-        limits = (f"at most {NEAR_HULL}", f"at most {ON_HULL}", "below 0")
-        head = ("above the hull, eV/atom", "crystals", "median", *limits)
-        words = {"claim": "claim", "e_star": "E*", "e_relaxed": "fully relaxed"}
-        rows = [(words[name], *_above_row(one)) for name, one in figures["above_hull"].items() if one]
-        parts.append(markdown_table(head, rows))
-        if figures["auc_near_hull"] is not None:
-            parts.append(
-                f"Claims above the hull tell the crystals that relax to at most {NEAR_HULL} eV/atom above it from the "
-                f"others with an area under the ROC curve of {figures['auc_near_hull']:.2f} (0.5: not at all)."
-            )
-    return "\n\n".join(parts)
+    return "\n\n".join(parts + (_above_hull(figures) if "above_hull" in figures else []))
+
+
+def _above_hull(figures: dict[str, Any]) -> list[str]:
+    head = ("above the hull, eV/atom", "crystals", "median", f"at most {NEAR_HULL}", f"at most {ON_HULL}", "below 0")
+    words = {"predicted": "predicted", "e_star": "E*", "e_relaxed": "fully relaxed"}
+    rows = [(words[name], *_above_row(one)) for name, one in figures["above_hull"].items() if one]
+    parts = [markdown_table(head, rows)]
+    if figures["auc_near_hull"] is not None:
+        parts.append(
+            f"Predicted energies above the hull tell the crystals that relax to at most {NEAR_HULL} eV/atom above it "
+            f"from the others with an area under the ROC curve of {figures['auc_near_hull']:.2f} (0.5: not at all)."
+        )
+    return parts
 
 
 def picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
-    """A PNG: claim against E*, claim against the fully relaxed energy, how the volume changes.
+    """A PNG: predicted against E* and against the fully relaxed energy, how the volume changes.
 
     Raises:
         CheckpointError: the file cannot be written.
@@ -141,13 +151,13 @@ def picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     FigureCanvasAgg(figure)
     figure.suptitle(title or f"{len(frame)} crystals", fontsize=13, fontweight="bold")
     left, middle, right = figure.subplots(1, 3)
-    _against(left, frame, "e_star", "CHGNet, lowest at the drawn lattice (E*), eV/atom")
+    _against(left, frame, "e_star", "CHGNet, lowest at the sampled lattice (E*), eV/atom")
     _against(middle, frame, "e_relaxed", "CHGNet, cell relaxed too, eV/atom")
     ratios = frame.volume_ratio.dropna()
     if len(ratios):
-        right.hist(np.clip(ratios, 0.5, 1.5), np.linspace(0.5, 1.5, 41), color=COLOURS["sure"], alpha=0.8)
+        right.hist(np.clip(ratios, 0.5, 1.5), np.linspace(0.5, 1.5, 41), color=COLOURS["is_converged"], alpha=0.8)
         right.axvline(1, color="#333333", lw=1)
-    right.set_xlabel("relaxed over drawn volume (held to 0.5 - 1.5)")
+    right.set_xlabel("relaxed over sampled volume (clipped to 0.5 - 1.5)")
     right.set_ylabel("crystals")
     write_aside(path, lambda beside: figure.savefig(beside, format="png", dpi=110))
 
@@ -155,22 +165,23 @@ def picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
 def _against(ax: Axes, frame: pd.DataFrame, column: str, label: str) -> None:
     known = frame[frame[column].notna()]
     for name, part, words in (
-        ("sure", known[known.sure], "E* itself"),
-        ("bound", known[~known.sure], "upper bound of E*"),
+        ("is_converged", known[known.is_converged], "E* itself"),
+        ("upper_bound", known[~known.is_converged], "upper bound of E*"),
     ):
         if len(part):
             ax.errorbar(
-                part[column], part.claim, yerr=part.spread, fmt="o", ms=4, lw=0.7, alpha=0.8,
+                part[column], part.predicted, yerr=part["std"], fmt="o", ms=4, lw=0.7, alpha=0.8,
                 color=COLOURS[name], label=f"{words} ({len(part)})",
             )  # fmt: skip
     if len(known):
-        ends = [min(known[column].min(), known.claim.min()), max(known[column].max(), known.claim.max())]
+        ends = [min(known[column].min(), known.predicted.min()), max(known[column].max(), known.predicted.max())]
         ax.plot(ends, ends, color="#333333", lw=1)
-        one = gap(known.claim, known[column])
-        ax.set_title(f"median |gap| {one['median_abs']:.2f}, bias {one['bias']:+.2f} eV/atom", fontsize=10)
+        one = gap(known.predicted, known[column])
+        if one is not None:
+            ax.set_title(f"median |gap| {one['median_abs']:.2f}, bias {one['bias']:+.2f} eV/atom", fontsize=10)
         ax.legend(frameon=False, fontsize=9)
     ax.set_xlabel(label)
-    ax.set_ylabel("claim of the proxy (bars: its spread), eV/atom")
+    ax.set_ylabel("predicted by the proxy (bars: standard error), eV/atom")
 
 
 def _quantiles(values: np.ndarray | pd.Series) -> dict[str, float]:

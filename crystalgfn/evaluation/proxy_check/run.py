@@ -1,4 +1,4 @@
-"""A check of a sampler's claims that may be killed: crystals and claims are kept first, then checks chunk by chunk."""
+"""Validation of a proxy in a folder, which may be killed: crystals and predictions first, then references by chunks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from crystalgfn.calculators.energy_references import References
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.errors import CheckpointError
-from crystalgfn.evaluation.proxy_check.check import Checked, Plan, check_crystals, formation_energy
+from crystalgfn.evaluation.proxy_check.check import (
+    ProxyCheckPlan,
+    ReferenceResult,
+    formation_energy,
+    reference_energies,
+)
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
@@ -26,12 +31,12 @@ from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.run_folder import RunFolder
 
 DRAWN, PARTS = "drawn.pt", "parts"
-Check = Callable[..., list[Checked]]
-Templates = Callable[[Crystals], list[Cell]]
+ReferenceMaker = Callable[..., list[ReferenceResult]]
+TemplateLookup = Callable[[Crystals], list[Cell]]
 
 
-class ClaimRun:
-    """Claims of a sampler in a folder, and their checks as far as they are there.
+class ProxyCheck:
+    """Predictions for a sampler's crystals in a folder, and reference energies as far as they are computed.
 
     Args:
         out: the folder; one that holds the same run goes on.
@@ -43,8 +48,8 @@ class ClaimRun:
 
     Attributes:
         crystals: what was drawn, [n].
-        claim: formation energy by the proxy, eV/atom [n].
-        spread: its spread [n].
+        predicted: formation energy by the proxy, eV/atom [n].
+        std: its standard error [n].
 
     Raises:
         RewardError: the reward holds no formation energy.
@@ -55,7 +60,7 @@ class ClaimRun:
         self,
         out: str | Path | RunFolder,
         sampler: Sampler,
-        plan: Plan,
+        plan: ProxyCheckPlan,
         space: CrystalSpace | None = None,
         beta: float | None = None,
         run: dict[str, Any] | None = None,
@@ -71,11 +76,11 @@ class ClaimRun:
         else:
             crystals = sampler.sample(plan.n, space=space, beta=beta, seed=plan.seed)
             with torch.no_grad():
-                claims = {"claim": prop(crystals).cpu(), "spread": prop.std(crystals).cpu()}
-            kept = {"crystals": crystals.to("cpu").state_dict(), **claims}
+                values = {"predicted": prop(crystals).cpu(), "std": prop.std(crystals).cpu()}
+            kept = {"crystals": crystals.to("cpu").state_dict(), **values}
             write_aside(path, lambda aside: torch.save(kept, aside))
         self.crystals = Crystals.from_state_dict(kept["crystals"])
-        self.claim, self.spread = kept["claim"], kept["spread"]
+        self.predicted, self.std = kept["predicted"], kept["std"]
 
     @property
     def todo(self) -> list[int]:
@@ -89,11 +94,11 @@ class ClaimRun:
 
     def work(
         self,
-        templates: Templates | None = None,
+        templates: TemplateLookup | None = None,
         references: References | None = None,
         n_jobs: int = 1,
         progress: bool = True,
-        check: Check = check_crystals,
+        check: ReferenceMaker = reference_energies,
     ) -> None:
         """Check what is not yet checked; a kill loses the chunks in work.
 
@@ -107,23 +112,23 @@ class ClaimRun:
         Raises:
             NotAvailable: CHGNet is not installed.
         """
-        if check is check_crystals and self.todo:
+        if check is reference_energies and self.todo:
             chgnet()  # better found out before the first placements than after them
         bar = Bar(total=len(self.crystals), description="checking", unit=" crystals", shown=progress, smoothing=0.1)
         bar.update(self.done)
         for i, found in self._found(templates, references, n_jobs, check):
-            frame = pd.DataFrame([asdict(one) for one in found], columns=list(Checked.__dataclass_fields__))
+            frame = pd.DataFrame([asdict(one) for one in found], columns=list(ReferenceResult.__dataclass_fields__))
             frame = frame.astype({"failure": "str", "error": "str"})
             write_aside(self._path(i), lambda aside, frame=frame: frame.to_parquet(aside, index=False))
             bar.update(len(frame))
-            one = gap(self.table().claim, self.table().e_star) if progress else None
+            one = gap(self.table().predicted, self.table().e_star) if progress else None
             if one:
-                bar.note(f"median |claim - E*| {one['median_abs']:.3f}, bias {one['bias']:+.3f} eV/atom")
+                bar.note(f"median |predicted - E*| {one['median_abs']:.3f}, bias {one['bias']:+.3f} eV/atom")
         bar.close()
 
     def _found(
-        self, templates: Templates | None, references: References | None, n_jobs: int, check: Check
-    ) -> Iterator[tuple[int, list[Checked]]]:
+        self, templates: TemplateLookup | None, references: References | None, n_jobs: int, check: ReferenceMaker
+    ) -> Iterator[tuple[int, list[ReferenceResult]]]:
         def calls() -> Iterator[tuple[Any, ...]]:
             for i in self.todo:
                 crystals = self._part(i)
@@ -133,7 +138,7 @@ class ClaimRun:
         yield from parallel_map(_call, calls(), n_jobs=n_jobs, ordered=False)
 
     def table(self, hull: ExactHull | None = None) -> pd.DataFrame:
-        """One row a crystal that is checked: its parameters, claim, spread, bound, and the fields of `Checked`.
+        """One row a crystal with a result: parameters, ``predicted``, ``std``, ``confidence_bound``, `ReferenceResult`.
 
         Args:
             hull: whose energy at each composition becomes a column, eV/atom.
@@ -144,12 +149,12 @@ class ClaimRun:
         todo = set(self.todo)
         done = [i for i in self.plan.chunks if i not in todo]
         frame = self.crystals.to_pandas()
-        frame["claim"], frame["spread"] = self.claim.numpy(), self.spread.numpy()
-        frame["bound"] = frame.claim + self.plan.k * frame.spread
+        frame["predicted"], frame["std"] = self.predicted.numpy(), self.std.numpy()
+        frame["confidence_bound"] = frame.predicted + self.plan.n_sigma * frame["std"]
         if hull is not None:
             frame["hull"] = hull.energy(self.crystals).cpu().numpy()
         if not done:
-            return frame.iloc[:0].assign(**{name: () for name in Checked.__dataclass_fields__})
+            return frame.iloc[:0].assign(**{name: () for name in ReferenceResult.__dataclass_fields__})
         parts = [self._read(i).set_index(frame.index[self.plan.part(i)]) for i in done]
         return frame.join(pd.concat(parts), how="inner")
 
@@ -170,7 +175,7 @@ class ClaimRun:
         return part
 
 
-def _call(call: tuple[Any, ...]) -> tuple[int, list[Checked]]:
+def _call(call: tuple[Any, ...]) -> tuple[int, list[ReferenceResult]]:
     i, crystals, plan, given, references, check = call
     return i, check(crystals, plan, i, given, references)
 

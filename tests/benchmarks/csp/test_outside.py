@@ -8,7 +8,7 @@ from pymatgen.io.cif import CifWriter
 
 from crystalgfn.benchmarks.csp import run, tasks
 from crystalgfn.benchmarks.csp.outside import Outside
-from crystalgfn.benchmarks.csp.report import figures
+from crystalgfn.benchmarks.csp.report import csp_figures
 from crystalgfn.errors import DataError
 
 SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
@@ -50,13 +50,13 @@ def as_folder(path):
 @pytest.mark.parametrize("kind", [as_parquet, as_csv, as_folder])
 def test_every_kind_of_source_asks_the_same(kind, tmp_path):
     source, names, above = kind(tmp_path)
-    one, other, dense = run.questions(source)
+    one, other, dense = tasks.targets(source).crystals
     assert [one.where, other.where, dense.where] == names
     assert [q.orbits.space_group for q in (one, other, dense)] == [225, 136, 221]
     assert set(one.known) == {names[2]} and set(dense.known) == {names[0]} and other.known == {}
     assert one.polymorphs == dense.polymorphs == (names[0], names[2]) and other.polymorphs == (names[1],)
     assert dense.e_above_hull == above
-    (drawn,) = run.questions(source, 1, seed=0)  # polymorphs are those of the whole source
+    (drawn,) = tasks.targets(source, 1, seed=0).crystals  # polymorphs are those of the whole source
     assert len(drawn.polymorphs) == (1 if drawn.where == names[1] else 2)
 
 
@@ -69,19 +69,19 @@ def test_copies_are_one_polymorph():
 def test_crystals_that_cannot_be_asked_for_are_named(tmp_path):
     source, _, _ = as_folder(tmp_path)
     (source / "broken.cif").write_text("hello")
-    asked = tasks.read_questions(source)
-    assert len(asked.crystals) == 3 and [one.where for one in asked.unread] == ["broken.cif"]
+    asked = tasks.targets(source)
+    assert len(asked.crystals) == 3 and [one.where for one in asked.skipped] == ["broken.cif"]
     for file in source.glob("[!b]*.cif"):
         file.unlink()
     (source / "b.cif").unlink()
     with pytest.raises(DataError, match="holds no crystal with atoms; the first: broken.cif"):
-        tasks.read_questions(source)
+        tasks.targets(source)
 
 
 @pytest.fixture
 def asked(tmp_path):
     (tmp_path / "data").mkdir()
-    return run.questions(as_parquet(tmp_path / "data")[0])
+    return tasks.targets(as_parquet(tmp_path / "data")[0]).crystals
 
 
 def test_structures_of_another_program(asked, tmp_path):
@@ -96,7 +96,7 @@ def test_structures_of_another_program(asked, tmp_path):
     (folder / "1" / "notes.cif").write_text("")
     (folder / "77.cif").write_text(text(SALT))  # no crystal that is asked for
     theirs = Outside.of(folder, [q.where for q in asked], ("T4",))
-    records = run.run(asked, {"theirs": theirs}, k=5, out=tmp_path / "records.jsonl")
+    records = run.run_csp(asked, {"theirs": theirs}, k=5, out=tmp_path / "records.jsonl")
     assert [(r["where"], r["task"], len(r["rms"])) for r in records] == [
         ("row 0", "T4", 3),
         ("row 1", "T4", 2),
@@ -109,7 +109,7 @@ def test_structures_of_another_program(asked, tmp_path):
     assert "0_3.cif" in salt["faults"][0] and rutile["faults"] == ["1/0.cif: is NaCl, and O2Ti1 was asked for"]
     assert salt["seconds"] is None and salt["ratio"][1] is None
 
-    found = figures(records)
+    found = csp_figures(records)
     (row,) = [row for row in found["rows"] if row["slice"] == "all crystals"]
     assert row["rate"]["value"][0] == 0.0 and row["rate"]["value"][2] == pytest.approx(2 / 3)
     assert row["metre"]["value"][0] == pytest.approx(1 / 3)  # DENSE, made for the salt
@@ -118,22 +118,22 @@ def test_structures_of_another_program(asked, tmp_path):
 
     # the same again is not read again; another folder by the same name is
     lines = (tmp_path / "records.jsonl").read_text()
-    run.run(asked, {"theirs": theirs}, k=5, out=tmp_path / "records.jsonl")
+    run.run_csp(asked, {"theirs": theirs}, k=5, out=tmp_path / "records.jsonl")
     assert (tmp_path / "records.jsonl").read_text() == lines
     (tmp_path / "more").mkdir()
     (tmp_path / "more" / "0.cif").write_text(text(SALT))
     more = Outside.of(tmp_path / "more", [q.where for q in asked], ("T4",))
-    again = run.run(asked, {"theirs": more}, k=5, out=tmp_path / "records.jsonl")
+    again = run.run_csp(asked, {"theirs": more}, k=5, out=tmp_path / "records.jsonl")
     assert [len(r["rms"]) for r in again] == [1, 0, 0] and again[0]["rms"][0] == pytest.approx(0, abs=1e-6)
 
 
 def test_answers_of_another_data_set_are_not_taken(asked, tmp_path):
     """Rows of two files have the same names; a record is that of a crystal only where the crystal is the same."""
     out = tmp_path / "records.jsonl"
-    run.run(asked[:1], {"none": lambda what, k, seed: []}, ("T2",), out=out)
+    run.run_csp(asked[:1], {"none": lambda what, k, seed: []}, ("T2",), out=out)
     record = {**json.loads(out.read_text()), "formula": "Fe1"}
     out.write_text(json.dumps(record) + "\n")
-    (again,) = run.run(asked[:1], {"none": lambda what, k, seed: [SALT]}, ("T2",), out=out)
+    (again,) = run.run_csp(asked[:1], {"none": lambda what, k, seed: [SALT]}, ("T2",), out=out)
     assert again["formula"] == "Cl1Na1" and again["rms"] == [pytest.approx(0, abs=1e-6)]
 
 

@@ -9,7 +9,7 @@ from crystalgfn.crystallography.atoms import record_of
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.evaluation.metrics import novelty
 from crystalgfn.evaluation.metrics.compositions import amounts
-from crystalgfn.evaluation.metrics.novelty import anonymous_key, formula_key, gather, tasks
+from crystalgfn.evaluation.metrics.novelty import anonymous_key, comparison_tasks, formula_key, gather_matches
 from crystalgfn.evaluation.reference import Entry
 
 
@@ -50,8 +50,8 @@ def entry(structure, where="", group=0) -> Entry:
 
 def matches(samples, known=(), swap=False):
     others = [entry(s, f"known {i}") for i, s in enumerate(known)]
-    found = tasks({i: entry(s) for i, s in enumerate(samples)}, others, swap)
-    return gather([task.run() for task in found])
+    found = comparison_tasks({i: entry(s) for i, s in enumerate(samples)}, others, swap)
+    return gather_matches([task.run() for task in found])
 
 
 def test_duplicates_and_polymorphs():
@@ -110,21 +110,21 @@ def test_structures_are_built_only_where_a_bucket_is_shared(monkeypatch):
 
     same = record_of("", salt())
     known = [Counted(f"known {i}", ((11, 4.0), (z, 4.0)), True, 0, same) for i, z in enumerate([17, 9, 35] * 100)]
-    found = tasks({0: entry(salt())}, known)
+    found = comparison_tasks({0: entry(salt())}, known)
     assert [len(task.known) for task in found] == [100]
-    assert gather([task.run() for task in found]).known_as == {0: "known 0"}
+    assert gather_matches([task.run() for task in found]).known_as == {0: "known 0"}
     assert built == ["known 0"]  # and no further than the first that matches
 
 
 def test_the_likeliest_come_first():
     known = [entry(CAESIUM, "other", 221), entry(salt(), "same", 225)]
-    (task,) = tasks({0: entry(salt(), group=225)}, known)
+    (task,) = comparison_tasks({0: entry(salt(), group=225)}, known)
     assert task.run()["matches"] == [[0, "same"]]
 
 
 def test_large_buckets_are_shared_out(monkeypatch):
     monkeypatch.setattr(novelty, "CHUNK", 2)
-    found = tasks({i: entry(salt()) for i in range(5)}, [entry(salt(), "known")])
+    found = comparison_tasks({i: entry(salt()) for i in range(5)}, [entry(salt(), "known")])
     assert [task.indices for task in found if task.known] == [(0, 1), (2, 3), (4,)]
     assert len({task.name for task in found}) == len(found) == 4
 

@@ -1,4 +1,4 @@
-"""Claim and check: which energy a reward claims, what CHGNet finds, and why it finds nothing."""
+"""Which energy a reward predicts, what CHGNet finds, and why it finds nothing."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.evaluation.proxy_check.check import Plan, check_crystals, formation_energy
+from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
 from crystalgfn.rewards import Density, boltzmann, energy_above_hull, load_proxy, product, stable, target
 from crystalgfn.structures.ground_state import CROWDED, NOT_PLACED
 
@@ -50,15 +50,15 @@ def test_a_reward_without_one_is_refused(reward, words):
         formation_energy(reward)
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"chunk": 0}, {"steps": -1}, {"k": -0.5}])
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"chunk": 0}, {"steps": -1}, {"n_sigma": -0.5}])
 def test_plans_that_cannot_be(wrong):
     ((name, value),) = wrong.items()
     with pytest.raises(ValueError, match=f"{name}={value}"):
-        Plan(**wrong)
+        ProxyCheckPlan(**wrong)
 
 
 def test_chunks_hold_every_crystal_once():
-    plan = Plan(n=19, chunk=8)
+    plan = ProxyCheckPlan(n=19, chunk=8)
     assert np.concatenate([np.arange(19)[plan.part(i)] for i in plan.chunks]).tolist() == list(range(19))
 
 
@@ -69,14 +69,14 @@ def found() -> list:
     salt = {SODIUM: 1, CHLORINE: 1}
     cubic = [[a, a, a, 90, 90, 90] for a in (5.69, 6.1, 3.4, 4.0)]
     some = crystals((225, salt, cubic[0]), (225, salt, cubic[1]), (225, salt, cubic[2]), (195, {SODIUM: 1}, cubic[3]))
-    return check_crystals(some, Plan(n=4, n_candidates=2))
+    return reference_energies(some, ProxyCheckPlan(n=4, n_candidates=2))
 
 
 def test_rock_salt_has_its_energy_at_its_own_lattice_and_hardly_moves(found):
     one = found[0]
     assert one.e_star == pytest.approx(-2.1, abs=0.06)  # Materials Project, eV/atom
     assert one.e_relaxed == pytest.approx(one.e_star, abs=5e-3)
-    assert one.converged and one.relaxed_converged and one.sure and one.failure is None and one.error is None
+    assert one.atoms_converged and one.cell_converged and one.is_converged and one.failure is None and one.error is None
     assert one.volume_ratio == pytest.approx(1, abs=0.03)
     assert one.length_ratio**3 == pytest.approx(one.volume_ratio, rel=1e-3)
 

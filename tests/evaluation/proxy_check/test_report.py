@@ -12,14 +12,14 @@ def frame() -> pd.DataFrame:
     """Five crystals: three checked, one crowded, one not placed."""
     return pd.DataFrame(
         {
-            "claim": [-1.0, -2.0, -3.0, -4.0, -5.0],
-            "spread": [0.1] * 5,
-            "bound": [-0.9, -1.9, -2.9, -3.9, -4.9],
+            "predicted": [-1.0, -2.0, -3.0, -4.0, -5.0],
+            "std": [0.1] * 5,
+            "confidence_bound": [-0.9, -1.9, -2.9, -3.9, -4.9],
             "e_star": [-0.9, -2.1, -2.4, NAN, NAN],
-            "converged": [True, True, False, False, False],
-            "sure": [True, False, False, False, False],
+            "atoms_converged": [True, True, False, False, False],
+            "is_converged": [True, False, False, False, False],
             "e_relaxed": [-1.1, -2.1, NAN, NAN, NAN],
-            "relaxed_converged": [True, False, False, False, False],
+            "cell_converged": [True, False, False, False, False],
             "volume_ratio": [0.9, 1.1, NAN, NAN, NAN],
             "length_ratio": [0.8, 1.1, NAN, NAN, NAN],
             "failure": [None, None, None, "crowded", "not placed"],
@@ -43,12 +43,12 @@ def test_no_pairs_no_gap_and_no_ranking_of_two():
 
 def test_counts_and_gaps(frame):
     found = summary(frame)
-    names = ("crystals", "placed", "checked", "at_rest", "sure", "relaxed", "relaxed_at_rest")
+    names = ("crystals", "placed", "checked", "atoms_converged", "is_converged", "relaxed", "cell_converged")
     assert [found[name] for name in names] == [5, 4, 3, 2, 1, 2, 1]
     assert found["failures"] == {"crowded": 1, "not placed": 1}
-    assert found["claim_e_star"] == gap(frame.claim[:3], frame.e_star[:3])
-    assert found["bound_e_star"]["bias"] == pytest.approx(found["claim_e_star"]["bias"] + 0.1)
-    assert found["claim_relaxed"]["bias"] == pytest.approx(0.1)
+    assert found["predicted_e_star"] == gap(frame.predicted[:3], frame.e_star[:3])
+    assert found["confidence_bound_e_star"]["bias"] == pytest.approx(found["predicted_e_star"]["bias"] + 0.1)
+    assert found["predicted_relaxed"]["bias"] == pytest.approx(0.1)
     assert found["gained_by_cell"]["50%"] == pytest.approx(0.1)
     assert found["length_change"]["50%"] == pytest.approx(0.15)
     assert "above_hull" not in found
@@ -59,21 +59,21 @@ def test_energies_above_a_hull(frame):
     assert found["e_star"]["crystals"] == 3
     assert found["e_star"]["median"] == pytest.approx(0.1)
     assert found["e_relaxed"]["below"] == 0.5
-    assert found["claim"]["near"] == pytest.approx(0.6)
+    assert found["predicted"]["near"] == pytest.approx(0.6)
 
 
 def test_the_tables_say_it_all(frame):
     text = tables(summary(frame.assign(hull=-3.0)))
     assert "| placed | 4 | 80% |" in text
-    assert "| crowded | 1 |" in text and "The 2 crystals without E* are in no gap" in text
-    assert "| claim - E* | 3 | 0.100 |" in text
-    assert "relaxed over drawn volume" in text and "above the hull" in text
+    assert "| crowded | 1 |" in text and "The 2 crystals without E* are in no row" in text
+    assert "| predicted - E* | 3 | 0.100 |" in text
+    assert "relaxed over sampled volume" in text and "above the hull" in text
 
 
 def test_nothing_checked_is_reported_too(frame, tmp_path):
     none = frame.iloc[3:].reset_index(drop=True)
     text = tables(summary(none))
-    assert "| with E* at the drawn lattice | 0 | 0% |" in text and "claim - E*" not in text
+    assert "| with E* at the sampled lattice | 0 | 0% |" in text and "predicted - E*" not in text
     picture(none, tmp_path / "none.png")
     picture(frame, tmp_path / "some.png", "five")
     assert all((tmp_path / name).read_bytes()[:4] == b"\x89PNG" for name in ("none.png", "some.png"))

@@ -1,4 +1,4 @@
-"""A check that is interrupted goes on; crystals and claims are those of its start."""
+"""A check that is interrupted goes on; crystals and predictions are those of its start."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,11 @@ import torch
 
 from crystalgfn import CrystalSpace, PolicyConfig, Sampler, load_proxy, rewards
 from crystalgfn.errors import CheckpointError, RewardError
-from crystalgfn.evaluation.proxy_check.check import Checked, Plan
-from crystalgfn.evaluation.proxy_check.run import DRAWN, ClaimRun
+from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, ReferenceResult
+from crystalgfn.evaluation.proxy_check.run import DRAWN, ProxyCheck
 from crystalgfn.properties.convex_hull import ExactHull
 
-PLAN = Plan(n=10, chunk=4, k=2.0)
+PLAN = ProxyCheckPlan(n=10, chunk=4, n_sigma=2.0)
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +32,11 @@ class Fake:
             raise KeyboardInterrupt
         self.asked.append(number)
         self.given.append(given)
-        return [Checked(e_star=-float(v), sure=True) for v in crystals.volume_per_atom]
+        return [ReferenceResult(e_star=-float(v), is_converged=True) for v in crystals.volume_per_atom]
 
 
-def test_claims_and_checks_stand_side_by_side(sampler, tmp_path):
-    run = ClaimRun(tmp_path, sampler, PLAN)
+def test_predictions_and_references_stand_side_by_side(sampler, tmp_path):
+    run = ProxyCheck(tmp_path, sampler, PLAN)
     assert len(run.table()) == 0
     run.work(progress=False, check=Fake())
     table = run.table()
@@ -44,27 +44,27 @@ def test_claims_and_checks_stand_side_by_side(sampler, tmp_path):
     assert table.e_star.to_numpy() == pytest.approx(-table.volume_per_atom.to_numpy())
     energy = load_proxy("formation_energy")
     drawn = sampler.sample(10, seed=0)
-    assert table.claim.to_numpy() == pytest.approx(energy(drawn).numpy())
-    assert table.bound.to_numpy() == pytest.approx(energy.confidence_bound(drawn, 2.0).numpy())
+    assert table.predicted.to_numpy() == pytest.approx(energy(drawn).numpy())
+    assert table.confidence_bound.to_numpy() == pytest.approx(energy.confidence_bound(drawn, 2.0).numpy())
     assert np.isnan(table.e_relaxed).all() and table.failure.isna().all()
 
 
 def test_an_interrupted_check_goes_on_with_the_same_crystals(sampler, tmp_path):
-    first = ClaimRun(tmp_path, sampler, PLAN)
+    first = ProxyCheck(tmp_path, sampler, PLAN)
     with pytest.raises(KeyboardInterrupt):
         first.work(progress=False, check=Fake(stop_at=1))
     assert (first.done, len(first.table())) == (4, 4)
     other = Sampler.untrained(sampler.space, policy=PolicyConfig(width=8, blocks=1, components=1))
     other.reward = rewards.boltzmann(load_proxy("formation_energy"), 1.0)
-    again, fake = ClaimRun(tmp_path, other, PLAN), Fake()
+    again, fake = ProxyCheck(tmp_path, other, PLAN), Fake()
     again.work(progress=False, check=fake)
     assert fake.asked == [1, 2]
-    assert torch.equal(again.crystals.lattice, first.crystals.lattice) and torch.equal(again.claim, first.claim)
+    assert torch.equal(again.crystals.lattice, first.crystals.lattice) and torch.equal(again.predicted, first.predicted)
     assert again.table().e_star.to_numpy() == pytest.approx(-first.crystals.volume_per_atom.numpy())
 
 
 def test_templates_are_handed_on_and_hulls_looked_up(sampler, tmp_path):
-    run, fake = ClaimRun(tmp_path, sampler, Plan(n=3, chunk=2)), Fake()
+    run, fake = ProxyCheck(tmp_path, sampler, ProxyCheckPlan(n=3, chunk=2)), Fake()
     run.work(lambda one: [int(one.n_atoms[0])], progress=False, check=fake)
     assert [cells for part in fake.given for cells in part] == [[n] for n in run.crystals.n_atoms.tolist()]
     hull = ExactHull.from_entries({"Na": 0.0, "Cl": 0.0, "NaCl": -2.1})
@@ -74,36 +74,36 @@ def test_templates_are_handed_on_and_hulls_looked_up(sampler, tmp_path):
 
 
 def test_processes_find_the_same(sampler, tmp_path):
-    ClaimRun(tmp_path / "two", sampler, PLAN).work(n_jobs=2, progress=False, check=minus_density)
-    ClaimRun(tmp_path / "one", sampler, PLAN).work(n_jobs=1, progress=False, check=minus_density)
-    two, one = (ClaimRun(tmp_path / name, sampler, PLAN).table() for name in ("two", "one"))
+    ProxyCheck(tmp_path / "two", sampler, PLAN).work(n_jobs=2, progress=False, check=minus_density)
+    ProxyCheck(tmp_path / "one", sampler, PLAN).work(n_jobs=1, progress=False, check=minus_density)
+    two, one = (ProxyCheck(tmp_path / name, sampler, PLAN).table() for name in ("two", "one"))
     assert two.equals(one)
 
 
 def minus_density(crystals, plan, number, given=None, references=None):
-    return [Checked(e_star=-float(d)) for d in crystals.density]
+    return [ReferenceResult(e_star=-float(d)) for d in crystals.density]
 
 
 def test_another_run_is_refused(sampler, tmp_path):
-    ClaimRun(tmp_path, sampler, PLAN, run={"sampler": "one"})
+    ProxyCheck(tmp_path, sampler, PLAN, run={"sampler": "one"})
     with pytest.raises(CheckpointError, match="sampler=one, not two"):
-        ClaimRun(tmp_path, sampler, PLAN, run={"sampler": "two"})
+        ProxyCheck(tmp_path, sampler, PLAN, run={"sampler": "two"})
     with pytest.raises(CheckpointError, match="n=10, not 11"):
-        ClaimRun(tmp_path, sampler, Plan(n=11, chunk=4, k=2.0), run={"sampler": "one"})
+        ProxyCheck(tmp_path, sampler, ProxyCheckPlan(n=11, chunk=4, n_sigma=2.0), run={"sampler": "one"})
 
 
 @pytest.mark.parametrize("damage", ["drawn", "part"])
 def test_damaged_files_are_named(damage, sampler, tmp_path):
-    run = ClaimRun(tmp_path, sampler, PLAN)
+    run = ProxyCheck(tmp_path, sampler, PLAN)
     run.work(progress=False, check=Fake())
     path = tmp_path / DRAWN if damage == "drawn" else sorted((tmp_path / "parts").iterdir())[1]
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=f"{path.name} is damaged"):
-        ClaimRun(tmp_path, sampler, PLAN).table()
+        ProxyCheck(tmp_path, sampler, PLAN).table()
 
 
 def test_a_reward_without_the_energy_draws_nothing(sampler, tmp_path):
     other = Sampler.untrained(sampler.space, policy=PolicyConfig(width=8, blocks=1, components=1))
     with pytest.raises(RewardError, match="formation_energy"):
-        ClaimRun(tmp_path, other, PLAN)
+        ProxyCheck(tmp_path, other, PLAN)
     assert not list(tmp_path.iterdir())
