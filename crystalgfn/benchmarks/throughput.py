@@ -11,7 +11,7 @@ import itertools
 import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -279,7 +279,7 @@ class _Bench:
 
 
 @contextmanager
-def busy_core() -> Iterator[int]:
+def busy_core() -> Any:
     """A process that computes without a pause, until the end of the block or of this process; its id."""
     program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100000))"
     with subprocess.Popen([sys.executable, "-c", program]) as process:
@@ -290,7 +290,7 @@ def busy_core() -> Iterator[int]:
 
 
 @contextmanager
-def _threads(number: int) -> Iterator[None]:
+def _threads(number: int) -> Any:
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:

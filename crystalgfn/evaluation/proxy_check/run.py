@@ -183,6 +183,6 @@ def _call(call: tuple[Any, ...]) -> tuple[int, list[ReferenceResult]]:
 def _load(path: Path) -> dict[str, Any]:
     try:
         kept = torch.load(path, weights_only=True)
-        return {name: kept[name] for name in ("crystals", "claim", "spread")}
+        return {name: kept[name] for name in ("crystals", "predicted", "std")}
     except Exception as error:
         raise CheckpointError(f"{path} is damaged ({error}); delete {path.parent} to check anew") from error
