@@ -156,7 +156,7 @@ def test_structures_of_another_program_are_judged(tmp_path, capsys):
     asked = ["task=csp", f"csp.data={tmp_path / 'asked'}", "csp.methods=[]", outside, "csp.k=2"]
     assert app.benchmark([*asked, f"out={tmp_path / 'out'}", "progress=false"]) == 0
     said = capsys.readouterr()
-    assert "5 answers are wanting; the first: theirs, T1, salt.cif: theirs/salt_1.cif: not a CIF" in said.err
+    assert "5 predictions are missing; the first: theirs, T1, salt.cif: theirs/salt_1.cif: not a CIF" in said.err
     rows = json.loads((tmp_path / "out" / "csp.json").read_text())["rows"]
     assert [(row["task"], row["method"], row["rate"]["value"][0], row["faulty"]) for row in rows] == [
         ("T1", "theirs", 1.0, 0.5), ("T2", "theirs", 1.0, 0.5), ("T3", "theirs", 1.0, 0.5),
