@@ -40,7 +40,9 @@ def test_rock_salt_is_relaxed():
     lattice = torch.tensor([[5.69, 5.69, 5.69, 90.0, 90.0, 90.0]], dtype=torch.float64)
     crystals = Crystals(torch.tensor([225]), composition, lattice)
     for way in placement.WAYS:  # letters without a free coordinate: all ways are one
-        (salt,) = placement.measure_placement(crystals, placement.place(way, crystals, DiffusionRefiner.load("default")))
+        (salt,) = placement.measure_placement(
+            crystals, placement.place(way, crystals, DiffusionRefiner.load("default"))
+        )
         assert salt.reason is None and salt.converged and salt.symmetry_preserved
         assert salt.energy_above_relaxed == pytest.approx(0.0, abs=1e-4) and salt.rmsd == pytest.approx(0.0, abs=1e-3)
 
