@@ -14,6 +14,9 @@ if "torch" not in sys.modules:
 
 if TYPE_CHECKING:
     from crystalgfn import rewards as rewards
+    from crystalgfn.calculators.base import Calculator as Calculator
+    from crystalgfn.calculators.contract import check_calculator as check_calculator
+    from crystalgfn.calculators.registry import load_calculator as load_calculator
     from crystalgfn.crystallography.crystals import Crystals as Crystals
     from crystalgfn.envs.constraint_check import check_constraint as check_constraint
     from crystalgfn.errors import CrystalGFNError as CrystalGFNError
@@ -43,6 +46,7 @@ __version__ = "0.1.0"
 
 #: Public name -> the module that defines it; imported when it is first asked for (PEP 562).
 _MODULES = {
+    "Calculator": "calculators.base",
     "CrystalGFNError": "errors",
     "CrystalSpace": "space.space",
     "Crystals": "crystallography.crystals",
@@ -61,7 +65,9 @@ _MODULES = {
     "check_metric": "evaluation.metrics.check",
     "check_candidate_source": "structures.sources.contract",
     "check_refiner": "structures.refiner.contract",
+    "check_calculator": "calculators.contract",
     "check_reward": "rewards.base",
+    "load_calculator": "calculators.registry",
     "load_proxy": "properties.registry",
     "predict": "structures.predict",
     "refine_structures": "structures.refine",

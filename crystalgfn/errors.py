@@ -50,6 +50,10 @@ class TrainingError(CrystalGFNError):
     """Training that cannot go on."""
 
 
+class CalculatorError(CrystalGFNError, ValueError):
+    """A calculator that there is not, or that breaks its contract."""
+
+
 class PlacementError(CrystalGFNError, ValueError):
     """Atoms that cannot be placed as asked."""
 

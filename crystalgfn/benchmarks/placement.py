@@ -1,6 +1,6 @@
-"""How far placed atoms are from a relaxed structure, placed in several ways, on the same crystals, by CHGNet.
+"""How far placed atoms are from a relaxed structure, placed in several ways, on the same crystals, by a calculator.
 
-CHGNet, not DFT. Cells are kept. A crystal counts only where every way gave a structure and CHGNet relaxed it.
+Cells are kept. A crystal counts only where every way gave a structure and the calculator relaxed it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 
 from crystalgfn.benchmarks.csp.outside import Pyxtal
 from crystalgfn.benchmarks.csp.run import CSPQuery
-from crystalgfn.calculators.chgnet import relax
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import DEFAULT
+from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.structures.build import build_structures
@@ -41,7 +43,7 @@ class PlacementOutcome:
         steps: of the relaxation.
         converged: whether it converged.
         symmetry_preserved: whether the space group afterwards is the one asked for.
-        energy: after relaxation, CHGNet's total energy, eV/atom.
+        energy: after relaxation, the calculator's total energy, eV/atom.
         reason: why there are no figures; None where there are.
     """
 
@@ -76,6 +78,7 @@ def place(
 def measure_placement(
     crystals: Crystals,
     placed: Sequence[tuple[Structure | None, str]],
+    calculator: Calculator | str = DEFAULT,
     max_steps: int = MAX_STEPS,
     progress: bool = False,
 ) -> list[PlacementOutcome]:
@@ -84,15 +87,16 @@ def measure_placement(
     Args:
         crystals: [B].
         placed: of `place`, [B].
+        calculator: relaxes them, see `load_calculator`.
         max_steps: of the relaxation.
         progress: shows a bar.
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
     found = [PlacementOutcome(reason=reason) for _, reason in placed]
     starts = [(i, one.get_primitive_structure()) for i, (one, _) in enumerate(placed) if one is not None]
-    relaxed = relax([structure for _, structure in starts], max_steps, progress=progress)
+    relaxed = relax([structure for _, structure in starts], calculator, max_steps, progress=progress)
     for (i, before), after in zip(starts, relaxed, strict=True):
         if after.structure is None:
             found[i] = PlacementOutcome(reason=after.error or "no energy")
@@ -113,15 +117,15 @@ def measure_placement(
     return found
 
 
-def placement_table(ways: dict[str, Sequence[PlacementOutcome]]) -> str:
-    """Markdown: medians and shares over the crystals that all ways have figures for, failures beside."""
+def placement_table(ways: dict[str, Sequence[PlacementOutcome]], calculator: str) -> str:
+    """Markdown: medians and shares over the crystals that all ways have figures for; ``calculator``: its name."""
     both = [i for i in range(len(next(iter(ways.values())))) if all(own[i].reason is None for own in ways.values())]
     columns = [
         "atoms placed", "crystals", "failed", "above the relaxed one, eV/atom: median", "mean", "RMSD, Å: median",
         "steps: median", "converged, %", "space group kept, %", "energy after, eV/atom: median",
     ]  # fmt: skip
     rows = [_row(name, own, both) for name, own in ways.items()]
-    words = "CHGNet, not DFT; cells kept; crystals that every way placed and CHGNet relaxed."
+    words = f"{calculator}, not DFT; cells kept; crystals that every way placed and it relaxed."
     parts = [markdown_table(columns, rows), words]
     if len(ways) == 2 and both:
         one, other = ([own[i] for i in both] for own in ways.values())

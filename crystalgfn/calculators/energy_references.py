@@ -1,9 +1,11 @@
-"""One scale for energies: references that turn CHGNet's total energies into formation energies as MP-20 has them.
+"""One scale for energies: references that turn a calculator's total energies into formation energies as MP-20 has them.
 
-Per element one number, fitted by ridge regression to E_CHGNet - E_f over real crystals, both in eV/atom and at the
+Per element one number, fitted by ridge regression to E_calculator - E_f over real crystals, both in eV/atom and at the
 database's own geometry, with the fractions of the elements as features. No correction of the Materials Project is put
-on top: CHGNet was fitted to corrected energies. The fit that is shipped (``references.json``) is of MP-20 training rows
-without those that share (reduced formula, space group) with the validation split; its errors there are in the file.
+on top: what a per-element number can carry of them it carries. Those that are shipped (one file a calculator in
+``weights/tables/energy_references``) are of MP-20 training rows without those that share (reduced formula, space group)
+with the validation split; their errors there are in the files. For another calculator
+``python -m scripts.maintain.fit_energy_references`` makes such a file.
 """
 
 from __future__ import annotations
@@ -15,31 +17,35 @@ from pathlib import Path
 
 import numpy as np
 
+from crystalgfn.calculators.base import Calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.errors import DataError
 from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 
-SHIPPED = files.SHIPPED / "tables" / "energy_references.json"
+FOLDER = files.SHIPPED / "tables" / "energy_references"
 
+COMMAND = "scripts.maintain.fit_energy_references"
 RIDGE = 1e-3
 
 #: Classes of crystals by their most electronegative element, where it is one of these.
 ANIONS = ("F", "O", "Cl", "N", "Br", "I", "S", "Se", "Te", "C", "H", "P", "As", "Sb", "Si", "Ge", "B")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class References:
-    """Energies of the elements on CHGNet's scale.
+    """Energies of the elements on a calculator's scale.
 
     Attributes:
         energies: eV/atom by atomic number, 118 of them, NaN where the fit has seen no crystal with the element.
-        model: of CHGNet.
+        calculator: its name.
+        model: its version.
         rows: crystals that were fitted.
         checks: what was measured on crystals not fitted: class -> rows, MAE and bias in eV/atom.
     """
 
     energies: tuple[float, ...]
+    calculator: str
     model: str
     rows: int
     checks: dict[str, dict[str, float]]
@@ -49,7 +55,7 @@ class References:
 
         Args:
             composition: atoms by element, [B, 118].
-            energy: CHGNet's total energies, eV/atom [B].
+            energy: the calculator's total energies, eV/atom [B].
         """
         shares = composition / composition.sum(1, keepdims=True)
         known = np.nan_to_num(np.array(self.energies))
@@ -63,21 +69,26 @@ class References:
         write_aside(path, lambda aside: aside.write_text(text + "\n"))
 
 
-def fit(composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, model: str = "0.3.0") -> References:
+def fit(
+    composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, calculator: str, model: str = ""
+) -> References:
     """References from crystals with both energies.
 
     Args:
         composition: atoms by element, [B, 118].
-        energy: CHGNet's total energies, eV/atom [B]; rows with NaN are left out.
+        energy: the calculator's total energies, eV/atom [B]; rows with NaN are left out.
         formation: formation energies, eV/atom [B].
-        model: of CHGNet.
+        calculator: its name.
+        model: its version.
 
     Raises:
         DataError: no row has both energies.
     """
     good = np.isfinite(energy) & np.isfinite(formation)
     if not good.any():
-        raise DataError("references need crystals with both CHGNet's energy and a formation energy; there are none")
+        raise DataError(
+            "references need crystals with both the calculator's energy and a formation energy; there are none"
+        )
     shares = composition[good] / composition[good].sum(1, keepdims=True)
     seen = shares.any(0)
     shares, target = shares[:, seen], (energy - formation)[good]
@@ -86,7 +97,9 @@ def fit(composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, mode
     fitted = mean + np.linalg.solve(shares.T @ shares + RIDGE * np.eye(seen.sum()), shares.T @ (target - mean))
     values = np.full(118, np.nan)
     values[seen] = fitted
-    return References(tuple(values.tolist()), model, int(good.sum()), {})
+    return References(
+        energies=tuple(values.tolist()), calculator=calculator, model=model, rows=int(good.sum()), checks={}
+    )
 
 
 def check(
@@ -115,14 +128,39 @@ def anion(composition: np.ndarray) -> str:
     return symbol if symbol in ANIONS else "other"
 
 
-@functools.cache
-def shipped() -> References:
-    """The references that come with the package.
+def references_of(calculator: Calculator | str, path: str | Path | None = None) -> References:
+    """The energy references of a calculator.
+
+    Args:
+        calculator: it or its name.
+        path: a file that `References.save` wrote; None: the one that comes with the package.
 
     Raises:
-        DataError: the file is missing or is not one of references.
+        DataError: there is none, the file is not one of references, or it is of another calculator.
+
+    Example:
+        >>> references_of("SevenNet-l3i5").rows
+        700
     """
-    return load(SHIPPED)
+    name = calculator if isinstance(calculator, str) else calculator.name
+    if path is None:
+        found = _shipped(name)
+    else:
+        found = load(Path(path))
+    if found.calculator != name:
+        raise DataError(f"{path} holds the energy references of {found.calculator}, which do not go with {name}")
+    return found
+
+
+@functools.cache
+def _shipped(name: str) -> References:
+    path = FOLDER / f"{name.lower()}.json"
+    if not path.is_file():
+        raise DataError(
+            f"there are no energy references of {name}, which make formation energies of its total energies; fit them "
+            f"with python -m {COMMAND} and give energy_references=<file>"
+        )
+    return load(path)
 
 
 def load(path: Path) -> References:
@@ -132,10 +170,14 @@ def load(path: Path) -> References:
         DataError: the file is missing or is not one of references.
     """
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         values = [float(found["energies"].get(symbol, np.nan)) for symbol in elements.SYMBOLS]
-        return References(tuple(values), found["model"], int(found["rows"]), found["checks"])
+        return References(
+            energies=tuple(values),
+            calculator=found["calculator"],
+            model=found["model"],
+            rows=int(found["rows"]),
+            checks=found["checks"],
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DataError(
-            f"{path} holds no references ({error}); fit them with python -m scripts.maintain.fit_energy_references"
-        ) from error
+        raise DataError(f"{path} holds no references ({error}); fit them with python -m {COMMAND}") from error

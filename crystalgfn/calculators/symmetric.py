@@ -1,4 +1,4 @@
-"""CHGNet energies and relaxation of orbits: what moves are the free coordinates, and the lattice within its system."""
+"""Energies and relaxation of orbits: what moves are the free coordinates, and the lattice within its system."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from crystalgfn.calculators.chgnet import MAX_FORCE, MAX_STEPS, energies, relax
+from crystalgfn.calculators.base import Calculator, calculate_energies
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.relaxation import MAX_FORCE, MAX_STEPS, relax
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.lattice_vectors import log_metric_of
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
@@ -19,13 +21,13 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RelaxedOrbits:
     """What came of one structure.
 
     Attributes:
         structure: the relaxed one, with the orbits and the group it had; the one given where there is no energy.
-        energy: CHGNet's total energy, eV/atom; NaN where there is none.
+        energy: total energy, eV/atom; NaN where there is none.
         converged: whether no force is above the limit.
         steps: evaluations of forces after the first.
         error: why there is no energy, or why it stopped.
@@ -40,6 +42,7 @@ class RelaxedOrbits:
 
 def relax_orbits(
     structures: Sequence[OrbitStructure],
+    calculator: Calculator | str = DEFAULT,
     fixed_cell: bool = True,
     max_steps: int = MAX_STEPS,
     max_force: float = MAX_FORCE,
@@ -52,30 +55,38 @@ def relax_orbits(
 
     Args:
         structures: of any sizes.
+        calculator: gives the energies, see `load_calculator`.
         fixed_cell: False lets the lattice relax too, within its lattice system.
         max_steps: evaluations of forces after the first, at most.
         max_force: eV/Å.
         progress: shows a bar.
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        CalculatorError: there is no such calculator, or it breaks its contract.
+        NotAvailable: its package is not installed.
     """
     batches = [OrbitBatch.of([structure], torch.float64) for structure in structures]
-    found = relax([_primitive(batch) for batch in batches], max_steps, fixed_cell, max_force, progress)
+    found = relax([_primitive(batch) for batch in batches], calculator, max_steps, fixed_cell, max_force, progress)
     results = []
     for before, batch, one in zip(structures, batches, found, strict=True):
         after = before if one.structure is None else _back(before, batch, one.structure, fixed_cell)
-        results.append(RelaxedOrbits(after, one.energy, one.converged, one.steps, one.error))
+        results.append(
+            RelaxedOrbits(structure=after, energy=one.energy, converged=one.converged, steps=one.steps, error=one.error)
+        )
     return results
 
 
-def orbit_energies(structures: Sequence[OrbitStructure], progress: bool = False) -> np.ndarray:
-    """CHGNet's total energies of structures as they are, eV/atom, float64 [M]; NaN where it has none.
+def orbit_energies(
+    structures: Sequence[OrbitStructure], calculator: Calculator | str = DEFAULT, progress: bool = False
+) -> np.ndarray:
+    """Total energies of structures as they are, eV/atom, float64 [M]; NaN where there is none.
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        CalculatorError: there is no such calculator, or it breaks its contract.
+        NotAvailable: its package is not installed.
     """
-    return energies([_primitive(OrbitBatch.of([structure], torch.float64)) for structure in structures], progress)
+    cells = [_primitive(OrbitBatch.of([structure], torch.float64)) for structure in structures]
+    return calculate_energies(load_calculator(calculator), cells, progress)
 
 
 def _primitive(batch: OrbitBatch) -> Structure:
@@ -86,7 +97,7 @@ def _primitive(batch: OrbitBatch) -> Structure:
     return Structure(Lattice(batch.cells()[0].numpy()), names, batch.points()[0].numpy())
 
 
-def _back(before: OrbitStructure, batch: OrbitBatch, relaxed: object, fixed_cell: bool) -> OrbitStructure:
+def _back(before: OrbitStructure, batch: OrbitBatch, relaxed: Structure, fixed_cell: bool) -> OrbitStructure:
     """The relaxed primitive cell as orbits."""
     points = torch.tensor(np.asarray(relaxed.frac_coords))[None]
     first = batch.first[..., None].expand(-1, -1, 3)

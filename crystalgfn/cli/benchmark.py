@@ -21,6 +21,9 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
 from crystalgfn.utils.run_folder import RunFolder
 
+CALCULATED = ("+energies", "+relaxed")
+"""Ends of the names of methods of csp that need a calculator; they are asked for by name only."""
+
 
 def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str, Any]:
     """Measure, print, and write ``<task>.json`` and ``<task>.md`` where a folder is given.
@@ -127,7 +130,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     from crystalgfn.benchmarks.csp import run as csp
     from crystalgfn.benchmarks.csp.outside import Outside, Pyxtal
     from crystalgfn.benchmarks.csp.tasks import targets
-    from crystalgfn.calculators.chgnet import chgnet
+    from crystalgfn.calculators.registry import load_calculator
     from crystalgfn.data.structure_index import Prototypes
     from crystalgfn.structures.config import BuildConfig
     from crystalgfn.structures.refiner.refiner import DiffusionRefiner
@@ -141,14 +144,17 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         "templates": lambda: csp_methods.FromTemplates(templates),
         "templates+refiner": lambda: csp_methods.Refined(replace(refined, templates=templates)),
         "pyxtal": lambda: Pyxtal(),
-        "templates+refiner+chgnet": lambda: csp_methods.Refined(replace(refined, templates=templates, energies=True)),
-        "random+chgnet": lambda: csp_methods.RelaxedAtRandom(),
-        "pyxtal+chgnet": lambda: csp_methods.RelaxedAtRandom(Pyxtal()),
+        "templates+refiner+energies": lambda: csp_methods.Refined(
+            replace(refined, templates=templates, energies=True, calculator=calculator)
+        ),
+        "random+relaxed": lambda: csp_methods.RelaxedAtRandom(calculator=calculator),
+        "pyxtal+relaxed": lambda: csp_methods.RelaxedAtRandom(Pyxtal(), calculator),
     }
     names, folders = _csp_methods(config, list(makers), csp.TASKS)
     device = usable_device(_one_device(config))
-    if any("chgnet" in name for name in names):
-        chgnet()  # that it is there, before the others are at work
+    # That it is there, before the others are at work.
+    calculated = {name for name in names if name.endswith(CALCULATED)}
+    calculator: Any = load_calculator(config.calculator) if calculated else None
     refiner = DiffusionRefiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
     asked = targets(chosen.data, chosen.n, config.seed)
     rows = [one.where for one in asked.crystals]
@@ -157,7 +163,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     if chosen.templates is not None:
         templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
     kept = None if config.out is None else Path(config.out) / "csp.jsonl"
-    methods = {name: makers[name]() for name in names}
+    methods = {f"{name} ({calculator.name})" if name in calculated else name: makers[name]() for name in names}
     methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
     predictions = csp.run_csp(
         asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
@@ -167,6 +173,7 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         "data": str(chosen.data),
         "crystals": len(rows),
         "skipped": skipped,
+        "calculator": calculator and calculator.name,
         **csp_report.csp_figures(predictions),
     }
     for lines, words in ((skipped, "crystals can be no targets"), (figures["faults"], "predictions are missing")):
@@ -184,7 +191,9 @@ def _csp_methods(
         raise OptionError(
             "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
         )
-    names = [name for name in known if "chgnet" not in name] if chosen.methods is None else list(chosen.methods)
+    names = (
+        [name for name in known if not name.endswith(CALCULATED)] if chosen.methods is None else list(chosen.methods)
+    )
     if chosen.methods is None and chosen.templates is None:
         names = [name for name in names if "templates" not in name]
     if unknown := [name for name in names if name not in known]:
@@ -218,19 +227,20 @@ def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[
 
 
 def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
-    """Crystals of a sampler, placed in several ways, relaxed with CHGNet."""
+    """Crystals of a sampler, placed in several ways, relaxed with a calculator."""
     from crystalgfn.benchmarks import placement
-    from crystalgfn.calculators.chgnet import chgnet
+    from crystalgfn.calculators.registry import load_calculator
     from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 
     if config.sampler is None:
         raise OptionError("task=placement places crystals of a sampler: give sampler=<name or folder>.")
     device = usable_device(_one_device(config))
-    chgnet()  # refuses before the work
+    calculator = load_calculator(config.calculator)  # refuses before the work
     crystals = Sampler.load(config.sampler, trust=config.trust).sample(config.placed, seed=config.seed)
     refiner = DiffusionRefiner.load(config.csp.refiner, device)
     ways = {}
     for way in config.placed_by:
         placed = placement.place(way, crystals, refiner, config.seed, config.progress)
-        ways[placement.WAYS[way]] = placement.measure_placement(crystals, placed, progress=config.progress)
-    return placement.placement_table(ways), {"outcomes": placement.placement_figures(ways)}
+        ways[placement.WAYS[way]] = placement.measure_placement(crystals, placed, calculator, progress=config.progress)
+    outcomes = placement.placement_figures(ways)
+    return placement.placement_table(ways, calculator.name), {"calculator": calculator.name, "outcomes": outcomes}

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
-from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.calculators.energy_references import references_of
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain, space_arguments
@@ -43,16 +44,17 @@ def run(
 
     Raises:
         OptionError: values that cannot be, or figures that are there already.
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
         RewardError: the sampler's reward holds no formation energy.
     """
     out = folder.path
     if (out / f"{FIGURES}.json").exists():
         raise OptionError(f"{out} already holds {FIGURES}.json; choose another out=<folder>, or delete it.")
-    names = ("n", "seed", "n_sigma", "n_candidates", "steps", "full_steps", "chunk")
+    names = ("n", "seed", "n_sigma", "n_candidates", "steps", "full_steps", "chunk", "calculator")
+    names = (*names, "energy_references")
     plan = ProxyCheckPlan(**{name: config[name] for name in names})
     if check is reference_energies:
-        chgnet()
+        references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     sampler = Sampler.load(config.sampler, trust=config.trust)
     formation_energy(sampler.reward)
     constraints = space_arguments(config.get("space"))

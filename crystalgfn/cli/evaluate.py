@@ -8,7 +8,8 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.calculators.energy_references import references_of
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import listed, plain
@@ -50,11 +51,11 @@ def run(
     Raises:
         OptionError: values that cannot be, or no samples named.
         DataError: a source that cannot be read, or nothing in it that can be judged.
-        NotAvailable: relaxing without CHGNet, or extended XYZ without ase.
+        NotAvailable: relaxing without the calculator's package, or extended XYZ without ase.
     """
     plan, out = _plan(config), folder.path
     if config.relax and job is relax_job:
-        chgnet()  # better found out before the work than after it
+        references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     samples = list(crystals(listed(config.samples)))
     reference = None if config.reference is None else Reference.read(plain(config.reference))
     hull = reference.hull(plan.energy) if config.relax else None
@@ -75,6 +76,7 @@ def _plan(config: DictConfig) -> EvaluationPlan:
     if config.relax and config.reference is None:
         raise OptionError("relax=true needs a reference with formation energies for the hull: reference=<file>.")
     names = ("symprec", "swap", "reference_n", "relax_n", "steps", "max_force", "energy", "seed")
+    names += ("calculator", "energy_references")
     return EvaluationPlan(
         symprecs=tuple(float(value) for value in config.symprecs),
         tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),

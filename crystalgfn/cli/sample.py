@@ -145,8 +145,8 @@ def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConf
     return {"counts": {"crystals": rows, "shards": len(run.own)}, "files": [FOLDER, MANIFEST]}
 
 
-def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[list[Any] | None, ...]:
-    """Structure files; of each crystal why it has none, its first file, the atoms' origin, how close, the energy."""
+def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]:
+    """Structure files; of each crystal: why it has none, its file, the atoms' origin, how close, energy, calculator."""
     formats = list(config.formats)
     built = build_structures(
         crystals,
@@ -155,6 +155,7 @@ def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[list[Any]
         templates=plain(config.templates),
         energies=config.energies,
         relax=config.relax,
+        calculator=config.calculator,
         seed=config.seed,
         n_jobs=config.n_jobs,
         progress=config.progress,
@@ -163,8 +164,11 @@ def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[list[Any]
     files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
     origins = [one.origins[0] if one.origins else None for one in built]
     closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
+    found = ([one.error for one in built], files, origins, closest)
+    if not (config.energies or config.relax):
+        return found
     energies = [one.energies[0] if one.energies else float("nan") for one in built]
-    return [one.error for one in built], files, origins, closest, energies if config.energies or config.relax else None
+    return (*found, energies, next((one.calculator for one in built if one.calculator), None))
 
 
 def _draw(sampler: Sampler, crystals: Crystals, space: CrystalSpace | None, config: DictConfig, out: Path) -> None:

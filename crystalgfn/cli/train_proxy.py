@@ -8,13 +8,14 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.calculators.energy_references import references_of
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import build, listed, plain, space_arguments
 from crystalgfn.data.labelled import COLUMNS, read
 from crystalgfn.data.parents import Parents
-from crystalgfn.fitting.active_learning import ChgnetLabels, Label, SamplerDraws, active_learning_loop, hull_of
+from crystalgfn.fitting.active_learning import CalculatorLabels, Label, SamplerDraws, active_learning_loop, hull_of
 from crystalgfn.fitting.labels import Labels, read_labels
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit
@@ -33,7 +34,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
         config: the options of ``train-proxy``.
         command: as it was typed.
         folder: of the run.
-        label: what labels crystals, instead of CHGNet.
+        label: what labels crystals, instead of the calculator.
 
     Returns:
         What goes into ``run.json``.
@@ -41,7 +42,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
     Raises:
         OptionError: values that cannot be, or a proxy that is there already.
         DataError: data that cannot be used.
-        NotAvailable: a loop without CHGNet.
+        NotAvailable: a loop without the calculator's package.
     """
     out = folder.path
     settings = {"property": config.property, "seed": config.seed, **plain(config.settings)}
@@ -51,7 +52,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
     folder.agree(plain(config), FREE)
     labels = _labels(config)
     if config.active and label is None:
-        chgnet()
+        references_of(load_calculator(config.calculator), config.energy_references)  # better found out before the work
     try:
         if config.active:
             _loop(config, out, labels, settings, reading, label)
@@ -83,7 +84,13 @@ def _loop(
     if label is None:
         first = listed(config.train)[0]
         templates = None if config.templates is None else TemplateCells(Parents.read(config.templates, taken)).cells
-        label = ChgnetLabels(hull_of(read(first, progress=config.progress), val), templates, config.seed)
+        label = CalculatorLabels(
+            hull=hull_of(read(first, progress=config.progress), val),
+            templates=templates,
+            seed=config.seed,
+            calculator=config.calculator,
+            references=references_of(load_calculator(config.calculator), config.energy_references),
+        )
 
     def refit(folder: Path, known: Labels) -> None:
         fit(listed(config.train), config.val, folder, None, config.progress, known, **reading, **settings)

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography.atoms import Record, SkippedRecord
 from crystalgfn.evaluation.metrics.base import Metric
 from crystalgfn.evaluation.metrics.novelty import Tolerances
@@ -31,6 +33,8 @@ class EvaluationPlan:
         relax_n: samples that are relaxed, at most, drawn at random; None: all.
         steps: of a relaxation, at most.
         max_force: eV/Å at which it has converged.
+        calculator: relaxes, see `crystalgfn.calculators.registry.load_calculator`.
+        energy_references: file of its energy references; None: those that come with the package.
         energy: the reference's column of formation energies, eV/atom.
         seed: of what is drawn at random.
     """
@@ -44,6 +48,8 @@ class EvaluationPlan:
     relax_n: int | None = None
     steps: int = 100
     max_force: float = MAX_FORCE
+    calculator: Calculator | str = DEFAULT
+    energy_references: str | None = None
     energy: str = "formation_energy_per_atom"
     seed: int = 0
 

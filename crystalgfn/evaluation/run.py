@@ -22,7 +22,7 @@ from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.novelty import ComparisonTask, Matches, comparison_tasks, gather_matches
 from crystalgfn.evaluation.metrics.registry import all_metrics
-from crystalgfn.evaluation.metrics.stability import LABEL, Job, relax_job, relaxation_frame
+from crystalgfn.evaluation.metrics.stability import Job, label_of, relax_job, relaxation_frame
 from crystalgfn.evaluation.plan import EvaluationPlan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.evaluation.summary import Evaluation, evaluation
@@ -149,17 +149,26 @@ class EvaluationRun:
             scheduler: the address of a Dask scheduler.
             job: what relaxes one.
         """
-        own = {name: getattr(self.plan, name) for name in ("relax_n", "steps", "max_force", "seed", "energy")}
+        names = ("relax_n", "steps", "max_force", "seed", "energy", "energy_references")
+        calculator = self.plan.calculator if isinstance(self.plan.calculator, str) else self.plan.calculator.name
+        own = {"calculator": calculator, **{name: getattr(self.plan, name) for name in names}}
         self.folder.agree(own, file=SETTINGS, section="relaxing")
         chosen = [self.chosen[k] for k in some(len(self.chosen), self.plan.relax_n, self.plan.seed)]
         readable = set(self.indices)
         todo = [
-            Job(i, structure_of_row(self._rows.records[i]), self.plan.steps, self.plan.max_force)
+            Job(
+                index=i,
+                structure=structure_of_row(self._rows.records[i]),
+                calculator=self.plan.calculator,
+                references=self.plan.energy_references,
+                steps=self.plan.steps,
+                max_force=self.plan.max_force,
+            )
             for i in chosen
             if i in readable and i not in self._relaxed
         ]
         total = sum(i in readable for i in chosen)
-        self._work("relaxing (CHGNet)", job, todo, self._relaxed, total, scheduler)
+        self._work("relaxing", job, todo, self._relaxed, total, scheduler)
         return chosen
 
     def relaxed_rows(self, chosen: Sequence[int], hull: ExactHull) -> pd.DataFrame:
@@ -219,7 +228,8 @@ class EvaluationRun:
         frame, energies, rows = self.table(self.compare()), None, None
         known = self.describe_reference()
         if hull is not None:
-            rows, energies = self.relaxed_rows(self.relax(scheduler, job), hull), LABEL
+            rows = self.relaxed_rows(self.relax(scheduler, job), hull)
+            energies = label_of(rows)
             frame = frame.merge(rows.drop(columns=["seconds"], errors="ignore"), on="index", how="left")
         else:
             names = ("source_formation_energy", "source_formation_energy_per_atom")

@@ -16,6 +16,9 @@ from typing import Any
 import pandas as pd
 import torch
 
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.energy_references import References
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.data.labelled import Rows, exclude
@@ -178,24 +181,29 @@ class SamplerDraws:
         return sampler.sample(self.n, seed=seed).to("cpu")
 
 
-@dataclass(frozen=True)
-class ChgnetLabels:
-    """Labels crystals with CHGNet (`label_crystals`).
+@dataclass(frozen=True, kw_only=True)
+class CalculatorLabels:
+    """Labels crystals with a calculator (`label_crystals`).
 
     Attributes:
         hull: above which labels end; none without.
         templates: from a batch of one crystal to structures to try besides random placements.
         seed: of the placements.
+        calculator: see `crystalgfn.calculators.registry.load_calculator`.
+        references: that turn its energies into formation energies; None: those that come with the package.
     """
 
     hull: ExactHull | None = None
     templates: Callable[[Crystals], list[Cell]] | None = None
     seed: int = 0
+    calculator: Calculator | str = DEFAULT
+    references: References | None = None
 
     def __call__(self, crystals: Crystals, number: int) -> tuple[Labels, Integers]:
         """Labels, and the positions in ``crystals`` of those that have one."""
         given = self.templates and [self.templates(crystals[i]) for i in range(len(crystals))]
-        return label_crystals(crystals, given, self.hull, seed=derived_seed(self.seed, number))
+        seed = derived_seed(self.seed, number)
+        return label_crystals(crystals, given, self.hull, self.references, seed, self.calculator)
 
 
 def hull_of(rows: Rows, val: Rows) -> ExactHull:

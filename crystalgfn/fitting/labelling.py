@@ -1,4 +1,4 @@
-"""Labels of proposals: relaxed at fixed cell with CHGNet, the lowest of several candidates where atoms are placed."""
+"""Labels of proposals: relaxed at fixed cell by a calculator, the lowest of several where atoms are placed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from crystalgfn.calculators.chgnet import energies, relax
+from crystalgfn.calculators.base import Calculator, calculate_energies
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
 from crystalgfn.data.parents import Parents
@@ -30,7 +32,7 @@ class RawLabel:
         space_group: 1-230.
         composition: atoms per primitive cell, [118].
         lattice: canonical, [6].
-        energy: CHGNet's total energy in eV/atom at that lattice, atoms relaxed.
+        energy: the calculator's total energy in eV/atom at that lattice, atoms relaxed.
         change: energy against the unstrained real crystal, NaN where there is none.
         base: formation energy of that crystal.
         converged: whether no force is above `MAX_FORCE`.
@@ -54,7 +56,14 @@ class RawLabel:
 class Labeller:
     """Makes labels, unit by unit; a unit depends on its number and the seed alone."""
 
-    def __init__(self, parents: Parents, held: Parents, seed: int = 0, sampler: str = "formation-energy") -> None:
+    def __init__(
+        self,
+        parents: Parents,
+        held: Parents,
+        seed: int = 0,
+        sampler: str = "formation-energy",
+        calculator: Calculator | str = DEFAULT,
+    ) -> None:
         """Make labels of four sources, and of strained copies of ``held``, which only serve to report.
 
         Args:
@@ -62,8 +71,9 @@ class Labeller:
             held: others.
             seed: of all draws.
             sampler: name or folder of the sampler whose draws are labelled.
+            calculator: gives the energies, see `load_calculator`.
         """
-        self.seed, self.sampler = seed, sampler
+        self.seed, self.sampler, self.calculator = seed, sampler, load_calculator(calculator)
         self.parents, self.held = parents, held
         self.orders = [np.random.default_rng((seed, k)).permutation(len(p)) for k, p in enumerate((parents, held))]
         self.space = CrystalSpace()
@@ -86,7 +96,7 @@ class Labeller:
             cell = parents.cell(i)
             if cell is not None:
                 families.append((parents.formation_energy(i), [cell, *strained_copies(cell, rng)]))
-        return strained_labels(families)
+        return strained_labels(families, self.calculator)
 
     def _swapped(self, k: int, size: int = 6) -> list[RawLabel]:
         rng = np.random.default_rng((self.seed, 20, k))
@@ -125,7 +135,7 @@ class Labeller:
     def _lowest(self, crystals: Crystals, given: Sequence[list[Cell]], seed: tuple[int, ...]) -> list[RawLabel]:
         """Labels of the crystals for which there is a structure."""
         number = int(np.random.default_rng(seed).integers(2**31))
-        found = lowest_structures(crystals, given, N_CANDIDATES, STEPS, number)
+        found = lowest_structures(crystals, given, N_CANDIDATES, STEPS, number, calculator=self.calculator)
         return [
             RawLabel(
                 space_group=int(crystals.space_group[i]),
@@ -144,20 +154,25 @@ class Labeller:
         ]
 
 
-def strained_labels(families: Sequence[tuple[float, list[Cell]]]) -> list[RawLabel]:
+def strained_labels(
+    families: Sequence[tuple[float, list[Cell]]], calculator: Calculator | str = DEFAULT
+) -> list[RawLabel]:
     """Labels of strained copies.
 
     Args:
         families: formation energy (eV/atom) of a real crystal, and its cell followed by the strained ones.
+        calculator: gives the energies, see `load_calculator`.
     """
     cells = [cell for _, family in families for cell in family]
     sizes = [len(family) for _, family in families]
     real = np.repeat(np.cumsum([0, *sizes[:-1]]), sizes).astype(int)  # place of each one's unstrained crystal
     structures = [cell.structure() for cell in cells]
-    start = energies(structures)
+    potential = load_calculator(calculator)
+    start = calculate_energies(potential, structures)
     low = start - start[real] < TOO_HIGH
     good = [j for j in np.flatnonzero(low).tolist() if nearest_ratio(structures[j]) >= CLOSEST]
-    found = dict(zip(good, relax([structures[j] for j in good], STEPS, max_force=MAX_FORCE), strict=True))
+    relaxed = relax([structures[j] for j in good], potential, STEPS, max_force=MAX_FORCE)
+    found = dict(zip(good, relaxed, strict=True))
     bases = np.repeat([base for base, _ in families], sizes)
     labels = []
     for j, one in found.items():

@@ -1,4 +1,4 @@
-"""Labels for what databases lack: formation energies of crystals away from equilibrium, computed with CHGNet.
+"""Labels for what databases lack: formation energies of crystals away from equilibrium, by a calculator.
 
 A label is E*(x), the lowest energy over Wyckoff assignments and coordinates at fixed group, composition and lattice,
 on MP-20's scale. It is an upper bound where the relaxation did not converge, or where no real crystal lent its
@@ -16,7 +16,9 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from crystalgfn.calculators.energy_references import References, shipped
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.energy_references import References, references_of
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
@@ -29,7 +31,8 @@ from crystalgfn.structures.ground_state import COLLAPSED, CROWDED, GroundState, 
 from crystalgfn.typing import Booleans, FeatureRows, Floats, Integers, MemberValues
 from crystalgfn.utils.files import data_folder, save_arrays
 
-SHIPPED = data_folder("proxies") / "labels" / "chgnet.npz"
+SHIPPED = data_folder("proxies") / "labels" / f"{DEFAULT}.npz"
+"""By the default calculator."""
 
 SOURCES = ("strained", "swapped", "placed", "proposed")
 
@@ -42,7 +45,7 @@ FIT, HELD, VAL = 0, 1, 2
 
 CEILING = 1.0  # eV/atom above the hull of the training entries
 
-#: eV/atom; no compound of MP-20 lies below -4.6, but CHGNet can go astray in crowded cells.
+#: eV/atom; no compound of MP-20 lies below -4.6, but potentials can go astray in crowded cells.
 LOWEST = -5.0
 
 HELD_SHARE, HELD_SEED = 0.1, 0
@@ -145,6 +148,7 @@ def label_crystals(
     hull: ExactHull | None = None,
     references: References | None = None,
     seed: int = 0,
+    calculator: Calculator | str = DEFAULT,
 ) -> tuple[Labels, Integers]:
     """Labels of crystals that a sampler drew, for a loop of sampling and fitting.
 
@@ -153,17 +157,20 @@ def label_crystals(
         given: for each crystal structures to try besides the refiner's (`TemplateCells.cells` of
             `crystalgfn.fitting.proposals`); with one, the lowest is a value.
         hull: above which labels end; none without.
-        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+        references: that turn the calculator's energies into formation energies; None: those that come with the package.
         seed: of the placements.
+        calculator: gives the energies, see `load_calculator`.
 
     Returns:
         Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed". With a
         hull also of those that have none because no placement keeps their atoms apart: labels end there (`HIGH`).
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
-    found = lowest_structures(crystals, given, seed=seed)
+    potential = load_calculator(calculator)
+    references = references or references_of(potential)
+    found = lowest_structures(crystals, given, seed=seed, calculator=potential)
     rows = [
         i
         for i, one in enumerate(found)
@@ -175,7 +182,7 @@ def label_crystals(
         for name in ("converged", "given", "candidates", "placed")
     }
     energy = np.array([getattr(one, "energy", np.inf) for one in lowest], dtype=np.float64)
-    value = torch.from_numpy((references or shipped()).formation_energy(mine.composition.numpy(), energy))
+    value = torch.from_numpy(references.formation_energy(mine.composition.numpy(), energy))
     top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
     high, value = value > top, torch.minimum(value, top)
     labels = Labels(

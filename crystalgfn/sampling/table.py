@@ -25,6 +25,7 @@ def table(
     origins: Sequence[str | None] | None = None,
     closest: Sequence[float] | None = None,
     energies: Sequence[float] | None = None,
+    calculator: str | None = None,
     beta: float | None = None,
 ) -> pd.DataFrame:
     """One row a crystal: parameters, the reward's properties, log q and log R, its file and why it has none.
@@ -37,7 +38,8 @@ def table(
         names: names of structure files, [B].
         origins: where the atoms come from, see `crystalgfn.structures.build.BuildResult`, [B].
         closest: the smallest distance of two atoms over the sum of their radii, NaN without atoms, [B].
-        energies: CHGNet's of the structures, eV/atom, NaN without one, [B]; None: the table has no such column.
+        energies: total energies of the structures, eV/atom, NaN without one, [B]; None: the table has no such column.
+        calculator: name of what gave the energies.
         beta: the inverse temperature at which they were drawn; None: the reward's own.
 
     Raises:
@@ -57,7 +59,8 @@ def table(
         frame[column] = pd.Series([None] * len(crystals) if values is None else list(values), dtype="str")
     frame["closest"] = pd.Series([] if closest is None else list(closest), dtype="float64")
     if energies is not None:
-        frame["chgnet_energy"] = pd.Series(list(energies), dtype="float64")
+        frame["energy"] = pd.Series(list(energies), dtype="float64")
+        frame["calculator"] = pd.Series([calculator] * len(crystals), dtype="str")
     return frame
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from crystalgfn.calculators.chgnet import chgnet
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.errors import PlacementError
@@ -39,6 +40,7 @@ def build_structures(
     steps: int = STEPS,
     energies: bool = False,
     relax: bool = False,
+    calculator: Calculator | str = DEFAULT,
     rounds: int = RandomPlacementConfig.rounds,
     n_jobs: int = 1,
     progress: bool = False,
@@ -67,24 +69,26 @@ def build_structures(
         draws: of the refiner for each crystal; None: 6 more than twice the candidates, six times as many with
             ``lattice="generate"``.
         steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
-        energies: of the refiner's 20 most probable candidates those are more probable that CHGNet says are lower in
-            energy, as they are; needs the extra ``[relax]``.
-        relax: candidates are relaxed with CHGNet within their symmetry (the cell too unless ``lattice`` is "keep"), at
-            least 4 of each crystal, chosen as with ``energies``, and ordered by its energy.
+        energies: of the refiner's 20 most probable candidates those are more probable that are lower in energy, as they
+            are.
+        relax: candidates are relaxed within their symmetry (the cell too unless ``lattice`` is "keep"), at least 4 of
+            each crystal, chosen as with ``energies``, and ordered by energy.
+        calculator: of ``energies`` and ``relax``, see `load_calculator`.
         rounds: of random placement for one crystal, at most; in each up to 6 choices of letters with 32 to 128 draws.
         n_jobs: processes.
         progress: shows a bar.
 
     Raises:
         CheckpointError: there is no such refiner.
-        NotAvailable: ``energies`` or ``relax`` without CHGNet.
+        CalculatorError: there is no such calculator.
+        NotAvailable: ``energies`` or ``relax`` without the calculator's package.
         PlacementError: an argument that is invalid.
         DataError: ``templates`` cannot be read.
     """
     config = BuildConfig(
         n_candidates=n_candidates, refiner=refiner, lattice=lattice, seed=seed, templates=templates,
-        assignment=assignment, draws=draws, steps=steps, energies=energies, relax=relax, n_jobs=n_jobs,
-        progress=progress, placement=RandomPlacementConfig(rounds=rounds),
+        assignment=assignment, draws=draws, steps=steps, energies=energies, relax=relax,
+        calculator=calculator, n_jobs=n_jobs, progress=progress, placement=RandomPlacementConfig(rounds=rounds),
     )  # fmt: skip
     return build(requests_of(crystals), config)
 
@@ -102,6 +106,7 @@ def build_from_wyckoff(
     steps: int = STEPS,
     energies: bool = False,
     relax: bool = False,
+    calculator: Calculator | str = DEFAULT,
     rounds: int = RandomPlacementConfig.rounds,
     n_jobs: int = 1,
     progress: bool = False,
@@ -115,7 +120,7 @@ def build_from_wyckoff(
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
     config = BuildConfig(
         n_candidates=n_candidates, refiner=refiner, lattice=lattice, seed=seed, templates=templates, draws=draws,
-        steps=steps, energies=energies, relax=relax, n_jobs=n_jobs, progress=progress,
+        steps=steps, energies=energies, relax=relax, calculator=calculator, n_jobs=n_jobs, progress=progress,
         placement=RandomPlacementConfig(rounds=rounds),
     )  # fmt: skip
     requests = requests_of(crystals)
@@ -135,11 +140,9 @@ def build(requests: Sequence[PlacementRequest], config: BuildConfig | None = Non
     """Structures of each request, or why there is none; a request that cannot be met does not affect the others.
 
     Raises:
-        NotAvailable: energies are asked for without what computes them.
+        CalculatorError: the calculator breaks its contract.
     """
     config = config or BuildConfig()
-    if config.energies or config.relax:
-        chgnet()  # refuses before the work
     if config.lattice == "generate":
         requests = [replace(request, lattice=None) for request in requests]
     results = [_refused(request) for request in requests]
@@ -148,8 +151,10 @@ def build(requests: Sequence[PlacementRequest], config: BuildConfig | None = Non
     made = work([requests[i] for i in good], config)
     if config.relax:
         made = _relaxed(made, config)
+    name = None if config.potential is None else config.potential.name
     for i, result in zip(good, made, strict=True):
-        results[i] = result.ordered(range(len(result.orbits))[: config.n_candidates])
+        ordered = result.ordered(range(len(result.orbits))[: config.n_candidates])
+        results[i] = replace(ordered, calculator=name if ordered.energies else None)
     return results
 
 
@@ -167,7 +172,7 @@ def _relaxed(results: list[BuildResult], config: BuildConfig) -> list[BuildResul
     from crystalgfn.calculators.symmetric import relax_orbits
 
     flat = [structure for result in results for structure in result.orbits]
-    found = iter(relax_orbits(flat, config.lattice == "keep", progress=config.progress))
+    found = iter(relax_orbits(flat, config.calculator, config.lattice == "keep", progress=config.progress))
     relaxed = []
     for result in results:
         orbits, energies = [], []
@@ -211,11 +216,10 @@ def _drawn(requests: list[PlacementRequest], config: BuildConfig) -> list[BuildR
 
 def _ranked(requests: Sequence[PlacementRequest], config: BuildConfig, progress: bool = False) -> list[BuildResult]:
     found = candidates(requests, config, progress)
-    energies = config.energies or config.relax
     ranker = CandidateRanker.shipped(config.templates is not None)
-    ranked = rank_candidates([own for own, _ in found], ranker, config.wanted, energies)
+    ranked = rank_candidates([own for own, _ in found], ranker, config.wanted, config.potential)
     return [
-        _of_candidates(request, own, reason, energies)
+        _of_candidates(request, own, reason, config.potential is not None)
         for request, own, (_, reason) in zip(requests, ranked, found, strict=True)
     ]
 

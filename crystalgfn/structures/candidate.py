@@ -36,7 +36,7 @@ class Candidate:
         plausible: see `Plausibility`; only differences between candidates of a crystal mean something.
         fingerprint: what tells it from others.
         source: name of the source that has it, if ``template`` is above 0.
-        energy: CHGNet's, of the structure as it is, eV/atom; NaN where it was not asked for or has none.
+        energy: total energy of the structure as it is, eV/atom; NaN where it was not asked for or has none.
     """
 
     structure: OrbitStructure

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import CheckpointError, DataError, PlacementError
 from crystalgfn.structures.refiner.base import LATTICES, STEPS, Refiner
@@ -82,6 +84,7 @@ class BuildConfig:
         steps: of the refiner's sampler.
         energies: candidates that are lower in energy are taken for more probable.
         relax: candidates are relaxed within their symmetry and ordered by energy.
+        calculator: of ``energies`` and ``relax``, see `load_calculator`; loaded only where one of them is asked for.
         retry: requests without a structure get more draws of the refiner, and where the lattice is kept random
             placement then.
         n_jobs: processes.
@@ -92,8 +95,10 @@ class BuildConfig:
         placement: how much random placement tries.
 
     Raises:
+        CalculatorError: there is no such calculator.
         CheckpointError: there is no such refiner.
         DataError: ``templates`` cannot be read.
+        NotAvailable: the calculator's package is not installed.
         PlacementError: a value that is invalid.
     """
 
@@ -107,6 +112,7 @@ class BuildConfig:
     steps: int = STEPS
     energies: bool = False
     relax: bool = False
+    calculator: Calculator | str = DEFAULT
     retry: bool = True
     n_jobs: int = 1
     progress: bool = False
@@ -131,6 +137,14 @@ class BuildConfig:
             raise PlacementError(f"lattice={self.lattice!r} needs a refiner; without one use lattice='keep'")
         if self.refiner is None and self.energies:
             raise PlacementError("energies=True needs a refiner's candidates; give a refiner, or relax=True")
+
+        if self.potential is not None:  # refuses before the work
+            object.__setattr__(self, "calculator", self.potential)
+
+    @property
+    def potential(self) -> Calculator | None:
+        """What gives energies, where they are asked for."""
+        return load_calculator(self.calculator) if self.energies or self.relax else None
 
     @property
     def wanted(self) -> int:

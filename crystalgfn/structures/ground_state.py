@@ -1,4 +1,4 @@
-"""E*(x): the lowest CHGNet energy at fixed group, composition and lattice, over placements and what else is given."""
+"""E*(x): the lowest energy at fixed group, composition and lattice, over placements and what else is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgfn.calculators.chgnet import MAX_STEPS, Relaxed, energies, relax
+from crystalgfn.calculators.base import Calculator, calculate_energies
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.relaxation import MAX_STEPS, Relaxed, relax
 from crystalgfn.crystallography.convert import cell_of
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, nearest_ratio
@@ -40,7 +42,7 @@ class GroundState:
 
     Attributes:
         structure: its primitive cell.
-        energy: CHGNet's total energy, eV/atom.
+        energy: the calculator's total energy, eV/atom.
         converged: whether no force is above `MAX_FORCE`.
         candidates: structures that it is the lowest of.
         given: how many of these were given, not placed.
@@ -87,6 +89,7 @@ def lowest_structures(
     max_steps: int = MAX_STEPS,
     seed: int = 0,
     refiner: Refiner | str | None = "default",
+    calculator: Calculator | str = DEFAULT,
 ) -> list[GroundState | SearchFailure]:
     """For each crystal the lowest of its candidates, or why there is none with its atoms apart.
 
@@ -104,15 +107,17 @@ def lowest_structures(
         max_steps: of relaxing, in all.
         seed: of the placements.
         refiner: places the atoms, see `build_structures`; None: at random.
+        calculator: gives the energies, see `load_calculator`.
 
     Raises:
         PlacementError: ``given`` is not one list a crystal.
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
     if given is None:
         given = [()] * len(crystals)
     if len(given) != len(crystals):
         raise PlacementError(f"structures are given for {len(given)} crystals, but there are {len(crystals)}")
+    potential = load_calculator(calculator)
     config = BuildConfig(n_candidates=n_candidates, refiner=refiner, seed=seed)
     pool: list[_Candidate] = []
     results: list[GroundState | SearchFailure] = []
@@ -120,10 +125,10 @@ def lowest_structures(
         placed = [_Candidate(i, cell_of(one).structure(), True) for one in built.orbits]
         every = [_Candidate(i, cell.structure(), False) for cell in given[i]] + placed
         good = [one for one in every if nearest_ratio(one.structure) >= CLOSEST]
-        results.append(_nowhere(built, len(every), len(good)))
+        results.append(_nowhere(built, len(every), len(good), potential.name))
         pool += good
-    values = energies([one.structure for one in pool])
-    for owner, found in _lowest_of(pool, _shortlist(len(crystals), pool, values), max_steps).items():
+    values = calculate_energies(potential, [one.structure for one in pool])
+    for owner, found in _lowest_of(pool, _shortlist(len(crystals), pool, values), potential, max_steps).items():
         if found is None:
             results[owner] = SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
             continue
@@ -140,29 +145,31 @@ def lowest_structures(
     return results
 
 
-def _lowest_of(pool: list[_Candidate], chosen: list[int], max_steps: int) -> dict[int, tuple[int, Relaxed] | None]:
+def _lowest_of(
+    pool: list[_Candidate], chosen: list[int], potential: Calculator, max_steps: int
+) -> dict[int, tuple[int, Relaxed] | None]:
     """By owner the place of the lowest candidate with its relaxed structure, None where all atoms ran together."""
-    short = relax([pool[j].structure for j in chosen], min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
+    short = relax([pool[j].structure for j in chosen], potential, min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
     best: dict[int, tuple[int, Relaxed]] = {}
     for j, one in zip(chosen, short, strict=True):
         owner = pool[j].owner
         if apart(one) and (owner not in best or one.energy < best[owner][1].energy):
             best[owner] = (j, one)
     going = [owner for owner, (_, one) in best.items() if not one.converged and max_steps > SHORT_STEPS]
-    more = relax([best[owner][1].structure for owner in going], max_steps - SHORT_STEPS, max_force=MAX_FORCE)
+    more = relax([best[owner][1].structure for owner in going], potential, max_steps - SHORT_STEPS, max_force=MAX_FORCE)
     for owner, one in zip(going, more, strict=True):
         best[owner] = (best[owner][0], one)
     found: dict[int, tuple[int, Relaxed] | None] = dict.fromkeys(pool[j].owner for j in chosen)
     return found | {owner: own for owner, own in best.items() if apart(own[1])}
 
 
-def _nowhere(built: BuildResult, every: int, good: int) -> SearchFailure:
+def _nowhere(built: BuildResult, every: int, good: int, name: str) -> SearchFailure:
     """Why there would be no lowest structure, as long as nothing has an energy."""
     if every == 0:
         return SearchFailure(NOT_PLACED, built.error or "no placement was found")
     if good == 0:
         return SearchFailure(CROWDED, f"in all {every} placements atoms are closer than {CLOSEST} of the sum of radii")
-    return SearchFailure(UNKNOWN, "CHGNet has no energy for any placement")
+    return SearchFailure(UNKNOWN, f"no placement has an energy by {name}")
 
 
 def _shortlist(n: int, pool: list[_Candidate], values: np.ndarray) -> list[int]:

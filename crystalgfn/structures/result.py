@@ -35,8 +35,9 @@ class BuildResult:
             Wyckoff placement with soft-sphere relaxation), "fixed" (letters without a free coordinate), or the name of
             another source.
         probabilities: of each among all candidates that were found; empty without a refiner.
-        energies: CHGNet's total energy of each in eV/atom, NaN where it has none; empty unless they were relaxed or
-            ``energies`` asked for.
+        energies: total energy of each in eV/atom, NaN where it has none; empty unless they were relaxed or ``energies``
+            asked for.
+        calculator: name of what gave the energies; None without any.
     """
 
     request: PlacementRequest | None = None
@@ -45,6 +46,7 @@ class BuildResult:
     origins: list[str] = field(default_factory=list)
     probabilities: list[float] = field(default_factory=list)
     energies: list[float] = field(default_factory=list)
+    calculator: str | None = None
 
     @cached_property
     def candidates(self) -> list[Structure]:

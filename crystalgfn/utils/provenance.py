@@ -32,7 +32,7 @@ def _cell(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.1e}"
 
 
-LIBRARIES = ("pymatgen", "spglib", "pyxtal", "chgnet", "plotly")
+LIBRARIES = ("pymatgen", "spglib", "pyxtal", "chgnet", "sevenn", "plotly")
 """Whose versions are kept besides those of Python and PyTorch."""
 
 

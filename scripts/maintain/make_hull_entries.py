@@ -1,7 +1,7 @@
-"""Entries of a hull with CHGNet's energies: ``python -m scripts.maintain.make_hull_entries FILE --output OUT``.
+"""Entries of a hull with a calculator's energies: ``python -m scripts.maintain.make_hull_entries FILE --output OUT``.
 
-Energies of relaxed crystals come from CHGNet, those of a database from DFT; set beside this hull both sides of the
-difference have the same errors.
+Energies of relaxed crystals come from a calculator, those of a database from DFT; set beside this hull both sides of
+the difference have the same errors.
 """
 
 from __future__ import annotations
@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crystalgfn.calculators.energy_references import shipped
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.energy_references import references_of
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.parents import ENERGY, Parents, energetic
 from crystalgfn.errors import run
 from crystalgfn.fitting.labels import formula
@@ -24,8 +26,10 @@ from scripts.maintain.fit_energy_references import evaluated
 NEAR = 0.05
 
 
-def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = True) -> pd.DataFrame:
-    """Columns formula, formation_energy_per_atom (CHGNet's, at the file's geometry) and dft (the file's), eV/atom.
+def make_entries(
+    paths: list[str | Path], near: float = NEAR, calculator: Calculator | str = DEFAULT, progress: bool = True
+) -> pd.DataFrame:
+    """Columns formula, formation_energy_per_atom (the calculator's, at the file's geometry), dft (the file's), eV/atom.
 
     Rows without atoms keep the file's energy, which is on the same scale: without them the hull has holes, and what
     lies in one looks stable by electronvolts.
@@ -33,7 +37,8 @@ def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = T
     Args:
         paths: Parquet files as MP-20's; all their rows with an energy make one hull.
         near: only rows at most so far above that hull, eV/atom, are evaluated: others would not lie on another either.
-        progress: shows a bar; about 30 crystals a second on one core.
+        calculator: see `load_calculator`.
+        progress: shows a bar; about 30 crystals a second on one core with the default one.
 
     Raises:
         DataError: a file that cannot be used.
@@ -44,8 +49,9 @@ def make_entries(paths: list[str | Path], near: float = NEAR, progress: bool = T
     hull = ExactHull.from_entries(list(zip(names, known.tolist(), strict=True)))
     close = (hull.above(names, known).numpy() <= near).tolist()
     parents = Parents([one for one in every if one.atoms is not None])
-    composition, energy, dft = evaluated(parents, np.flatnonzero(close[: len(parents)]), progress)
-    value = shipped().formation_energy(composition, energy)
+    potential = load_calculator(calculator)
+    composition, energy, dft = evaluated(parents, np.flatnonzero(close[: len(parents)]), potential, progress)
+    value = references_of(potential).formation_energy(composition, energy)
     formulas = [formula(row) for row in composition]
     found = pd.DataFrame({"formula": formulas, "formation_energy_per_atom": value, "dft": dft})
     bare = [i for i in range(len(parents), len(every)) if close[i]]
@@ -62,13 +68,12 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+", help="Parquet files as MP-20's")
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--near", type=float, default=NEAR)
+    parser.add_argument("--calculator", default=DEFAULT, help="name, or module:factory")
     options = parser.parse_args()
-    entries = make_entries(options.files, options.near)
+    entries = make_entries(options.files, options.near, options.calculator)
     write_aside(options.output, lambda aside: entries.to_parquet(aside, index=False))
     error = (entries.formation_energy_per_atom - entries.dft)[entries.formation_energy_per_atom != entries.dft]
-    print(
-        f"{len(entries)} entries; CHGNet - file: mean {error.mean():+.3f}, mean size {error.abs().mean():.3f} eV/atom"
-    )
+    print(f"{len(entries)} entries; calculator - file: mean {error.mean():+.3f}, MAE {error.abs().mean():.3f} eV/atom")
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def test_only_crystals_that_both_ways_have_are_compared():
         PlacementOutcome(reason="no room"),
         PlacementOutcome(reason="no room"),
     ]
-    said = placement.placement_table({"at random": one, "by the refiner": other})
+    said = placement.placement_table({"at random": one, "by the refiner": other}, "CHGNet")
     rows = [line.split("|")[1:] for line in said.splitlines() if line.startswith(("| at random", "| by the"))]
     assert [float(row[3]) for row in rows] == [1.0, 0.2] and [int(row[2]) for row in rows] == [1, 2]
     assert all(int(row[1]) == 1 for row in rows) and "nearer to the relaxed structure for 100 %" in said

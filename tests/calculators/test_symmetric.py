@@ -5,12 +5,18 @@ import pytest
 
 pytest.importorskip("chgnet")
 
-from crystalgfn.calculators.chgnet import energies  # noqa: E402
+from crystalgfn.calculators.base import calculate_energies  # noqa: E402
+from crystalgfn.calculators.registry import load_calculator  # noqa: E402
 from crystalgfn.calculators.symmetric import orbit_energies, relax_orbits  # noqa: E402
 from crystalgfn.crystallography.distances import group_fault
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure  # noqa: E402
 from crystalgfn.structures.build import build_structures  # noqa: E402
 from crystalgfn.structures.ranking.reranker import PER_ENERGY, WEIGHED
+
+
+def energies(structures):
+    return calculate_energies(load_calculator(), structures)
+
 
 RUTILE = OrbitStructure(136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), (Orbit("a", 22), Orbit("f", 8, (0.33, 0.33, 0.0))))
 LARGE_SALT = OrbitStructure(225, (6.0, 6.0, 6.0, 90.0, 90.0, 90.0), (Orbit("a", 11), Orbit("b", 17)))

@@ -128,14 +128,19 @@ def test_energies_are_in_the_table(trained, tmp_path, asked):
     pytest.importorskip("chgnet", reason="needs the extra [relax]")
     from pymatgen.core import Structure
 
-    from crystalgfn.calculators.chgnet import energies
+    from crystalgfn.calculators.base import calculate_energies
+    from crystalgfn.calculators.registry import load_calculator
 
     common = [f"sampler={trained / 'sampler'}", "n=3", *PLACE, "diagnostics=0", "picture=false"]
     assert app.sample([*common, f"{asked}=true", f"out={tmp_path / 'run'}"]) == 0
     frame = pd.read_parquet(tmp_path / "run" / "table.parquet")
-    found = frame["chgnet_energy"].to_numpy()
+    found = frame["energy"].to_numpy()
+    assert set(frame["calculator"]) == {"CHGNet"}
     read = [Structure.from_file(tmp_path / "run" / name) for name in frame["file"]]
-    assert found == pytest.approx(energies(read), abs=1e-3, nan_ok=True) and not pd.isna(found).all()
+    assert (
+        found == pytest.approx(calculate_energies(load_calculator(), read), abs=1e-3, nan_ok=True)
+        and not pd.isna(found).all()
+    )
 
 
 def test_constraints_are_obeyed(trained, tmp_path):

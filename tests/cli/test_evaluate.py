@@ -1,15 +1,19 @@
 """The evaluate command from end to end on crystals of which all is known, killed and gone on with, and its mistakes."""
 
 import functools
+import inspect
 import json
 import os
 
 import numpy as np
 import pandas as pd
 import pytest
+from ase.calculators.emt import EMT
 from pymatgen.core import Structure
 from structure_fixtures import cif_of
 
+from crystalgfn.calculators.energy_references import References
+from crystalgfn.calculators.relaxation import relax
 from crystalgfn.cli import app, evaluate
 from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
@@ -34,7 +38,8 @@ def relaxed(job):
     first = job.structure.composition.reduced_formula == "MgO"
     energy = -3.0 if first else (-2.05 if len(job.structure) == 2 and job.structure.volume < 41 else -1.0)
     return {
-        "index": job.index, "error": None, "formation_energy": energy, "start_energy": energy + 0.1, "converged": True,
+        "index": job.index, "error": None, "calculator": "CHGNet",
+        "formation_energy": energy, "start_energy": energy + 0.1, "converged": True,
         "steps": 1, "strain": 0.0, "volume_ratio": 1.0, "displacement": 0.0, "seconds": 1.0,
         "relaxed_cell": list(job.structure.lattice.parameters), "relaxed_Z": [s.specie.Z for s in job.structure],
         "relaxed_frac": job.structure.frac_coords.ravel().tolist(),
@@ -251,10 +256,34 @@ def test_without_chgnet_it_says_what_to_install(folder, monkeypatch, capsys):
     from crystalgfn.calculators import chgnet
 
     monkeypatch.setattr(evaluate, "run", evaluate.run.func)
-    monkeypatch.setattr(evaluate, "chgnet", chgnet._load)
+    monkeypatch.setattr(chgnet, "_load", inspect.unwrap(chgnet._load))  # the model may be there from another test
     monkeypatch.setitem(__import__("sys").modules, "chgnet.model.model", None)
     assert app.evaluate(arguments(folder, "relax=true")) == 2
-    assert "pip install 'crystalgfn[relax]'" in capsys.readouterr().err
+    assert 'pip install -e ".[relax]"' in capsys.readouterr().err
+
+
+def test_a_calculator_of_the_users_own_relaxes_and_is_named(tmp_path, monkeypatch, capsys):
+    """Copper by ase's effective medium theory, with energy references of its own."""
+    copper = crystal(225, 3.7, ("a", 29))
+    (tmp_path / "copper.cif").write_text(cif_of(copper, 225))
+    pd.DataFrame([row(crystal(225, 3.6, ("a", 29)), 0.0, 225)]).to_parquet(tmp_path / "known.parquet")
+    values = tuple(-0.02 if z == 28 else float("nan") for z in range(118))
+    own = References(energies=values, calculator="EMT", model="", rows=1, checks={})
+    own.save(tmp_path / "emt.json")
+    common = [f"samples={tmp_path / 'copper.cif'}", f"reference={tmp_path / 'known.parquet'}", "relax=true"]
+    common += [f"out={tmp_path / 'out'}", "calculator=ase.calculators.emt:EMT", "report=false", "progress=false"]
+    assert app.evaluate(common) == 2
+    assert "there are no energy references of EMT" in capsys.readouterr().err
+    other = References(energies=values, calculator="LennardJones", model="", rows=1, checks={})
+    other.save(tmp_path / "other.json")
+    assert app.evaluate([*common, f"energy_references={tmp_path / 'other.json'}"]) == 2
+    assert "of LennardJones, which do not go with EMT" in capsys.readouterr().err
+    assert app.evaluate([*common, f"energy_references={tmp_path / 'emt.json'}"]) == 0
+    assert "EMT, not DFT" in capsys.readouterr().out
+    (found,) = pd.read_parquet(tmp_path / "out" / "structures.parquet").to_dict("records")
+    assert found["calculator"] == "EMT" and found["converged"] and found["relax_error"] is None
+    wanted = relax([copper.get_primitive_structure()], EMT(), 100, fixed_cell=False, max_force=0.1)[0].energy + 0.02
+    assert found["e_above_hull"] == pytest.approx(wanted, abs=2e-3)
 
 
 def test_help_names_every_option(capsys):

@@ -11,7 +11,7 @@ from crystalgfn.data.labelled import Rows
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.fitting import active_learning
 from crystalgfn.fitting.active_learning import (
-    ChgnetLabels,
+    CalculatorLabels,
     SamplerDraws,
     active_learning_loop,
     concat_labels,
@@ -157,9 +157,9 @@ def test_a_sampler_is_trained_once_a_round(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_chgnet_labels_what_is_drawn():
+def test_a_calculator_labels_what_is_drawn():
     pytest.importorskip("chgnet", reason="needs the extra [relax]")
     crystals = Sampler.untrained(SPACE, policy=SMALL).sample(6, seed=1)
-    labels, rows = ChgnetLabels(seed=2)(crystals, 0)
+    labels, rows = CalculatorLabels(seed=2)(crystals, 0)
     assert len(labels) == len(rows) and torch.isfinite(labels.value).all()
     assert torch.equal(labels.crystals.composition, crystals.composition[rows])

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystalgfn.calculators.chgnet import energies, relax
+from crystalgfn.calculators.base import calculate_energies
+from crystalgfn.calculators.registry import load_calculator
+from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import crystals_of, standardise
 from crystalgfn.errors import PlacementError
@@ -12,6 +14,10 @@ ROCK_SALT = standardise([3.99, 3.99, 3.99, 60, 60, 60], np.array([[0, 0, 0], [0.
 RUTILE = Structure.from_spacegroup(
     "P4_2/mnm", Lattice.tetragonal(4.65, 2.97), ["Ti", "O"], [[0, 0, 0], [0.29, 0.29, 0]]
 )
+
+
+def energies(structures):
+    return calculate_energies(load_calculator(), structures)
 
 
 @pytest.fixture(scope="module")

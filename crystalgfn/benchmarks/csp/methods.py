@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystalgfn.benchmarks.csp.run import TASKS, CSPQuery, Method
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import atoms_of
 from crystalgfn.crystallography.convert import orbit_structure
@@ -96,16 +98,18 @@ def most_probable(what: CSPQuery, k: int) -> list[CSPQuery]:
 
 @dataclass(frozen=True)
 class RelaxedAtRandom:
-    """Placed at random, relaxed within their symmetry by CHGNet, the lowest energy first.
+    """Placed at random, relaxed within their symmetry by a calculator, the lowest energy first.
 
-    The cell relaxes too where none is given. What CHGNet has no energy for comes last, as it was placed. Needs the
-    extra ``[relax]``; every structure that is asked for is relaxed, which takes seconds each.
+    The cell relaxes too where none is given. What has no energy comes last, as it was placed. Every structure that is
+    asked for is relaxed, which takes seconds each.
 
     Attributes:
         place: places them.
+        calculator: relaxes them, see `load_calculator`.
     """
 
     place: Method = field(default_factory=Built)
+    calculator: Calculator | str = DEFAULT
 
     def __call__(self, what: CSPQuery, k: int, seed: int) -> list[Structure]:
         """At most ``k`` structures."""
@@ -115,7 +119,7 @@ class RelaxedAtRandom:
             placed = self.place.orbits(what, k, seed)
         else:
             placed = [orbit_structure(atoms_of("placed", one), PLACED) for one in self.place(what, k, seed)]
-        relaxed = relax_orbits(placed, fixed_cell=what.lattice is not None)
+        relaxed = relax_orbits(placed, self.calculator, fixed_cell=what.lattice is not None)
         order = np.argsort([one.energy for one in relaxed], kind="stable")  # NaN comes last
         return [relaxed[i].structure.to_structure() for i in order]
 

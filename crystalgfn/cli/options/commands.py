@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from crystalgfn.cli.options.declared import (
     BETA,
+    CALCULATOR,
     JSON,
     ONE_THREAD,
     PROGRESS,
+    REFERENCES,
     REST,
     SAMPLER,
     SEEDED,
@@ -126,14 +128,14 @@ SAMPLE = Command(
         "energies": Option(
             False,
             Switch(),
-            "true: of each crystal's 20 likeliest structures those come first that CHGNet says are low in energy; "
-            "extra [relax]",
+            "true: of each crystal's 20 likeliest structures those come first that are low in energy by the calculator",
         ),
         "relax": Option(
             False,
             Switch(),
-            "true: so chosen, relaxed with CHGNet in the drawn cell, the lowest energy first; extra [relax]",
+            "true: so chosen, relaxed with the calculator in the drawn cell, the lowest energy first",
         ),
+        "calculator": CALCULATOR,
         "formats": Option(
             ["cif"],
             Several(Choice(("cif", "poscar", "extxyz")), "some of cif, poscar, extxyz", low=1),
@@ -151,7 +153,7 @@ SAMPLE = Command(
 
 EVALUATE = Command(
     summary="Judge a set of crystals, whoever made them: validity, symmetry against what its source says, uniqueness, "
-    "novelty, diversity,\ndistributions, and with relax=true energies above the hull by CHGNet (not DFT).",
+    "novelty, diversity,\ndistributions, and with relax=true energies above the hull by a calculator (not DFT).",
     examples=(
         ("samples=runs/mine reference=train.parquet n_jobs=2", ""),
         ("samples=cifs/ reference=train.parquet relax=true relax_n=200 out=runs/judged", ""),
@@ -199,12 +201,12 @@ EVALUATE = Command(
             Switch(),
             "write report.html, one page to read that opens offline; needs plotly and pymatviz (extra [evaluate])",
         ),
-        "relax": Option(
-            False, Switch(), "relax with CHGNet, energies above the reference's hull; needs the extra [relax]"
-        ),
+        "relax": Option(False, Switch(), "relax with the calculator, energies above the reference's hull"),
         "relax_n": Option(None, optional(COUNT), "samples that are relaxed, at most, drawn at random; null: all"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
+        "calculator": CALCULATOR,
+        "energy_references": REFERENCES,
         "energy": Option(
             "formation_energy_per_atom", Text("a column"), "the reference's column of formation energies, eV/atom"
         ),
@@ -225,9 +227,8 @@ EVALUATE = Command(
 )
 
 CHECK = Command(
-    summary="Compare the energies that a sampler's proxy predicts with CHGNet's: sample crystals, place their "
-    "atoms, relax them\nat the sampled lattice (E*), then the cell as well. Needs the extra [relax]: pip install "
-    "'crystalgfn[relax]'.",
+    summary="Compare the energies that a sampler's proxy predicts with a calculator's: sample crystals, place "
+    "their atoms, relax them\nat the sampled lattice (E*), then the cell as well.",
     examples=(
         ("", "200 crystals of the shipped sampler"),
         ("sampler=runs/mine/sampler n=50 templates=train.parquet", ""),
@@ -257,6 +258,8 @@ CHECK = Command(
             optional(File()),
             "a Parquet or CSV file of formulas and formation energies: energies above their hull as well",
         ),
+        "calculator": CALCULATOR,
+        "energy_references": REFERENCES,
         "chunk": Option(8, COUNT, "crystals checked together, and lost when it is killed"),
         "n_jobs": Option(1, JOBS, ONE_THREAD),
         "picture": Option(True, Switch(), "check.png"),

@@ -161,7 +161,7 @@ CSP: dict[str, Option] = {
     "methods": Option(
         None,
         optional(Several(Text())),
-        "pyxtal[+chgnet], random[+chgnet|+refiner], refiner, templates[+refiner[+chgnet]]; null: those without chgnet",
+        "pyxtal[+relaxed], random[+relaxed|+refiner], refiner, templates[+refiner[+energies]]; null: no calculator",
     ),
     "outside": Option(
         None,
@@ -175,6 +175,14 @@ CSP: dict[str, Option] = {
 
 ONE_THREAD = "processes; give each one thread (OMP_NUM_THREADS=1)"
 SAMPLER = Option("stable", File(), "a shipped sampler, or the folder of one that you trained")
+CALCULATOR = Option(
+    "chgnet",
+    Text("a calculator such as chgnet, sevennet or module:factory"),
+    "of energies and forces: chgnet (extra [relax]), sevennet (extra [sevennet]), or module:factory of your own",
+)
+REFERENCES = Option(
+    None, optional(File()), "file of the energy references of a calculator of your own; null: those that are shipped"
+)
 TRUST = Option(
     [],
     Several(Text("a module"), "modules such as [my_rewards]"),

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from crystalgfn.cli.options.declared import JSON, PROGRESS, REST, SEEDED, TRUST, Command, Option, fields_of, out_folder
+from crystalgfn.cli.options.declared import (
+    CALCULATOR,
+    JSON,
+    PROGRESS,
+    REFERENCES,
+    REST,
+    SEEDED,
+    TRUST,
+    Command,
+    Option,
+    fields_of,
+    out_folder,
+)
 from crystalgfn.cli.options.kinds import COUNT, POSITIVE, Choice, File, Number, Switch, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
@@ -20,7 +32,7 @@ BENCHMARK = Command(
         ("task=modes sampler=formation-energy chains=20000 samples=10000 real=val.parquet", ""),
         ("task=csp csp.data=val.parquet csp.templates=train.parquet csp.n=100 out=runs/csp", ""),
         ("task=csp csp.data=val.csv csp.methods=[random] 'csp.outside={diffcsp: folder}' out=runs/csp", ""),
-        ("task=placement sampler=formation-energy placed=300 out=runs/placement", "needs CHGNet"),
+        ("task=placement sampler=formation-energy placed=300 out=runs/placement", ""),
     ),
     groups={
         "space": "default",
@@ -48,6 +60,7 @@ BENCHMARK = Command(
             "a shipped sampler or a folder of one, with its own space, network, reward; null: untrained",
         ),
         "trust": TRUST,
+        "calculator": CALCULATOR,
         "strata": Option(
             "default",
             STRATA,
@@ -152,7 +165,7 @@ TRAIN_PROXY = Command(
         "active": Option(
             False,
             Switch(),
-            "true: a loop of fitting, training a sampler on the fit, labelling what it draws (CHGNet)",
+            "true: a loop of fitting, training a sampler on the fit, labelling what it draws",
         ),
         "rounds": Option(3, COUNT, "active: fits after the first"),
         "draws": Option(200, COUNT, "active: crystals labelled after each fit"),
@@ -163,6 +176,8 @@ TRAIN_PROXY = Command(
             optional(File()),
             "active: a Parquet file of real crystals with atoms (as MP-20's): their positions are tried too",
         ),
+        "calculator": CALCULATOR,
+        "energy_references": REFERENCES,
         "progress": PROGRESS,
         "json": JSON,
     },

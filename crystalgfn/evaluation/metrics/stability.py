@@ -1,6 +1,6 @@
-"""Relaxation and energies above a reference's hull, with CHGNet: a second opinion, not DFT.
+"""Relaxation and energies above a reference's hull, with a calculator: a second opinion, not DFT.
 
-Potentials overestimate how many crystals are stable; no figure here is one of DFT. Needs the extra ``[relax]``.
+Potentials overestimate how many crystals are stable; no figure here is one of DFT.
 """
 
 from __future__ import annotations
@@ -15,6 +15,10 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.energy_references import References, references_of
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.standardize import nearest_ratio
@@ -39,7 +43,6 @@ from crystalgfn.utils.statistics import Share, share, share_of
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-LABEL = "CHGNet, not DFT"
 METASTABLE = 0.1
 """eV/atom above the hull, at most."""
 LIMITS = {
@@ -60,19 +63,23 @@ CLOSEST = 0.6
 """Of the sum of radii; a structure with a closer pair, before or after, has no energy. All of MP-20 val lie above."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A structure to relax.
 
     Attributes:
         index: of its row.
         structure: where the relaxation starts, best a primitive cell.
+        calculator: relaxes it, see `load_calculator`.
+        references: file of its energy references; None: those that come with the package.
         steps: at most.
         max_force: eV/Å; converged when no atom, nor the cell, feels more.
     """
 
     index: int
     structure: Structure
+    calculator: Calculator | str = DEFAULT
+    references: str | None = None
     steps: int = STEPS
     max_force: float = MAX_FORCE
 
@@ -80,29 +87,29 @@ class Job:
 def relax_job(job: Job) -> dict[str, Any]:
     """Relax atoms and cell; the record of what came of it.
 
-    Energies are formation energies on MP-20's scale in eV/atom, which `energy_references` makes of
-    CHGNet's. ``displacement`` is the root mean square over the atoms, in Å, without a common drift and in the relaxed
-    cell.
+    Energies are formation energies on MP-20's scale in eV/atom, which `energy_references` makes of the calculator's;
+    ``calculator`` is its name. ``displacement`` is the root mean square over the atoms, in Å, without a common drift
+    and in the relaxed cell.
     ``error`` says why a structure has no energy; None where it has one.
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
-    from crystalgfn.calculators.chgnet import relax
-
     start = time.perf_counter()
-    record: dict[str, Any] = {"index": job.index, "error": None}
+    record: dict[str, Any] = {"index": job.index, "error": None, "calculator": None}
     if not job.structure.is_ordered:
-        return {**record, "error": "partially occupied sites have no CHGNet energy; order them first", "seconds": 0.0}
+        return {**record, "error": "partially occupied sites have no energy; order them first", "seconds": 0.0}
     ratio = nearest_ratio(job.structure)
     if ratio < CLOSEST:
         words = f"two atoms are closer than {CLOSEST} of the sum of their radii ({ratio:.2f}), so it is not relaxed"
         return {**record, "error": words, "seconds": 0.0}
-    found = relax([job.structure], job.steps, fixed_cell=False, max_force=job.max_force)[0]
+    calculator = load_calculator(job.calculator)
+    references, record["calculator"] = references_of(calculator, job.references), calculator.name
+    found = relax([job.structure], calculator, job.steps, fixed_cell=False, max_force=job.max_force)[0]
     record["seconds"] = time.perf_counter() - start
     if found.structure is None:
-        return {**record, "error": found.error or "CHGNet has no energy for it"}
-    energy = _formation(job.structure, found.energy)
+        return {**record, "error": found.error or f"{calculator.name} has no energy for it"}
+    energy = _formation(job.structure, found.energy, references)
     if not np.isfinite(energy):
         return {**record, "error": "an element has no reference energy"}
     if nearest_ratio(found.structure) < CLOSEST:
@@ -110,7 +117,7 @@ def relax_job(job: Job) -> dict[str, Any]:
     return {
         **record,
         "formation_energy": energy,
-        "start_energy": _formation(job.structure, found.start_energy),
+        "start_energy": _formation(job.structure, found.start_energy, references),
         "converged": bool(found.converged),
         "steps": found.steps,
         "strain": found.strain,
@@ -122,13 +129,11 @@ def relax_job(job: Job) -> dict[str, Any]:
     }
 
 
-def _formation(structure: Structure, energy: float) -> float:
-    from crystalgfn.calculators.energy_references import shipped
-
+def _formation(structure: Structure, energy: float, references: References) -> float:
     composition = np.zeros((1, 118))
     for z, n in amounts(structure).items():
         composition[0, z - 1] = n
-    return float(shipped().formation_energy(composition, np.array([energy]))[0])
+    return float(references.formation_energy(composition, np.array([energy]))[0])
 
 
 def displacement(before: Structure, after: Structure) -> float:
@@ -179,6 +184,7 @@ def relaxation_frame(records: Mapping[int, Mapping[str, Any] | None], hull: Exac
     frame = pd.DataFrame(rows)
     for name in ("e_above_hull", "formation_energy", "start_energy", "displacement", "volume_ratio", "strain"):
         frame[name] = frame[name].astype(float) if name in frame else np.nan
+    frame["calculator"] = frame["calculator"].astype("str") if "calculator" in frame else None
     frame["converged"] = frame["converged"].eq(True) if "converged" in frame else False
     return frame
 
@@ -222,13 +228,18 @@ class Stability:
     hull_entries: int
 
 
-def stability(frame: pd.DataFrame, hull_entries: int, label: str = LABEL, limit: float = METASTABLE) -> Stability:
+def label_of(frame: pd.DataFrame) -> str:
+    """Whose the energies of relaxed rows are: "SevenNet-l3i5, not DFT"."""
+    names = frame["calculator"].dropna().unique()
+    return f"{' and '.join(sorted(names)) or 'no calculator'}, not DFT"
+
+
+def stability(frame: pd.DataFrame, hull_entries: int, limit: float = METASTABLE) -> Stability:
     """The summary of rows that were chosen for relaxation.
 
     Args:
         frame: with the columns of `relaxation_row`, and ``relaxed_unique`` and ``relaxed_novel``.
         hull_entries: what the hull is made of.
-        label: what the energies are of.
         limit: eV/atom, of metastable.
     """
     n = len(frame)
@@ -240,7 +251,7 @@ def stability(frame: pd.DataFrame, hull_entries: int, label: str = LABEL, limit:
     stable, metastable = above <= 0.0, above <= limit  # NaN is neither
     new = frame["relaxed_unique"].eq(True).to_numpy() & frame["relaxed_novel"].eq(True).to_numpy()
     return Stability(
-        label=label,
+        label=label_of(frame),
         chosen=n,
         failures=dict(Counter(_short(reason) for reason in frame["relax_error"].dropna()).most_common()),
         relaxed=share(int(np.isfinite(above).sum()), n),
@@ -287,7 +298,7 @@ class StabilityMetric:
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> StabilitySummary:
         """Of the crystals that were chosen for relaxation."""
         rows = samples.relaxations
-        found = None if rows is None else stability(rows, samples.hull_entries, samples.energies or LABEL)
+        found = None if rows is None else stability(rows, samples.hull_entries)
         return StabilitySummary(stability=found)
 
     def verdict(self, summary: StabilitySummary, reference: CrystalSet | None) -> list[Verdict]:

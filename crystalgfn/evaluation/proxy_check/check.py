@@ -1,9 +1,9 @@
-"""Validation of a proxy on a sampler's crystals: its predicted formation energies beside reference values of CHGNet.
+"""Validation of a proxy on a sampler's crystals: its predicted formation energies beside those of a calculator.
 
 A sampler exploits errors of its reward, so an error on real crystals does not say how far the sampler's own may be
 trusted. The references are E*, the lowest energy at the sampled space group, composition and lattice, and the energy
-once the cell is relaxed as well. CHGNet is a second opinion, not DFT,
-and not independent of the Materials Project. Needs the extra ``[relax]``.
+once the cell is relaxed as well. A calculator is a second opinion, not DFT, and the shipped ones are not independent of
+the Materials Project.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from crystalgfn.calculators.chgnet import Relaxed, relax
-from crystalgfn.calculators.energy_references import References, shipped
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.energy_references import References, references_of
+from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.relaxation import Relaxed, relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.crystallography.supergroups import primitive_basis
@@ -41,6 +43,8 @@ class ProxyCheckPlan:
         steps: of relaxing the atoms in the drawn cell, at most.
         full_steps: of relaxing atoms and cell from there, at most.
         chunk: crystals that are checked together.
+        calculator: gives the energies, see `crystalgfn.calculators.registry.load_calculator`.
+        energy_references: file of its energy references; None: those that come with the package.
     """
 
     n: int = 200
@@ -50,6 +54,8 @@ class ProxyCheckPlan:
     steps: int = 40
     full_steps: int = 100
     chunk: int = 8
+    calculator: Calculator | str = DEFAULT
+    energy_references: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("n", "n_candidates", "steps", "full_steps", "chunk"):
@@ -70,7 +76,7 @@ class ProxyCheckPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferenceResult:
-    """What CHGNet finds for one crystal; energies are formation energies on MP-20's scale in eV/atom.
+    """What a calculator finds for one crystal; energies are formation energies on MP-20's scale in eV/atom.
 
     Attributes:
         e_star: lowest at the sampled space group, composition and lattice; NaN where there is none.
@@ -85,6 +91,7 @@ class ReferenceResult:
         length_ratio: relaxed over drawn, of that conventional length that changes most.
         failure: why there is no ``e_star``, in a word or two (`SearchFailure`); None where there is one.
         error: what failed, in a sentence; None where nothing did.
+        calculator: name of what gave the energies.
     """
 
     e_star: float = np.nan
@@ -98,6 +105,7 @@ class ReferenceResult:
     length_ratio: float = np.nan
     failure: str | None = None
     error: str | None = None
+    calculator: str | None = None
 
 
 def formation_energy(reward: Any) -> Property:
@@ -115,7 +123,7 @@ def formation_energy(reward: Any) -> Property:
     if found:
         what = f"has a reward of {', '.join(prop.name for prop in found)}"
     raise RewardError(
-        f"the sampler {what}, and CHGNet checks formation energies; choose one whose reward holds the property {NAME}"
+        f"the sampler {what}, and formation energies are checked; choose one whose reward holds the property {NAME}"
     )
 
 
@@ -126,30 +134,34 @@ def reference_energies(
     given: Sequence[Sequence[Cell]] | None = None,
     references: References | None = None,
 ) -> list[ReferenceResult]:
-    """What CHGNet finds for crystals that are checked together.
+    """What a calculator finds for crystals that are checked together.
 
     Args:
         crystals: [B].
         plan: how.
         number: of this chunk; with the plan's seed it makes that of the placements.
         given: for each crystal structures to try besides those placed, in cells that are the crystal's.
-        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+        references: that turn its energies into formation energies; None: those of the plan.
 
     Raises:
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
+    calculator = load_calculator(plan.calculator)
+    references = references or references_of(calculator, plan.energy_references)
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
-    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed)
+    found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, calculator=calculator)
     there = {i: one for i, one in enumerate(found) if isinstance(one, GroundState)}
-    free = relax([one.structure for one in there.values()], plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
+    starts = [one.structure for one in there.values()]
+    free = relax(starts, calculator, plan.full_steps, fixed_cell=False, max_force=MAX_FORCE)
     relaxed = dict(zip(there, free, strict=True))
-    return [
-        _checked(crystals[i], one, relaxed[i], references or shipped())
+    checked = [
+        _checked(crystals[i], one, relaxed[i], references)
         if isinstance(one, GroundState)
         else ReferenceResult(failure=one.failure, error=one.error)
         for i, one in enumerate(found)
     ]
+    return [replace(one, calculator=calculator.name) for one in checked]
 
 
 def _checked(crystal: Crystals, lowest: GroundState, free: Relaxed, references: References) -> ReferenceResult:

@@ -49,6 +49,7 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
     found, free = frame.e_star.notna(), frame.e_relaxed.notna()
     figures: dict[str, Any] = {
         "crystals": len(frame),
+        "calculator": calculators(frame),
         "placed": int((frame.failure != "not placed").sum()),
         "checked": int(found.sum()),
         "atoms_converged": int((found & frame.atoms_converged).sum()),
@@ -71,6 +72,11 @@ def summary(frame: pd.DataFrame) -> dict[str, Any]:
         }  # fmt: skip
         figures["auc_near_hull"] = auc(frame.predicted - frame.hull, frame.e_relaxed - frame.hull <= NEAR_HULL, free)
     return figures
+
+
+def calculators(frame: pd.DataFrame) -> str:
+    """The name of what gave the energies of a table."""
+    return " and ".join(sorted(frame.calculator.dropna().unique())) or "none"
 
 
 def auc(score: pd.Series, positive: pd.Series, known: pd.Series) -> float | None:
@@ -151,8 +157,9 @@ def picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     FigureCanvasAgg(figure)
     figure.suptitle(title or f"{len(frame)} crystals", fontsize=13, fontweight="bold")
     left, middle, right = figure.subplots(1, 3)
-    _against(left, frame, "e_star", "CHGNet, lowest at the sampled lattice (E*), eV/atom")
-    _against(middle, frame, "e_relaxed", "CHGNet, cell relaxed too, eV/atom")
+    names = calculators(frame)
+    _against(left, frame, "e_star", f"{names}, lowest at the sampled lattice (E*), eV/atom")
+    _against(middle, frame, "e_relaxed", f"{names}, cell relaxed too, eV/atom")
     ratios = frame.volume_ratio.dropna()
     if len(ratios):
         right.hist(np.clip(ratios, 0.5, 1.5), np.linspace(0.5, 1.5, 41), color=COLOURS["is_converged"], alpha=0.8)

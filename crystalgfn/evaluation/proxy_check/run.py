@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from crystalgfn.calculators.chgnet import chgnet
-from crystalgfn.calculators.energy_references import References
+from crystalgfn.calculators.energy_references import References, references_of
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.errors import CheckpointError
@@ -68,7 +68,8 @@ class ProxyCheck:
         self.folder = out if isinstance(out, RunFolder) else RunFolder(out, "a check")
         self.out, self.plan = self.folder.path, plan
         prop = formation_energy(sampler.reward)
-        settings = {**asdict(plan), "beta": beta, **(run or {})}
+        calculator = plan.calculator if isinstance(plan.calculator, str) else plan.calculator.name
+        settings = {**asdict(replace(plan, calculator=calculator)), "beta": beta, **(run or {})}
         self.folder.agree(settings)
         path = self.out / DRAWN
         if path.exists():
@@ -104,21 +105,22 @@ class ProxyCheck:
 
         Args:
             templates: from a batch of one crystal to structures to try besides random placements.
-            references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+            references: that turn the calculator's energies into formation energies; None: those of the plan.
             n_jobs: processes.
             progress: shows a bar.
             check: what checks a chunk.
 
         Raises:
-            NotAvailable: CHGNet is not installed.
+            NotAvailable: the calculator's package is not installed.
         """
         if check is reference_energies and self.todo:
-            chgnet()  # better found out before the first placements than after them
+            # better found out before the first placements than after them
+            references_of(load_calculator(self.plan.calculator), self.plan.energy_references)
         bar = Bar(total=len(self.crystals), description="checking", unit=" crystals", shown=progress, smoothing=0.1)
         bar.update(self.done)
         for i, found in self._found(templates, references, n_jobs, check):
             frame = pd.DataFrame([asdict(one) for one in found], columns=list(ReferenceResult.__dataclass_fields__))
-            frame = frame.astype({"failure": "str", "error": "str"})
+            frame = frame.astype({"failure": "str", "error": "str", "calculator": "str"})
             write_aside(self._path(i), lambda aside, frame=frame: frame.to_parquet(aside, index=False))
             bar.update(len(frame))
             one = gap(self.table().predicted, self.table().e_star) if progress else None

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.symmetric import orbit_energies
 from crystalgfn.structures.candidate import Candidate, nearness
 from crystalgfn.typing import RowFloats, RowVectors
@@ -180,7 +181,10 @@ Ranked = list[tuple[Candidate, float]]
 
 
 def rank_candidates(
-    found: Sequence[Sequence[Candidate]], choice: CandidateRanker, n: int, energies: bool = False
+    found: Sequence[Sequence[Candidate]],
+    choice: CandidateRanker,
+    n: int,
+    calculator: Calculator | str | None = None,
 ) -> list[Ranked]:
     """At most ``n`` candidates of each crystal, with their probabilities among all of its own.
 
@@ -188,23 +192,24 @@ def rank_candidates(
         found: the candidates of each crystal.
         choice: says how likely they are.
         n: how many, at most.
-        energies: of more than ``n`` where there are (`WEIGHED`), those come first that are likely and low in CHGNet's
-            energy; needs the extra ``[relax]``.
+        calculator: of more than ``n`` where there are (`WEIGHED`), those come first that are likely and low in its
+            energy; None: no energies.
 
     Raises:
-        NotAvailable: ``energies`` without CHGNet.
+        NotAvailable: the calculator's package is not installed.
     """
-    if not energies:
+    if calculator is None:
         return [choice.ranked(own, n) for own in found]
     ranked = [choice.ranked(own, max(n, WEIGHED)) for own in found]
-    energy = iter(orbit_energies([candidate.structure for own in ranked for candidate, _ in own]).tolist())
+    every = [candidate.structure for own in ranked for candidate, _ in own]
+    energy = iter(orbit_energies(every, calculator).tolist())
     return [reweight_by_energy([(replace(c, energy=next(energy)), p) for c, p in own])[:n] for own in ranked]
 
 
 def reweight_by_energy(ranked: Ranked) -> Ranked:
     """The same, with probabilities times exp(-energy / `PER_ENERGY`), together what they were before.
 
-    A candidate without an energy counts as high as the highest: CHGNet has none where an atom has no neighbour.
+    A candidate without an energy counts as high as the highest: there may be none where an atom has no neighbour.
     """
     energy = np.array([candidate.energy for candidate, _ in ranked])
     known = np.isfinite(energy)

@@ -15,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import CheckpointError, run
-from crystalgfn.fitting.active_learning import ChgnetLabels, concat_labels, kept_crystals, label_in_parts, without
+from crystalgfn.fitting.active_learning import CalculatorLabels, concat_labels, kept_crystals, label_in_parts, without
 from crystalgfn.fitting.labels import SHIPPED, Labels, read_labels
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
@@ -35,8 +36,9 @@ def label_draws(
     n: int = 500,
     seed: int = 0,
     space_groups: Sequence[int] | None = None,
+    calculator: str = DEFAULT,
 ) -> Labels:
-    """CHGNet's labels of ``n`` draws, those among them that have no room for their atoms too (kind `HIGH`).
+    """Labels by a calculator of ``n`` draws, those among them that have no room for their atoms too (kind `HIGH`).
 
     Args:
         train: Parquet file (as MP-20's) of the templates and of the hull above which labels end.
@@ -46,17 +48,20 @@ def label_draws(
         n: draws.
         seed: of the draws and of the placements.
         space_groups: ITA numbers, where only draws of some are wanted; None: what the sampler draws.
+        calculator: see `crystalgfn.calculators.registry.load_calculator`.
 
     Raises:
         DataError: files that cannot be read.
         EmptySpace: the sampler draws none of these groups.
         InvalidSpace: numbers that are no space groups.
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
         CheckpointError: the folder holds labels of other draws.
     """
     folder = Path(folder)
     groups = None if space_groups is None else list(space_groups)
-    _describe(folder / OF, {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups})
+    _describe(
+        folder / OF, {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups, "calculator": calculator}
+    )
     hull, taken = hull_without(train, val)
     templates = TemplateCells(Parents.read(train, taken))
 
@@ -66,7 +71,8 @@ def label_draws(
         return replace(drawn, lattice=drawn.lattice.double())
 
     crystals = kept_crystals(folder / DRAWN, draw)
-    return without(label_in_parts(crystals, folder, ChgnetLabels(hull, templates.cells, seed)), taken)
+    label = CalculatorLabels(hull=hull, templates=templates.cells, seed=seed, calculator=calculator)
+    return without(label_in_parts(crystals, folder, label), taken)
 
 
 def _describe(path: Path, given: dict[str, Any]) -> None:
@@ -98,6 +104,7 @@ def main() -> None:
     )
     parser.add_argument("--labels", type=Path, default=SHIPPED, help="to which the new ones are added")
     parser.add_argument("--output", type=Path, help="file of all labels; that of --labels by default")
+    parser.add_argument("--calculator", default=DEFAULT, help="name, or module:factory")
     options = parser.parse_args()
     start = time.process_time()
     numbers = None
@@ -106,7 +113,16 @@ def main() -> None:
         if not 1 <= first <= last <= 230:
             parser.error(f"--space-groups {first} {last}: give the first and the last of ITA numbers from 1 to 230")
         numbers = range(first, last + 1)
-    new = label_draws(options.train, options.val, options.folder, options.sampler, options.n, options.seed, numbers)
+    new = label_draws(
+        options.train,
+        options.val,
+        options.folder,
+        options.sampler,
+        options.n,
+        options.seed,
+        numbers,
+        options.calculator,
+    )
     labels = concat_labels([read_labels(options.labels, high=True), new])
     labels.save(options.output or options.labels)
     print(f"{len(new)} labels of {options.n} draws in {(time.process_time() - start) / 60:.0f} minutes of CPU")

@@ -13,6 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 from tqdm import tqdm
 
+from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.labelled import read
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError, run
@@ -32,6 +33,7 @@ def make_labels(
     seed: int = 0,
     progress: bool = True,
     sampler: str = "formation-energy",
+    calculator: str = DEFAULT,
 ) -> None:
     """Add shards to a folder, where an earlier run stopped, until the time is up or the user interrupts.
 
@@ -48,14 +50,15 @@ def make_labels(
         seed: of all draws.
         progress: shows a bar.
         sampler: name or folder of the sampler whose draws are labelled.
+        calculator: see `crystalgfn.calculators.registry.load_calculator`.
 
     Raises:
         DataError: files that cannot be read.
-        NotAvailable: CHGNet is not installed.
+        NotAvailable: the calculator's package is not installed.
     """
     folder = Path(folder)
     taken = frozenset().union(*read(val, progress=progress).keys)
-    labeller = Labeller(Parents.read(train, taken), Parents.read(val), seed, sampler)
+    labeller = Labeller(Parents.read(train, taken), Parents.read(val), seed, sampler, calculator)
     units, spent, number = _state(folder)
     end = time.monotonic() + seconds
     bar = tqdm(desc="labels", unit=" labels", disable=not progress, mininterval=5)
@@ -75,7 +78,7 @@ def make_labels(
         except KeyboardInterrupt:
             stopped = True
         if rows:
-            _write(folder / f"shard-{number:05d}.npz", rows, units, spent)
+            _write(folder / f"shard-{number:05d}.npz", rows, units, spent, labeller.calculator.name)
             number += 1
     bar.close()
 
@@ -86,11 +89,12 @@ def _next(labeller: Labeller, units: Counter, spent: Counter) -> str:
     return min(open_, key=lambda name: spent[name] / labeller.sources[name][0])
 
 
-def _write(path: Path, rows: list[tuple[str, int, RawLabel]], units: Counter, spent: Counter) -> None:
+def _write(path: Path, rows: list[tuple[str, int, RawLabel]], units: Counter, spent: Counter, calculator: str) -> None:
     columns = {name: np.array([getattr(label, name) for *_, label in rows]) for name in RawLabel.__dataclass_fields__}
     columns["composition"] = columns["composition"].astype(np.int8)
     columns["source"] = np.array([source for source, *_ in rows])
     columns["refined"] = ~np.isin(columns["source"], ("strained", "held"))  # the refiner placed their candidates' atoms
+    columns["calculator"] = np.array([calculator])
     columns["unit"] = np.array([unit for _, unit, _ in rows])
     columns["units"] = np.array([[name, count, spent[name]] for name, count in units.items()])
     save_arrays(path, columns)
@@ -129,11 +133,20 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--sampler", default="formation-energy", help="name or folder; its draws are labelled")
+    parser.add_argument("--calculator", default=DEFAULT, help="name, or module:factory")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ended like this, too, a run keeps what it has
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start a job with this one ignored
     seconds = 60 * options.minutes
-    make_labels(options.train, options.val, options.folder, seconds, seed=options.seed, sampler=options.sampler)
+    make_labels(
+        options.train,
+        options.val,
+        options.folder,
+        seconds,
+        seed=options.seed,
+        sampler=options.sampler,
+        calculator=options.calculator,
+    )
 
 
 if __name__ == "__main__":

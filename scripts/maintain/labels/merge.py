@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.metadata
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from crystalgfn.calculators.energy_references import References, shipped
+from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read
@@ -37,6 +36,7 @@ from crystalgfn.fitting.labels import (  # fmt: skip
 )
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import data_folder, write_aside
+from crystalgfn.utils.provenance import machine
 from scripts.maintain.labels.make import shards_of, spent_on
 
 TEMPLATE = (data_folder("proxies") / "labels" / "card.txt").read_text
@@ -58,7 +58,8 @@ def merge_labels(
         train: the Parquet file the labels were made from; its entries, without those that share (reduced formula,
             space group) with ``val``, make the hull above which labels end.
         val: the Parquet file held out.
-        references: that turn CHGNet's energies into formation energies; the shipped ones by default.
+        references: that turn the energies of the shards' calculator into formation energies; None: those that come with
+            the package.
 
     Raises:
         DataError: no shards, or one that cannot be read.
@@ -66,7 +67,9 @@ def merge_labels(
     columns = _shards([folders] if isinstance(folders, str | Path) else folders)
     composition, number = torch.from_numpy(columns["composition"]).long(), torch.from_numpy(columns["space_group"])
     crystals = Crystals(number.long(), composition, torch.from_numpy(columns["lattice"]).double())
-    absolute = (references or shipped()).formation_energy(columns["composition"].astype(np.float64), columns["energy"])
+    absolute = (references or references_of(_calculator(columns))).formation_energy(
+        columns["composition"].astype(np.float64), columns["energy"]
+    )
     relative = columns["base"] + columns["change"]
     value = np.where(np.isfinite(relative), relative, absolute)
     hull, taken = hull_without(train, val)
@@ -109,7 +112,8 @@ def card(labels: Labels, seconds: dict[str, float], seeds: str) -> str:
     """The text beside the labels: recipe, counts, cost."""
     values = labels.value[labels.kind != HIGH]
     spread = torch.quantile(values, torch.tensor([0.05, 0.5, 0.95])).tolist()
-    versions = {name: importlib.metadata.version(name) for name in ("chgnet", "torch", "pymatgen", "spglib")}
+    found = machine()
+    versions = {name: found[name] for name in ("chgnet", "sevenn", "torch", "pymatgen", "spglib") if found[name]}
     return TEMPLATE().format(
         counts=counts(labels),
         cost=", ".join(f"{name} {spent / 60:.0f}" for name, spent in seconds.items()),
@@ -142,6 +146,14 @@ def _alphabetical(text: str) -> str:
     return formula(counts)
 
 
+def _calculator(columns: dict[str, np.ndarray]) -> str:
+    """The name of the one calculator of all shards."""
+    names = sorted(set(columns["calculator"].tolist()))
+    if len(names) != 1:
+        raise DataError(f"the shards are of the calculators {', '.join(names)}; merge those of one at a time")
+    return names[0]
+
+
 def _shards(folders: Sequence[str | Path]) -> dict[str, np.ndarray]:
     """The columns of all shards, one after another."""
     paths: list[Path] = []
@@ -158,10 +170,11 @@ def _shards(folders: Sequence[str | Path]) -> dict[str, np.ndarray]:
                 part = {name: file[name] for name in wanted}
                 # shards from before the refiner placed atoms do not say so
                 part["refined"] = file["refined"] if "refined" in file else np.zeros(len(part["energy"]), dtype=bool)
+                part["calculator"] = file["calculator"] if "calculator" in file else np.array(["CHGNet"])
                 parts.append(part)
         except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
             raise DataError(f"{path} is not a shard of labels ({error}); remove it") from error
-    return {name: np.concatenate([part[name] for part in parts]) for name in (*wanted, "refined")}
+    return {name: np.concatenate([part[name] for part in parts]) for name in (*wanted, "refined", "calculator")}
 
 
 def main() -> None:

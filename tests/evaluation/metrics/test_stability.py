@@ -22,7 +22,14 @@ HULL = ExactHull.from_entries({"NaCl": -2.1})
 def record(index, energy, **more):
     points = SALT.frac_coords.ravel().tolist()
     cell = {"relaxed_cell": list(SALT.lattice.parameters), "relaxed_Z": [11, 17], "relaxed_frac": points}
-    said = {"start_energy": energy + 0.2, "converged": True, "steps": 3, "strain": 0.01, "volume_ratio": 1.02}
+    said = {
+        "calculator": "CHGNet",
+        "start_energy": energy + 0.2,
+        "converged": True,
+        "steps": 3,
+        "strain": 0.01,
+        "volume_ratio": 1.02,
+    }
     named = {"index": index, "error": None, "formation_energy": energy, "displacement": 0.1, "seconds": 2.0}
     return {**named, **said, **cell, **more}
 
@@ -81,15 +88,15 @@ def test_displacements_without_drift():
 def test_what_cannot_be_relaxed_says_why_at_once():
     close = Structure(Lattice.cubic(5), ["Na", "Cl"], [[0, 0, 0], [0.1, 0, 0]])
     half = Structure(Lattice.cubic(4), [{"Na": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    assert "closer than 0.6" in relax_job(Job(0, close))["error"]
-    assert "partially occupied" in relax_job(Job(1, half))["error"]
+    assert "closer than 0.6" in relax_job(Job(index=0, structure=close))["error"]
+    assert "partially occupied" in relax_job(Job(index=1, structure=half))["error"]
 
 
 def test_rock_salt_relaxes():
     pytest.importorskip("chgnet", reason="needs the extra [relax]")
     start = SALT.copy()
     start.scale_lattice(start.volume * 1.2)
-    found = relax_job(Job(7, start, steps=40))
+    found = relax_job(Job(index=7, structure=start, steps=40))
     assert found["error"] is None and found["index"] == 7 and found["converged"]
     assert found["formation_energy"] == pytest.approx(-2.1, abs=0.1)
     assert found["start_energy"] > found["formation_energy"] and 0.8 < found["volume_ratio"] < 0.95

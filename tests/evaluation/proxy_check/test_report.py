@@ -22,6 +22,7 @@ def frame() -> pd.DataFrame:
             "cell_converged": [True, False, False, False, False],
             "volume_ratio": [0.9, 1.1, NAN, NAN, NAN],
             "length_ratio": [0.8, 1.1, NAN, NAN, NAN],
+            "calculator": "CHGNet",
             "failure": [None, None, None, "crowded", "not placed"],
         }
     )

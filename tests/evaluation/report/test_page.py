@@ -25,13 +25,13 @@ from crystalgfn.evaluation.metrics.distributions import (
     PropertyDistribution,
     statistics_of,
 )
-from crystalgfn.evaluation.metrics.stability import LABEL
 from crystalgfn.evaluation.report import components, gallery
 from crystalgfn.evaluation.report import page as html_report
 from crystalgfn.evaluation.summary import evaluation
 
 ODD = "</script><script>alert(1)</script>&\"'.cif"
 VOID = {"meta", "input", "br", "link", "img", "hr"}
+LABEL = "CHGNet, not DFT"
 
 
 class Page(HTMLParser):
@@ -85,7 +85,7 @@ def frame():
 @pytest.fixture(scope="module")
 def full(frame):
     """The page with a reference, energies and an error, and what it was made of."""
-    frame = frame.assign(novel=True)
+    frame = frame.assign(novel=True, calculator=LABEL.partition(",")[0])
     relaxed = frame.loc[[0]].assign(
         e_above_hull=-0.5, formation_energy=-2.0, start_energy=-1.9, converged=True, displacement=0.1, volume_ratio=1.0,
         relax_error=None, relax_seconds=1.0, relaxed_unique=True, relaxed_novel=True,

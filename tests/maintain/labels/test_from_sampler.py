@@ -21,7 +21,7 @@ class Densities:
 
     stop_at: int | None = None
 
-    def __init__(self, hull, templates, seed) -> None:
+    def __init__(self, hull, templates, seed, calculator) -> None:
         pass
 
     def __call__(self, crystals: Crystals, number: int) -> tuple[Labels, torch.Tensor]:
@@ -50,7 +50,7 @@ def sampler(tmp_path, monkeypatch):
     space = cg.CrystalSpace(elements=["Na", "K", "Cl", "F"], space_groups=[221, 225], n_atoms=(2, 4))
     small = cg.Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2))
     small.save(tmp_path / "sampler")
-    monkeypatch.setattr(from_sampler, "ChgnetLabels", Densities)
+    monkeypatch.setattr(from_sampler, "CalculatorLabels", Densities)
     monkeypatch.setattr(from_sampler, "Parents", SimpleNamespace(read=lambda *_: None))
     monkeypatch.setattr(from_sampler, "TemplateCells", lambda _: SimpleNamespace(cells=None))
     monkeypatch.setattr(from_sampler, "hull_without", lambda *_: (None, frozenset()))

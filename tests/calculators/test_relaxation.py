@@ -2,9 +2,14 @@ import numpy as np
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystalgfn.calculators.descent import LONGEST, Descent
+from crystalgfn.calculators.base import ForcesAndStress
+from crystalgfn.calculators.relaxation import LONGEST, Descent
 
 CELL = Lattice.from_parameters(4, 5, 6, 80, 95, 100)
+
+
+def found(energy, forces, stress=None):
+    return ForcesAndStress(energy=energy, forces=forces, stress=np.zeros((3, 3)) if stress is None else stress)
 
 
 def springs(descent, stiffness, target):
@@ -17,7 +22,7 @@ def go_down(start, target, stiffness, steps):
     descent = Descent(start, max_force=1e-3)
     for step in range(steps + 1):
         energy, forces = springs(descent, stiffness, target)
-        descent.take(energy, forces, np.zeros((3, 3)), None, move=step < steps)
+        descent.take(found(energy, forces), move=step < steps)
         if descent.done:
             break
     return descent
@@ -44,7 +49,7 @@ def test_no_step_is_longer_than_allowed(start):
     for _ in range(5):
         before = descent.structure().cart_coords
         energy, forces = springs(descent, np.full((2, 3), 50.0), target)
-        descent.take(energy, forces, np.zeros((3, 3)), None, move=True)
+        descent.take(found(energy, forces), move=True)
         assert np.linalg.norm(descent.structure().cart_coords - before, axis=1).max() <= LONGEST + 1e-9
 
 
@@ -53,7 +58,7 @@ def test_what_does_not_converge_ends_at_its_lowest(start):
     for step, energy in enumerate((-1.0, -3.0, -2.0)):
         if energy == -3.0:
             lowest = descent.structure().cart_coords
-        descent.take(energy, np.ones((2, 3)), np.zeros((3, 3)), None, move=step < 2)
+        descent.take(found(energy, np.ones((2, 3))), move=step < 2)
     assert descent.done and not descent.converged and descent.steps == 2
     assert descent.best_energy == -3.0
     assert descent.best_structure().cart_coords == pytest.approx(lowest)
@@ -61,7 +66,7 @@ def test_what_does_not_converge_ends_at_its_lowest(start):
 
 def test_an_error_ends_the_way(start):
     descent = Descent(start, max_force=1e-3)
-    descent.take(np.nan, np.zeros((2, 3)), np.zeros((3, 3)), "an atom is alone", move=True)
+    descent.take(ForcesAndStress.missing(start, "an atom is alone"), move=True)
     assert descent.done and not descent.converged and descent.error == "an atom is alone"
     assert descent.best_structure() is None
 
@@ -72,7 +77,7 @@ def test_a_free_cell_follows_its_virial(start):
     for _ in range(60):
         structure = descent.structure()
         gap = np.log(structure.volume / start.volume) - np.log(1.05)
-        descent.take(5 * gap**2 / 2, np.zeros((2, 3)), 2 * 5 * gap * np.eye(3), None, move=True)
+        descent.take(found(5 * gap**2 / 2, np.zeros((2, 3)), 2 * 5 * gap * np.eye(3) / structure.volume), move=True)
         if descent.done:
             break
     assert descent.converged
