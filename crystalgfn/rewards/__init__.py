@@ -1,5 +1,8 @@
 """Rewards: callables from crystals to log R, and the properties that they are made of."""
 
+from importlib import import_module
+from typing import Any
+
 from crystalgfn.properties.base import Property, describe
 from crystalgfn.properties.exact import Density, Function, Scarcity, VolumePerAtom, function
 from crystalgfn.properties.hull import EnergyAboveHull, energy_above_hull
@@ -63,6 +66,7 @@ __all__ = [
     "load_distance",
     "load_proxy",
     "near_data",
+    "on_structures",
     "packing_fraction",
     "probability",
     "product",
@@ -73,3 +77,10 @@ __all__ = [
     "target",
     "weighted",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """`on_structures` belongs to a higher room, whose imports take seconds, and is offered here with the others."""
+    if name == "on_structures":
+        return import_module("crystalgfn.structures.reward").on_structures
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalgfn.crystallography.atoms import SkippedRecord, atoms_of
+from crystalgfn.crystallography.atoms import fault as atoms_fault
 from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
+from crystalgfn.crystallography.orbit_batch import lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.errors import PlacementError
+from crystalgfn.errors import CrystalGFNError, PlacementError
 from crystalgfn.structures.config import refiner_of
 from crystalgfn.structures.refiner.base import MAX_STRAIN, NOISE, STEPS, Refiner
 from crystalgfn.structures.result import BuildResult
@@ -64,13 +66,20 @@ def refine_structures(
 
 def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
     """A structure as orbits, or why it cannot be."""
-    atoms = atoms_of(structure.reduced_formula, structure)
+    name = structure.reduced_formula
+    if not len(structure):
+        return "a structure without atoms cannot be refined"
+    atoms = atoms_of(name, structure)
     if isinstance(atoms, SkippedRecord):
         return atoms.reason
+    if (wrong := atoms_fault(atoms)) is not None:
+        return f"{name} {wrong}"
     try:
-        return orbit_structure(atoms, symprec)
-    except PlacementError as error:
-        return f"{structure.reduced_formula}: {error}"
+        found = orbit_structure(atoms, symprec)
+    except CrystalGFNError as error:
+        return f"{name}: {error}"
+    wrong = lattice_fault(found.space_group, found.lattice)
+    return found if wrong is None else f"{name}: {wrong}"
 
 
 def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> BuildResult:

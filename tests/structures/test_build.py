@@ -18,6 +18,7 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CheckpointError, NotAvailable, PlacementError
 from crystalgfn.structures import build
+from crystalgfn.structures.config import BuildConfig
 
 build_structures = functools.partial(build.build_structures, refiner=None)
 build_from_wyckoff = functools.partial(build.build_from_wyckoff, refiner=None)
@@ -108,6 +109,27 @@ def test_processes_give_the_same(random_crystals):
     alone = build_structures(some)
     together = build_structures(some, n_jobs=2)
     assert [r.structure for r in alone] == [r.structure for r in together]
+
+
+def test_processes_give_the_same_to_the_last_digit_with_a_refiner(random_crystals, small_refiner):
+    options = {"refiner": small_refiner(), "steps": 2, "draws": 2, "seed": 5, "part": 4, "retry": False}
+    requests = build.requests_of(random_crystals[::24])
+    alone, together = (build.build(requests, BuildConfig(n_jobs=n, **options)) for n in (1, 2))
+    assert len(requests) == 10 and sum(r.error is None for r in alone) >= 4
+    assert [(r.orbits, r.origins, r.probabilities, r.error) for r in alone] == [
+        (r.orbits, r.origins, r.probabilities, r.error) for r in together
+    ]
+
+
+def test_a_slow_machine_gives_the_same(random_crystals, monkeypatch):
+    """No clock decides: with one that runs a million times too fast nothing changes."""
+    some = random_crystals[::40]
+    before = build_structures(some, n_candidates=3, seed=2)
+    for name in ("monotonic", "perf_counter", "time", "process_time"):
+        clock = getattr(time, name)
+        monkeypatch.setattr(time, name, lambda clock=clock: 1e6 * clock())
+    after = build_structures(some, n_candidates=3, seed=2)
+    assert [r.orbits for r in before] == [r.orbits for r in after]
 
 
 @pytest.mark.parametrize(
