@@ -206,16 +206,17 @@ def _reduce_plane(a: float, c: float, cosine: float, reduction: int) -> tuple[fl
     step_second = 2 if reduction == 2 else 1
     for _ in range(1000):
         before = (first.copy(), second.copy())
-        n = _nearest(first @ second / (second @ second), step_first)
+        n = _nearest(float(first @ second / (second @ second)), step_first)
         first = first - n * second
-        n = _nearest(first @ second / (first @ first), step_second)
+        n = _nearest(float(first @ second / (first @ first)), step_second)
         second = second - n * first
         if reduction == 1 and first @ first > second @ second * (1 + 1e-12):
             first, second = second, first
         if np.array_equal(before[0], first) and np.array_equal(before[1], second):
             break
-    a, c = np.linalg.norm(first), np.linalg.norm(second)
-    return a, c, 180 - np.degrees(np.arccos(min(1.0, abs(first @ second) / (a * c))))
+    lengths = np.linalg.norm(first), np.linalg.norm(second)
+    cosine = min(1.0, float(abs(first @ second) / (lengths[0] * lengths[1])))
+    return float(lengths[0]), float(lengths[1]), float(180 - np.degrees(np.arccos(cosine)))
 
 
 def _nearest(x: float, step: int) -> float:

@@ -107,7 +107,7 @@ def _settings(space_group: int) -> tuple[np.ndarray, np.ndarray]:
     kept, seen = [], set()
     for basis in _bases(space_group):
         mark = np.abs(basis).tobytes() if KIND[space_group - 1] == ORTHORHOMBIC else basis.tobytes()
-        shifts = origin_shifts(space_group, basis) if mark not in seen else ()
+        shifts = origin_shifts(space_group, basis) if mark not in seen else np.zeros((0, 3))
         if len(shifts):
             seen.add(mark)
             kept.append((basis, shifts[0]))
@@ -147,7 +147,8 @@ def apply(change: Change, structure: OrbitStructure, lattice: np.ndarray) -> Orb
         if found is None:
             raise PlacementError(f"a change of basis that does not keep space group {number}")
         orbits.append(Orbit(found[0], orbit.species, found[1], orbit.occupancy))
-    return OrbitStructure(number, tuple(float(x) for x in lattice), tuple(orbits))
+    a, b, c, alpha, beta, gamma = (float(x) for x in lattice)
+    return OrbitStructure(number, (a, b, c, alpha, beta, gamma), tuple(orbits))
 
 
 def _locate_point(space_group: int, point: np.ndarray) -> tuple[str, tuple[float, float, float]] | None:

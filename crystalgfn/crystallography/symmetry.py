@@ -45,8 +45,10 @@ def symmetry(cell: SpglibCell, symprec: float, hall_number: int = 0) -> Any | No
 def standard_symmetry(cell: SpglibCell, symprec: float) -> Any | None:
     """spglib's dataset in the package's setting of the group that it finds; None where it finds none."""
     found = symmetry(cell, symprec)
-    wanted = found and int(space_groups.HALL_NUMBER[found.number - 1])
-    return found if not found or found.hall_number == wanted else symmetry(cell, symprec, wanted)
+    if not found:
+        return found
+    wanted = int(space_groups.HALL_NUMBER[found.number - 1])
+    return found if found.hall_number == wanted else symmetry(cell, symprec, wanted)
 
 
 def standard_lattice(found: Any) -> np.ndarray:

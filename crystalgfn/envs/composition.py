@@ -97,11 +97,13 @@ class CompositionMoves:
         """
         row, slot, column = may[two].nonzero().unbind(1)
         at = rows[two]
+        assert self.last_two is not None  # two counts are left
         follows = self.last_two.may(state.charge[at], state.left[at], row, slot, column)
         return Lookahead(two[row], slot * self.n_elements + column, follows)
 
     def _limited_options(self, state: CrystalState, rows: RowIndex, i: int) -> torch.Tensor:
         """Pairs from which limits on sums over the atoms can be met too, [rows, S, E]."""
+        assert self.sums is not None
         atoms = state.counts[rows].sum(1)
         element = state.element[rows]
         spent = torch.where(element >= 0, state.amount[rows], 0).double()[..., None] * self.sums.weights[element]

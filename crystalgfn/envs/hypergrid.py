@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -118,7 +119,7 @@ class HyperGrid(Environment[GridState, torch.Tensor]):
         """ln P_B of the walked paths."""
         return state.log_backward
 
-    def stop_probabilities(self, network: object) -> torch.Tensor:
+    def stop_probabilities(self, network: Any) -> torch.Tensor:
         """Exact distribution over final cells by pushing the flow through the grid, float64 [height ** d].
 
         Args:

@@ -39,7 +39,7 @@ from crystalgfn.space.tables import SpaceTables, build_tables
 from crystalgfn.typing import Booleans
 
 #: Argument -> what reads it; in the order in which `CrystalSpace.explain` names reasons.
-READERS: dict[str, Callable[[Any], Constraint]] = {
+READERS: dict[str, Callable[[Any], Any]] = {
     "elements": Elements.parse,
     "required_elements": RequiredElements.parse,
     "excluded_elements": ExcludedElements.parse,
@@ -182,7 +182,8 @@ class CrystalSpace:
         for name in READERS:
             if constraints.get(name) is None:
                 continue
-            mine, new = self.parts[name], READERS[name](constraints[name])
+            mine: Any = self.parts[name]
+            new = READERS[name](constraints[name])
             if isinstance(new, Elements) and new.elements is not None:
                 self.rules.check_states(numbers_of(new.elements))
                 mine = Elements(tuple(element_tables.SYMBOLS[z - 1] for z in self.element_numbers))
