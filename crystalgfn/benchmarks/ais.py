@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
-from crystalgfn.benchmarks.mcmc import KERNELS, Base, Proposals
+from crystalgfn.benchmarks.mcmc import KERNELS, Base, MoveProposals
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.gfn.diagnostics import relative_ess
 from crystalgfn.typing import Floats, Integers
@@ -102,7 +102,7 @@ class Chains:
         device = base.env.device
         self.base, self.log_reward = base, log_reward
         self.generator = torch.Generator(device=device).manual_seed(seed)
-        self.proposals = Proposals(base.env.space, base.n_moves, device)
+        self.proposals = MoveProposals(base.env.space, base.n_moves, device)
         self.mix = torch.tensor([float(mix.get(name, 0.0)) for name in KERNELS], device=device)
         self.crystals, self.log_q = base.draw(n, self.generator)
         self.log_r = log_reward(self.crystals).double()

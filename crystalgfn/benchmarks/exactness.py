@@ -202,7 +202,7 @@ def hypergrids(steps: int | None = None, trainer: TrainerConfig | None = None) -
 
 
 @dataclass(frozen=True)
-class Density:
+class GridDensity:
     """The mass of an arbitrary policy's lattice density in one group."""
 
     space_group: int
@@ -211,13 +211,13 @@ class Density:
     mass: float
 
 
-def densities(policy: PolicyConfig | None = None, scale: float = 0.05) -> list[Density]:
+def densities(policy: PolicyConfig | None = None, scale: float = 0.05) -> list[GridDensity]:
     """Quadrature of the density of randomly disturbed policies, in groups with one to three free lengths."""
     policy = policy or PolicyConfig(width=32, blocks=1, components=3)
     found = []
     for number, counts, free, log2_n in quadrature.CASES:
         sampler = disturbed(Sampler.untrained(quadrature.space(number, counts), policy=policy), scale)
-        found.append(Density(number, free, 2**log2_n, quadrature.mass(sampler, number, counts, free, log2_n)))
+        found.append(GridDensity(number, free, 2**log2_n, quadrature.mass(sampler, number, counts, free, log2_n)))
     return found
 
 
@@ -230,7 +230,7 @@ def disturbed(sampler: Sampler, scale: float, seed: int = 0) -> Sampler:
     return sampler
 
 
-def tables(small: SmallSpace, grids: list[Grid], masses: list[Density]) -> str:
+def exactness_tables(small: SmallSpace, grids: list[Grid], masses: list[GridDensity]) -> str:
     """All figures as Markdown."""
     first = markdown_table(
         ("pairs", "not drawn", "total variation", "of two targets", "ESS / N", "ln Z", "its error", "trained", "s"),

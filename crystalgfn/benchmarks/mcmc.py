@@ -119,7 +119,7 @@ class Base:
         return walked.objects, torch.where(moved & (cut >= self.n_moves), -torch.inf, log_q)
 
 
-class Proposals:
+class MoveProposals:
     """What the kernels propose, for a whole batch at a time.
 
     Args:

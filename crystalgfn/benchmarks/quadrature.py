@@ -42,7 +42,7 @@ def mass(sampler: Sampler, number: int, counts: dict[str, int], free: int, log2_
     points, size = _points(2**log2_n, number, counts, free)
     total = 0.0
     for part in points.split(100_000):
-        found = crystals(number, counts, _cell(number, part))
+        found = grid_crystals(number, counts, _cell(number, part))
         inside = found[_within(found)]
         total += float(sampler.log_prob(inside).exp().sum()) * size
     return total
@@ -54,7 +54,7 @@ def space(number: int, counts: dict[str, int]) -> CrystalSpace:
     return CrystalSpace(**SPACE, space_groups=[number], n_atoms=(total, total))
 
 
-def crystals(number: int, counts: dict[str, int], lattice: Lattices) -> Crystals:
+def grid_crystals(number: int, counts: dict[str, int], lattice: Lattices) -> Crystals:
     """Crystals of one group and composition with given lattices [B, 6]."""
     composition = torch.zeros(len(lattice), 118, dtype=torch.int64)
     for symbol, n in counts.items():

@@ -69,7 +69,7 @@ class References:
         write_aside(path, lambda aside: aside.write_text(text + "\n"))
 
 
-def fit(
+def fit_references(
     composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, calculator: str, model: str = ""
 ) -> References:
     """References from crystals with both energies.
@@ -102,10 +102,10 @@ def fit(
     )
 
 
-def check(
+def check_references(
     references: References, composition: np.ndarray, energy: np.ndarray, formation: np.ndarray
 ) -> dict[str, dict[str, float]]:
-    """Rows, MAE and bias (eV/atom) over all crystals and in every anion class; arguments as in `fit`."""
+    """Rows, MAE and bias (eV/atom) over all crystals and in every anion class; arguments as in `fit_references`."""
     error = references.formation_energy(composition, energy) - formation
     classes = np.array([anion(row) for row in composition])
     known = np.isfinite(error)
@@ -146,7 +146,7 @@ def references_of(calculator: Calculator | str, path: str | Path | None = None) 
     if path is None:
         found = _shipped(name)
     else:
-        found = load(Path(path))
+        found = load_references(Path(path))
     if found.calculator != name:
         raise DataError(f"{path} holds the energy references of {found.calculator}, which do not go with {name}")
     return found
@@ -160,10 +160,10 @@ def _shipped(name: str) -> References:
             f"there are no energy references of {name}, which make formation energies of its total energies; fit them "
             f"with python -m {COMMAND} and give energy_references=<file>"
         )
-    return load(path)
+    return load_references(path)
 
 
-def load(path: Path) -> References:
+def load_references(path: Path) -> References:
     """References from a file that `References.save` wrote.
 
     Raises:

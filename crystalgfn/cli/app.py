@@ -168,12 +168,12 @@ def _words_of(error: Exception) -> str | None:
     if type(error).__module__.startswith(("hydra", "omegaconf")):
         from hydra.errors import InstantiationException
 
-        from crystalgfn.cli.options.compose import first_line
+        from crystalgfn.cli.options.compose import first_line_of
         from crystalgfn.cli.options.objects import root
 
         if isinstance(error, InstantiationException):
             return f"{sentence(root(error))}."
-        return f"the configuration cannot be used: {first_line(error)}."
+        return f"the configuration cannot be used: {first_line_of(error)}."
     if isinstance(error, RuntimeError):
         text = str(error)
         if "Could not determine home directory" in text:
@@ -215,7 +215,7 @@ class Job:
         if self.flags.cfg:
             from omegaconf import OmegaConf
 
-            console.write(OmegaConf.to_yaml(config).rstrip(), sys.stdout)
+            console.write_text(OmegaConf.to_yaml(config).rstrip(), sys.stdout)
             return
         started, first = time.time(), distributed.first() or not one.together
         shard = config.get("shard")
@@ -239,12 +239,12 @@ class Job:
 
     def record(self, config: DictConfig, folder: RunFolder | None, started: float, made: Mapping[str, Any]) -> None:
         """Write ``run.json``, and print it with ``json=true``."""
-        from crystalgfn.cli.options.objects import plain
+        from crystalgfn.cli.options.objects import plain_config
         from crystalgfn.utils import provenance
 
         content = {
             "command": self.command,
-            "settings": plain(config),
+            "settings": plain_config(config),
             "seed": config.get("seed"),
             "versions": {**provenance.versions(), **provenance.libraries()},
             "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
@@ -255,12 +255,12 @@ class Job:
         if folder is not None:
             folder.record(content)
         if config.get("json"):
-            console.write(json.dumps(content, indent=2, default=str), sys.stdout)
+            console.write_text(json.dumps(content, indent=2, default=str), sys.stdout)
 
 
 def _print(text: str) -> int:
     try:
-        console.write(text, sys.stdout)
+        console.write_text(text, sys.stdout)
     except BrokenPipeError:
         return _piped()
     return 0
@@ -276,7 +276,7 @@ def _piped() -> int:
 def _fail(words: str) -> int:
     distributed = sys.modules.get("crystalgfn.utils.distributed")
     if distributed is None or distributed.fails_first():
-        console.write(f"error: {words}", sys.stderr)
+        console.write_text(f"error: {words}", sys.stderr)
     return ERROR
 
 
@@ -284,4 +284,4 @@ def _say(words: str) -> None:
     """To people; once for all processes."""
     distributed = sys.modules.get("crystalgfn.utils.distributed")
     if distributed is None or distributed.first():
-        console.write(words, sys.stderr)
+        console.write_text(words, sys.stderr)

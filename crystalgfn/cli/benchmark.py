@@ -14,7 +14,7 @@ from crystalgfn.benchmarks import exactness, mode_coverage, throughput
 from crystalgfn.benchmarks.csp import report as csp_page
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build, listed, plain, space_arguments, usable_device
+from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, usable_device
 from crystalgfn.cli.train import read_crystals
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
@@ -49,7 +49,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
     tell(report)
     if out is None:
         return {"figures": figures}
-    figures = {"task": task, "command": command, "machine": machine, "settings": plain(config), **figures}
+    figures = {"task": task, "command": command, "machine": machine, "settings": plain_config(config), **figures}
     if task == "csp":
         csp_page.write_csp_page(out / "csp.html", figures)
     provenance.write_report(out, task, report, figures)
@@ -66,15 +66,15 @@ def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
         seconds=config.seconds,
         competing_load=config.competing_load,
     )
-    objective, trainer = build(config.objective, "objective"), build(config.trainer, "trainer")
+    objective, trainer = build_part(config.objective, "objective"), build_part(config.trainer, "trainer")
     if config.sampler is not None:
         sampler = Sampler.load(config.sampler, trust=config.trust)
         tell(f"Measured in the space, with the network and the reward of {config.sampler}.")
     else:
-        strata = plain(config.strata)
+        strata = plain_config(config.strata)
         strata = tuple(strata) if isinstance(strata, list) else strata
         space = CrystalSpace(**space_arguments(config.space))
-        reward, policy = build(config.reward, "reward"), build(config.policy, "policy")
+        reward, policy = build_part(config.reward, "reward"), build_part(config.policy, "policy")
         sampler = throughput.untrained(space, reward, policy, strata, config.seed)
         tell("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
     real = read_crystals(config.real)
@@ -92,7 +92,7 @@ def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
 
 
 def _exactness(config: DictConfig) -> tuple[str, dict[str, Any]]:
-    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    objective, policy, trainer = (build_part(config[name], name) for name in ("objective", "policy", "trainer"))
     small = exactness.small_space(config.train_seconds, config.samples, config.seed, policy, objective, trainer)
     grids, masses = exactness.hypergrids(config.grid_steps, trainer), exactness.densities()
     figures = {
@@ -100,7 +100,7 @@ def _exactness(config: DictConfig) -> tuple[str, dict[str, Any]]:
         "hypergrids": [asdict(one) for one in grids],
         "densities": [asdict(one) for one in masses],
     }
-    return exactness.tables(small, grids, masses), figures
+    return exactness.exactness_tables(small, grids, masses), figures
 
 
 def _one_device(config: DictConfig) -> str:
@@ -210,7 +210,7 @@ def _csp_methods(
 
 def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Folder and tasks of each method of `csp.outside`."""
-    given = plain(config.csp.outside) or {}
+    given = plain_config(config.csp.outside) or {}
     found = {}
     for name, value in given.items():
         options = value if isinstance(value, dict) else {"folder": value}

@@ -12,7 +12,7 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain, space_arguments
+from crystalgfn.cli.options.objects import plain_config, space_arguments
 from crystalgfn.data.parents import Parents
 from crystalgfn.evaluation.proxy_check import report as check_report
 from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
@@ -20,7 +20,7 @@ from crystalgfn.evaluation.proxy_check.run import ProxyCheck, ReferenceMaker
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.sharded import fingerprint
+from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.utils import provenance
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.run_folder import RunFolder
@@ -73,7 +73,7 @@ def run(
     frame = job.table(hull)
     _report(frame, config, command, out)
     return {
-        "sampler": {"name": str(config.sampler), "hash": fingerprint(sampler)},
+        "sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)},
         "counts": {"crystals": len(frame)},
         "files": [f"{FIGURES}.{kind}" for kind in ("json", "md", "parquet", "csv", *["png"] * config.picture)],
     }
@@ -88,14 +88,14 @@ def _say_where(job: ProxyCheck) -> None:
 def _report(frame: pd.DataFrame, config: DictConfig, command: str, out: Path) -> None:
     figures = check_report.summary(frame)
     machine = provenance.machine()
-    report = f"{provenance.heading(machine, command)}\n\n{check_report.tables(figures)}"
+    report = f"{provenance.heading(machine, command)}\n\n{check_report.prediction_tables(figures)}"
     tell(report)
     write_aside(out / f"{FIGURES}.parquet", lambda path: frame.to_parquet(path, index=False))
     write_aside(out / f"{FIGURES}.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
     if config.picture:
         title = f"predicted and reference energies of {len(frame)} crystals of {config.sampler}"
-        check_report.picture(frame, out / f"{FIGURES}.png", title)
-    settings: dict[str, Any] = plain(config)
+        check_report.prediction_picture(frame, out / f"{FIGURES}.png", title)
+    settings: dict[str, Any] = plain_config(config)
     # The figures come last: where they are, all is there.
     provenance.write_report(
         out, FIGURES, report, {"command": command, "machine": machine, "settings": settings, **figures}

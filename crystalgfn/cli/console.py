@@ -24,10 +24,10 @@ class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print a line; a letter that the terminal does not have is replaced."""
         result = record.levelno == logging.INFO and not self.to_stderr
-        write(record.getMessage(), sys.stdout if result else sys.stderr)
+        write_text(record.getMessage(), sys.stdout if result else sys.stderr)
 
 
-def write(text: str, stream: TextIO) -> None:
+def write_text(text: str, stream: TextIO) -> None:
     """Print, also in a locale that lacks some letters."""
     try:
         print(text, file=stream, flush=True)

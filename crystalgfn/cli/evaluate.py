@@ -12,13 +12,13 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import listed, plain
+from crystalgfn.cli.options.objects import listed, plain_config
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.data.reader import crystals
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
-from crystalgfn.evaluation.metrics.stability import Job, relax_job
+from crystalgfn.evaluation.metrics.stability import RelaxationJob, relax_job
 from crystalgfn.evaluation.plan import EvaluationPlan
 from crystalgfn.evaluation.reference import Reference
 from crystalgfn.evaluation.report import page
@@ -35,7 +35,7 @@ LISTED = 50
 
 
 def run(
-    config: DictConfig, command: str, folder: RunFolder, job: Callable[[Job], dict[str, Any]] = relax_job
+    config: DictConfig, command: str, folder: RunFolder, job: Callable[[RelaxationJob], dict[str, Any]] = relax_job
 ) -> dict[str, Any]:
     """Evaluate a set of crystals; the folder of an evaluation that was interrupted goes on.
 
@@ -57,7 +57,7 @@ def run(
     if config.relax and job is relax_job:
         references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     samples = list(crystals(listed(config.samples)))
-    reference = None if config.reference is None else Reference.read(plain(config.reference))
+    reference = None if config.reference is None else Reference.read(plain_config(config.reference))
     hull = reference.hull(plan.energy) if config.relax else None
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
@@ -90,7 +90,7 @@ def _report(
     hull: ExactHull | None,
     config: DictConfig,
     command: str,
-    job: Callable[[Job], dict[str, Any]],
+    job: Callable[[RelaxationJob], dict[str, Any]],
 ) -> dict[str, Any]:
     work.describe()
     if not work.indices:
@@ -114,7 +114,7 @@ def _write(found: Evaluation, config: DictConfig, command: str, out: Path) -> li
     report = f"{provenance.heading(machine, command)}\n\n{found.text()}"
     tell(report)
     write_aside(out / TABLE, lambda path: found.samples.frame.to_parquet(path, index=False))
-    settings: dict[str, Any] = plain(config)
+    settings: dict[str, Any] = plain_config(config)
     said = {"command": command, "machine": machine, "settings": settings, **found.to_dict()}
     said["report"] = _html(found, said, out)
     # The figures come last: where they are, all is there.
@@ -130,7 +130,7 @@ def _html(found: Evaluation, said: dict[str, Any], out: Path) -> str:
     if not said["settings"]["report"]:
         return "not asked for (report=false)"
     try:
-        page.write(out / page.REPORT, found, said)
+        page.write_page(out / page.REPORT, found, said)
     except NotAvailable as error:
         note(error)
         return str(error)

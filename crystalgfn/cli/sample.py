@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain, space_arguments, usable_device
+from crystalgfn.cli.options.objects import plain_config, space_arguments, usable_device
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
@@ -19,7 +19,7 @@ from crystalgfn.errors import CrystalGFNError
 from crystalgfn.properties.exact import Density
 from crystalgfn.sampling import plots, table
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.sharded import ShardRun, fingerprint
+from crystalgfn.sampling.sharded import ShardRun, run_fingerprint
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.ground_state import CLOSEST
@@ -63,14 +63,14 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     constraints = space_arguments(config.get("space"))
     space = sampler.space.narrowed(**constraints) if constraints else None
     sampler.level(config.beta)
-    made = {"sampler": {"name": str(config.sampler), "hash": fingerprint(sampler)}}
+    made = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
     if config.shard_size is not None:
         return made | _write_shards(sampler, space, config, out)
-    folder.agree(plain(config), FREE)
+    folder.agree(plain_config(config), FREE)
     crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
     if config.diagnostics and sampler.reward is not None:
         _diagnose(sampler, space, config)
-    frame = table.table(sampler, crystals, space, beta=config.beta)
+    frame = table.results_table(sampler, crystals, space, beta=config.beta)
     table.write_table(frame, out)
     if config.structures:
         try:
@@ -85,7 +85,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             for name in ("table.parquet", "table.csv"):  # they would refuse the command put right
                 (out / name).unlink(missing_ok=True)
             raise
-        frame = table.table(sampler, crystals, space, *placed, beta=config.beta)
+        frame = table.results_table(sampler, crystals, space, *placed, beta=config.beta)
         table.write_table(frame, out)
     if config.picture:
         _draw(sampler, crystals, space, config, out)
@@ -118,7 +118,7 @@ def _check_shards(config: DictConfig, out: Path) -> None:
 
 def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConfig, out: Path) -> dict[str, Any]:
     """Crystals as Parquet files, and a picture of the first of them."""
-    shard = plain(config.shard) or [0, 1]
+    shard = plain_config(config.shard) or [0, 1]
     run = ShardRun(
         sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
         config.beta,
@@ -152,7 +152,7 @@ def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]
         crystals,
         n_candidates=config.n_candidates,
         refiner=config.refiner,
-        templates=plain(config.templates),
+        templates=plain_config(config.templates),
         energies=config.energies,
         relax=config.relax,
         calculator=config.calculator,
@@ -177,7 +177,7 @@ def _draw(sampler: Sampler, crystals: Crystals, space: CrystalSpace | None, conf
     untrained = Sampler.untrained(space, seed=config.seed).to(config.device).sample(1000, seed=config.seed)
     props = table.properties(sampler.reward)
     prop = props[0] if props else Density()
-    plots.picture(
+    plots.samples_picture(
         crystals,
         out / "picture.png",
         values=prop(crystals).cpu().numpy(),

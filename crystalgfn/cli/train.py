@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build, listed, plain, space_arguments, usable_device
+from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, usable_device
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data import labelled
 from crystalgfn.errors import CrystalGFNError
@@ -20,7 +20,7 @@ from crystalgfn.gfn.training import CHECKPOINT
 from crystalgfn.rewards import Configured
 from crystalgfn.sampling import plots
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.sharded import fingerprint
+from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
@@ -44,15 +44,15 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     out = folder.path
     device = usable_device(distributed.own_device(config.trainer.device))
     space = CrystalSpace(**space_arguments(config.space))
-    reward = build(config.reward, "reward")
+    reward = build_part(config.reward, "reward")
     if not hasattr(reward, "config"):
         reward = Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
-    objective, policy, trainer = (build(config[name], name) for name in ("objective", "policy", "trainer"))
+    objective, policy, trainer = (build_part(config[name], name) for name in ("objective", "policy", "trainer"))
     if trainer.real_fraction and config.real is None:
         raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
     real = read_crystals(config.real)
     init = None if config.init is None else Sampler.load(config.init, trust=config.trust)
-    strata = plain(config.strata)
+    strata = plain_config(config.strata)
     resume = config.resume and not _never_trained(out)
     logger = _start(config, folder) if distributed.first() else NoLogger()
     try:
@@ -87,7 +87,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
 def read_crystals(sources: Any) -> Crystals | None:
     """The crystals of a file or of several; None without any."""
     files = listed(sources)
-    return Crystals.cat([labelled.read(file).crystals for file in files]) if files else None
+    return Crystals.cat([labelled.read_labelled(file).crystals for file in files]) if files else None
 
 
 def _never_trained(out: Path) -> bool:
@@ -98,27 +98,27 @@ def _never_trained(out: Path) -> bool:
 def _start(config: DictConfig, folder: RunFolder) -> Any:
     """The folder of a run with its configuration, and the logger."""
     if config.resume:
-        return build(config.logger, "logger")
+        return build_part(config.logger, "logger")
     if (folder.path / CONFIG).exists():
         raise OptionError(
             f"{folder.path} already holds a run; go on with it by resume=true out={folder.path}, or choose another "
             "out=<folder>."
         )
-    logger = build(config.logger, "logger")
-    folder.agree(plain(config))
+    logger = build_part(config.logger, "logger")
+    folder.agree(plain_config(config))
     return logger
 
 
 def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
     tell(f"The sampler is in {out / 'sampler'}")
-    made: dict[str, Any] = {"files": ["sampler"], "sampler": {"hash": fingerprint(sampler)}, "counts": {}}
+    made: dict[str, Any] = {"files": ["sampler"], "sampler": {"hash": run_fingerprint(sampler)}, "counts": {}}
     if config.diagnostics:
         found = sampler.diagnostics(config.diagnostics, seed=config.seed)
         tell(found)
         made["diagnostics"] = {"ess": float(found.ess)}
     metrics = out / "metrics.csv"
     if metrics.exists():
-        plots.curves(metrics, out / "curves.png")
+        plots.training_curves(metrics, out / "curves.png")
         made["files"] += ["metrics.csv", "curves.png"]
         tell(f"How training went: {out / 'curves.png'}")
     tell(f"Draw crystals from it: crystalgfn sample sampler={out / 'sampler'} n=100")

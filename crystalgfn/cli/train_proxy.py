@@ -12,8 +12,8 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build, listed, plain, space_arguments
-from crystalgfn.data.labelled import COLUMNS, read
+from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments
+from crystalgfn.data.labelled import COLUMNS, read_labelled
 from crystalgfn.data.parents import Parents
 from crystalgfn.fitting.active_learning import CalculatorLabels, Label, SamplerDraws, active_learning_loop, hull_of
 from crystalgfn.fitting.labels import Labels, read_labels
@@ -45,11 +45,11 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
         NotAvailable: a loop without the calculator's package.
     """
     out = folder.path
-    settings = {"property": config.property, "seed": config.seed, **plain(config.settings)}
-    reading = {"column": config.column, "setting": plain(config.setting), "skip_bad": config.skip_bad}
+    settings = {"property": config.property, "seed": config.seed, **plain_config(config.settings)}
+    reading = {"column": config.column, "setting": plain_config(config.setting), "skip_bad": config.skip_bad}
     FitConfig(**settings)  # refuses before the work
     _check(config, out)
-    folder.agree(plain(config), FREE)
+    folder.agree(plain_config(config), FREE)
     labels = _labels(config)
     if config.active and label is None:
         references_of(load_calculator(config.calculator), config.energy_references)  # better found out before the work
@@ -74,18 +74,18 @@ def _loop(
     config: DictConfig, out: Path, labels: Labels, settings: dict, reading: dict, label: Label | None
 ) -> None:  # fmt: skip
     space = CrystalSpace(**space_arguments(config.space))
-    strata = plain(config.strata)
+    strata = plain_config(config.strata)
     strata = tuple(strata) if isinstance(strata, list) else strata
-    policy, trainer = build(config.policy, "policy"), build(config.trainer, "trainer")
+    policy, trainer = build_part(config.policy, "policy"), build_part(config.trainer, "trainer")
     trainer = replace(trainer, progress=trainer.progress and config.progress)
     draw = SamplerDraws(space, config.draws, config.beta, policy, trainer, strata, config.seed)
-    val = read(config.val, progress=config.progress)
+    val = read_labelled(config.val, progress=config.progress)
     taken = frozenset().union(*val.keys)
     if label is None:
         first = listed(config.train)[0]
         templates = None if config.templates is None else TemplateCells(Parents.read(config.templates, taken)).cells
         label = CalculatorLabels(
-            hull=hull_of(read(first, progress=config.progress), val),
+            hull=hull_of(read_labelled(first, progress=config.progress), val),
             templates=templates,
             seed=config.seed,
             calculator=config.calculator,

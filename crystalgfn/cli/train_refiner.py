@@ -14,11 +14,11 @@ from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import listed, plain, usable_device
+from crystalgfn.cli.options.objects import listed, plain_config, usable_device
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
-from crystalgfn.structures.refiner.training import CHECKPOINT, RefinerSettings, State, load_state, train
+from crystalgfn.structures.refiner.training import CHECKPOINT, RefinerSettings, State, load_state, train_refiner
 from crystalgfn.utils import distributed
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.run_folder import RunFolder
@@ -48,11 +48,11 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     settings = RefinerSettings(**{field.name: config[field.name] for field in fields(RefinerSettings)})
     _check(config, out)
     if distributed.first():
-        folder.agree(plain(config), FREE)
+        folder.agree(plain_config(config), FREE)
     distributed.of_first(lambda: _prepare(config, out))
     crystals, val, about = _read(config, out)
     try:
-        done = train(crystals, val, settings, out, config.minutes, device, progress=config.progress)
+        done = train_refiner(crystals, val, settings, out, config.minutes, device, progress=config.progress)
     except KeyboardInterrupt:
         if distributed.first() and any((out / name).exists() for name in (CHECKPOINT, *folder.parts)):
             note(f"\nWhat is done is kept; go on with the same command and out={out}")
@@ -146,7 +146,7 @@ def _read(config: DictConfig, out: Path) -> tuple[list[OrbitStructure], list[Orb
     found = {}
     for name in ("train", "val"):
         sources = listed(config[name])
-        files = [dataset.load(path) for path in (sources if _prepared(sources) else [out / f"{name}.npz"])]
+        files = [dataset.load_prepared(path) for path in (sources if _prepared(sources) else [out / f"{name}.npz"])]
         counts = {key: sum(about[key] for _, about in files) for key in ("held_out", "too_large", "bad")}
         names = [source for _, about in files for source in about["sources"]]
         found[name] = [s for part, _ in files for s in part], {**counts, "sources": names}

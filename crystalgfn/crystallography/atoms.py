@@ -111,7 +111,7 @@ class SkippedRecord:
         return f"{self.where}: {self.reason}"
 
 
-def fault(atoms: Atoms) -> str | None:
+def atoms_fault(atoms: Atoms) -> str | None:
     """Why the atoms are those of no crystal, None where they may be: what spglib and torch would stumble over."""
     lattice, points, numbers = atoms.lattice, atoms.points, atoms.numbers
     if not len(numbers):
@@ -127,7 +127,7 @@ def fault(atoms: Atoms) -> str | None:
         return "has a coordinate that is no number"
     if np.abs(points).max() > FARTHEST:
         return f"has a fractional coordinate of {np.abs(points).max():.3g}; at most {FARTHEST:g} is read"
-    volume = cell_volume(lattice)
+    volume = volume_of_parameters(lattice)
     if not volume / len(numbers) > SMALLEST:
         return f"has a cell of {volume:.2g} Å3 for {len(numbers)} atoms"
     if atoms.occupancies is not None and not ((atoms.occupancies > 0) & (atoms.occupancies <= 1)).all():
@@ -143,12 +143,12 @@ def cell_fault(lattice: np.ndarray) -> str | None:
     if not ((lattice[:3] >= low) & (lattice[:3] <= high)).all():
         lengths = ", ".join(f"{x:.6g}" for x in lattice[:3])
         return f"has cell lengths {lengths} Å; from {low:g} to {high:g} Å are read"
-    if not ((lattice[3:] > 0) & (lattice[3:] < 180)).all() or not cell_volume(lattice) > 0:
+    if not ((lattice[3:] > 0) & (lattice[3:] < 180)).all() or not volume_of_parameters(lattice) > 0:
         return f"has the cell angles {', '.join(f'{x:.6g}' for x in lattice[3:])}, which close no cell"
     return None
 
 
-def cell_volume(lattice: np.ndarray) -> float:
+def volume_of_parameters(lattice: np.ndarray) -> float:
     """Å3, 0 where the angles close no cell."""
     cosine = np.cos(np.radians(lattice[3:]))
     return float(lattice[:3].prod() * np.sqrt(max(0.0, 1 - (cosine**2).sum() + 2 * cosine.prod())))

@@ -61,7 +61,7 @@ def cell_of(structure: OrbitStructure) -> Cell:
     return Cell(structure.space_group, np.array(structure.lattice), points % 1.0, numbers)
 
 
-def crystals_of(structures: Sequence[OrbitStructure]) -> Crystals:
+def crystals_of_orbits(structures: Sequence[OrbitStructure]) -> Crystals:
     """Group, composition and cell of each structure, [B]; cells as they are, not moved into the fundamental domain."""
     composition = torch.zeros(len(structures), 118, dtype=torch.int64)
     for i, structure in enumerate(structures):

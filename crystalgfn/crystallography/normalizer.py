@@ -18,7 +18,7 @@ import numpy as np
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.lattice import HEXAGONAL, KIND, MONOCLINIC, ORTHORHOMBIC, TRICLINIC
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix, wyckoff_position
-from crystalgfn.crystallography.site_assignment import images, locate
+from crystalgfn.crystallography.site_assignment import images, locate_sites
 from crystalgfn.crystallography.supergroups import holohedry, primitive_basis
 from crystalgfn.errors import PlacementError
 
@@ -158,7 +158,7 @@ def _locate_point(space_group: int, point: np.ndarray) -> tuple[str, tuple[float
     for image in moved:
         if not any(np.abs(g - np.rint(g)).max() < 1e-6 for g in (image - other for other in kept)):
             kept.append(image)
-    return locate(space_group, np.array(kept) @ basis, 1e-5)
+    return locate_sites(space_group, np.array(kept) @ basis, 1e-5)
 
 
 def same_place(space_group: int, one: np.ndarray, other: np.ndarray) -> bool:

@@ -63,7 +63,7 @@ class OrbitBatch:
             PlacementError: a structure without an orbit, or a lattice that is not one of the group's lattice system.
         """
         for i, structure in enumerate(structures):
-            check(structure, i)
+            check_orbits(structure, i)
         b = len(structures)
         o = max((len(s.orbits) for s in structures), default=0)
         n = max((sum(s.composition.values()) for s in structures), default=0)
@@ -190,7 +190,7 @@ class OrbitBatch:
         return result
 
 
-def check(structure: OrbitStructure, i: int) -> None:
+def check_orbits(structure: OrbitStructure, i: int) -> None:
     """PlacementError where structure number ``i`` cannot be in a batch."""
     if not structure.orbits:
         raise PlacementError(f"structure {i} has no orbit; give at least one letter")

@@ -59,7 +59,7 @@ def images(space_group: int, point: np.ndarray) -> np.ndarray:
     return general @ np.append(point, 1.0)
 
 
-def locate(
+def locate_sites(
     space_group: int, members: np.ndarray, tolerance: float = TOLERANCE
 ) -> tuple[str, tuple[float, float, float]] | None:
     """Letter and free parameters of an orbit; None where no position of the group has it.
@@ -106,7 +106,7 @@ def orbits_of(cell: Cell, tolerance: float = TOLERANCE) -> OrbitStructure:
         members = np.flatnonzero(near.any(axis=0))
         if not near.any(axis=1).all():
             raise _asymmetric(cell, i)
-        found = locate(cell.space_group, points[members] @ basis, tolerance)
+        found = locate_sites(cell.space_group, points[members] @ basis, tolerance)
         if found is None:
             raise _asymmetric(cell, i)
         free[members] = False

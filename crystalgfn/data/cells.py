@@ -42,7 +42,7 @@ class Ambiguous(DataError):
 def crystal_of_cell(row: Mapping[str, Any], setting: str, strict: bool = True) -> Crystals:
     """The crystal of a row: formula, spacegroup, n_atoms of the primitive cell, conventional cell; a batch of one.
 
-    With ``setting="unknown"`` only what can be read in one way alone is read (:func:`crystalgfn.data.labelled.read`).
+    With ``setting="unknown"`` only what can be read in one way alone is read (`read_labelled` of `data.labelled`).
 
     Args:
         row: the columns by their names.

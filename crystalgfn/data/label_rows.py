@@ -98,7 +98,7 @@ def _made(entry: Record, column: str, setting: str, cells: Mapping[str, Cell | N
     return LabelledCrystal(entry.where, crystals_of([cell]), label, key)
 
 
-def report(bad: list[SkippedRecord], total: int, source: str, skip_bad: bool) -> None:
+def report_skipped(bad: list[SkippedRecord], total: int, source: str, skip_bad: bool) -> None:
     """Raise or, with ``skip_bad``, warn, with place and reason of each bad row.
 
     Raises:

@@ -17,7 +17,7 @@ from crystalgfn.crystallography.standardize import standardise
 from crystalgfn.data.cells import SETTINGS
 from crystalgfn.data.databases import label_column
 from crystalgfn.data.formats.base import format_of
-from crystalgfn.data.label_rows import LabelledCrystal, complaint, labelled_crystal, report
+from crystalgfn.data.label_rows import LabelledCrystal, complaint, labelled_crystal, report_skipped
 from crystalgfn.data.reader import Source, records
 from crystalgfn.data.standard_cells import standard_cells
 from crystalgfn.errors import DataError
@@ -58,7 +58,7 @@ class Rows:
         return Rows(self.crystals[positions], labels, [self.keys[i] for i in positions])
 
 
-def read(
+def read_labelled(
     path: Source,
     property: str = "formation_energy",
     cache: str | Path | None = None,
@@ -104,10 +104,10 @@ def read(
     total = len(entries)
     if lenient:
         bad = [SkippedRecord(one.where, reason) for one in entries if (reason := complaint(one)) is not None]
-        report(bad, total, str(path), skip_bad)
+        report_skipped(bad, total, str(path), skip_bad)
         entries = [one for one in entries if complaint(one) is None and _is_known(one, column)]
     found, wrong = _sorted(path, entries, column, setting, cache, progress, lenient)
-    report(wrong, total, str(path), skip_bad or lenient)
+    report_skipped(wrong, total, str(path), skip_bad or lenient)
     if not found:
         raise DataError(
             f"{path} has no row with a value in {column}" if lenient else f"{path} is empty: no row is usable"
@@ -143,7 +143,7 @@ def stream(
     """The rows of a source one after the other: labelled crystals, and what cannot be used with the reason.
 
     Args:
-        source: see `read`, as the others.
+        source: see `read_labelled`, as the others.
         property: a key of ``COLUMNS``, or one of your own, whose column you name.
         column: where the label stands; None: where the property usually does.
         setting: what is known of cells without positions.
@@ -205,7 +205,7 @@ def _is_known(entry: Record | SkippedRecord, column: str) -> bool:
     return value is not None and not (isinstance(value, float) and not np.isfinite(value))
 
 
-def write(rows: Rows, path: str | Path, column: str = "formation_energy_per_atom") -> None:
+def write_labelled(rows: Rows, path: str | Path, column: str = "formation_energy_per_atom") -> None:
     """A Parquet file of the rows, which ``read(path, ..., setting="standard")`` gives back.
 
     For what took long to get: a query of the Materials Project, a large folder of CIF files.
@@ -243,14 +243,14 @@ def together(parts: list[Rows]) -> Rows:
     return rows
 
 
-def split(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
+def split_by_formula(rows: Rows, share: float, seed: int) -> tuple[Rows, Rows]:
     """Two parts without a common formula, the second with about ``share`` of the rows."""
     second = held([min(key)[0] for key in rows.keys], share, seed)
     return rows[~second], rows[second]
 
 
 def held(formulas: list[str], share: float, seed: int) -> np.ndarray:
-    """Which formulas `split` puts into the second part, bool [B]: each by a draw of its own."""
+    """Which formulas `split_by_formula` puts into the second part, bool [B]: each by a draw of its own."""
     return np.array([_draw(formula, seed) < share for formula in formulas], dtype=bool)
 
 

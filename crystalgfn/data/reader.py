@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from crystalgfn.crystallography.atoms import Record, SkippedRecord, fault
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
 from crystalgfn.data.databases import AFLOW, DATABASES, open_database
 from crystalgfn.data.formats.base import Format, format_of, formats
 from crystalgfn.errors import DataError
@@ -46,7 +46,7 @@ def records(source: Source, fields: Sequence[str] = ()) -> Iterator[Record | Ski
         if isinstance(entry, SkippedRecord):
             yield SkippedRecord(entry.where, " ".join(entry.reason.split()))
             continue
-        reason = None if entry.atoms is None else fault(entry.atoms)
+        reason = None if entry.atoms is None else atoms_fault(entry.atoms)
         if reason is not None:
             yield SkippedRecord(entry.where, reason)
             continue

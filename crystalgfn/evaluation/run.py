@@ -22,7 +22,7 @@ from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.novelty import ComparisonTask, Matches, comparison_tasks, gather_matches
 from crystalgfn.evaluation.metrics.registry import all_metrics
-from crystalgfn.evaluation.metrics.stability import Job, label_of, relax_job, relaxation_frame
+from crystalgfn.evaluation.metrics.stability import RelaxationJob, label_of, relax_job, relaxation_frame
 from crystalgfn.evaluation.plan import EvaluationPlan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
 from crystalgfn.evaluation.summary import Evaluation, evaluation
@@ -142,7 +142,9 @@ class EvaluationRun:
         rows = [self._known.records[i] for i in chosen]
         return pd.DataFrame([row for row in rows if row["error"] is None])
 
-    def relax(self, scheduler: str | None = None, job: Callable[[Job], dict[str, Any]] = relax_job) -> list[int]:
+    def relax(
+        self, scheduler: str | None = None, job: Callable[[RelaxationJob], dict[str, Any]] = relax_job
+    ) -> list[int]:
         """Relax samples; the indices of those that were chosen, readable or not.
 
         Args:
@@ -156,7 +158,7 @@ class EvaluationRun:
         chosen = [self.chosen[k] for k in some(len(self.chosen), self.plan.relax_n, self.plan.seed)]
         readable = set(self.indices)
         todo = [
-            Job(
+            RelaxationJob(
                 index=i,
                 structure=structure_of_row(self._rows.records[i]),
                 calculator=self.plan.calculator,
@@ -212,7 +214,7 @@ class EvaluationRun:
         hull: ExactHull | None = None,
         best: Selection | None = None,
         scheduler: str | None = None,
-        job: Callable[[Job], dict[str, Any]] = relax_job,
+        job: Callable[[RelaxationJob], dict[str, Any]] = relax_job,
     ) -> Evaluation:
         """All figures of the samples that `describe` has described; what is missing of the other stages is done.
 

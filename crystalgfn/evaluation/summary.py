@@ -53,9 +53,13 @@ class Evaluation:
         Raises:
             DataError: two metrics have figures of one name.
         """
-        found: dict[str, Any] = {"given": self.given, "readable": plain(self.readable), "errors": dict(self.errors)}
+        found: dict[str, Any] = {
+            "given": self.given,
+            "readable": plain_value(self.readable),
+            "errors": dict(self.errors),
+        }
         for metric in self.metrics:
-            own = plain(self.summaries[metric.name])
+            own = plain_value(self.summaries[metric.name])
             same = next((key for key in own if key in found or key in KEYS), None)
             if same is not None:
                 raise DataError(f"the metric {metric.name!r} has a figure {same!r}, and so has another; rename it")
@@ -124,14 +128,14 @@ def verdict_table(found: Sequence[Verdict]) -> tuple[list[str], list[list[str]]]
     return ["", "figure", "crystals", "verdict"], [[one.name, one.figure, one.detail, one.level] for one in found]
 
 
-def plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """A value as JSON has it."""
     if is_dataclass(value) and not isinstance(value, type):
-        return plain(asdict(value))
+        return plain_value(asdict(value))
     if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {str(key): plain_value(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
+        return [plain_value(item) for item in value]
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -20,7 +20,7 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.cells import reduced
-from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read, together
+from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read_labelled, together
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.completion import swapped
 from crystalgfn.properties.base import Property
@@ -92,7 +92,7 @@ def fit_hull(
         val_path: Parquet file of crystals to report on.
         out: folder of the fitted hull.
         energy: proxy of the formation energy, for the swapped crystals (default: the shipped one).
-        cache: see `crystalgfn.data.labelled.read`.
+        cache: see `crystalgfn.data.labelled.read_labelled`.
         progress: whether to show progress bars.
         **hyperparameters: see `HullFitConfig`.
 
@@ -104,11 +104,11 @@ def fit_hull(
     """
     config = HullFitConfig(**hyperparameters)
     energy = load_proxy("formation_energy") if energy is None else energy
-    val = read(val_path, "formation_energy", cache, progress)
+    val = read_labelled(val_path, "formation_energy", cache, progress)
     paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
     composition, energies = entries(paths, val)
     known = ExactHull(composition, energies)
-    rows = exclude(together([read(path, "formation_energy", cache, progress) for path in paths]), val)
+    rows = exclude(together([read_labelled(path, "formation_energy", cache, progress) for path in paths]), val)
     stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
     virtual, virtual_energies = swapped(rows.crystals[stable], energy, config.n_sigma, progress)

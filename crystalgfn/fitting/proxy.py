@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import COLUMNS, Rows, bags, exclude, read, split, together
+from crystalgfn.data.labelled import COLUMNS, Rows, bags, exclude, read_labelled, split_by_formula, together
 from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.fitting.labels import (
     HELD,
@@ -66,10 +66,10 @@ def fit(
             first holds what the proxy is for: standard errors and intervals are calibrated on rows held out of it.
         val_path: file of crystals to report on.
         out: folder of the proxy.
-        cache: see :func:`crystalgfn.data.labelled.read`.
+        cache: see :func:`crystalgfn.data.labelled.read_labelled`.
         progress: whether to show a progress bar.
         labels: formation energies off equilibrium; None: those that come with the package.
-        column: see :func:`crystalgfn.data.labelled.read`, as the next two; for all files.
+        column: see :func:`crystalgfn.data.labelled.read_labelled`, as the next two; for all files.
         setting: in which setting cells without positions are, in all files or in each of those to fit on (the one to
             report on is then read as the first).
         skip_bad: go on without the rows that cannot be read.
@@ -88,9 +88,10 @@ def fit(
     if len(ways) != len(paths):
         raise DataError(f"{len(ways)} settings for {len(paths)} files; give one for all, or one for each")
     how = {"column": column, "skip_bad": skip_bad}
-    val = read(val_path, config.property, cache, progress, setting=ways[0], **how)
+    val = read_labelled(val_path, config.property, cache, progress, setting=ways[0], **how)
     parts = [
-        read(path, config.property, cache, progress, setting=way, **how) for path, way in zip(paths, ways, strict=True)
+        read_labelled(path, config.property, cache, progress, setting=way, **how)
+        for path, way in zip(paths, ways, strict=True)
     ]
     known = together(parts)
     rows = exclude(known, val)
@@ -137,8 +138,8 @@ def fit_proxy(
     Standard errors and intervals are calibrated on what is held back of the ``first`` rows; None, or where that is
     fewer than a hundred: of all.
     """
-    train, held = split(rows, config.holdout, config.seed)
-    calibration = held if first is None else split(rows[np.arange(first)], config.holdout, config.seed)[1]
+    train, held = split_by_formula(rows, config.holdout, config.seed)
+    calibration = held if first is None else split_by_formula(rows[np.arange(first)], config.holdout, config.seed)[1]
     calibration = held if len(calibration) < ENOUGH else calibration
     if len(held) < FEWEST:
         raise DataError(

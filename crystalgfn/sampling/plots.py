@@ -30,7 +30,7 @@ CURVES = {
 SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
 
 
-def picture(
+def samples_picture(
     crystals: Crystals,
     path: str | Path,
     values: Sequence[float] | np.ndarray | None = None,
@@ -82,7 +82,7 @@ def picture(
     write_aside(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
 
 
-def curves(metrics: str | Path, path: str | Path) -> None:
+def training_curves(metrics: str | Path, path: str | Path) -> None:
     """A PNG with the columns of a CSV log over the steps, one panel each but for those without values.
 
     Raises:

@@ -299,7 +299,7 @@ class Sampler:
         """
         config: Any = getattr(self.reward, "config", None)
         config = config() if callable(config) else None
-        sampler_files.write(
+        sampler_files.write_sampler(
             folder,
             sampler_files.SavedSampler(
                 space=self.space,
@@ -335,7 +335,7 @@ class Sampler:
             CheckpointError: missing, damaged, foreign or of another version.
             NotTrusted: a reward with other code.
         """
-        folder, saved = sampler_files.read(source)
+        folder, saved = sampler_files.read_sampler(source)
         env = CrystalEnvironment(saved.space)
         try:
             network = PolicyNetwork.for_environment(saved.policy, env)

@@ -52,7 +52,7 @@ class SavedSampler:
     network: dict[str, torch.Tensor]
 
 
-def write(folder: str | Path, saved: SavedSampler) -> None:
+def write_sampler(folder: str | Path, saved: SavedSampler) -> None:
     """Write both files (aside, then renamed).
 
     Raises:
@@ -75,7 +75,7 @@ def write(folder: str | Path, saved: SavedSampler) -> None:
     write_aside(folder / CONFIG, lambda path: path.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8"))
 
 
-def read(source: str | Path) -> tuple[Path, SavedSampler]:
+def read_sampler(source: str | Path) -> tuple[Path, SavedSampler]:
     """A saved sampler from its folder, or a shipped one by name; the folder, and what it holds.
 
     Raises:

@@ -17,7 +17,7 @@ from crystalgfn.data.shards import FOLDER, MANIFEST, Damaged, Manifest, open_sha
 from crystalgfn.errors import ShardError
 from crystalgfn.rewards.base import properties
 from crystalgfn.sampling.sampler import ResamplingWarning, Sampler
-from crystalgfn.sampling.table import table
+from crystalgfn.sampling.table import results_table
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.random import derived_seed
@@ -83,7 +83,7 @@ class ShardRun:
         self.sampler, self.out, self.resample, self.seed, self.beta = sampler, Path(out), resample, seed, beta
         self.space = None if space is None else narrowed
         settings = {
-            "sampler": fingerprint(sampler),
+            "sampler": run_fingerprint(sampler),
             "space": narrowed.to_dict(),
             "n": n,
             "shard_size": shard_size,
@@ -146,13 +146,13 @@ class ShardRun:
         rows, seed = self.manifest.rows(i), derived_seed(self.seed, i)
         crystals = self.sampler.sample(rows, space=self.space, beta=self.beta, resample=self.resample, seed=seed)
         parts = [
-            table(self.sampler, crystals[start : start + ROWS], self.space, beta=self.beta)
+            results_table(self.sampler, crystals[start : start + ROWS], self.space, beta=self.beta)
             for start in range(0, rows, ROWS)
         ]
         write_shard(self.out, self.manifest, i, crystals, pd.concat(parts, ignore_index=True))
 
 
-def fingerprint(sampler: Sampler) -> str:
+def run_fingerprint(sampler: Sampler) -> str:
     """SHA-256 of what a sampler gives and says of crystals: space, weights, log Z, reward and its proxies' weights."""
     reward: Any = sampler.reward
     config = reward.config() if hasattr(reward, "config") else getattr(reward, "__qualname__", None)

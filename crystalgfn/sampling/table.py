@@ -16,7 +16,7 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.files import write_aside
 
 
-def table(
+def results_table(
     sampler: Sampler,
     crystals: Crystals,
     space: CrystalSpace | None = None,

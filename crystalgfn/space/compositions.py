@@ -125,7 +125,7 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
-def build(rules: CompositionRules, padded: np.ndarray, c_max: int) -> CompositionTables:
+def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) -> CompositionTables:
     """The tables of a set of rules; patterns that no neutral composition has keep an all-False ``first``.
 
     Args:

@@ -46,7 +46,7 @@ def build_tables(rules: MaskRules) -> SpaceTables:
     patterns = patterns.reshape(len(rows), own.n_elements[1])
     allowed = _with_cells(rules, patterns) if rows else np.zeros((230, 0), dtype=bool)
     kept = allowed.any(0)  # the others need no tables
-    table = compositions.build(own, patterns[kept], width)
+    table = compositions.composition_tables(own, patterns[kept], width)
     allowed = allowed[:, kept] & table.first.any((1, 2))
     sums = None
     if kept.any():

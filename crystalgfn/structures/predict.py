@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from crystalgfn.crystallography import elements, space_groups
-from crystalgfn.crystallography.convert import crystals_of
+from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.crystallography.realizable import MAX_ATOMS
@@ -96,7 +96,7 @@ def predict(
         CheckpointError: there is no such refiner.
         DataError: ``templates`` cannot be read.
     """
-    units = units_of(formula)
+    units = formula_units_of(formula)
     whole = isinstance(n, int) and isinstance(max_atoms, int)
     if not whole or n < 1 or steps < 1 or (draws is not None and draws < 1):
         raise PlacementError(f"n={n}, steps={steps}, draws={draws}: give whole numbers of at least 1")
@@ -122,7 +122,7 @@ def predict(
     ]
 
 
-def units_of(formula: str) -> dict[int, int]:
+def formula_units_of(formula: str) -> dict[int, int]:
     """Atoms of each element (by number) in one formula unit.
 
     Raises:
@@ -143,7 +143,9 @@ def energies_of(structures: list[OrbitStructure]) -> list[float | None]:
     if not structures:
         return []
     lattices = [canonical_lattice(one.space_group, np.array(one.lattice)) for one in structures]
-    crystals = crystals_of([replace(one, lattice=tuple(cell)) for one, cell in zip(structures, lattices, strict=True)])
+    crystals = crystals_of_orbits(
+        [replace(one, lattice=tuple(cell)) for one, cell in zip(structures, lattices, strict=True)]
+    )
     proxy = _proxy()
     values, spreads = proxy(crystals).tolist(), proxy.std(crystals).tolist()
     return [

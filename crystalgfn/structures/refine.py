@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crystalgfn.crystallography.atoms import SkippedRecord, atoms_of
-from crystalgfn.crystallography.atoms import fault as atoms_fault
+from crystalgfn.crystallography.atoms import atoms_fault as atoms_fault
 from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.crystallography.orbit_batch import lattice_fault

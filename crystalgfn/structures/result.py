@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from crystalgfn.crystallography.convert import crystals_of
+from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
@@ -73,9 +73,9 @@ class BuildResult:
         if self.request is not None and (best is None or self._in_its_lattice(best)):
             return self.request.crystal
         if best is None:
-            return crystals_of([])
+            return crystals_of_orbits([])
         lattice = canonical_lattice(best.space_group, np.array(best.lattice))
-        return crystals_of([replace(best, lattice=tuple(lattice.tolist()))])
+        return crystals_of_orbits([replace(best, lattice=tuple(lattice.tolist()))])
 
     def _in_its_lattice(self, structure: OrbitStructure) -> bool:
         asked = None if self.request is None else self.request.lattice

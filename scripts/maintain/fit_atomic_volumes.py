@@ -11,7 +11,7 @@ import torch
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import exclude, read
+from crystalgfn.data.labelled import exclude, read_labelled
 from crystalgfn.errors import run
 from crystalgfn.space.constraints.cell import relative_volume
 from crystalgfn.utils.files import write_aside
@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument("val", type=Path)
     parser.add_argument("--output", type=Path, default=SHIPPED)
     options = parser.parse_args()
-    val = read(options.val)
-    train = exclude(read(options.train), val)
+    val = read_labelled(options.val)
+    train = exclude(read_labelled(options.train), val)
     volumes = fit_volumes(train.crystals)
     table = {"volume": [round(float(v), 2) for v in volumes], "crystals": len(train)}
     write_aside(options.output, lambda aside: aside.write_text(json.dumps(table) + "\n"))

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crystalgfn.calculators.base import Calculator, calculate_energies
-from crystalgfn.calculators.energy_references import FOLDER, References, check, fit
+from crystalgfn.calculators.energy_references import FOLDER, References, check_references, fit_references
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.data.parents import Parents
@@ -92,7 +92,7 @@ def make_references(
     parents = Parents.read(train)
     rows = chosen(parents, n, seed)
     model = str(getattr(potential, "model", ""))
-    found = fit(*evaluated(parents, rows, potential, progress), calculator=potential.name, model=model)
+    found = fit_references(*evaluated(parents, rows, potential, progress), calculator=potential.name, model=model)
     present = np.unique(np.concatenate([one.known_atoms.numbers for one in parents.entries]))
     missing = [z for z in present.tolist() if np.isnan(found.energies[z - 1])]
     if known := [elements.SYMBOLS[z - 1] for z in missing if potential.knows([z])]:
@@ -102,7 +102,7 @@ def make_references(
     fitted = [cell for i in rows if (cell := parents.cell(int(i))) is not None]
     others = Parents.read(val, frozenset((cell.formula, cell.space_group) for cell in fitted))
     drawn = np.random.default_rng(seed).permutation(len(others))[:val_n]
-    return replace(found, checks=check(found, *evaluated(others, drawn, potential, progress)))
+    return replace(found, checks=check_references(found, *evaluated(others, drawn, potential, progress)))
 
 
 def main() -> None:

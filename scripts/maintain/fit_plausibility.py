@@ -227,7 +227,7 @@ def main(arguments: list[str] | None = None) -> None:
         if options.begin
         else Plausibility(DiffusionRefiner.load(options.refiner).network)
     )
-    crystals = [c for path in options.crystals for c in dataset.load(path)[0]]
+    crystals = [c for path in options.crystals for c in dataset.load_prepared(path)[0]]
     chosen = np.random.default_rng(options.seed).permutation(len(crystals))[: options.n]
     refiner = DiffusionRefiner.load(options.refiner)
     part = [crystals[i] for i in chosen.tolist()]

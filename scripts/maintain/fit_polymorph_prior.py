@@ -21,11 +21,11 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import run
 from crystalgfn.structures.ranking.polymorphs import (
     WEIGHTS,
-    Batch,
     Mixture,
     Neighbours,
+    PolymorphBatch,
     PolymorphModel,
-    collate,
+    collate_polymorphs,
     log_softmax,
     mixed_features,
 )
@@ -47,7 +47,7 @@ class Examples:
 
     units: list[dict[int, int]]
     formulas: np.ndarray
-    batch: Batch
+    batch: PolymorphBatch
     truth: torch.Tensor  # [B] (group - 1) MAX_ATOMS + formula units - 1
 
     def __len__(self) -> int:
@@ -56,7 +56,7 @@ class Examples:
     def at(self, rows: np.ndarray) -> Examples:
         """Some of them."""
         chosen = torch.from_numpy(rows)
-        batch = Batch(*(getattr(self.batch, field.name)[chosen] for field in fields(Batch)))
+        batch = PolymorphBatch(*(getattr(self.batch, field.name)[chosen] for field in fields(PolymorphBatch)))
         return Examples([self.units[i] for i in rows.tolist()], self.formulas[rows], batch, self.truth[chosen])
 
 
@@ -70,7 +70,7 @@ def examples(index: Prototypes) -> Examples:
     all_of = Examples(
         [units[i] for i in small.tolist()],
         np.array(index.formulas())[small],
-        collate([units[i] for i in small.tolist()]),
+        collate_polymorphs([units[i] for i in small.tolist()]),
         torch.from_numpy(truth[small]),
     )
     can_be = all_of.batch.possible.flatten(1).gather(1, all_of.truth[:, None]).squeeze(1).numpy()

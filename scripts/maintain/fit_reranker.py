@@ -26,7 +26,7 @@ from crystalgfn.errors import DataError, run
 from crystalgfn.evaluation.metrics.matching import matcher
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
-from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features, fit
+from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features, fit_reranker
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils.files import save_arrays
@@ -125,8 +125,8 @@ def main(arguments: list[str] | None = None) -> None:
     templates = Templates(Prototypes.read(options.templates, progress=True)) if known else None
     examples = gather(structures, refiner, templates, options.draws, options.examples)
     cut = len(examples) * 4 // 5 // len(TASKS) * len(TASKS)
-    print("held out:", report(fit(examples[:cut], options.decay), examples[cut:]))
-    model = fit(examples, options.decay)
+    print("held out:", report(fit_reranker(examples[:cut], options.decay), examples[cut:]))
+    model = fit_reranker(examples, options.decay)
     print("all:", report(model, examples))
     out = options.out or WEIGHTS[known]
     model.save(out)

@@ -19,8 +19,8 @@ from crystalgfn.crystallography.assignments import Letters
 from crystalgfn.crystallography.enumeration import assignments, representative
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import run
-from crystalgfn.structures.ranking.wyckoff import WEIGHTS, Batch, WyckoffModel, collate
-from crystalgfn.structures.ranking.wyckoff_features import OF_CELL, Room, Site, usable_letters
+from crystalgfn.structures.ranking.wyckoff import WEIGHTS, AssignmentBatch, WyckoffModel, collate_assignments
+from crystalgfn.structures.ranking.wyckoff_features import OF_CELL, Room, WyckoffSite, usable_letters
 from crystalgfn.typing import Booleans, Floats, Integers, RowFloats, RowIndex
 from scripts.maintain import fitting
 
@@ -38,16 +38,16 @@ BATCH = 64
 class Example:
     """One crystal with its assignments, the real one at ``truth``."""
 
-    batch: Batch
+    batch: AssignmentBatch
     truth: int
 
 
-def real_assignment(structure: OrbitStructure) -> tuple[Site, Letters]:
+def real_assignment(structure: OrbitStructure) -> tuple[WyckoffSite, Letters]:
     """A crystal and the representative of its letters, elements by ascending count, then number."""
     counts = structure.composition
     species = sorted(counts, key=lambda z: (counts[z], z))
     letters = [[orbit.letter for orbit in structure.orbits if orbit.species == z] for z in species]
-    site = Site(
+    site = WyckoffSite(
         structure.space_group,
         tuple(species),
         tuple(counts[z] for z in species),
@@ -80,11 +80,11 @@ def examples(structures: Iterable[OrbitStructure], seed: int = 0, progress: bool
         if len(others) > OTHERS:
             others = [others[i] for i in rng.choice(len(others), OTHERS, replace=False)]
         room = Room(site, usable_letters(site))
-        found.append(Example(collate([(site, [truth, *others], room)]), 0))
+        found.append(Example(collate_assignments([(site, [truth, *others], room)]), 0))
     return found
 
 
-def join(parts: Sequence[Example], without: Booleans) -> tuple[Batch, Integers]:
+def join(parts: Sequence[Example], without: Booleans) -> tuple[AssignmentBatch, Integers]:
     """One batch of several crystals and the places of the real assignments; some [B] without their lattice."""
     orbits = np.cumsum([0, *(len(p.batch.orbit_element) for p in parts)])
     rows = np.cumsum([0, *(len(p.batch.owner) for p in parts)])
@@ -97,7 +97,7 @@ def join(parts: Sequence[Example], without: Booleans) -> tuple[Batch, Integers]:
     orbit_features[:, OF_CELL["orbit"]] *= ~without[orbit_crystal, None]
     assignment_features[:, OF_CELL["assignment"]] *= ~without[owner, None]
     crystal_features[:, OF_CELL["crystal"]] *= ~without[:, None]
-    joined = Batch(
+    joined = AssignmentBatch(
         orbit_features,
         cat([p.batch.orbit_element for p in parts]),
         cat([p.batch.orbit_letter for p in parts]),

@@ -152,7 +152,7 @@ def _agree(own: tuple[float, dict[int, float]], other: tuple[float, dict[int, fl
 
 def attempt(number: int, folder: str) -> tuple[str, str]:
     """What comes of one damaged file, and a word on it."""
-    from crystalgfn.crystallography.atoms import Record, cell_volume
+    from crystalgfn.crystallography.atoms import Record, volume_of_parameters
     from crystalgfn.crystallography.standardize import standardise
     from crystalgfn.data.reader import records
     from crystalgfn.errors import DataError
@@ -183,7 +183,7 @@ def attempt(number: int, folder: str) -> tuple[str, str]:
     other = other_reading(path, kind)
     if other is None:
         return "read alone", ""
-    own = [(cell_volume(atoms.lattice), {z: n for z, n in atoms.amounts.items()}) for atoms in crystals]
+    own = [(volume_of_parameters(atoms.lattice), {z: n for z, n in atoms.amounts.items()}) for atoms in crystals]
     same = len(own) == len(other) and all(map(_agree, own, other))
     return ("read the same", "") if same else ("read otherwise", f"{own} and {other}")
 

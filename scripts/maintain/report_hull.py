@@ -16,7 +16,7 @@ import pandas as pd
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.errors import run
 from crystalgfn.fitting.hull import entries
 from crystalgfn.properties.convex_hull import ExactHull
@@ -40,7 +40,7 @@ def evaluate(
         val_path: Parquet file with formation energies and energies above the hull.
         train_path: Parquet file with entries for an exact hull; None: only the property's own hull.
         prop: the property (default: the shipped one).
-        cache: see `crystalgfn.data.labelled.read`.
+        cache: see `crystalgfn.data.labelled.read_labelled`.
 
     Returns:
         ``mae``, ``bias`` (claim minus known value); ``mae_clipped``: with claims below 0 taken as 0, since no known
@@ -51,8 +51,8 @@ def evaluate(
         DataError: files that cannot be used.
     """
     prop = load_proxy("energy_above_hull") if prop is None else prop
-    val = read(val_path, "energy_above_hull", cache, progress=False)
-    labels = read(val_path, "formation_energy", cache, progress=False).labels
+    val = read_labelled(val_path, "energy_above_hull", cache, progress=False)
+    labels = read_labelled(val_path, "formation_energy", cache, progress=False).labels
     predicted, spread = prop.energy(val.crystals), prop.energy.std(val.crystals)
     hull, hull_spread = prop.hull.moments(val.crystals)
     claim, claim_spread = prop.moments(val.crystals)
@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
     options: dict[str, Any] = {"float_format": lambda x: f"{x:.3f}"}
     print(evaluate(given.val, given.train).to_string(**options))
     prop = load_proxy("energy_above_hull")
-    val = read(given.val, "formation_energy", progress=False)
+    val = read_labelled(given.val, "formation_energy", progress=False)
     exact = {}
     if given.train:
         composition, energies = entries(given.train, val)

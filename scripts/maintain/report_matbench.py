@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from crystalgfn.data.labelled import Rows, read
+from crystalgfn.data.labelled import Rows, read_labelled
 from crystalgfn.errors import CheckpointError, DataError, run
 from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.utils.files import write_aside
@@ -45,8 +45,8 @@ def matbench_folds(
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)  # better found out before the work
     how = {"setting": "standard", "skip_bad": skip_bad, "progress": progress}
-    rows = read(path, "band_gap", **how)
-    fold = read(path, "fold", column="fold", **how).labels.numpy()
+    rows = read_labelled(path, "band_gap", **how)
+    fold = read_labelled(path, "fold", column="fold", **how).labels.numpy()
     numbers = np.unique(fold)
     if len(fold) != len(rows) or len(numbers) < 2:
         raise DataError(f"{path}: every row needs a fold, and there must be two or more")

@@ -7,7 +7,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.benchmarks.ais import MIX, Chains, Schedule, anneal, pilot
-from crystalgfn.benchmarks.mcmc import KERNELS, Base, Proposals
+from crystalgfn.benchmarks.mcmc import KERNELS, Base, MoveProposals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.lattice import LatticeMoves
 from crystalgfn.gfn.diagnostics import relative_ess
@@ -186,7 +186,7 @@ def test_cells_outside_the_space_are_refused_even_by_a_hair(base):
 
 def test_proposals_change_only_what_they_name(base):
     crystals, _ = base.draw(2000, torch.Generator().manual_seed(0))
-    propose = Proposals(SPACE, base.n_moves, torch.device("cpu"))
+    propose = MoveProposals(SPACE, base.n_moves, torch.device("cpu"))
     generator = torch.Generator().manual_seed(1)
 
     def proposed(name):

@@ -3,7 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from crystalgfn.calculators.energy_references import References, anion, check, fit, load, references_of
+from crystalgfn.calculators.energy_references import (
+    References,
+    anion,
+    check_references,
+    fit_references,
+    load_references,
+    references_of,
+)
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError
 
@@ -30,7 +37,7 @@ def made():
 
 def test_references_of_made_energies_are_found(made):
     table, energy, formation = made
-    found = fit(table, energy, formation, "made")
+    found = fit_references(table, energy, formation, "made")
     assert [found.energies[NUMBER[s] - 1] for s in ("Na", "Cl", "O")] == pytest.approx([2, 3, 5], abs=1e-3)
     assert found.formation_energy(table, energy) == pytest.approx(formation, abs=1e-3)
     assert found.rows == 200
@@ -40,24 +47,24 @@ def test_rows_without_an_energy_are_left_out(made):
     table, energy, formation = made
     broken = energy.copy()
     broken[:10] = np.nan
-    assert fit(table, broken, formation, "made").rows == 190
+    assert fit_references(table, broken, formation, "made").rows == 190
     with pytest.raises(DataError, match="there are none"):
-        fit(table, np.full(200, np.nan), formation, "made")
+        fit_references(table, np.full(200, np.nan), formation, "made")
 
 
 def test_an_element_that_was_not_seen_has_no_formation_energy(made):
     table, energy, formation = made
-    found = fit(table, energy, formation, "made")
+    found = fit_references(table, energy, formation, "made")
     values = found.formation_energy(compositions({"Na": 1, "Cl": 1}, {"Na": 1, "F": 1}), np.array([2.0, 2.0]))
     assert np.isnan(values).tolist() == [False, True]
 
 
 def test_checks_count_every_class(made):
     table, energy, formation = made
-    found = fit(table, energy, formation, "made")
+    found = fit_references(table, energy, formation, "made")
     both = np.concatenate([table, compositions({"Na": 1, "Cl": 1}), compositions({"Na": 2})])
     energies = np.concatenate([energy, [2.5 - 1 + 0.1, 2.0 - 0.3]])
-    errors = check(found, both, energies, np.concatenate([formation, [-1.0, 0.0]]))
+    errors = check_references(found, both, energies, np.concatenate([formation, [-1.0, 0.0]]))
     assert errors["all"]["rows"] == 202 and errors["O"]["rows"] == 200
     assert errors["Cl"] == pytest.approx({"rows": 1, "mae": 0.1, "bias": 0.1}, abs=2e-3)
     assert errors["other"] == pytest.approx({"rows": 1, "mae": 0.3, "bias": -0.3}, abs=2e-3)
@@ -69,9 +76,9 @@ def test_classes_go_by_the_most_electronegative_element():
 
 
 def test_a_file_gives_back_what_was_saved(made, tmp_path):
-    found = fit(*made, "made", "1")
+    found = fit_references(*made, "made", "1")
     found.save(tmp_path / "references.json")
-    again = load(tmp_path / "references.json")
+    again = load_references(tmp_path / "references.json")
     assert np.allclose(again.energies, found.energies, atol=1e-5, equal_nan=True)
     assert again.rows == found.rows and (again.calculator, again.model) == ("made", "1")
 
@@ -82,7 +89,7 @@ def test_a_file_that_holds_none_is_refused(text, tmp_path):
     if text is not None:
         path.write_text(text)
     with pytest.raises(DataError, match="holds no references"):
-        load(path)
+        load_references(path)
 
 
 def test_the_shipped_ones_meet_what_was_asked_of_them():

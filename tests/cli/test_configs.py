@@ -82,7 +82,7 @@ def without_proxies_to_come(config):
 @pytest.mark.parametrize("choice", choices("reward"))
 def test_rewards_can_be_built(choice):
     from crystalgfn import check_reward
-    from crystalgfn.cli.options.objects import build
+    from crystalgfn.cli.options.objects import build_part
     from crystalgfn.errors import NotAvailable
 
     config = compose("train", f"reward={choice}").reward
@@ -90,8 +90,8 @@ def test_rewards_can_be_built(choice):
     missing = without_proxies_to_come(config)
     if missing:  # wired before its proxies are there
         with pytest.raises(NotAvailable, match="|".join(missing)):
-            build(whole, "reward")
-    check_reward(build(config, "reward"))
+            build_part(whole, "reward")
+    check_reward(build_part(config, "reward"))
 
 
 def test_loggers_can_be_built(tmp_path, monkeypatch):

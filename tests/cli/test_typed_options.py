@@ -11,7 +11,7 @@ from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.compose import OptionError, compose_config
 from crystalgfn.cli.options.declared import CSP, SPACE
 from crystalgfn.cli.options.kinds import Unfit
-from crystalgfn.cli.options.objects import plain, space_arguments
+from crystalgfn.cli.options.objects import plain_config, space_arguments
 
 CIF = """data_salt
 _symmetry_space_group_name_H-M 'F m -3 m'
@@ -65,7 +65,7 @@ def refused(command, *arguments) -> str:
 @pytest.mark.parametrize("form", ["{0}={1}", "--{0}={1}"])
 def test_a_path_is_what_was_typed(name, form, tmp_path):
     config = compose_config("evaluate", [form.format("samples", tmp_path / name), form.format("out", name)])
-    assert plain(config.samples) == str(tmp_path / name) and config.out == name
+    assert plain_config(config.samples) == str(tmp_path / name) and config.out == name
     assert compose_config("train", ["--out", name]).out == name
 
 
@@ -77,8 +77,8 @@ def test_the_home_folder_is_written_as_in_a_shell(monkeypatch):
 def test_a_file_whose_name_is_a_list_is_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "[a,b]").write_text("")
-    assert plain(compose_config("evaluate", ["samples=[a,b]"]).samples) == "[a,b]"
-    assert plain(compose_config("evaluate", ["samples=[a,c]"]).samples) == ["a", "c"]
+    assert plain_config(compose_config("evaluate", ["samples=[a,b]"]).samples) == "[a,b]"
+    assert plain_config(compose_config("evaluate", ["samples=[a,c]"]).samples) == ["a", "c"]
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_list_of_files_wherever_a_file_may_stand(text, files):
         ("evaluate", "samples"), ("evaluate", "reference"), ("train", "real"), ("sample", "templates"),
         ("train_proxy", "train"), ("train_refiner", "train"), ("benchmark", "csp.templates"),
     ):  # fmt: skip
-        config = plain(compose_config(command, [f"{option}={text}"]))
+        config = plain_config(compose_config(command, [f"{option}={text}"]))
         for part in option.split("."):
             config = config[part]
         assert config == files, option
@@ -206,9 +206,9 @@ def test_a_value_that_looks_like_a_switch_follows_its_name():
 
 def test_one_number_is_a_list_of_one():
     config = compose_config("evaluate", ["symprecs=0.1"])
-    assert plain(config.symprecs) == [0.1]
-    assert plain(compose_config("benchmark", ["threads=2", "devices=cpu"]).threads) == [2]
-    assert plain(compose_config("sample", ["formats=cif"]).formats) == ["cif"]
+    assert plain_config(config.symprecs) == [0.1]
+    assert plain_config(compose_config("benchmark", ["threads=2", "devices=cpu"]).threads) == [2]
+    assert plain_config(compose_config("sample", ["formats=cif"]).formats) == ["cif"]
 
 
 @pytest.mark.parametrize(
@@ -300,10 +300,10 @@ def test_a_configuration_is_kept_and_read_back(tmp_path, capsys):
 
     config = compose_config("train", ["formula=NaN", f"out={tmp_path}", "elements=No,N,Na", "init=1e3"])
     config.out = str(tmp_path)
-    write_settings(tmp_path / CONFIG, plain(config))
+    write_settings(tmp_path / CONFIG, plain_config(config))
     again = compose_config("train", ["resume=true", f"out={tmp_path}", "steps=7"])
     assert (again.space.formula, again.init, again.trainer.steps) == ("NaN", "1e3", 7)
-    assert plain(again.space.elements) == ["No", "N", "Na"]
+    assert plain_config(again.space.elements) == ["No", "N", "Na"]
     for content in (b"\xff\xfe\x00", b"space: [", b"- a", b"", b"seed: 3"):
         (tmp_path / CONFIG).write_bytes(content)
         assert app.train(["resume=true", f"out={tmp_path}"]) == 2

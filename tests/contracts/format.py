@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from crystalgfn.crystallography.atoms import Record, SkippedRecord, fault
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
 from crystalgfn.data import reader
 from crystalgfn.data.formats import base
 from crystalgfn.errors import DataError
@@ -39,7 +39,7 @@ class FormatContract:
     def test_it_keeps_the_contract(self, example):
         (one,) = base.check_format(self.format, example)
         assert isinstance(one, Record) and one.structure.composition.reduced_formula == "NaCl"
-        assert fault(one.known_atoms) is None
+        assert atoms_fault(one.known_atoms) is None
 
     def test_the_reader_takes_it(self, example, known):
         (one,) = reader.records(example)

@@ -60,9 +60,9 @@ class MetricContract:
 
     def keys(self, found):
         """The metric's own keys of ``summary.json``."""
-        from crystalgfn.evaluation.summary import plain
+        from crystalgfn.evaluation.summary import plain_value
 
-        return plain(found[self.metric.name])
+        return plain_value(found[self.metric.name])
 
     def test_the_order_of_the_crystals_changes_no_figure(self, samples):
         turned = CrystalSet(frame=samples.frame.iloc[::-1].reset_index(drop=True), given=samples.given)

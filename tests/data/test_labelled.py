@@ -7,7 +7,7 @@ import torch
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import bags, exclude, read, split
+from crystalgfn.data.labelled import bags, exclude, read_labelled, split_by_formula
 from crystalgfn.errors import DataError
 
 CELL = ("a", "b", "c", "alpha", "beta", "gamma")
@@ -51,7 +51,7 @@ def path(table: pd.DataFrame, tmp_path: Path) -> Path:
 
 
 def test_rows_become_crystals(path: Path, tmp_path: Path) -> None:
-    rows = read(path, cache=tmp_path / "cache")
+    rows = read_labelled(path, cache=tmp_path / "cache")
     assert rows.crystals.formulas() == ["NaCl", "TiO2", "ZnO", "KBr"]
     assert rows.crystals.space_group.tolist() == [225, 136, 186, 225]
     assert rows.crystals.n_atoms.tolist() == [2, 6, 4, 2]
@@ -62,23 +62,23 @@ def test_rows_become_crystals(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_cache_gives_the_same_rows(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = read(path, cache=tmp_path / "cache")
+    first = read_labelled(path, cache=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 1
     monkeypatch.setattr(Crystals, "from_structures", None)  # would fail if it were called
-    again = read(path, cache=tmp_path / "cache")
+    again = read_labelled(path, cache=tmp_path / "cache")
     assert torch.equal(first.crystals.lattice, again.crystals.lattice)
     assert torch.equal(first.crystals.composition, again.crystals.composition)
     assert torch.equal(first.labels, again.labels) and first.keys == again.keys
 
 
 def test_other_data_have_another_cache(path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
-    read(path, cache=tmp_path / "cache")
+    read_labelled(path, cache=tmp_path / "cache")
     table.iloc[:2].to_parquet(path)
-    assert len(read(path, cache=tmp_path / "cache")) == 2
+    assert len(read_labelled(path, cache=tmp_path / "cache")) == 2
 
 
 def test_exclude_goes_by_formula_and_group(path: Path, tmp_path: Path) -> None:
-    rows = read(path, cache=tmp_path / "cache")
+    rows = read_labelled(path, cache=tmp_path / "cache")
     assert exclude(rows, rows[[0, 2]]).crystals.formulas() == ["TiO2", "KBr"]
     assert len(exclude(rows, rows)) == 0
     # the same formula in another group stays, with more formula units in the same group it goes
@@ -89,30 +89,30 @@ def test_exclude_goes_by_formula_and_group(path: Path, tmp_path: Path) -> None:
         ]
     )
     other.to_parquet(tmp_path / "other.parquet")
-    kept = exclude(rows, read(tmp_path / "other.parquet", cache=tmp_path / "cache"))
+    kept = exclude(rows, read_labelled(tmp_path / "other.parquet", cache=tmp_path / "cache"))
     assert kept.crystals.formulas() == ["NaCl", "ZnO", "KBr"]
 
 
 def test_the_detected_group_counts_as_well_as_the_files(path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     table.loc[0, "spacegroup"] = 216  # the file says otherwise than spglib finds
     table.to_parquet(tmp_path / "wrong.parquet")
-    wrong = read(tmp_path / "wrong.parquet", cache=tmp_path / "cache")[[0]]
+    wrong = read_labelled(tmp_path / "wrong.parquet", cache=tmp_path / "cache")[[0]]
     assert wrong.keys[0] == {("Cl1Na1", 216), ("Cl1Na1", 225)}
-    assert "NaCl" not in exclude(read(path, cache=tmp_path / "cache"), wrong).crystals.formulas()
+    assert "NaCl" not in exclude(read_labelled(path, cache=tmp_path / "cache"), wrong).crystals.formulas()
 
 
 def many(n: int, tmp_path: Path):
     rows = [row(f"Na{i % 10 + 1}Cl{i % 7 + 1}", i % 10 + i % 7 + 2, 123, (4, 4, 5, 90, 90, 90), 0.0) for i in range(n)]
     pd.DataFrame(rows).to_parquet(tmp_path / "many.parquet")
-    return read(tmp_path / "many.parquet", cache=tmp_path / "cache")
+    return read_labelled(tmp_path / "many.parquet", cache=tmp_path / "cache")
 
 
 def test_parts_share_no_formula(tmp_path: Path) -> None:
     rows = many(300, tmp_path)
-    train, held = split(rows, 0.2, seed=0)
+    train, held = split_by_formula(rows, 0.2, seed=0)
     assert len(train) + len(held) == 300 and 20 < len(held) < 120
     assert not {min(k)[0] for k in train.keys} & {min(k)[0] for k in held.keys}
-    assert split(rows, 0.2, seed=1)[1].keys != held.keys
+    assert split_by_formula(rows, 0.2, seed=1)[1].keys != held.keys
 
 
 def test_members_leave_out_whole_formulas(tmp_path: Path) -> None:
@@ -130,14 +130,14 @@ def test_members_leave_out_whole_formulas(tmp_path: Path) -> None:
 def test_bad_files_are_named(path: Path, table: pd.DataFrame, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     with pytest.raises(DataError, match="there is no file or folder"):
-        read(tmp_path / "nothing.parquet", cache=cache)
+        read_labelled(tmp_path / "nothing.parquet", cache=cache)
     with pytest.raises(DataError, match="no data for the property 'colour'"):
-        read(path, "colour", cache=cache)
+        read_labelled(path, "colour", cache=cache)
     with pytest.raises(DataError, match="has no column band_gap"):
-        read(path, "band_gap", cache=cache)
+        read_labelled(path, "band_gap", cache=cache)
     (tmp_path / "text.parquet").write_text("not a table")
     with pytest.raises(DataError, match="cannot be read as Parquet"):
-        read(tmp_path / "text.parquet", cache=cache)
+        read_labelled(tmp_path / "text.parquet", cache=cache)
     table.assign(formation_energy_per_atom=np.nan).to_parquet(path)
     with pytest.raises(DataError, match="no row with a value"):
-        read(path, cache=cache)
+        read_labelled(path, cache=cache)

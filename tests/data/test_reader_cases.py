@@ -13,7 +13,7 @@ from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import reduced_basis
 from crystalgfn.crystallography.standardize import standardise
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.data.reader import crystals, records
 from crystalgfn.errors import DataError, InvalidCrystal
 
@@ -344,9 +344,9 @@ def test_rows_that_are_no_crystal_are_named_everywhere(bad, words, tmp_path):
     assert isinstance(first, SkippedRecord) and first.where == "row 0" and words in first.reason
     assert isinstance(second, Record) and second.where == "row 1"
     with pytest.raises(DataError, match=r"1 of 2 rows cannot be used\n  row 0: "):
-        read(path, progress=False, cache=tmp_path / "c")
+        read_labelled(path, progress=False, cache=tmp_path / "c")
     with pytest.warns(UserWarning, match="row 0"):
-        assert read(path, progress=False, cache=tmp_path / "c", skip_bad=True).crystals.formulas() == ["LiF"]
+        assert read_labelled(path, progress=False, cache=tmp_path / "c", skip_bad=True).crystals.formulas() == ["LiF"]
 
 
 def test_nested_coordinates_are_read(tmp_path):
@@ -398,21 +398,21 @@ def test_frames_that_are_not_periodic(flags, tmp_path):
     one = only(tmp_path, FRAME.format(f'pbc="{flags}" formation_energy_per_atom=-2.1'), "a.extxyz")
     assert isinstance(one, SkippedRecord) and "not periodic" in one.reason
     with pytest.raises(DataError, match="not periodic"):
-        read(tmp_path / "a.extxyz", progress=False)
+        read_labelled(tmp_path / "a.extxyz", progress=False)
 
 
 @pytest.mark.parametrize("key", ['spacegroup="F m -3 m"', 'spacegroup="Fm-3m"', "spacegroup=225", "space_group=225"])
 def test_space_groups_of_frames_by_symbol_and_number(key, tmp_path):
     one = only(tmp_path, FRAME.format(f"{key} formation_energy_per_atom=-2.1"), "a.extxyz")
     assert one.space_group == 225
-    assert ("Cl1Na1", 225) in read(tmp_path / "a.extxyz", progress=False).keys[0]
+    assert ("Cl1Na1", 225) in read_labelled(tmp_path / "a.extxyz", progress=False).keys[0]
 
 
 @pytest.mark.parametrize("label", ['"-2.1 -3"', "low", "nan", '"[1, 2]"'])
 def test_labels_that_are_no_number(label, tmp_path):
     only(tmp_path, FRAME.format(f"formation_energy_per_atom={label}"), "a.extxyz")
     with pytest.raises(DataError, match="formation_energy_per_atom is"):
-        read(tmp_path / "a.extxyz", progress=False)
+        read_labelled(tmp_path / "a.extxyz", progress=False)
 
 
 def test_what_stands_between_semicolons_is_text(tmp_path):

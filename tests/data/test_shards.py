@@ -21,7 +21,7 @@ from crystalgfn.data.shards import MANIFEST, Manifest, read_shards, read_table, 
 from crystalgfn.errors import ShardError
 from crystalgfn.sampling import table
 from crystalgfn.sampling.sampler import ResamplingWarning, Sampler
-from crystalgfn.sampling.sharded import ShardRun, ShardWarning, fingerprint
+from crystalgfn.sampling.sharded import ShardRun, ShardWarning, run_fingerprint
 from crystalgfn.utils.random import derived_seed
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -148,7 +148,7 @@ def test_shards_hold_exactly_what_is_drawn(sampler, whole):
 def test_the_table_of_all_shards(sampler, whole):
     crystals, frame = cg.Crystals.cat(list(read_shards(whole))), read_table(whole)
     assert frame["id"].tolist() == list(range(N))
-    expected = table.table(sampler, crystals)
+    expected = table.results_table(sampler, crystals)
     assert set(frame) == {"id", "atomic_numbers", "counts", *expected}
     for name in ("formula", "space_group", "a", "gamma", "n_elements", "density", "log_q", "log_r"):
         if frame[name].dtype == np.float64:
@@ -333,14 +333,14 @@ def test_another_sampler_is_refused(sampler, whole):
         Sampler(sampler.space, sampler.network, cg.rewards.boltzmann(cg.rewards.Density(), beta=0.6)),
         Sampler(sampler.space, sampler.network, sampler.reward, omega=(0.5, 0.3, 0.2, 0, 0)),
     ]
-    assert len({fingerprint(one) for one in [sampler, *others]}) == 4
+    assert len({run_fingerprint(one) for one in [sampler, *others]}) == 4
     for other in others:
         with pytest.raises(ShardError, match="sampler: another content"):
             ShardRun(other, whole, N, SIZE)
 
 
 def test_a_saved_sampler_has_the_same_content(sampler, saved):
-    assert fingerprint(Sampler.load(saved)) == fingerprint(sampler)
+    assert run_fingerprint(Sampler.load(saved)) == run_fingerprint(sampler)
 
 
 def test_other_versions_are_refused(sampler, whole, tmp_path):
@@ -460,7 +460,7 @@ def test_the_manifest_says_what_run_it_is(sampler, whole):
     content = json.loads((whole / MANIFEST).read_text())
     settings = content["settings"]
     assert content["kind"] == "crystalgfn shards"
-    assert settings["sampler"] == fingerprint(sampler)
+    assert settings["sampler"] == run_fingerprint(sampler)
     assert cg.CrystalSpace(**settings["space"]) == sampler.space
     assert (settings["n"], settings["shard_size"], settings["seed"]) == (N, SIZE, 0)
     assert settings["versions"]["torch"] == torch.__version__

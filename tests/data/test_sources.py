@@ -13,7 +13,7 @@ from pymatgen.core import Lattice, Structure
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.label_rows import LabelledCrystal
-from crystalgfn.data.labelled import exclude, read, stream, write
+from crystalgfn.data.labelled import exclude, read_labelled, stream, write_labelled
 from crystalgfn.errors import DataError, NotAvailable
 
 SALT = Structure.from_spacegroup("Fm-3m", Lattice.cubic(5.6), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
@@ -30,7 +30,7 @@ def csv(tmp_path: Path, *lines: str, header: str = HEADER, name: str = "some.csv
 
 
 def gap(path, **options):
-    return read(path, "band_gap", progress=False, **options)
+    return read_labelled(path, "band_gap", progress=False, **options)
 
 
 def reasons(path, **options) -> str:
@@ -50,7 +50,7 @@ def test_a_csv(tmp_path: Path) -> None:
 def test_other_names_of_columns_and_tabs(tmp_path: Path) -> None:
     header = HEADER.replace("spacegroup", "space_group").replace("band_gap", "hardness")
     path = csv(tmp_path, *(line.replace(",", "\t") for line in TWO), header=header.replace(",", "\t"), name="some.tsv")
-    rows = read(path, "hardness", column="hardness", progress=False)
+    rows = read_labelled(path, "hardness", column="hardness", progress=False)
     assert rows.labels.tolist() == [0.7, 5.5] and rows.crystals.space_group.tolist() == [186, 221]
 
 
@@ -129,7 +129,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     (tmp_path / "bytes.csv").write_bytes(HEADER.encode() + b"\n\xff\xfe\n")
     assert "cannot be read as a table" in reasons(tmp_path / "bytes.csv")
     with pytest.raises(DataError, match="no data for the property 'hardness'"):
-        read(csv(tmp_path, *TWO), "hardness")
+        read_labelled(csv(tmp_path, *TWO), "hardness")
     assert "setting is 'ita'" in reasons(csv(tmp_path, *TWO), setting="ita")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["bytes.csv", "empty.csv", "some.csv", "some.docx"]
 
@@ -248,7 +248,7 @@ def test_parquet_streams_too(tmp_path: Path) -> None:
 
 def test_what_is_written_is_read_back(tmp_path: Path) -> None:
     rows = gap(csv(tmp_path, *TWO, "ZrO2,14,12,5.3,5.2,5.2,90,99,90,4"), setting="standard")
-    write(rows, tmp_path / "kept.parquet", "band_gap")
+    write_labelled(rows, tmp_path / "kept.parquet", "band_gap")
     again = gap(tmp_path / "kept.parquet", setting="standard")
     assert torch.equal(again.crystals.composition, rows.crystals.composition) and again.keys == rows.keys
     torch.testing.assert_close(again.crystals.lattice, rows.crystals.lattice)
@@ -299,7 +299,7 @@ def test_matbench(matminer: None) -> None:
     rows = gap("matbench:matbench_mp_gap")
     assert rows.crystals.formulas() == ["NaCl", "TiO2"] and rows.labels.tolist() == [5.0, 1.8]
     with pytest.raises(DataError, match="holds band_gap, not formation_energy"):
-        read("matbench:matbench_mp_gap")
+        read_labelled("matbench:matbench_mp_gap")
     with pytest.raises(DataError, match="the target of matbench_phonons is not known here"):
         gap("matbench:matbench_phonons")
     with pytest.raises(DataError, match="matminer cannot load matbench_gaps: Dataset matbench_gaps not found"):

@@ -8,7 +8,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.cli.options.compose import compose_config
-from crystalgfn.cli.options.objects import build
+from crystalgfn.cli.options.objects import build_part
 from crystalgfn.errors import NotAvailable
 from crystalgfn.properties.base import describe
 from crystalgfn.rewards.base import example_crystals
@@ -63,17 +63,17 @@ def test_several_goals_in_python_and_in_hydra(proxies: None) -> None:
     (command,) = blocks("rewards.md", "Several goals at once", "sh")
     words = command.split()[2:]
     assert words[0] == "reward=several_goals" and len(words) == 3
-    same = build(compose_config("train", words[:1]).reward, "reward")
+    same = build_part(compose_config("train", words[:1]).reward, "reward")
     torch.testing.assert_close(same(CRYSTALS), reward(CRYSTALS))
-    other = build(compose_config("train", words).reward, "reward")
+    other = build_part(compose_config("train", words).reward, "reward")
     assert other.weights == (1, 1, 2) and other.rewards[1].value == 1.1
     parts = [part(CRYSTALS).double() for part in reward.rewards]
     torch.testing.assert_close(reward(CRYSTALS).double(), sum(parts))
 
 
 def test_scarce_elements_come_less_often_where_they_count_more(proxies: None) -> None:
-    reward = build(compose_config("train", ["reward=several_goals"]).reward, "reward")
-    more = build(compose_config("train", ["reward=several_goals", "reward.weights.scarce=3"]).reward, "reward")
+    reward = build_part(compose_config("train", ["reward=several_goals"]).reward, "reward")
+    more = build_part(compose_config("train", ["reward=several_goals", "reward.weights.scarce=3"]).reward, "reward")
     torch.testing.assert_close((more(CRYSTALS) - reward(CRYSTALS)).double(), -2 * cg.rewards.Scarcity()(CRYSTALS))
 
 
@@ -117,7 +117,7 @@ def test_the_shipped_rewards_are_all_in_the_table() -> None:
 
 def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the page shows is what is said."""
-    from crystalgfn.data.labelled import read
+    from crystalgfn.data.labelled import read_labelled
 
     monkeypatch.chdir(tmp_path)
     (shown,) = blocks("use-your-own-data.md", "Bad rows", "text")
@@ -128,5 +128,5 @@ def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.Monke
     header = "formula,spacegroup,n_atoms,a,b,c,alpha,beta,gamma,band_gap"
     Path("my_crystals.csv").write_text("\n".join([header, *lines]) + "\n")
     with pytest.raises(cg.CrystalGFNError) as caught:
-        read("my_crystals.csv", "band_gap", progress=False)
+        read_labelled("my_crystals.csv", "band_gap", progress=False)
     assert str(caught.value) == shown.strip()

@@ -25,7 +25,7 @@ def test_the_density_of_the_lattice_integrates_to_one(case, tolerance):
     number, counts, *_ = case
     sampler = disturbed(Sampler.untrained(quadrature.space(number, counts), policy=SMALL), scale=0.05)
     drawn = sampler.sample(2000)
-    assert (drawn.composition == quadrature.crystals(number, counts, drawn.lattice).composition).all()
+    assert (drawn.composition == quadrature.grid_crystals(number, counts, drawn.lattice).composition).all()
     assert abs(quadrature.mass(sampler, *case) - 1) < tolerance
 
 

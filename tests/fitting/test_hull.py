@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crystalgfn.crystallography.elements import NUMBER, SYMBOLS
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import hull as hull_fit
 from crystalgfn.fitting.completion import neighbours, swapped
@@ -42,7 +42,7 @@ def paths(tmp_path: Path) -> list[Path]:
 
 
 def test_entries_leave_out_what_is_in_val(paths: list[Path], tmp_path: Path) -> None:
-    val = read(paths[1], cache=tmp_path, progress=False)
+    val = read_labelled(paths[1], cache=tmp_path, progress=False)
     composition, energies = entries(paths[0], val)
     assert len(composition) == len(energies) == 24
     ours = {tuple(row) for row in composition.tolist()}
@@ -54,7 +54,7 @@ def test_entries_leave_out_what_is_in_val(paths: list[Path], tmp_path: Path) -> 
 
 
 def test_entries_of_several_files_count_in_the_first_that_has_them(paths: list[Path], tmp_path: Path) -> None:
-    val = read(paths[1], cache=tmp_path, progress=False)
+    val = read_labelled(paths[1], cache=tmp_path, progress=False)
     more = pd.concat([pd.read_parquet(paths[0]).iloc[:3].assign(formation_energy_per_atom=-9.0), salts(["AuF"])])
     more.astype({"spacegroup": "int16"}).to_parquet(tmp_path / "more.parquet")
     composition, energies = entries([paths[0], tmp_path / "more.parquet"], val)

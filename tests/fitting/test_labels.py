@@ -10,7 +10,7 @@ from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.crystallography.standardize import crystals_of
-from crystalgfn.data.labelled import Rows, split
+from crystalgfn.data.labelled import Rows, split_by_formula
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import labels
@@ -170,7 +170,7 @@ def test_compositions_are_held_out_whole_and_as_split_does(files, tmp_path):
     assert all(len(part) == 1 for part in parts.values())
     held = {name for name, part in parts.items() if part == {HELD}}
     assert 0.04 < len(held) / len(parts) < 0.2
-    equilibrium = split(Rows(found.crystals, found.value, found.keys()), HELD_SHARE, HELD_SEED)[1]
+    equilibrium = split_by_formula(Rows(found.crystals, found.value, found.keys()), HELD_SHARE, HELD_SEED)[1]
     assert {name for (key,) in equilibrium.keys for name in key[:1]} == held
     assert set(found.split.tolist()) == {FIT, HELD}
 

@@ -10,7 +10,7 @@ from pymatgen.core import Composition
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import ELECTRONEGATIVITY, NOBLE_GAS, SYMBOLS
-from crystalgfn.data.labelled import Rows, read
+from crystalgfn.data.labelled import Rows, read_labelled
 from crystalgfn.errors import CheckpointError, DataError, TrainingError
 from crystalgfn.fitting import proxy as module
 from crystalgfn.fitting.labels import FIT, HELD, HIGH, VALUE, read_labels
@@ -160,7 +160,7 @@ def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.Monke
 
 
 def test_a_member_that_sees_none_of_a_batch_learns_nothing_from_it(paths: dict[str, Path]) -> None:
-    rows = read(paths["train_path"], "formation_energy", paths["cache"], progress=False)
+    rows = read_labelled(paths["train_path"], "formation_energy", paths["cache"], progress=False)
     settings = module.FitConfig(members=2, strained=0.1)
     proxy = EnsembleProxy("formation_energy", "eV/atom", members=2, width=4, depth=1)
     seen = torch.ones(2, len(rows), dtype=torch.bool)
@@ -283,7 +283,7 @@ def test_a_fit_may_begin_with_the_networks_of_another(wyckoff: bool, paths: dict
     again = {**SMALL, "epochs": 1, "lr": 1e-9, "begin": str(first), "wyckoff": wyckoff}  # what it sees more of is new
     fit(**paths, out=tmp_path / "second", progress=False, **again)
     one, two = load_proxy(first), load_proxy(tmp_path / "second")
-    crystals = read(paths["val_path"], cache=paths["cache"], progress=False).crystals
+    crystals = read_labelled(paths["val_path"], cache=paths["cache"], progress=False).crystals
     torch.testing.assert_close(one(crystals), two(crystals), rtol=0, atol=1e-5)  # nothing was learned at such a rate
     assert json.loads((tmp_path / "second" / "metrics.json").read_text())["settings"]["begin"] == str(first)
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import boltzmann, check_reward, load_proxy
 from crystalgfn.rewards.base import example_crystals
@@ -88,6 +88,6 @@ def test_ten_thousand_crystals_take_a_moment(proxy: EnsembleProxy) -> None:
 
 @pytest.mark.slow
 def test_the_error_on_real_crystals_is_the_one_recorded(proxy: EnsembleProxy, shared_data: Path) -> None:
-    val = read(shared_data / "mp20" / "val.parquet", progress=False)
+    val = read_labelled(shared_data / "mp20" / "val.parquet", progress=False)
     error = float((proxy(val.crystals) - val.labels).abs().mean())
     assert error == pytest.approx(json.loads((FOLDER / "metrics.json").read_text())["val_mae"], abs=0.002)

@@ -7,7 +7,7 @@ import torch
 
 import crystalgfn as cg
 from crystalgfn.cli.options.compose import OptionError, compose_config
-from crystalgfn.cli.options.objects import build
+from crystalgfn.cli.options.objects import build_part
 from crystalgfn.errors import RewardError
 from crystalgfn.properties.base import describe
 from crystalgfn.rewards.base import example_crystals
@@ -83,7 +83,7 @@ def test_by_name_on_the_command_line(package: Path) -> None:
     config = compose_config("train", ["reward=light"]).reward
     assert config == {"_target_": "crystalgfn.rewards.load", "name": "light", "strength": 1.0, "power": 1}
     config = compose_config("train", ["reward=light", "reward.strength=3"]).reward
-    torch.testing.assert_close(build(config, "reward")(CRYSTALS), -3 * CRYSTALS.density)
+    torch.testing.assert_close(build_part(config, "reward")(CRYSTALS), -3 * CRYSTALS.density)
     with pytest.raises(OptionError, match="a number"):
         compose_config("train", ["reward=light", "reward.strength=much"])
     with pytest.raises(OptionError, match="There is no reward 'heavy'; there are .*light"):
@@ -92,9 +92,9 @@ def test_by_name_on_the_command_line(package: Path) -> None:
 
 def test_an_argument_that_must_be_given(package: Path) -> None:
     with pytest.raises(OptionError, match="reward.path has no default; give reward.path=<value>"):
-        build(compose_config("train", ["reward=needy"]).reward, "reward")
+        build_part(compose_config("train", ["reward=needy"]).reward, "reward")
     config = compose_config("train", ["reward=needy", "reward.path=here"]).reward
-    assert build(config, "reward").reward.path == "here"
+    assert build_part(config, "reward").reward.path == "here"
 
 
 def test_only_what_is_chosen_is_imported(package: Path) -> None:

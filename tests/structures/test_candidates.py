@@ -16,7 +16,13 @@ from crystalgfn.structures.build import build, build_from_wyckoff, build_structu
 from crystalgfn.structures.candidate import Candidate
 from crystalgfn.structures.candidate_pool import candidates as candidates_of
 from crystalgfn.structures.config import BuildConfig, PoolConfig
-from crystalgfn.structures.ranking.reranker import N_FEATURES, CandidateRanker, features, fit, reweight_by_energy
+from crystalgfn.structures.ranking.reranker import (
+    N_FEATURES,
+    CandidateRanker,
+    features,
+    fit_reranker,
+    reweight_by_energy,
+)
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
@@ -173,7 +179,7 @@ def test_choice_learns_what_speaks_for_the_right_one():
         right = np.zeros(6, dtype=bool)
         right[int(np.argmax([c.draw_frequency for c in own]))] = True
         examples.append((own, right))
-    model = fit([(features(own), right) for own, right in examples[:200]], decay=1e-4)
+    model = fit_reranker([(features(own), right) for own, right in examples[:200]], decay=1e-4)
     for own, right in examples[200:]:
         chosen += right[own.index(model.ranked(own)[0][0])]
     assert chosen >= 90

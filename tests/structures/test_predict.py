@@ -11,7 +11,7 @@ from crystalgfn.crystallography.symmetry import symmetry
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import InvalidSpace, PlacementError
 from crystalgfn.structures.config import BuildConfig
-from crystalgfn.structures.predict import Pair, energies_of, polymorphs, probable, units_of
+from crystalgfn.structures.predict import Pair, energies_of, formula_units_of, polymorphs, probable
 from crystalgfn.structures.ranking.polymorphs import PolymorphModel
 from crystalgfn.structures.ranking.reranker import CandidateRanker
 from crystalgfn.structures.sources.template_distance import Ranking
@@ -88,7 +88,7 @@ def test_a_group_that_is_given(refiner):
 
 
 def test_pairs_add_up_to_one(templates):
-    units = units_of("KBr")
+    units = formula_units_of("KBr")
     for options in ({}, {"templates": templates}, {"templates": templates, "model": False}):
         pairs = probable(units, **options)
         assert sum(pair.probability for pair in pairs) == pytest.approx(1)
@@ -106,7 +106,7 @@ def test_the_likeliest_of_all_pairs_come_first(templates, monkeypatch):
 
 
 def test_templates_of_its_own_formula_can_be_left_out(templates):
-    units = units_of("CsCl")
+    units = formula_units_of("CsCl")
     config = BuildConfig(n_candidates=5, refiner=None, templates=templates)
     fair = polymorphs(units, config, model=False, excluded={"Cl1Cs1"})
     assert {one.structure.space_group for one in fair} == {225}
@@ -147,6 +147,6 @@ def test_something_must_make_structures():
 
 
 def test_the_shipped_model_is_used():
-    pairs = probable(units_of("NaCl"))
-    chances = PolymorphModel.shipped().log_chances([units_of("NaCl")])[0]
+    pairs = probable(formula_units_of("NaCl"))
+    chances = PolymorphModel.shipped().log_chances([formula_units_of("NaCl")])[0]
     assert np.log(pairs[0].probability) == pytest.approx(chances.max(), abs=1e-4)

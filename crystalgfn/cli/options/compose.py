@@ -45,7 +45,7 @@ class Given:
         return f"{self.sign}{self.key}" + ("" if self.text is None else f"={self.text}")
 
 
-def program(name: str) -> str:
+def program_name(name: str) -> str:
     """What the user types for a command."""
     return f"crystalgfn {name.replace('_', '-')}"
 
@@ -55,13 +55,13 @@ def compose_config(name: str, arguments: Sequence[str], config_dir: str | Path |
 
     Args:
         name: of the command.
-        arguments: name=value each, in any of the forms that `parse` knows.
+        arguments: name=value each, in any of the forms that `parse_options` knows.
         config_dir: a folder with choices of groups beside the shipped ones.
 
     Raises:
         OptionError: an unknown option, group or choice, or a value of the wrong kind.
     """
-    command, given = COMMANDS[name], parse(name, arguments)
+    command, given = COMMANDS[name], parse_options(name, arguments)
     saved = _resumed(given) if name == "train" else None
     config = _groups(name, given, config_dir) if saved is None else saved
     for one in [*given, *_one_limit(command, given)]:
@@ -73,7 +73,7 @@ def compose_config(name: str, arguments: Sequence[str], config_dir: str | Path |
     return config
 
 
-def parse(name: str, arguments: Sequence[str]) -> list[Given]:
+def parse_options(name: str, arguments: Sequence[str]) -> list[Given]:
     """What was typed: ``name=value``, ``--name=value``, ``--name value``, and ``--name`` for a switch.
 
     Raises:
@@ -86,7 +86,7 @@ def parse(name: str, arguments: Sequence[str]) -> list[Given]:
         if match is None or (match["text"] is None and match["sign"] != "~" and not text.startswith("--")):
             raise OptionError(
                 f"{text!r} cannot be read: options are written name=value, lists as [a,b] (spaces only within quotes); "
-                f"see {program(name)} --help."
+                f"see {program_name(name)} --help."
             )
         key, value = match["key"], match["text"]
         if text.startswith("--"):
@@ -177,14 +177,14 @@ def _set(config: DictConfig, one: Given, name: str) -> None:
     if declared is None and not one.sign and not _exists(config, key):
         raise OptionError(_unknown(one.key, name))
     kind = _kind_of_group(config, key) if declared is None else declared.kind
-    OmegaConf.update(config, key, read(one.key, one.text or "", kind), merge=False, force_add=True)
+    OmegaConf.update(config, key, read_options(one.key, one.text or "", kind), merge=False, force_add=True)
     try:
         OmegaConf.select(config, key)
     except OmegaConfBaseException as error:  # ${...} that names nothing
-        raise OptionError(f"{one.key}: {first_line(error)}.") from error
+        raise OptionError(f"{one.key}: {first_line_of(error)}.") from error
 
 
-def read(name: str, text: str, kind: Kind) -> Any:
+def read_options(name: str, text: str, kind: Kind) -> Any:
     """A value of the kind.
 
     Raises:
@@ -282,14 +282,14 @@ def _resumed(given: Sequence[Given]) -> DictConfig | None:
     out = texts.get("out")
     if out is None:
         raise OptionError("resume=true needs the folder of the run to go on with: out=<folder>.")
-    path = Path(read("out", out, COMMANDS["train"].options["out"].kind)) / CONFIG
+    path = Path(read_options("out", out, COMMANDS["train"].options["out"].kind)) / CONFIG
     if not path.is_file():
         raise OptionError(f"There is no run to resume in {out!r}: {path} does not exist.")
     try:
         config = OmegaConf.load(path)
         missing = [key for key in ("space", "trainer", "policy", "out", "seed") if key not in config]
     except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
-        raise OptionError(f"{path} is damaged ({first_line(error)}); the run cannot be resumed.") from error
+        raise OptionError(f"{path} is damaged ({first_line_of(error)}); the run cannot be resumed.") from error
     if missing:
         raise OptionError(f"{path} is damaged (it lacks {missing[0]}); the run cannot be resumed.")
     return config  # pyright: ignore[reportReturnType]
@@ -304,7 +304,7 @@ def _check_resumable(one: Given, config: DictConfig) -> None:
         )
 
 
-def first_line(error: BaseException) -> str:
+def first_line_of(error: BaseException) -> str:
     """What an error of several lines begins with."""
     return sentence(str(error).partition("\n")[0])
 
@@ -315,7 +315,7 @@ def _unknown(key: str, name: str) -> str:
     declared = {one.removeprefix("space.") for one in _declared(command)}
     near = difflib.get_close_matches(key.removeprefix("space."), [*declared, *command.shorts, *GROUPS], n=1)
     hint = f"did you mean {near[0]}? All" if near else "all"
-    return f"There is no option {key!r}; {hint} are listed by {program(name)} --help."
+    return f"There is no option {key!r}; {hint} are listed by {program_name(name)} --help."
 
 
 def _explain(error: Exception, name: str) -> str:

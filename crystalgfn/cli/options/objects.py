@@ -13,7 +13,7 @@ from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.errors import CrystalGFNError, sentence
 
 
-def build(config: DictConfig, what: str) -> Any:
+def build_part(config: DictConfig, what: str) -> Any:
     """The object that a part of the configuration names by its ``_target_``.
 
     Raises:
@@ -40,19 +40,19 @@ def root(error: InstantiationException) -> BaseException:
 
 def space_arguments(space: DictConfig | None) -> dict[str, Any]:
     """The keyword arguments for CrystalSpace."""
-    arguments = {} if space is None else plain(space)
+    arguments = {} if space is None else plain_config(space)
     arguments.pop("_target_", None)
     return arguments
 
 
-def plain(config: Any) -> Any:
+def plain_config(config: Any) -> Any:
     """A part of a configuration as dicts, lists and values."""
     return OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
 
 
 def listed(value: Any) -> list[Any]:
     """One value or several as a list; None is none."""
-    value = plain(value)
+    value = plain_config(value)
     return [] if value is None else value if isinstance(value, list) else [value]
 
 

@@ -14,7 +14,7 @@ from zlib import error as ZlibError
 import numpy as np
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import Record, SkippedRecord, fault
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
 from crystalgfn.errors import DataError
 
 ENTRY_POINTS = "crystalgfn.formats"
@@ -85,7 +85,7 @@ def check_format(one: Any, example: str | Path) -> list[Record | SkippedRecord]:
             raise DataError(f"{name} yields a {type(entry).__name__}; it must yield Record or SkippedRecord")
         if not entry.where:
             raise DataError(f"{name} yields a record that does not say where it stands")
-        if isinstance(entry, Record) and entry.atoms is not None and (reason := fault(entry.atoms)):
+        if isinstance(entry, Record) and entry.atoms is not None and (reason := atoms_fault(entry.atoms)):
             raise DataError(f"{name} yields {entry.where}, which {reason}; yield a SkippedRecord instead")
     if len({entry.where for entry in found}) < len(found):
         raise DataError(f"{name} gives two records the same place; number them")

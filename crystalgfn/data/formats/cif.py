@@ -10,11 +10,11 @@ import gemmi
 import numpy as np
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, cell_fault, cell_volume
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, cell_fault, volume_of_parameters
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.data.formats.base import element_number, first_line, read_text
 from crystalgfn.data.formats.cif_sites import Site, expand
-from crystalgfn.data.formats.cif_symmetry import UNKNOWN, Tags, as_number, candidates, claimed_group, value
+from crystalgfn.data.formats.cif_symmetry import UNKNOWN, Tags, as_number, candidate_settings, claimed_group, value
 from crystalgfn.errors import DataError
 
 LENGTHS = tuple(f"_cell_{'length' if len(x) == 1 else 'angle'}_{x}" for x in CELL)
@@ -220,7 +220,7 @@ def _symbol(letters: str) -> str:
 def _chosen(tags: Tags, lattice: np.ndarray, sites: list[Site]) -> tuple[list[Site], tuple[str, ...]]:
     """The sites under the operations that the block means; where it leaves the origin open, the likelier one."""
     rows = cell_matrix(lattice.tolist())
-    sets = candidates(tags, lattice)
+    sets = candidate_settings(tags, lattice)
     if len(sets) == 1:
         return expand(sites, sets[0][0], rows), ()
     tried = []
@@ -268,7 +268,7 @@ def _nearest(atoms: Atoms, rows: np.ndarray) -> float:
 
 def _atoms(where: str, lattice: np.ndarray, sites: list[Site], group: int) -> Atoms:
     """All atoms, sites in ascending order of electronegativity."""
-    if not cell_volume(lattice) > 0:
+    if not volume_of_parameters(lattice) > 0:
         raise DataError("its cell has no volume")
     ordered = sorted(sites, key=_order)
     parts = [(z, share, point) for site in ordered for point in site.images for z, share in site.species.items()]

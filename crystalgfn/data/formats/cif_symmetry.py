@@ -65,7 +65,7 @@ def claimed_group(tags: Tags) -> int:
     return found[0].number if found else 0
 
 
-def candidates(tags: Tags, lattice: np.ndarray) -> list[tuple[Operations, str]]:
+def candidate_settings(tags: Tags, lattice: np.ndarray) -> list[tuple[Operations, str]]:
     """The sets of operations that a block may mean, the likeliest first, each with its name.
 
     More than one only where the block lists no operations and the name of its setting leaves the origin open.

@@ -186,14 +186,14 @@ def judged_share(
     if beside is not None and beside.share is not None:
         good, fair = beside.share - BELOW[0], beside.share - BELOW[1]
         why = f"Compared with {percent(beside)} of {beside.n:,} crystals of the reference."
-    return Verdict(name, percent(share), interval(share), level(share.share, good, fair), why + note)
+    return Verdict(name, percent(share), interval_text(share), level(share.share, good, fair), why + note)
 
 
 def stated_share(name: str, share: Share | None, otherwise: str = "unknown") -> Verdict:
     """A share that is not judged; ``otherwise``: what is said where there is none."""
     if share is None or share.share is None:
         return Verdict(name, otherwise)
-    return Verdict(name, percent(share), interval(share))
+    return Verdict(name, percent(share), interval_text(share))
 
 
 def values_of(crystals: CrystalSet | None, *names: str) -> np.ndarray:
@@ -211,7 +211,7 @@ def percent(share: Share) -> str:
     return "none of 0" if share.share is None else f"{100 * share.share:.1f} %"
 
 
-def interval(share: Share) -> str:
+def interval_text(share: Share) -> str:
     """Counts and Wilson's interval."""
     if share.low is None or share.high is None:
         return "none of 0"

@@ -97,14 +97,14 @@ def _described(metric: Metric, others: list[Metric]) -> pd.DataFrame:
 
 
 def _check_figures(metric: Metric, samples: CrystalSet, reference: CrystalSet | None) -> None:
-    from crystalgfn.evaluation.summary import KEYS, plain
+    from crystalgfn.evaluation.summary import KEYS, plain_value
 
     summary = metric.summary(samples, reference)
-    keys = plain(summary)
+    keys = plain_value(summary)
     _demand(isinstance(keys, Mapping), metric, "has a summary() that is neither a mapping nor a dataclass")
     _demand(_plain(keys), metric, f"has a summary that JSON has not: {keys}")
     others = [one for one in BUILT_IN if one.name != metric.name]
-    taken = set(KEYS).union(*(plain(one.summary(samples, reference)) for one in others))
+    taken = set(KEYS).union(*(plain_value(one.summary(samples, reference)) for one in others))
     same = sorted(set(keys) & taken)
     _demand(not same, metric, f"has a figure {same[0] if same else ''!r}, and so has another metric")
     verdicts = metric.verdict(summary, reference)

@@ -64,7 +64,7 @@ CLOSEST = 0.6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class RelaxationJob:
     """A structure to relax.
 
     Attributes:
@@ -84,7 +84,7 @@ class Job:
     max_force: float = MAX_FORCE
 
 
-def relax_job(job: Job) -> dict[str, Any]:
+def relax_job(job: RelaxationJob) -> dict[str, Any]:
     """Relax atoms and cell; the record of what came of it.
 
     Energies are formation energies on MP-20's scale in eV/atom, which `energy_references` makes of the calculator's;

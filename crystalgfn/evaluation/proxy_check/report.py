@@ -101,7 +101,7 @@ LATTICE_ROWS = {
 }
 
 
-def tables(figures: dict[str, Any]) -> str:
+def prediction_tables(figures: dict[str, Any]) -> str:
     """The figures as Markdown."""
     n = figures["crystals"]
     counts = [
@@ -147,7 +147,7 @@ def _above_hull(figures: dict[str, Any]) -> list[str]:
     return parts
 
 
-def picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
+def prediction_picture(frame: pd.DataFrame, path: Path, title: str = "") -> None:
     """A PNG: predicted against E* and against the fully relaxed energy, how the volume changes.
 
     Raises:

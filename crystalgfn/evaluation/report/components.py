@@ -57,21 +57,21 @@ def cards(found: Sequence[Verdict]) -> str:
     return f'<p>{said}. The limits are conventions of this report.</p><div class="cards">{"".join(parts)}</div>'
 
 
-def errors(reasons: Mapping[str, str], given: int) -> str:
+def error_section(reasons: Mapping[str, str], given: int) -> str:
     """What could not be judged."""
     if not reasons:
         return f"<p>None: all {given:,} crystals could be read and judged.</p>"
     rows = [[where, reason] for where, reason in list(reasons.items())[:ERRORS]]
     more = f" The first {ERRORS} are listed, all in summary.json." if len(reasons) > ERRORS else ""
     said = f"<p>{len(reasons):,} of {given:,} crystals could not be judged.{more}</p>"
-    return said + table(["where", "why"], rows)
+    return said + html_table(["where", "why"], rows)
 
 
 def panels(found: Sequence[Panel]) -> str:
     """A section: texts, tables, then the places of figures."""
     texts = [f"<p>{escape(one.caption)}</p>" for one in found if one.draw is None and not one.head]
     tables = [
-        (f"<p>{escape(one.caption)}</p>" if one.caption else "") + table(one.head, one.rows)
+        (f"<p>{escape(one.caption)}</p>" if one.caption else "") + html_table(one.head, one.rows)
         for one in found
         if one.head
     ]
@@ -81,7 +81,7 @@ def panels(found: Sequence[Panel]) -> str:
     return "".join([*texts, *tables]) + (f'<div class="figures{two}">{boxes}</div>' if drawn else "")
 
 
-def table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     """A plain table in a box that scrolls sideways where the page is narrow."""
     top = "".join(f"<th>{escape(str(one))}</th>" for one in head)
     body = "".join("<tr>" + "".join(f"<td>{escape(_text(one))}</td>" for one in row) + "</tr>" for row in rows)
@@ -99,7 +99,7 @@ def markdown(text: str) -> str:
             parts.append(f"<h3>{escape(lines[0].lstrip('# '))}</h3>")
         elif lines[0].startswith("|"):
             cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-            parts.append(table(cells[0], cells[2:]))
+            parts.append(html_table(cells[0], cells[2:]))
         else:
             parts.append("".join(f"<p>{escape(line.removeprefix('- '))}</p>" for line in lines))
     return "".join(parts)

@@ -95,11 +95,11 @@ def file_name(rank: int, row: dict[str, Any]) -> str:
     return re.sub(r"[^\w.()-]", "_", f"{rank:02d}_{row['formula']}_{int(row['space_group'] or 0)}") + ".cif"
 
 
-def picture(structure: Structure) -> go.Figure:
+def gallery_picture(structure: Structure) -> go.Figure:
     """The conventional cell with all atoms on its faces (pymatviz), which can be turned."""
     import pymatviz
 
-    shown = conventional(structure)
+    shown = conventional_structure(structure)
     size = float(np.clip(100 / max(shown.lattice.abc), 5, 16))  # of atoms, in pixels: a long cell is drawn smaller
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of radii that no table has
@@ -118,7 +118,7 @@ def picture(structure: Structure) -> go.Figure:
     return fig
 
 
-def conventional(structure: Structure) -> Structure:
+def conventional_structure(structure: Structure) -> Structure:
     """The conventional cell, or the structure itself where spglib finds none or it is large."""
     from pymatgen.symmetry.analyzer import SpacegroupAnalyzer, SymmetryUndeterminedError
 

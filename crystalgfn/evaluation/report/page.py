@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 REPORT = "report.html"
 
 
-def libraries() -> None:
+def page_libraries() -> None:
     """See that plotly and pymatviz are there.
 
     Raises:
@@ -40,18 +40,18 @@ def libraries() -> None:
         ) from error
 
 
-def write(path: Path, found: Evaluation, about: Mapping[str, Any] | None = None) -> None:
-    """Write the page, aside and then renamed; arguments as of `page`.
+def write_page(path: Path, found: Evaluation, about: Mapping[str, Any] | None = None) -> None:
+    """Write the page, aside and then renamed; arguments as of `report_page`.
 
     Raises:
         NotAvailable: plotly or pymatviz is not installed.
         CheckpointError: the file cannot be written.
     """
-    text = page(found, about)
+    text = report_page(found, about)
     write_aside(path, lambda aside: aside.write_text(text, encoding="utf-8"))
 
 
-def page(found: Evaluation, about: Mapping[str, Any] | None = None) -> str:
+def report_page(found: Evaluation, about: Mapping[str, Any] | None = None) -> str:
     """The whole page.
 
     Args:
@@ -61,20 +61,20 @@ def page(found: Evaluation, about: Mapping[str, Any] | None = None) -> str:
     Raises:
         NotAvailable: plotly or pymatviz is not installed.
     """
-    libraries()
+    page_libraries()
     from plotly.offline import get_plotlyjs
 
     about = about or {}
     verdicts, panels = found.verdicts(), found.panels()
     best, list_of_best = _best(found.samples)
-    skipped = components.errors(found.errors, found.given) + components.panels(panels.pop(SKIPPED, []))
+    skipped = components.error_section(found.errors, found.given) + components.panels(panels.pop(SKIPPED, []))
     sections = {
         "Headline": components.cards(verdicts),
         SKIPPED: skipped,
         "Best structures": list_of_best,
         **{section: components.panels(own) for section, own in panels.items()},
         "All structures": _all(found.samples.frame),
-        "All figures": components.table(*verdict_table(verdicts)),
+        "All figures": components.html_table(*verdict_table(verdicts)),
         "How it was made": _made(found, about),
     }  # fmt: skip
     drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
@@ -104,7 +104,7 @@ def _best(samples: CrystalSet) -> tuple[list[dict[str, Any]], str]:
     for rank, row in enumerate(rows.to_dict("records"), 1):
         structure, relaxed = gallery.structure(row)
         group = components.group_name(row["space_group"])
-        pictures.append(json.loads(gallery.picture(structure).to_json() or ""))
+        pictures.append(json.loads(gallery.gallery_picture(structure).to_json() or ""))
         value = None if best is None else row[best.column]
         energy = "" if best is None or value is None else f", {escape(plain_name(best.column))} {value:.3f}"
         name = gallery.file_name(rank, row)
@@ -135,7 +135,7 @@ def _made(found: Evaluation, about: Mapping[str, Any]) -> str:
         [
             made(about),
             "<h3>Seconds of work, over all processes</h3>",
-            components.table(["stage", "s"], seconds),
+            components.html_table(["stage", "s"], seconds),
         ]
     )
 
@@ -195,5 +195,5 @@ def made(about: Mapping[str, Any]) -> str:
     for name, words in (("machine", "Machine and versions"), ("settings", "Settings")):
         if name in about:
             rows = [[key, "" if value is None else value] for key, value in about[name].items()]
-            parts += [f"<h3>{words}</h3>", components.table(["", ""], rows)]
+            parts += [f"<h3>{words}</h3>", components.html_table(["", ""], rows)]
     return "".join(parts)

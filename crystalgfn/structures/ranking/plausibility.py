@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from crystalgfn.crystallography.orbit_batch import OrbitBatch, check
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.refiner.batching import bucket_by_size
 from crystalgfn.structures.refiner.network import ScoreNetwork
@@ -56,7 +56,7 @@ class Plausibility(nn.Module):
             PlacementError: a structure that cannot be.
         """
         for i, structure in enumerate(structures):
-            check(structure, i)
+            check_orbits(structure, i)
         result = torch.zeros(len(structures))
         device = self.body.mean.device
         for part in bucket_by_size(structures, [(i, 0) for i in range(len(structures))], device.type):

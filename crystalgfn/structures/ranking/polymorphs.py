@@ -39,7 +39,7 @@ N_WHOLE = 8
 
 
 @dataclass(frozen=True)
-class Batch:
+class PolymorphBatch:
     """Reduced compositions, elements by electronegativity, then number."""
 
     numbers: torch.Tensor  # [B, WIDTH] atomic numbers, 0 where there is no element
@@ -48,7 +48,7 @@ class Batch:
     possible: torch.Tensor  # [B, 230, MAX_ATOMS] bool, pairs that can be realised
 
 
-def reduced(counts: Mapping[int, int]) -> dict[int, int]:
+def reduced_counts(counts: Mapping[int, int]) -> dict[int, int]:
     """Atoms of each element (by number) in one formula unit.
 
     Raises:
@@ -76,7 +76,7 @@ def possible(counts: tuple[int, ...], max_atoms: int = MAX_ATOMS) -> np.ndarray:
     return found
 
 
-def collate(compositions: Sequence[Mapping[int, int]], max_atoms: int = MAX_ATOMS) -> Batch:
+def collate_polymorphs(compositions: Sequence[Mapping[int, int]], max_atoms: int = MAX_ATOMS) -> PolymorphBatch:
     """A batch of formula units, atomic number -> atoms."""
     numbers = np.zeros((len(compositions), WIDTH), dtype=np.int64)
     slots = np.zeros((len(compositions), WIDTH, N_SLOT), dtype=np.float32)
@@ -99,7 +99,9 @@ def collate(compositions: Sequence[Mapping[int, int]], max_atoms: int = MAX_ATOM
             np.log(radius.max() / radius.min()), (counts * elements.METAL[at]).sum() / n,
             np.sqrt((counts * (negativity - mean) ** 2).sum() / n),
         ]  # fmt: skip
-    return Batch(torch.from_numpy(numbers), torch.from_numpy(slots), torch.from_numpy(whole), torch.from_numpy(masks))
+    return PolymorphBatch(
+        torch.from_numpy(numbers), torch.from_numpy(slots), torch.from_numpy(whole), torch.from_numpy(masks)
+    )
 
 
 class _Member(nn.Module):
@@ -139,7 +141,7 @@ class PolymorphModel(nn.Module):
         self.members = nn.ModuleList(_Member() for _ in range(MEMBERS))
         self.mixture = Mixture()
 
-    def forward(self, batch: Batch) -> PairScores:
+    def forward(self, batch: PolymorphBatch) -> PairScores:
         """ln of the probabilities [B, 230, MAX_ATOMS], -inf for pairs that cannot be realised."""
         parts = torch.stack(
             [log_softmax(m(batch.numbers, batch.slots, batch.whole), batch.possible) for m in self.members]
@@ -151,7 +153,7 @@ class PolymorphModel(nn.Module):
         """ln of the probabilities of pairs, [B, 230, MAX_ATOMS] float64; compositions are those of formula units."""
         if not compositions:
             return np.zeros((0, 230, MAX_ATOMS))
-        return self(collate(compositions, max_atoms)).double().numpy()
+        return self(collate_polymorphs(compositions, max_atoms)).double().numpy()
 
     def save(self, path: str | Path) -> None:
         """Write the weights as safetensors in half precision, aside and then renamed."""

@@ -132,7 +132,9 @@ class CandidateRanker(nn.Module):
         return CandidateRanker.load(WEIGHTS[templates])
 
 
-def fit(examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0) -> CandidateRanker:
+def fit_reranker(
+    examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0
+) -> CandidateRanker:
     """Weights that give the real structures of examples the most probability.
 
     Args:

@@ -25,7 +25,7 @@ from crystalgfn.structures.ranking.wyckoff_features import (
     N_LETTERS,
     N_ORBIT,
     Room,
-    Site,
+    WyckoffSite,
     assignment_features,
     crystal_features,
     letter_offset,
@@ -41,7 +41,7 @@ ELEMENT, LETTER, HIDDEN, POOLED = 16, 8, 64, 32
 
 
 @dataclass(frozen=True)
-class Batch:
+class AssignmentBatch:
     """Assignments of several crystals, flat.
 
     ``orbit_*``: the different (crystal, element, letter); ``member_*``: orbits of assignments; ``owner``: the crystal
@@ -77,7 +77,7 @@ class WyckoffModel(nn.Module):
             nn.Linear(POOLED + N_ASSIGNMENT + N_CRYSTAL, HIDDEN), nn.SiLU(), nn.Linear(HIDDEN, 1)
         )
 
-    def orbits(self, batch: Batch) -> tuple[RowFloats, RowVectors]:
+    def orbits(self, batch: AssignmentBatch) -> tuple[RowFloats, RowVectors]:
         """Score of each different orbit by itself [R], and what it adds to the whole [R, POOLED]."""
         parts = (
             batch.orbit_features,
@@ -88,7 +88,7 @@ class WyckoffModel(nn.Module):
         hidden = self.orbit(torch.cat(parts, 1))
         return self.alone(hidden).squeeze(1), self.pool(hidden)
 
-    def forward(self, batch: Batch) -> tuple[RowFloats, RowFloats]:
+    def forward(self, batch: AssignmentBatch) -> tuple[RowFloats, RowFloats]:
         """Scores of all assignments [M], and the part of them that is a sum over orbits."""
         alone, pooled = self.orbits(batch)
         n = len(batch.owner)
@@ -118,7 +118,7 @@ class WyckoffModel(nn.Module):
         """
         # the order of elements decides which of equivalent choices is looked at, so it is that of the examples
         symbols = sorted((s for s, count in counts.items() if count), key=lambda s: (counts[s], elements.NUMBER[s]))
-        site = Site(
+        site = WyckoffSite(
             space_group,
             tuple(elements.NUMBER[s] for s in symbols),
             tuple(int(counts[s]) for s in symbols),
@@ -130,15 +130,15 @@ class WyckoffModel(nn.Module):
         found, _ = assignments(space_group, site.counts, cap, lambda e, f: alone[e, f])
         if not found:
             return []
-        scores = self(collate([(site, found, room)]))[0].double()
+        scores = self(collate_assignments([(site, found, room)]))[0].double()
         chances = torch.softmax(scores, 0).numpy()
         best = np.argsort(-chances, kind="stable")[:n]
         return [(dict(zip(symbols, found[i], strict=True)), float(chances[i])) for i in best]
 
-    def _alone(self, site: Site, letters: list[str], room: Room | None) -> dict[tuple[int, str], float]:
+    def _alone(self, site: WyckoffSite, letters: list[str], room: Room | None) -> dict[tuple[int, str], float]:
         size = {p.letter: p.primitive_multiplicity for p in space_groups.WYCKOFF[site.space_group - 1]}
         every = [(e, f) for e, count in enumerate(site.counts) for f in letters if size[f] <= count]
-        batch = collate([(site, [_single(len(site.counts), e, f) for e, f in every], room)], whole=False)
+        batch = collate_assignments([(site, [_single(len(site.counts), e, f) for e, f in every], room)], whole=False)
         values = self.orbits(batch)[0].tolist()
         return dict(zip(every, values, strict=True))
 
@@ -177,7 +177,9 @@ def _chemistry() -> np.ndarray:
     return (columns - columns.mean(0)) / columns.std(0)
 
 
-def collate(entries: Sequence[tuple[Site, Sequence[Letters], Room | None]], whole: bool = True) -> Batch:
+def collate_assignments(
+    entries: Sequence[tuple[WyckoffSite, Sequence[Letters], Room | None]], whole: bool = True
+) -> AssignmentBatch:
     """One batch of crystals with their assignments; ``whole`` False leaves the features of assignments at zero."""
     features, numbers, places, crystals = [], [], [], []
     member_orbit, member_assignment, about, owner = [], [], [], []
@@ -198,7 +200,7 @@ def collate(entries: Sequence[tuple[Site, Sequence[Letters], Room | None]], whol
                     member_assignment.append(len(owner))
             about.append(assignment_features(site, letters, room) if whole else np.zeros(N_ASSIGNMENT))
             owner.append(b)
-    return Batch(
+    return AssignmentBatch(
         torch.tensor(np.array(features), dtype=torch.float32),
         torch.tensor(numbers),
         torch.tensor(places),

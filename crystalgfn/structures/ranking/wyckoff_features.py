@@ -56,7 +56,7 @@ def site_symmetry(space_group: int) -> np.ndarray:
 
 
 @dataclass(frozen=True, eq=False)
-class Site:
+class WyckoffSite:
     """One crystal: its group, its elements, and the cell where it is known.
 
     Attributes:
@@ -75,7 +75,7 @@ class Site:
 class Room:
     """Distances that a cell leaves between atoms on the positions of its group, over sums of radii."""
 
-    def __init__(self, site: Site, letters: Sequence[str]) -> None:
+    def __init__(self, site: WyckoffSite, letters: Sequence[str]) -> None:
         """For positions that may be used; ``site.lattice`` must be known."""
         self.at = {letter: i for i, letter in enumerate(letters)}
         contacts = Contacts(site.space_group, site.lattice.tolist(), letters, [1] * len(letters))
@@ -111,13 +111,13 @@ class Room:
         )
 
 
-def usable_letters(site: Site) -> list[str]:
+def usable_letters(site: WyckoffSite) -> list[str]:
     """Letters of the positions that are small enough for some element."""
     most = max(site.counts)
     return [p.letter for p in space_groups.WYCKOFF[site.space_group - 1] if p.primitive_multiplicity <= most]
 
 
-def crystal_features(site: Site) -> np.ndarray:
+def crystal_features(site: WyckoffSite) -> np.ndarray:
     """[N_CRYSTAL] kind of lattice, size, and volume and shape of the cell where it is known."""
     found = np.zeros(N_CRYSTAL)
     found[KIND[site.space_group - 1]] = 1
@@ -134,7 +134,7 @@ def crystal_features(site: Site) -> np.ndarray:
     return found
 
 
-def orbit_features(site: Site, element: int, letter: str, room: Room | None) -> np.ndarray:
+def orbit_features(site: WyckoffSite, element: int, letter: str, room: Room | None) -> np.ndarray:
     """[N_ORBIT] an orbit of an element on a position: sizes, freedom, site symmetry, room with its own images."""
     positions = space_groups.WYCKOFF[site.space_group - 1]
     at = next(i for i, p in enumerate(positions) if p.letter == letter)
@@ -147,7 +147,7 @@ def orbit_features(site: Site, element: int, letter: str, room: Room | None) -> 
     return np.array([*sizes, float(position.free), *(types / types.sum()), *crowding])
 
 
-def assignment_features(site: Site, letters: Letters, room: Room | None) -> np.ndarray:
+def assignment_features(site: WyckoffSite, letters: Letters, room: Room | None) -> np.ndarray:
     """[N_ASSIGNMENT] numbers of orbits and free coordinates, and the smallest distances between fixed atoms."""
     free = {p.letter: p.n_free for p in space_groups.WYCKOFF[site.space_group - 1]}
     all_letters = [f for element in letters for f in element]

@@ -73,7 +73,7 @@ def prepare(
 def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
     """(reduced formula, group) of every crystal of a source; the group is the file's where it gives one."""
     if Path(path).suffix == ".npz":
-        return frozenset((formula_of(structure), structure.space_group) for structure in load(path)[0])
+        return frozenset((formula_of(structure), structure.space_group) for structure in load_prepared(path)[0])
     found = set()
     for entry in map(only_ordered, crystals(path)):
         if isinstance(entry, SkippedRecord):
@@ -116,7 +116,7 @@ def save(path: Path, structures: Sequence[OrbitStructure], about: dict) -> None:
     save_arrays(path, arrays)
 
 
-def load(path: str | Path) -> tuple[list[OrbitStructure], dict]:
+def load_prepared(path: str | Path) -> tuple[list[OrbitStructure], dict]:
     """The structures that `prepare` wrote, and what it wrote about them; needs no materials library.
 
     Raises:

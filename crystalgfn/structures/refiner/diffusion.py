@@ -188,10 +188,10 @@ class Diffusion:
         apart = self.jitter * torch.randn(len(batch), generator=generator).to(batch.free)
         moving = (share >= self.kept) | ~batch.free_mask.flatten(1).any(1)
         sigma_lattice = torch.where(moving, self.sigma_lattice((time + apart).clamp(0, 1)), 0.0)
-        return errors(network, batch, self.sigma(time), sigma_lattice, True, generator)
+        return denoising_errors(network, batch, self.sigma(time), sigma_lattice, True, generator)
 
 
-def errors(
+def denoising_errors(
     network: Network,
     batch: OrbitBatch,
     sigma: Floats,

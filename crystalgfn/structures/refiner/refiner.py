@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography.lattice_vectors import bounded, free_of
-from crystalgfn.crystallography.orbit_batch import OrbitBatch, check, lattice_fault
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits, lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STARTS, STEPS, Seed
@@ -110,7 +110,7 @@ class DiffusionRefiner:
         if seeds is not None and len(seeds) != len(structures):
             raise PlacementError(f"{len(seeds)} seeds are given for {len(structures)} structures; give one for each")
         for i, structure in enumerate(structures):
-            check(structure, i)
+            check_orbits(structure, i)
         result: list[OrbitStructure | None] = list(structures)
         places = range(len(structures))
         if lattice == "keep":  # where nothing is free there is nothing to do

@@ -129,7 +129,7 @@ class State:
         self.step, self.seconds, self.history = state["step"], state["seconds"], state["history"]
 
 
-def train(
+def train_refiner(
     structures: Sequence[OrbitStructure],
     val: Sequence[OrbitStructure],
     settings: RefinerSettings,

@@ -22,7 +22,7 @@ from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.data.cells import reduced
 from crystalgfn.data.formats.tables import PREFIXES
-from crystalgfn.data.labelled import COLUMNS, read
+from crystalgfn.data.labelled import COLUMNS, read_labelled
 from crystalgfn.errors import DataError, run
 from crystalgfn.utils.files import write_aside
 
@@ -40,8 +40,8 @@ def label_structures(
 
     Args:
         path: Parquet file with ``formula``, ``spacegroup``, ``Z``, ``frac``, a cell (``prim_a`` or ``cell_a``, ...).
-        without: files with formation energies of their own (``crystalgfn.data.labelled.read``); what shares (reduced
-            formula, space group) with a row of theirs that can be used is left out.
+        without: files with formation energies of their own; what shares (reduced formula, space group) with a row of
+            theirs that can be used is left out.
         calculator: see `load_calculator`.
         references: that turn its energies into formation energies; None: those that come with the package.
         progress: shows a bar; 30 to 60 structures a second on one core with the default one.
@@ -57,7 +57,7 @@ def label_structures(
     prefix = next((p for p in PREFIXES if all(p + x in table for x in CELL)), None)
     if prefix is None:
         raise DataError(f"{path} has no cell; give it the columns {', '.join(PREFIXES[0] + x for x in CELL)}")
-    taken = {key for other in without for keys in read(other, progress=progress).keys for key in keys}
+    taken = {key for other in without for keys in read_labelled(other, progress=progress).keys for key in keys}
     kept = np.array([key not in taken for key in _keys(table)], dtype=bool)
     table = table[kept & table["Z"].notna().to_numpy()].reset_index(drop=True)
     if not len(table):

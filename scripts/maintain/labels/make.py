@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crystalgfn.calculators.registry import DEFAULT
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.data.parents import Parents
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.labelling import Labeller, RawLabel
@@ -57,7 +57,7 @@ def make_labels(
         NotAvailable: the calculator's package is not installed.
     """
     folder = Path(folder)
-    taken = frozenset().union(*read(val, progress=progress).keys)
+    taken = frozenset().union(*read_labelled(val, progress=progress).keys)
     labeller = Labeller(Parents.read(train, taken), Parents.read(val), seed, sampler, calculator)
     units, spent, number = _state(folder)
     end = time.monotonic() + seconds

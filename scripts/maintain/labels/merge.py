@@ -16,7 +16,7 @@ import torch
 from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.errors import DataError, run
 from crystalgfn.fitting.labels import (  # fmt: skip
     BOUND,
@@ -129,7 +129,7 @@ def card(labels: Labels, seconds: dict[str, float], seeds: str) -> str:
 @functools.cache
 def hull_without(train: str | Path, val: str | Path) -> tuple[ExactHull, frozenset[tuple[str, int]]]:
     """The hull of the entries of ``train`` that share no (reduced formula, space group) with ``val``; these pairs."""
-    taken = frozenset().union(*read(val, progress=False).keys)
+    taken = frozenset().union(*read_labelled(val, progress=False).keys)
     table = pd.read_parquet(train, columns=["formula", "spacegroup", "formation_energy_per_atom"])
     table = table[table.formation_energy_per_atom.notna()]
     names = {text: _alphabetical(text) for text in table.formula.unique()}

@@ -6,7 +6,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.evaluation.metrics.stability import (
-    Job,
+    RelaxationJob,
     displacement,
     relax_job,
     relaxation_row,
@@ -88,15 +88,15 @@ def test_displacements_without_drift():
 def test_what_cannot_be_relaxed_says_why_at_once():
     close = Structure(Lattice.cubic(5), ["Na", "Cl"], [[0, 0, 0], [0.1, 0, 0]])
     half = Structure(Lattice.cubic(4), [{"Na": 0.5}, "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])
-    assert "closer than 0.6" in relax_job(Job(index=0, structure=close))["error"]
-    assert "partially occupied" in relax_job(Job(index=1, structure=half))["error"]
+    assert "closer than 0.6" in relax_job(RelaxationJob(index=0, structure=close))["error"]
+    assert "partially occupied" in relax_job(RelaxationJob(index=1, structure=half))["error"]
 
 
 def test_rock_salt_relaxes():
     pytest.importorskip("chgnet", reason="needs the extra [relax]")
     start = SALT.copy()
     start.scale_lattice(start.volume * 1.2)
-    found = relax_job(Job(index=7, structure=start, steps=40))
+    found = relax_job(RelaxationJob(index=7, structure=start, steps=40))
     assert found["error"] is None and found["index"] == 7 and found["converged"]
     assert found["formation_energy"] == pytest.approx(-2.1, abs=0.1)
     assert found["start_energy"] > found["formation_energy"] and 0.8 < found["volume_ratio"] < 0.95

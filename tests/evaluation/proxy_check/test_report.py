@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from crystalgfn.evaluation.proxy_check.report import auc, gap, picture, summary, tables
+from crystalgfn.evaluation.proxy_check.report import auc, gap, prediction_picture, prediction_tables, summary
 
 NAN = np.nan
 
@@ -64,7 +64,7 @@ def test_energies_above_a_hull(frame):
 
 
 def test_the_tables_say_it_all(frame):
-    text = tables(summary(frame.assign(hull=-3.0)))
+    text = prediction_tables(summary(frame.assign(hull=-3.0)))
     assert "| placed | 4 | 80% |" in text
     assert "| crowded | 1 |" in text and "The 2 crystals without E* are in no row" in text
     assert "| predicted - E* | 3 | 0.100 |" in text
@@ -73,10 +73,10 @@ def test_the_tables_say_it_all(frame):
 
 def test_nothing_checked_is_reported_too(frame, tmp_path):
     none = frame.iloc[3:].reset_index(drop=True)
-    text = tables(summary(none))
+    text = prediction_tables(summary(none))
     assert "| with E* at the sampled lattice | 0 | 0% |" in text and "predicted - E*" not in text
-    picture(none, tmp_path / "none.png")
-    picture(frame, tmp_path / "some.png", "five")
+    prediction_picture(none, tmp_path / "none.png")
+    prediction_picture(frame, tmp_path / "some.png", "five")
     assert all((tmp_path / name).read_bytes()[:4] == b"\x89PNG" for name in ("none.png", "some.png"))
 
 

@@ -101,7 +101,7 @@ def full(frame):
     samples = CrystalSet(frame=frame, given=4, energies=LABEL, relaxations=relaxed, hull_entries=7)
     figures = evaluation(samples, [SkippedRecord(f"bad{ODD}", "no <cell>")], reference)
     about = {"command": "crystalgfn-evaluate samples=<x>", "machine": {"cpu": "c"}, "settings": {"samples": f"s/{ODD}"}}
-    text = html_report.page(figures, about)
+    text = html_report.report_page(figures, about)
     return text, Page(text), figures, known
 
 
@@ -168,7 +168,7 @@ def test_energies_are_called_what_they_are(full):
 
 def test_without_reference_and_energies_there_is_a_page(frame):
     frame = frame.drop(columns="source_energy_above_hull")
-    page = Page(html_report.page(judge(frame)))
+    page = Page(html_report.report_page(judge(frame)))
     assert page.open == [] and "There is no reference to compare with." in page.text
     assert "No formation energies are known of these crystals." in page.text
     assert any(one.startswith("No crystal has both an energy") for one in page.text)
@@ -205,7 +205,7 @@ def test_every_figure_is_in_the_text_and_judged_ones_are_headlines(full):
 
 def test_a_large_table_is_cut_and_says_so(frame, monkeypatch):
     monkeypatch.setattr(components, "ROWS", 2)
-    page = Page(html_report.page(judge(frame)))
+    page = Page(html_report.report_page(judge(frame)))
     assert len(page.json("data-rows")["rows"]) == 2 and any("The first 2 of 3 are here" in one for one in page.text)
 
 
@@ -241,7 +241,7 @@ def test_the_command_writes_it_unless_told_not_to(tmp_path, capsys):
 def test_without_the_libraries_all_else_is_written(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "pymatviz", None)
     with pytest.raises(NotAvailable, match="crystalgfn\\[evaluate\\]"):
-        html_report.libraries()
+        html_report.page_libraries()
     out, said = run(tmp_path)
     assert said in capsys.readouterr().err and "was not written" in said and "pip install" in said
     assert (out / evaluate_samples.TABLE).exists() and not (out / "report.html").exists()

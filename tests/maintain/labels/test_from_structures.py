@@ -11,7 +11,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.crystallography.elements import NUMBER
-from crystalgfn.data.labelled import read
+from crystalgfn.data.labelled import read_labelled
 from crystalgfn.errors import DataError
 from scripts.maintain.labels import from_structures
 from scripts.maintain.labels.from_structures import label_structures
@@ -65,7 +65,7 @@ def test_what_others_have_is_left_out_and_the_file_can_be_fitted_on(files) -> No
     found = label_structures(files / "structures.parquet", [files / "known.parquet"], progress=False)
     assert found.formula.tolist() == ["NaCl", "KCl"]
     found.to_parquet(files / "labelled.parquet")
-    rows = read(files / "labelled.parquet", "formation_energy", files, False)
+    rows = read_labelled(files / "labelled.parquet", "formation_energy", files, False)
     assert rows.crystals.formulas() == ["NaCl", "KCl"] and rows.crystals.space_group.tolist() == [225, 225]
     assert rows.crystals.composition[0, NUMBER["Na"] - 1] == 1
     assert rows.labels.tolist() == pytest.approx(found.formation_energy_per_atom.tolist())

@@ -14,9 +14,9 @@ from crystalgfn.structures.ranking.polymorphs import (
     Mixture,
     Neighbours,
     PolymorphModel,
-    collate,
+    collate_polymorphs,
     possible,
-    reduced,
+    reduced_counts,
 )
 from crystalgfn.structures.sources.template_distance import Ranking
 from scripts.maintain.fit_polymorph_prior import examples, figures, fit, loss_of, split
@@ -74,9 +74,9 @@ def test_what_is_too_large_for_any_cell():
 
 
 def test_formula_units():
-    assert reduced({11: 4, 17: 4, 8: 0}) == {11: 1, 17: 1}
+    assert reduced_counts({11: 4, 17: 4, 8: 0}) == {11: 1, 17: 1}
     with pytest.raises(PlacementError, match="no composition"):
-        reduced({})
+        reduced_counts({})
 
 
 def test_templates_of_all_groups(index):
@@ -140,7 +140,7 @@ def test_ranks_by_hand():
 def test_saved_and_loaded(model, tmp_path):
     model.save(tmp_path / "polymorphs.safetensors")
     again = PolymorphModel.load(tmp_path / "polymorphs.safetensors")
-    batch = collate([SRTIO3])
+    batch = collate_polymorphs([SRTIO3])
     assert torch.nan_to_num(again(batch) - model(batch), nan=0.0).abs().max() < 0.05  # half precision
     (tmp_path / "other").write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="no model of polymorphs"):

@@ -30,7 +30,7 @@ def test_a_parquet_file(tmp_path):
     held_out = table(tmp_path / "b.parquet", [CAESIUM], [221])
     counts = dataset.prepare([source], tmp_path / "a.npz", held_out)
     assert counts == {"used": 2, "held_out": 1, "too_large": 0, "bad": 0}
-    (salt, rutile), about = dataset.load(tmp_path / "a.npz")
+    (salt, rutile), about = dataset.load_prepared(tmp_path / "a.npz")
     assert (salt.space_group, salt.composition) == (225, {11: 1, 17: 1})
     assert rutile.wyckoff() == {"Ti": ["a"], "O": ["f"]} and rutile.lattice == pytest.approx(
         (4.6, 4.6, 2.96, 90, 90, 90)
@@ -48,19 +48,19 @@ def test_a_folder_of_cifs(tmp_path):
     RUTILE.to_file(str(tmp_path / "rutile.cif"))
     ROCK_SALT.get_primitive_structure().to_file(str(tmp_path / "salt.cif"))
     assert dataset.prepare([tmp_path], tmp_path / "x.npz")["used"] == 2
-    structures, _ = dataset.load(tmp_path / "x.npz")
+    structures, _ = dataset.load_prepared(tmp_path / "x.npz")
     assert sorted(s.space_group for s in structures) == [136, 225]
 
 
 def test_saved_structures_come_back(tmp_path, random_orbits):
     dataset.save(tmp_path / "x.npz", random_orbits, {"bad": 0})
-    assert dataset.load(tmp_path / "x.npz")[0] == random_orbits
+    assert dataset.load_prepared(tmp_path / "x.npz")[0] == random_orbits
 
 
 def test_letters_beyond_z(tmp_path):
     structure = OrbitStructure(47, (5.0, 6.0, 7.0, 90.0, 90.0, 90.0), (Orbit("A", 8, (0.1, 0.2, 0.3)),))
     dataset.save(tmp_path / "x.npz", [structure], {})
-    assert dataset.load(tmp_path / "x.npz")[0] == [structure]
+    assert dataset.load_prepared(tmp_path / "x.npz")[0] == [structure]
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_files_that_hold_something_else(tmp_path):
     (tmp_path / "y.npz").write_text("no")
     for name in ("x.npz", "y.npz", "z.npz"):
         with pytest.raises(DataError, match="holds no prepared crystals"):
-            dataset.load(tmp_path / name)
+            dataset.load_prepared(tmp_path / name)

@@ -182,6 +182,6 @@ def test_loss_is_least_for_the_true_score():
                 return super().__call__(*arguments)[0] * scale, None
 
         generator = torch.Generator().manual_seed(1)
-        return diffusion.errors(Scaled(), batch, sigma, none, False, generator)[0].mean().item()
+        return diffusion.denoising_errors(Scaled(), batch, sigma, none, False, generator)[0].mean().item()
 
     assert wrong(1.0) < min(wrong(0.9), wrong(1.1))

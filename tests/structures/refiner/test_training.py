@@ -39,7 +39,7 @@ def weights(out):
 
 def test_a_training_that_is_resumed_ends_with_the_same_weights(tmp_path, random_orbits):
     data, val = random_orbits[::3], random_orbits[1::40]
-    assert training.train(data, val, SMALL, tmp_path / "whole")
+    assert training.train_refiner(data, val, SMALL, tmp_path / "whole")
     steps, before = [], training._step
 
     class Stop(Exception):
@@ -54,18 +54,18 @@ def test_a_training_that_is_resumed_ends_with_the_same_weights(tmp_path, random_
     training._step = stopping
     try:
         with pytest.raises(Stop):
-            training.train(data, val, SMALL, tmp_path / "parts", save_seconds=0)
+            training.train_refiner(data, val, SMALL, tmp_path / "parts", save_seconds=0)
     finally:
         training._step = before
     assert weights(tmp_path / "parts")[1]["step"] == 15
-    assert training.train(data, val, SMALL, tmp_path / "parts")
+    assert training.train_refiner(data, val, SMALL, tmp_path / "parts")
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert torch.equal(whole[0], parts[0])
     assert whole[1]["history"][-1]["val_coordinates"] == parts[1]["history"][-1]["val_coordinates"]
 
 
 def test_minutes_end_a_call_with_a_checkpoint(tmp_path, random_orbits):
-    assert not training.train(random_orbits, random_orbits[:9], SMALL, tmp_path, minutes=1e-9)
+    assert not training.train_refiner(random_orbits, random_orbits[:9], SMALL, tmp_path, minutes=1e-9)
     assert weights(tmp_path)[1]["step"] == 1
 
 
@@ -73,7 +73,7 @@ def test_minutes_end_a_call_with_a_checkpoint(tmp_path, random_orbits):
 def test_crystals_are_learned_by_heart(tmp_path):
     settings = replace(SMALL, epochs=250, batch=10, width=32, layers=2, lr=5e-3, ema=0.98, kept=1.0)
     data = rutiles(10)
-    assert training.train(data, data, settings, tmp_path, save_seconds=1)
+    assert training.train_refiner(data, data, settings, tmp_path, save_seconds=1)
     state = training.load_state(tmp_path / training.CHECKPOINT, settings, len(data))
     history = [entry["val_coordinates"] for entry in state.history]
     assert history[-1] < 0.5  # 1 knows nothing
@@ -86,16 +86,16 @@ def test_crystals_are_learned_by_heart(tmp_path):
 
 def test_a_training_can_begin_with_the_weights_of_another(tmp_path):
     data = rutiles(10)
-    assert training.train(data, data, SMALL, tmp_path / "one")
+    assert training.train_refiner(data, data, SMALL, tmp_path / "one")
     first = training.load_state(tmp_path / "one" / training.CHECKPOINT, SMALL, len(data)).average
     DiffusionRefiner(first).save(tmp_path / "one")
     further = replace(SMALL, epochs=1, lr=1e-12, weight_decay=0.0, begin=str(tmp_path / "one"))
-    assert training.train(data, data, further, tmp_path / "two")
+    assert training.train_refiner(data, data, further, tmp_path / "two")
     second = training.load_state(tmp_path / "two" / training.CHECKPOINT, further, len(data)).average
     for name, value in first.state_dict().items():
         torch.testing.assert_close(second.state_dict()[name], value)
     with pytest.raises(TrainingError, match="'width': 16.*not.*'width': 24"):
-        training.train(data, data, replace(further, width=24), tmp_path / "three")
+        training.train_refiner(data, data, replace(further, width=24), tmp_path / "three")
 
 
 def test_every_epoch_has_each_crystal_at_most_once():
@@ -116,24 +116,24 @@ def test_learning_rate():
 
 
 def test_another_training_in_the_folder(tmp_path, random_orbits):
-    training.train(random_orbits[:20], random_orbits[:9], SMALL, tmp_path, minutes=1e-9)
+    training.train_refiner(random_orbits[:20], random_orbits[:9], SMALL, tmp_path, minutes=1e-9)
     with pytest.raises(TrainingError, match="width=16, not 32"):
-        training.train(random_orbits[:20], random_orbits[:9], replace(SMALL, width=32), tmp_path)
+        training.train_refiner(random_orbits[:20], random_orbits[:9], replace(SMALL, width=32), tmp_path)
     with pytest.raises(TrainingError, match="crystals=20, not 30"):
-        training.train(random_orbits[:30], random_orbits[:9], SMALL, tmp_path)
+        training.train_refiner(random_orbits[:30], random_orbits[:9], SMALL, tmp_path)
     (tmp_path / training.CHECKPOINT).write_bytes(b"nothing")
     with pytest.raises(CheckpointError, match="truncated"):
-        training.train(random_orbits[:20], random_orbits[:9], SMALL, tmp_path)
+        training.train_refiner(random_orbits[:20], random_orbits[:9], SMALL, tmp_path)
 
 
 def test_nothing_to_train_on(tmp_path, random_orbits):
     with pytest.raises(TrainingError, match="0 crystals to train on, 5 to report on"):
-        training.train([], random_orbits[:5], SMALL, tmp_path)
+        training.train_refiner([], random_orbits[:5], SMALL, tmp_path)
 
 
 def test_a_loss_that_is_not_finite(tmp_path, random_orbits):
     with pytest.raises(TrainingError, match="the loss is nan at step"):
-        training.train(random_orbits, random_orbits[:5], replace(SMALL, lr=1e30), tmp_path)
+        training.train_refiner(random_orbits, random_orbits[:5], replace(SMALL, lr=1e30), tmp_path)
 
 
 CHILD = """
