@@ -129,7 +129,9 @@ class _Member(nn.Module):
         embedded = self.element(numbers)
         mean = (embedded * slots[:, :, :1]).sum(1)
         hidden = self.body(torch.cat([torch.cat([embedded, slots], 2).flatten(1), mean, whole], 1))
-        together = torch.einsum("bk,gk,zk->bgz", self.both(hidden), self.group_with, self.units_with)
+        # Two operands at a time: with three, an installed opt_einsum would choose the order, and the last digits.
+        pairs = torch.einsum("bk,gk->bgk", self.both(hidden), self.group_with)
+        together = torch.einsum("bgk,zk->bgz", pairs, self.units_with)
         return self.group(hidden)[:, :, None] + self.units(hidden)[:, None] + together + self.prior
 
 

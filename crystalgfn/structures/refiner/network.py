@@ -155,7 +155,9 @@ class ScoreNetwork(nn.Module):
     ) -> torch.Tensor:
         """F of the lattice: a strain in the frame of the cell, and what the coefficients themselves say."""
         share = (batch.multiplicity / batch.n_atoms.clamp_min(1)[:, None]).to(h.dtype)
-        total = torch.einsum("bo,bonk,bonxk->bxk", share, stress, tensors)
+        # Two operands at a time: with three, an installed opt_einsum would choose the order, and the last digits.
+        shared = torch.einsum("bo,bonk->bonk", share, stress)
+        total = torch.einsum("bonk,bonxk->bxk", shared, tensors)
         pooled = torch.einsum("bo,bow->bw", share, h)
         open_ = free_of(batch.space_group)
         direct, gates = self.pooled(torch.cat([pooled, noisy, open_.to(noisy)], 1)).split([6, stress.shape[-1]], 1)
