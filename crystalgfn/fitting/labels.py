@@ -92,7 +92,7 @@ class Labels:
 
     def keys(self) -> list[frozenset[tuple[str, int]]]:
         """(reduced formula, space group) of each, as ``Rows.keys`` of `crystalgfn.data.labelled` has them."""
-        formulas = map(formula, self.crystals.composition.numpy())
+        formulas = map(reduced_key, self.crystals.composition.numpy())
         return [frozenset({pair}) for pair in zip(formulas, self.crystals.space_group.tolist(), strict=True)]
 
     def save(self, path: str | Path) -> None:
@@ -190,7 +190,7 @@ def label_crystals(
         value=value.float(),
         kind=label_kind(high, columns["converged"].bool(), columns["given"] > 0, mine.n_atoms),
         source=torch.full((len(rows),), SOURCES.index("proposed")),
-        split=torch.from_numpy(np.where(held_out([formula(row) for row in mine.composition.numpy()]), HELD, FIT)),
+        split=torch.from_numpy(np.where(held_out([reduced_key(row) for row in mine.composition.numpy()]), HELD, FIT)),
         placed=columns["placed"].bool(),
         converged=columns["converged"].bool(),
         candidates=columns["candidates"].long(),
@@ -205,7 +205,7 @@ def label_kind(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: I
     return torch.where(high, HIGH, torch.where(searched(converged, helped, n_atoms), VALUE, BOUND))
 
 
-def formula(composition: np.ndarray) -> str:
+def reduced_key(composition: np.ndarray) -> str:
     """Reduced formula of one composition [118] as splits go by it: alphabetical, every count written."""
     present = np.flatnonzero(composition)
     counts = {elements.SYMBOLS[z]: int(composition[z]) for z in present}

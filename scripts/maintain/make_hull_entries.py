@@ -18,7 +18,7 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.parents import ENERGY, Parents, energetic
 from crystalgfn.errors import run
-from crystalgfn.fitting.labels import formula
+from crystalgfn.fitting.labels import reduced_key
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.fit_energy_references import evaluated
@@ -52,7 +52,7 @@ def make_entries(
     potential = load_calculator(calculator)
     composition, energy, dft = evaluated(parents, np.flatnonzero(close[: len(parents)]), potential, progress)
     value = references_of(potential).formation_energy(composition, energy)
-    formulas = [formula(row) for row in composition]
+    formulas = [reduced_key(row) for row in composition]
     found = pd.DataFrame({"formula": formulas, "formation_energy_per_atom": value, "dft": dft})
     bare = [i for i in range(len(parents), len(every)) if close[i]]
     if bare:

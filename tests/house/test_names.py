@@ -13,9 +13,7 @@ PROTOCOLS = {
     "parse": "reads one file format (crystalgfn/data/formats/*.py)",
     "Density": "a property, and the constraint of the same quantity",
     "VolumePerAtom": "a property, and the constraint of the same quantity",
-    "shipped": "what comes with the package: rewards, energy references",
     "installed": "what installed packages offer: rewards, calculators",
-    "evaluate": "rewards.evaluate, and the energies of structures of one potential",
 }
 
 

@@ -91,7 +91,7 @@ def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
         others = {where: structure for where, structure in family.items() if where != entry.where}
         try:
             atoms = replace(entry.known_atoms, where=entry.where)
-            found.append(target(atoms, _above_hull(entry), others, polymorphs))
+            found.append(target_of(atoms, _above_hull(entry), others, polymorphs))
         except PlacementError as error:
             skipped.append(SkippedRecord(entry.where, str(error)))
     if not found:
@@ -99,7 +99,7 @@ def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
     return Targets(found, skipped)
 
 
-def target(
+def target_of(
     atoms: Atoms,
     e_above_hull: float | None = None,
     known: Mapping[str, Structure] | None = None,

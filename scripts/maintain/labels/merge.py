@@ -30,9 +30,9 @@ from crystalgfn.fitting.labels import (  # fmt: skip
     VAL,
     VALUE,
     Labels,
-    formula,
     held_out,
     label_kind,
+    reduced_key,
 )
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import data_folder, write_aside
@@ -73,7 +73,7 @@ def merge_labels(
     relative = columns["base"] + columns["change"]
     value = np.where(np.isfinite(relative), relative, absolute)
     hull, taken = hull_without(train, val)
-    formulas = [formula(row) for row in composition.numpy()]
+    formulas = [reduced_key(row) for row in composition.numpy()]
     strange = np.array([pair in taken for pair in zip(formulas, number.tolist(), strict=True)])
     own = columns["source"] == "held"
     kept = torch.from_numpy((value >= LOWEST) & (own | ~strange))
@@ -143,7 +143,7 @@ def _alphabetical(text: str) -> str:
     counts = np.zeros(118, dtype=np.int64)
     for symbol, count in Composition(text).get_el_amt_dict().items():
         counts[elements.NUMBER[symbol] - 1] = round(count)
-    return formula(counts)
+    return reduced_key(counts)
 
 
 def _calculator(columns: dict[str, np.ndarray]) -> str:

@@ -31,7 +31,7 @@ RUTILE = Structure.from_spacegroup(136, Lattice.tetragonal(4.59, 2.96), ["Ti", "
 @pytest.fixture
 def crystals():
     return [
-        tasks.target(atoms_of(name, s, 225 if s is SALT else 0)) for name, s in (("salt", SALT), ("rutile", RUTILE))
+        tasks.target_of(atoms_of(name, s, 225 if s is SALT else 0)) for name, s in (("salt", SALT), ("rutile", RUTILE))
     ]
 
 
