@@ -11,7 +11,7 @@ from crystalgfn.crystallography.convert import fingerprint, formula_of, orbit_st
 from crystalgfn.data.reader import records
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError
-from crystalgfn.structures.build import templates_of
+from crystalgfn.structures.config import templates_of
 
 ROCK_SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 FLUORITE = Structure.from_spacegroup(225, Lattice.cubic(5.46), ["Ca", "F"], [[0] * 3, [0.25] * 3])

@@ -103,7 +103,7 @@ def reduced(formula: str) -> frozenset:
 
 @pytest.fixture
 def rows(paths: dict[str, Path]) -> Rows:
-    return module.read(paths["train_path"], cache=paths["cache"])
+    return module.read_labelled(paths["train_path"], cache=paths["cache"])
 
 
 def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(
@@ -271,8 +271,8 @@ def test_intervals_are_calibrated_on_the_first_of_several_files(rows: Rows, tmp_
     for enough, first in ((10, None), (10, 200), (1000, 200)):
         monkeypatch.setattr(module, "ENOUGH", enough)
         fit_proxy(rows, settings, tmp_path / f"{enough}-{first}", progress=False, first=first)
-    every = len(module.split(rows, 0.3, 0)[1])
-    assert given == [every, len(module.split(rows[np.arange(200)], 0.3, 0)[1]), every] and given[1] < every
+    every = len(module.split_by_formula(rows, 0.3, 0)[1])
+    assert given == [every, len(module.split_by_formula(rows[np.arange(200)], 0.3, 0)[1]), every] and given[1] < every
 
 
 @pytest.mark.parametrize("wyckoff", [False, True])
