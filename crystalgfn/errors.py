@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-
 
 class CrystalGFNError(Exception):
     """Base of all errors that the package raises on purpose."""
@@ -71,16 +68,3 @@ def unusable(error: OSError) -> str:
     """What is wrong with a file or folder, without a full stop."""
     where = f" {error.filename}" if error.filename else ""
     return f"cannot use{where}: {error.strerror or error}; choose another file or folder"
-
-
-def run(main: Callable[[], None]) -> None:
-    """The command of a module (``python -m``): what a user can act on becomes one sentence and an exit status of 2."""
-    try:
-        main()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
-    except (CrystalGFNError, OSError) as error:
-        words = unusable(error) if isinstance(error, OSError) else sentence(error)
-        print(f"error: {words}.", file=sys.stderr)
-        sys.exit(2)

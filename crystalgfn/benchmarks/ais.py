@@ -41,7 +41,7 @@ class Schedule:
     sweeps: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Annealed:
     """What annealing found.
 

@@ -37,7 +37,7 @@ class SoftVolume:
         return -0.5 * ((crystals.volume_per_atom.log() - 2.9) / 0.3) ** 2 - 0.2 * crystals.n_atoms
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SmallSpace:
     """A sampler against its target, marginals over (group, composition) with the lattice integrated out.
 
@@ -145,7 +145,7 @@ def variation(one: Marginal, other: Marginal) -> float:
     return sum(abs(one.get(k, 0.0) - other.get(k, 0.0)) for k in set(one) | set(other)) / 2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Grid:
     """The hypergrid after training.
 

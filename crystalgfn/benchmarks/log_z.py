@@ -22,7 +22,7 @@ from crystalgfn.typing import Floats, Members
 UNTRAINED = PolicyConfig(width=8, blocks=0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class LogZ:
     """ln Z of R from a sampler's weights and from annealing, with standard errors.
 

@@ -147,7 +147,7 @@ class PoorlyCovered:
     excess: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Coverage:
     """How much probability a sampler gives to crystals that it did not sample.
 

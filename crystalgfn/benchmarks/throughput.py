@@ -8,17 +8,13 @@ from __future__ import annotations
 
 import copy
 import itertools
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from crystalgfn.benchmarks.machine import busy_core, forget_peak, peak_memory, set_threads
 from crystalgfn.benchmarks.profiling import (
     ENVIRONMENT,
     MASKS,
@@ -47,6 +43,7 @@ from crystalgfn.utils.provenance import markdown_table
 
 #: Of a policy that shall stay as it is while training steps are timed.
 STANDSTILL = 1e-12
+
 WARM_UP = 2
 
 
@@ -79,7 +76,7 @@ class ThroughputPlan:
             raise ValueError(f"seconds={self.seconds}: give a time above 0 for each measurement")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Activity:
     """Figures of training or of sampling.
 
@@ -160,7 +157,7 @@ def measure_throughput(
     for device, threads, size in Bar(combinations, shown=progress, description="measuring"):
         here = sampler.to(device)
         bench = _Bench(here, objective, trainer, plan.seconds, None if real is None else real.to(device))
-        with _threads(threads):
+        with set_threads(threads):
             one = Measurement(
                 device=device,
                 threads=threads,
@@ -242,9 +239,9 @@ class _Bench:
     def _plain(self, work: Callable[[], Any]) -> tuple[Rate, int, float]:
         for _ in range(WARM_UP):
             work()
-        _forget_peak(self.device)
+        forget_peak(self.device)
         speed, calls = rate(work, self.seconds, self.device)
-        return speed, calls, _peak(self.device)
+        return speed, calls, peak_memory(self.device)
 
     def _activity(
         self, size: int, plain: tuple[Rate, int, float], watch: Stopwatch, owner: Any, work: Callable[[], Any]
@@ -276,41 +273,6 @@ class _Bench:
             floor=1 / needed,
             reached=crystals.on(self.device) * needed,
         )
-
-
-@contextmanager
-def busy_core() -> Any:
-    """A process that computes without a pause, until the end of the block or of this process; its id."""
-    program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100000))"
-    with subprocess.Popen([sys.executable, "-c", program]) as process:
-        try:
-            yield process.pid
-        finally:
-            process.kill()
-
-
-@contextmanager
-def _threads(number: int) -> Any:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _forget_peak(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    elif sys.platform == "linux":
-        Path("/proc/self/clear_refs").write_text("5")  # the process's high-water mark
-
-
-def _peak(device: torch.device) -> float:
-    """MB."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e6
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
 
 
 def throughput_tables(found: list[Measurement]) -> str:

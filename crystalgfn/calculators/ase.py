@@ -64,5 +64,9 @@ class ASECalculator:
 
         numbers = [site.specie.Z for site in structure]
         return Atoms(
-            numbers, structure.cart_coords, cell=structure.lattice.matrix, pbc=True, calculator=self.calculator
+            where=numbers,
+            lattice=structure.cart_coords,
+            cell=structure.lattice.matrix,
+            pbc=True,
+            calculator=self.calculator,
         )

@@ -126,7 +126,9 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
             return code
         from crystalgfn.utils import distributed
 
-        job = Job(name, options, flags, shlex.join([*program.split(), *arguments]), warned)
+        job = Job(
+            name=name, options=options, flags=flags, command=shlex.join([*program.split(), *arguments]), warned=warned
+        )
         with distributed.Group() if COMMANDS[name].together else nullcontext():
             return _attempt(job.work)
 
@@ -188,7 +190,7 @@ def _words_of(error: Exception) -> str | None:
     return None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Job:
     """A command with its arguments.
 

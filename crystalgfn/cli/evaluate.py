@@ -18,9 +18,9 @@ from crystalgfn.data.reader import crystals
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.evaluation.metrics.base import Selection
 from crystalgfn.evaluation.metrics.novelty import Tolerances
-from crystalgfn.evaluation.metrics.stability import RelaxationJob, relax_job
 from crystalgfn.evaluation.plan import EvaluationPlan
 from crystalgfn.evaluation.reference import Reference
+from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job
 from crystalgfn.evaluation.report import page
 from crystalgfn.evaluation.run import EvaluationRun
 from crystalgfn.evaluation.summary import Evaluation

@@ -78,7 +78,9 @@ def _loop(
     strata = tuple(strata) if isinstance(strata, list) else strata
     policy, trainer = build_part(config.policy, "policy"), build_part(config.trainer, "trainer")
     trainer = replace(trainer, progress=trainer.progress and config.progress)
-    draw = SamplerDraws(space, config.draws, config.beta, policy, trainer, strata, config.seed)
+    draw = SamplerDraws(
+        space=space, n=config.draws, beta=config.beta, policy=policy, trainer=trainer, strata=strata, seed=config.seed
+    )
     val = read_labelled(config.val, progress=config.progress)
     taken = frozenset().union(*val.keys)
     if label is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.orbits import check_letters, wyckoff_position
-from crystalgfn.crystallography.packing import packing
+from crystalgfn.crystallography.realizable import packing
 from crystalgfn.crystallography.supergroups import is_exact
 from crystalgfn.errors import PlacementError
 

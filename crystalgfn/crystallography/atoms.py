@@ -26,7 +26,7 @@ _DERIVED = re.compile(r"n_atoms|spacegroup|space_group|number|(?:\w+_)?(?:a|b|c|
 """Columns of a source that are computed anew, not carried along."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Atoms:
     """The atoms of one crystal as its source has them.
 
@@ -188,7 +188,13 @@ def all_atoms_of(where: str, structure: Structure, space_group: int = 0) -> Atom
     points = structure.frac_coords[owner]
     if np.linalg.det(structure.lattice.matrix) < 0:
         points = -points  # with the vectors of its cell turned round, which are then right-handed
-    found = Atoms(where, np.array(structure.lattice.parameters), points % 1.0, numbers, space_group)
+    found = Atoms(
+        where=where,
+        lattice=np.array(structure.lattice.parameters),
+        points=points % 1.0,
+        numbers=numbers,
+        space_group=space_group,
+    )
     return found if ordered else replace(found, occupancies=np.array([x for _, x, _ in parts]), sites=owner)
 
 
@@ -214,7 +220,13 @@ def from_matrix(where: str, rows: Any, points: Any, numbers: Any, space_group: i
         cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
         left = np.linalg.det(unit) < 0
     lattice = np.concatenate([lengths, np.degrees(np.arccos(cosines))])
-    return Atoms(where, lattice, -points if left else points, np.asarray(numbers, dtype=np.int64), space_group)
+    return Atoms(
+        where=where,
+        lattice=lattice,
+        points=-points if left else points,
+        numbers=np.asarray(numbers, dtype=np.int64),
+        space_group=space_group,
+    )
 
 
 def group_number(value: Any) -> int:

@@ -47,7 +47,7 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> Vectors:
     return torch.stack([squares[every, place] for place in (first, second, third)], 1).clamp_min(0).sqrt()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Table:
     """The translations of each centring, filled up with zeros to as many.
 
@@ -73,14 +73,14 @@ def _translations(device: torch.device) -> _Table:
     for row, table in zip(vectors, tables, strict=True):
         row[: len(table)] = table
     across = np.cross(vectors[:, :, None], vectors[:, None])
-    arrays = (
-        (vectors[..., :, None] * vectors[..., None, :]).reshape(-1, 9).T.copy(),
-        ~vectors.any(2),
-        np.abs(across).sum(3) < 0.01,
-        np.abs(np.einsum("cijx,ckx->cijk", across, vectors)) < 0.01,
-        np.array([list(_POINTS).index(symbol[0]) for symbol in space_groups.SYMBOL]),
-    )
-    return _Table(*(torch.from_numpy(array).to(device) for array in arrays))
+    arrays = {
+        "products": (vectors[..., :, None] * vectors[..., None, :]).reshape(-1, 9).T.copy(),
+        "zero": ~vectors.any(2),
+        "parallel": np.abs(across).sum(3) < 0.01,
+        "planar": np.abs(np.einsum("cijx,ckx->cijk", across, vectors)) < 0.01,
+        "centring": np.array([list(_POINTS).index(symbol[0]) for symbol in space_groups.SYMBOL]),
+    }
+    return _Table(**{name: torch.from_numpy(array).to(device) for name, array in arrays.items()})
 
 
 def _of_centring(name: str) -> np.ndarray:

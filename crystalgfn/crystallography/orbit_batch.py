@@ -16,7 +16,7 @@ from crystalgfn.errors import PlacementError
 from crystalgfn.typing import Cells, Integers, LogMetrics, OfAtoms, OfOrbits
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class OrbitBatch:
     """Crystals with O orbits and N atoms a primitive cell at most; the first axis of every tensor is the batch.
 

@@ -132,7 +132,7 @@ def cell_matrix(lattice: Sequence[float]) -> np.ndarray:
 _SMALL = np.array([t for t in itertools.product(range(-3, 4), repeat=3) if any(t)])
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class FreeOrbit:
     """The map from free coordinates u to the atoms of an orbit, in primitive coordinates; the representative first.
 
@@ -169,8 +169,13 @@ def free_orbit(space_group: int, letter: str) -> FreeOrbit:
     from_parameters = inverse @ matrix
     from_parameters[n:] = 0.0
     return FreeOrbit(
-        n, np.rint(linear).astype(np.int64), operations[:, :, 3], inverse, to_parameters, from_parameters
-    )  # fmt: skip
+        n_free=n,
+        linear=np.rint(linear).astype(np.int64),
+        shift=operations[:, :, 3],
+        inverse=inverse,
+        to_parameters=to_parameters,
+        from_parameters=from_parameters,
+    )
 
 
 def _inside(flat: np.ndarray) -> np.ndarray:

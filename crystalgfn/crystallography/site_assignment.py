@@ -18,7 +18,7 @@ TOLERANCE = 5e-3
 """Fraction of a cell by which an atom may miss its position; standardised atoms miss theirs by far less."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Position:
     """A letter with what it takes to see whether a point is on its representative."""
 
@@ -37,7 +37,11 @@ def _positions(space_group: int) -> tuple[_Position, ...]:
         inverse = np.linalg.pinv(linear)
         found.append(
             _Position(
-                position.letter, position.primitive_multiplicity, inverse, np.eye(3) - linear @ inverse, shift.copy()
+                letter=position.letter,
+                multiplicity=position.primitive_multiplicity,
+                inverse=inverse,
+                miss=np.eye(3) - linear @ inverse,
+                shift=shift.copy(),
             )
         )
     return tuple(found)

@@ -40,7 +40,7 @@ POINT_SYMMETRIES: tuple[str, ...] = (
 """Names of the values of ``POINT_SYMMETRY``; the last one is what none of the other four holds."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class WyckoffPosition:
     """One Wyckoff position of a group.
 
@@ -79,7 +79,15 @@ def _read() -> tuple[dict[str, np.ndarray], tuple[tuple[WyckoffPosition, ...], .
     ):
         orbit = operations[start : start + multiplicity]
         primitive = multiplicity // int(raw["centring"][group])
-        positions[group].append(WyckoffPosition(letter, multiplicity, primitive, n_free, orbit))
+        positions[group].append(
+            WyckoffPosition(
+                letter=letter,
+                multiplicity=multiplicity,
+                primitive_multiplicity=primitive,
+                n_free=n_free,
+                operations=orbit,
+            )
+        )
         start += multiplicity
     return raw, tuple(tuple(group) for group in positions)
 

@@ -28,7 +28,7 @@ Key = tuple[str, int]
 """Reduced formula (elements in alphabetical order, every count written) and space group."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Prototypes:
     """Real crystals as orbits, in canonical lattices.
 
@@ -162,16 +162,16 @@ class Prototypes:
         """An index of orbit structures in canonical lattices."""
         orbits = [orbit for structure in structures for orbit in structure.orbits]
         index = Prototypes(
-            np.array([s.space_group for s in structures], dtype=np.int16),
-            np.array([0] * len(structures) if filed is None else filed, dtype=np.int16),
-            np.array([s.lattice for s in structures], dtype=np.float64).reshape(-1, 6),
-            np.cumsum([0, *(len(s.orbits) for s in structures)], dtype=np.int64),
-            np.array([ord(o.letter) for o in orbits], dtype=np.uint8),
-            np.array([o.species for o in orbits], dtype=np.uint8),
-            np.array([o.parameters for o in orbits], dtype=np.float32).reshape(-1, 3),
-            np.concatenate([np.zeros(0), *(fingerprint(s).ravel() for s in structures)]).astype(np.float32),
-            np.zeros(118),
-            tuple(errors),
+            space_group=np.array([s.space_group for s in structures], dtype=np.int16),
+            filed_group=np.array([0] * len(structures) if filed is None else filed, dtype=np.int16),
+            lattice=np.array([s.lattice for s in structures], dtype=np.float64).reshape(-1, 6),
+            first=np.cumsum([0, *(len(s.orbits) for s in structures)], dtype=np.int64),
+            letters=np.array([ord(o.letter) for o in orbits], dtype=np.uint8),
+            species=np.array([o.species for o in orbits], dtype=np.uint8),
+            parameters=np.array([o.parameters for o in orbits], dtype=np.float32).reshape(-1, 3),
+            distances=np.concatenate([np.zeros(0), *(fingerprint(s).ravel() for s in structures)]).astype(np.float32),
+            volumes=np.zeros(118),
+            errors=tuple(errors),
         )
         return replace(index, volumes=_element_volumes(index))
 
@@ -286,7 +286,8 @@ def _load(path: Path) -> Prototypes:
         with np.load(path, allow_pickle=False) as file:
             if int(file["version"]) != VERSION:
                 raise DataError(f"{path} is an index of another version ({int(file['version'])}); build it again")
-            return Prototypes(*(file[name] for name in _ARRAYS), errors=tuple(str(e) for e in file["errors"].tolist()))
+            arrays = {name: file[name] for name in _ARRAYS}
+            return Prototypes(**arrays, errors=tuple(str(e) for e in file["errors"].tolist()))
     except FileNotFoundError as error:
         raise DataError(f"there is no index of crystals {path}") from error
     except (OSError, ValueError, KeyError) as error:

@@ -106,7 +106,7 @@ class Observation:
         return Observation(self.index[at], self.weight[at], None, condition)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Head:
     """One kind of decision that a policy has to make.
 

@@ -63,8 +63,8 @@ class CompositionMoves:
         self.column_of = put(column)
         counts = self.child.shape[1]
         self.heads = (
-            *(Head(f"count{i}", counts) for i in range(self.k_max)),
-            *(Head(f"element{i}", (self.n_slots - i) * self.n_elements, elements=space.element_numbers)
+            *(Head(name=f"count{i}", size=counts) for i in range(self.k_max)),
+            *(Head(name=f"element{i}", size=(self.n_slots - i) * self.n_elements, elements=space.element_numbers)
               for i in range(self.k_max)),
         )  # fmt: skip
 

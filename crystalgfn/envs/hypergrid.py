@@ -46,7 +46,7 @@ class HyperGrid(Environment[GridState, torch.Tensor]):
         self.rewards = (r0, r1, r2)
         self.device = torch.device(device)
         self.vocabulary = dimensions * height
-        self.heads = {"move": Head("move", dimensions + 1)}
+        self.heads = {"move": Head(name="move", size=dimensions + 1)}
 
     def log_reward(self, position: torch.Tensor) -> torch.Tensor:
         """ln R of positions [B, d] (Bengio et al. 2021, section 4.1), float64 [B]."""

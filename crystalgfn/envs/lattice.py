@@ -52,11 +52,19 @@ class LatticeMoves:
         self.monoclinic = put(np.array([(0.0, 0.0), *(limits.monoclinic(i) for i in (1, 2, 3))]))
         self.order = put(lattice.ORDER_BOUNDS)
         self.order[self.kind == TRICLINIC] = 0.0
-        typical = dict(
-            gamma=(1.5, 0.3), beta=(1.7, 0.25), alpha=(1.5, 0.3), u=(-0.3, 0.5), v=(-0.2, 0.7), volume=(0.05, 0.35)
-        )
+        typical = {
+            "gamma": (1.5, 0.3),
+            "beta": (1.7, 0.25),
+            "alpha": (1.5, 0.3),
+            "u": (-0.3, 0.5),
+            "v": (-0.2, 0.7),
+            "volume": (0.05, 0.35),
+        }
         slack = {name: ANGLE_SLACK if name in ANGLES else LENGTH_SLACK for name in self.names}
-        self.heads = tuple(Head(name, 0, *typical[name], slack=slack[name]) for name in self.names)
+        self.heads = tuple(
+            Head(name=name, size=0, centre=typical[name][0], width=typical[name][1], slack=slack[name])
+            for name in self.names
+        )
 
     def start(self, state: CrystalState, rows: RowIndex) -> None:
         """Write the fixed angles of the group."""

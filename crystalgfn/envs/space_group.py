@@ -32,7 +32,12 @@ class GroupMoves:
         self.n_elements = self.system.any(1)
         self.system_of = torch.tensor(np.asarray(space_groups.CRYSTAL_LATTICE_SYSTEM), device=device).long()
         self.symmetry_of = torch.tensor(np.asarray(space_groups.POINT_SYMMETRY), device=device).long()
-        self.heads = (Head("n_elements", k_max + 1), Head("system", 8), Head("symmetry", 5), Head("group", 230))
+        self.heads = (
+            Head(name="n_elements", size=k_max + 1),
+            Head(name="system", size=8),
+            Head(name="symmetry", size=5),
+            Head(name="group", size=230),
+        )
 
     def mask(self, state: CrystalState, head: str, rows: RowIndex) -> Mask:
         """What the rows may choose, bool [rows, actions]."""

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Entry:
     """A crystal with what buckets are made of.
 
@@ -116,7 +116,13 @@ class Reference:
 def entry_of(one: Record) -> Entry:
     """The entry of a record with atoms; its structure is not built."""
     atoms = one.known_atoms
-    return Entry(one.where, tuple(atoms.amounts.items()), atoms.is_ordered, atoms.space_group, one)
+    return Entry(
+        where=one.where,
+        amounts=tuple(atoms.amounts.items()),
+        ordered=atoms.is_ordered,
+        group=atoms.space_group,
+        origin=one,
+    )
 
 
 def _entries(one: Record | SkippedRecord) -> list[Entry | SkippedRecord]:

@@ -22,9 +22,10 @@ from crystalgfn.evaluation.describe import Describer, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.novelty import ComparisonTask, Matches, comparison_tasks, gather_matches
 from crystalgfn.evaluation.metrics.registry import all_metrics
-from crystalgfn.evaluation.metrics.stability import RelaxationJob, label_of, relax_job, relaxation_frame
+from crystalgfn.evaluation.metrics.stability import label_of, relaxation_frame
 from crystalgfn.evaluation.plan import EvaluationPlan, settings_of, some
 from crystalgfn.evaluation.reference import Entry, Reference, entry_of
+from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job
 from crystalgfn.evaluation.summary import Evaluation, evaluation
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.parallel import parallel_map
@@ -308,7 +309,12 @@ def _entry(row: Mapping[str, Any]) -> Entry:
 
 
 def _plain(where: str, lattice: Sequence[float], points: np.ndarray, numbers: Sequence[int], group: int) -> Entry:
-    return entry_of(Record(where, Atoms(where, np.array(lattice), points, np.array(numbers), group)))
+    return entry_of(
+        Record(
+            where,
+            Atoms(where=where, lattice=np.array(lattice), points=points, numbers=np.array(numbers), space_group=group),
+        )
+    )
 
 
 def _relaxed_entry(record: Mapping[str, Any]) -> Entry:

@@ -144,7 +144,7 @@ def without(labels: Labels, excluded_keys: frozenset[tuple[str, int]]) -> Labels
     return labels[torch.tensor([not key & excluded_keys for key in labels.keys()], dtype=torch.bool)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SamplerDraws:
     """Trains a sampler on a proxy, R = exp(-beta * (mean + std)), and draws from it.
 

@@ -5,8 +5,6 @@ python -m crystalgfn.fitting.conductivity obelix/train.csv out
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from scipy.stats import spearmanr
 
 from crystalgfn.data.databases import Measurements, read_obelix
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.properties.ensemble import EnsembleProxy, std_factor
 from crystalgfn.properties.training_distance import NearestCentre
 from crystalgfn.typing import Values
@@ -192,18 +190,3 @@ def _surprise(said: torch.Tensor, target: torch.Tensor, censored: torch.Tensor, 
 
 def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 50) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command: fits with the default config and prints the figures."""
-    parser = argparse.ArgumentParser(
-        prog="python -m crystalgfn.fitting.conductivity", description="Fit the ionic conductivity."
-    )
-    parser.add_argument("data", help="OBELiX's CSV file, such as obelix/train.csv")
-    parser.add_argument("out", help="folder to write to")
-    given = parser.parse_args(arguments)
-    print(json.dumps(fit_conductivity(given.data, given.out), indent=2))
-
-
-if __name__ == "__main__":
-    run(main)

@@ -5,8 +5,6 @@ python -m crystalgfn.fitting.hull mp20/train.parquet mp20/val.parquet out
 
 from __future__ import annotations
 
-import argparse
-import json
 import math
 import time
 from collections.abc import Sequence
@@ -21,7 +19,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.cells import reduced
 from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read_labelled, together
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.fitting.completion import swapped
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.convex_hull import ExactHull
@@ -274,18 +272,3 @@ def _learn(points: torch.Tensor, targets: torch.Tensor, config: HullFitConfig, p
 
 def _rate(step: int, steps: int) -> float:
     return min(1.0, (step + 1) / 200) * 0.5 * (1 + math.cos(math.pi * step / steps))
-
-
-def main(arguments: list[str] | None = None) -> None:
-    """The command: fits with the default settings and prints the figures."""
-    parser = argparse.ArgumentParser(prog="python -m crystalgfn.fitting.hull", description="Fit the shipped hull.")
-    parser.add_argument("train", help="Parquet file of crystals with formation energies, such as mp20/train.parquet")
-    parser.add_argument("val", help="Parquet file whose crystals are not used, such as mp20/val.parquet")
-    parser.add_argument("out", help="folder to write to")
-    parser.add_argument("--also", nargs="*", default=[], help="further files as the first, for what it lacks")
-    given = parser.parse_args(arguments)
-    print(json.dumps(fit_hull([given.train, *given.also], given.val, given.out), indent=2))
-
-
-if __name__ == "__main__":
-    run(main)

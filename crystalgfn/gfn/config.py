@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 OPTIMIZERS = ("adam", "muon")
@@ -71,22 +72,19 @@ class TrainerConfig:
     def __post_init__(self) -> None:
         if self.steps is None and self.seconds is None:
             object.__setattr__(self, "steps", 2000)
-        if self.steps is not None and self.seconds is not None:
-            raise ValueError(f"steps={self.steps} and seconds={self.seconds}: give one of them")
-        for name in (
-            "steps", "seconds", "batch_size", "accumulate", "learning_rate", "muon_learning_rate", "log_every",
-            "gradient_clip",
-        ):  # fmt: skip
+        if self.betas is not None:
+            object.__setattr__(self, "betas", _checked_betas(self.betas))
+        self._check_ranges()
+        self._check_combinations()
+
+    def _check_ranges(self) -> None:
+        for name in _ABOVE_0:
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise ValueError(f"trainer {name}={value}: give a number above 0")
         for name in ("epsilon", "tempered_fraction", "replay_fraction", "real_fraction"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
-        if self.replay_fraction + self.real_fraction >= 1:
-            raise ValueError(
-                f"replay_fraction={self.replay_fraction} and real_fraction={self.real_fraction} leave nothing to draw"
-            )
         if not 0 < self.inverse_temperature <= 1:
             raise ValueError(
                 f"trainer inverse_temperature={self.inverse_temperature}: give a power above 0 and at most 1"
@@ -96,18 +94,33 @@ class TrainerConfig:
         for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"trainer {name}={getattr(self, name)!r}: choose one of {', '.join(known)}")
-        if self.betas is not None:
-            betas = tuple(float(b) for b in self.betas)
-            if len(betas) != 2 or not 0 <= betas[0] < betas[1]:
-                raise ValueError(f"trainer betas={list(self.betas)}: give two rising numbers from 0, such as [0, 1]")
-            if self.replay_fraction:
-                raise ValueError("replay_fraction and betas do not go together: set replay_fraction=0")
-            object.__setattr__(self, "betas", betas)
+
+    def _check_combinations(self) -> None:
+        if self.steps is not None and self.seconds is not None:
+            raise ValueError(f"steps={self.steps} and seconds={self.seconds}: give one of them")
+        if self.replay_fraction + self.real_fraction >= 1:
+            raise ValueError(
+                f"replay_fraction={self.replay_fraction} and real_fraction={self.real_fraction} leave nothing to sample"
+            )
+        if self.betas is not None and self.replay_fraction:
+            raise ValueError("replay_fraction and betas do not go together: set replay_fraction=0")
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"batch_size={self.batch_size} cannot be taken in accumulate={self.accumulate} equal parts; "
                 f"give a multiple of {self.accumulate}"
             )
+
+
+_ABOVE_0 = (
+    "steps", "seconds", "batch_size", "accumulate", "learning_rate", "muon_learning_rate", "log_every", "gradient_clip"
+)  # fmt: skip
+
+
+def _checked_betas(betas: Sequence[float]) -> tuple[float, ...]:
+    checked = tuple(float(b) for b in betas)
+    if len(checked) != 2 or not 0 <= checked[0] < checked[1]:
+        raise ValueError(f"trainer betas={list(betas)}: give two rising numbers from 0, such as [0, 1]")
+    return checked
 
 
 Trainer = TrainerConfig

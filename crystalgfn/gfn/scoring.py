@@ -79,13 +79,7 @@ def score(
     total = torch.zeros(trajectories.n, dtype=dtype, device=device)
     turns = list(enumerate(trajectories.steps))
     if strata is not None:
-        for _, turn in (t for t in turns if t[1].head == "n_elements"):
-            if not isinstance(turn.options, Discrete):
-                raise ValueError("weights of the first move are for a choice, not for a continuous draw")
-            mask = turn.options.mask
-            logits = strata[: mask.shape[1]].expand(len(turn.rows), -1)
-            log_prob = MaskedCategorical.of(logits, mask).log_prob(turn.action)
-            total = total.index_add(0, turn.rows, log_prob.to(dtype))
+        total = _add_strata(total, [turn for _, turn in turns if turn.head == "n_elements"], strata)
         turns = [t for t in turns if t[1].head != "n_elements"]
     rows, columns, steps, flows = [], [], [], []
     for pack in _packs(turns, CPU_ROWS if device.type == "cpu" else None):
@@ -117,6 +111,18 @@ def score(
         flows=empty.index_put(where, torch.cat(flows).to(dtype)),
         asked=empty.index_put(where, torch.ones(len(where[0]), dtype=dtype, device=device)).bool(),
     )
+
+
+def _add_strata(total: torch.Tensor, first: list[Step], strata: torch.Tensor) -> torch.Tensor:
+    """The log-probabilities of the first moves under given weights added to those of their trajectories."""
+    for turn in first:
+        if not isinstance(turn.options, Discrete):
+            raise ValueError("weights of the first move are for a choice, not for a continuous sample")
+        mask = turn.options.mask
+        logits = strata[: mask.shape[1]].expand(len(turn.rows), -1)
+        log_prob = MaskedCategorical.of(logits, mask).log_prob(turn.action)
+        total = total.index_add(0, turn.rows, log_prob.to(total.dtype))
+    return total
 
 
 def log_forward(

@@ -14,7 +14,7 @@ from crystalgfn.typing import FeatureIndex, FeatureWeight, Hidden, RowValues
 Distribution = MaskedCategorical | TruncatedMixture
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
     """Size of the network.
 

@@ -20,7 +20,7 @@ from crystalgfn.utils.files import data_folder
 TABLES = (".parquet", ".csv")
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class EnergyAboveHull:
     """Formation energy minus the convex hull at the composition, eV/atom, at least 0 for elements; a `Property`.
 
@@ -105,10 +105,10 @@ def energy_above_hull(
     """
     energy = load_proxy(energy) if isinstance(energy, str | Path) else energy
     if not isinstance(hull, str | Path):
-        return EnergyAboveHull(energy, hull)
+        return EnergyAboveHull(energy=energy, hull=hull)
     if str(hull) == "default":
-        return EnergyAboveHull(energy, HullModel.load(data_folder("proxies") / "hull"), "default")
+        return EnergyAboveHull(energy=energy, hull=HullModel.load(data_folder("proxies") / "hull"), source="default")
     path = Path(hull).resolve()
     if path.suffix.lower() in TABLES:
-        return EnergyAboveHull(energy, ExactHull.from_entries(path, skip=True), str(path))
-    return EnergyAboveHull(energy, HullModel.load(path), str(path))
+        return EnergyAboveHull(energy=energy, hull=ExactHull.from_entries(path, skip=True), source=str(path))
+    return EnergyAboveHull(energy=energy, hull=HullModel.load(path), source=str(path))

@@ -97,7 +97,7 @@ VOLUME_WIDTH = 0.3
 WITHIN = 0.9
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class DistanceToData(_Exact):
     """Distance to the nearest of the data's centres, beyond the radius that holds 90 % of the data, in such radii.
 
@@ -132,7 +132,7 @@ class DistanceToData(_Exact):
         points = _points(crystals.to("cpu")).double()
         centres = _k_means(points, n_centres, torch.Generator().manual_seed(seed))
         radius = float(_apart(points, centres).amin(1).quantile(WITHIN))
-        return cls(centres, max(radius, 1e-3))
+        return cls(centres=centres, radius=max(radius, 1e-3))
 
     def __call__(self, crystals: Crystals) -> Floats:
         """The distance of each crystal, in radii; 0 within one."""
@@ -183,7 +183,9 @@ def load_distance(name: str | Path) -> DistanceToData:
         with safe_open(path, framework="pt") as file:
             if (file.metadata() or {}).get("kind") != "distance_to_data":
                 raise CheckpointError(f"{path} does not hold a distance to data; choose another folder")
-            return DistanceToData(file.get_tensor("centres"), float(file.get_tensor("radius")), str(name))
+            return DistanceToData(
+                centres=file.get_tensor("centres"), radius=float(file.get_tensor("radius")), source=str(name)
+            )
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{path} cannot be read: {error}; fit it again by DistanceToData.fit") from error
 

@@ -32,7 +32,7 @@ class _Crash(Exception):
     """A worker died; with several at work, nobody knows on which batch."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Slow:
     """A slow function of crystals as a fast one, as far as that can be: a reward, or the ``fn`` of a property.
 
@@ -191,7 +191,9 @@ def slow(
     failed: float | None = None,
 ) -> Slow:
     """A slow function of crystals, or the dotted path of one; see :class:`Slow`."""
-    return Slow(imported(fn, "slow"), batch_size, workers, timeout, cache, failed)
+    return Slow(
+        fn=imported(fn, "slow"), batch_size=batch_size, workers=workers, timeout=timeout, cache=cache, failed=failed
+    )
 
 
 def program(
@@ -213,7 +215,9 @@ def program(
         failed: the value of crystals that fail; None: an error.
     """
     words = shlex.split(command) if isinstance(command, str) else list(command)
-    return Slow(Program(tuple(words)), batch_size, workers, timeout, cache, failed)
+    return Slow(
+        fn=Program(tuple(words)), batch_size=batch_size, workers=workers, timeout=timeout, cache=cache, failed=failed
+    )
 
 
 def _numbers(fn: Callable, crystals: Crystals) -> list[float]:

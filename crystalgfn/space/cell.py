@@ -118,7 +118,7 @@ def _triclinic_factors(low: float, high: float, sign: int) -> tuple[float, float
     return min(factor(*v) for v in inside), factor(low, low, low)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class VolumeLimit:
     """Limits on the volume of a primitive cell that go with a sum S over its atoms.
 

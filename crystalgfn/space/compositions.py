@@ -17,7 +17,7 @@ import numpy as np
 
 from crystalgfn.space.automata import Automaton, StateTable, state_table
 from crystalgfn.space.charge import ChargeRule
-from crystalgfn.space.patterns import trie
+from crystalgfn.space.patterns import _slots, trie
 
 WORD = 63  # bits of an int64 that are used, so that no value is negative
 
@@ -64,7 +64,7 @@ class AutomatonTables:
     place: np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class CompositionTables:
     """Look-up tables for the moves of a composition; numpy arrays.
 
@@ -164,9 +164,23 @@ def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) 
     plain = _charge_lists(rules.charge.plain, representative, c_max, half_width)
     split = _charge_lists(rules.charge.split, representative, c_max, half_width)
     return CompositionTables(
-        padded, child, low, high, leftover, slot_count, slot_next, first, finish,
-        plain, split, after, family, np.array(rules.metal), half_width, automaton,
-    )  # fmt: skip
+        patterns=padded,
+        pattern_child=child,
+        pattern_low=low,
+        pattern_high=high,
+        leftover=leftover,
+        slot_count=slot_count,
+        slot_next=slot_next,
+        first=first,
+        finish=finish,
+        plain=plain,
+        split=split,
+        after=after,
+        family=family,
+        metal=np.array(rules.metal),
+        half_width=half_width,
+        automaton=automaton,
+    )
 
 
 def _reachable(states: StateTable, slot_count: np.ndarray, slot_next: np.ndarray) -> list[tuple[int, int]]:
@@ -225,18 +239,6 @@ def _after(rules: CompositionRules) -> np.ndarray:
 
 def _family_key(rules: CompositionRules, z: int) -> tuple:
     return () if rules.charge.states is None else rules.charge.states[z - 1]
-
-
-def _slots(index: dict[tuple[int, ...], int], k_max: int) -> tuple[np.ndarray, np.ndarray]:
-    count = np.zeros((len(index), k_max), dtype=np.int64)
-    following = np.full((len(index), k_max), -1, dtype=np.int64)
-    for row, m in index.items():
-        for slot, c in enumerate(sorted(set(row), reverse=True)):
-            rest = list(row)
-            rest.remove(c)
-            count[m, slot] = c
-            following[m, slot] = index[tuple(rest)]
-    return count, following
 
 
 def rest_of(table: AutomatonTables | None, left: np.ndarray, following: np.ndarray, e: int, count: int) -> np.ndarray:

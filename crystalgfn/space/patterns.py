@@ -113,3 +113,15 @@ def realisable_compositions(group: np.ndarray, composition: np.ndarray) -> np.nd
 @lru_cache(maxsize=8)
 def _cached_patterns(data: bytes, shape: tuple[int, int], dtype: str) -> np.ndarray:
     return realisable_patterns(np.frombuffer(data, dtype=dtype).reshape(shape))
+
+
+def _slots(index: dict[tuple[int, ...], int], k_max: int) -> tuple[np.ndarray, np.ndarray]:
+    count = np.zeros((len(index), k_max), dtype=np.int64)
+    following = np.full((len(index), k_max), -1, dtype=np.int64)
+    for row, m in index.items():
+        for slot, c in enumerate(sorted(set(row), reverse=True)):
+            rest = list(row)
+            rest.remove(c)
+            count[m, slot] = c
+            following[m, slot] = index[tuple(rest)]
+    return count, following

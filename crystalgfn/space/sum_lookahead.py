@@ -39,7 +39,7 @@ CONFIG = SumConfig()
 REMEDY = "the limits on density and volumes (or sums over atoms) are too narrow together for these elements and atoms: "
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Rows:
     """Partial compositions: packed charges, last column, counts and ranges of sums left, whether of one element."""
 
@@ -51,7 +51,7 @@ class _Rows:
     pure: torch.Tensor
 
     def select(self, keep: torch.Tensor) -> _Rows:
-        return _Rows(*(getattr(self, f.name)[keep] for f in fields(self)))
+        return _Rows(**{f.name: getattr(self, f.name)[keep] for f in fields(self)})
 
 
 class SumLookahead:
@@ -101,7 +101,9 @@ class SumLookahead:
         self, charge: torch.Tensor, last: torch.Tensor, left: torch.Tensor, low: torch.Tensor, high: torch.Tensor
     ) -> torch.Tensor:
         """The same for partial compositions whose last element is in column ``last``; ranges are of what is left."""
-        rows = _Rows(charge, last, left, low, high, torch.zeros_like(last, dtype=torch.bool))
+        rows = _Rows(
+            charge=charge, last=last, left=left, low=low, high=high, pure=torch.zeros_like(last, dtype=torch.bool)
+        )
         return self._keep(self._may(rows), rows)
 
     def possible(self, pattern: torch.Tensor, low: torch.Tensor, high: torch.Tensor) -> torch.Tensor:
@@ -119,7 +121,7 @@ class SumLookahead:
         left = self.leftover[pattern]
         pure = self.multisets.count[self.multisets.next[left, 0], 0] == 0  # one element: neutral whatever its states
         charge = self.sets.initial.expand(len(pattern), -1, -1)
-        return _Rows(charge, torch.full_like(left, -1), left, low, high, pure)
+        return _Rows(charge=charge, last=torch.full_like(left, -1), left=left, low=low, high=high, pure=pure)
 
     def _may(self, rows: _Rows) -> torch.Tensor:
         balanced = (self.finish[rows.left] & rows.charge[:, None, None]).ne(0).any(-1).any(-1)
@@ -203,7 +205,11 @@ class SumLookahead:
         # all completions are in all ranges but one, and one of them in that too
         sure = (least_in | greatest_in).all(1) & ((~(least_in & greatest_in)).sum(1) <= 1)
         unsure = ~sure & (least <= high).all(1) & (greatest >= low).all(1)
-        return sure, unsure, _Rows(charge, column, rest, low, high, torch.zeros_like(pure))
+        return (
+            sure,
+            unsure,
+            _Rows(charge=charge, last=column, left=rest, low=low, high=high, pure=torch.zeros_like(pure)),
+        )
 
 
 def _atoms(table: CompositionTables) -> np.ndarray:

@@ -35,7 +35,7 @@ class Start:
     probability: float
 
 
-@dataclass
+@dataclass(kw_only=True)
 class CandidatePool:
     """One crystal on the way: candidates, the starts of its draws, and why draws were refused."""
 
@@ -188,7 +188,7 @@ def candidates(
     proposals = [Proposals()] * len(requests)
     if config.templates is not None:
         proposals = config.templates.propose(requests, min(config.n_draws, config.pool.templates), config.seed)
-    pools = [CandidatePool(request, config) for request in requests]
+    pools = [CandidatePool(request=request, config=config) for request in requests]
     for pool, own in zip(Bar(pools, description="choosing letters", shown=progress), proposals, strict=True):
         pool.begin(own)
     _adapt(pools, config)

@@ -73,7 +73,7 @@ def bootstrap_mean(values: np.ndarray, among: np.ndarray | None = None, seed: in
 Z95 = 1.959963984540054
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Share:
     """k of n, with Wilson's interval (95 %) for the share that lies behind it (Wilson, JASA 22, 209, 1927).
 
@@ -106,11 +106,13 @@ def share(k: int, n: int) -> Share:
     if not 0 <= k <= n:
         raise ValueError(f"{k} of {n}: give counts with 0 <= k <= n")
     if n == 0:
-        return Share(0, 0, None, None, None)
+        return Share(k=0, n=0, share=None, low=None, high=None)
     p, z2 = k / n, Z95**2
     middle = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z95 / (1 + z2 / n) * sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return Share(int(k), int(n), p, 0.0 if k == 0 else middle - half, 1.0 if k == n else middle + half)
+    return Share(
+        k=int(k), n=int(n), share=p, low=0.0 if k == 0 else middle - half, high=1.0 if k == n else middle + half
+    )
 
 
 def share_of(flags: Iterable[bool | None]) -> Share:

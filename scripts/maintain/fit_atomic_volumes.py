@@ -12,9 +12,9 @@ import torch
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import exclude, read_labelled
-from crystalgfn.errors import run
 from crystalgfn.space.constraints.cell import relative_volume
 from crystalgfn.utils.files import write_aside
+from scripts.maintain.program import run
 
 SHIPPED = elements.DATA / "atomic_volumes.json"
 START = 15.0  # Å3

@@ -19,7 +19,8 @@ from crystalgfn.calculators.energy_references import FOLDER, References, check_r
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.data.parents import Parents
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
+from scripts.maintain.program import run
 
 CHUNK = 200
 FEWEST = 3

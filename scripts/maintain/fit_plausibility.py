@@ -28,7 +28,6 @@ from crystalgfn.crystallography.orbit_batch import OrbitBatch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.crystallography.realizable import MAX_ATOMS
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import run
 from crystalgfn.structures.candidate import candidate_of
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
@@ -38,6 +37,7 @@ from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
+from scripts.maintain.program import run
 
 OWN, OTHERS = 3, 3
 """Draws with the real letters, and choices of other letters with a draw each, at most."""

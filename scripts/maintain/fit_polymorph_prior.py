@@ -18,7 +18,6 @@ from torch import nn
 
 from crystalgfn.crystallography.realizable import MAX_ATOMS
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import run
 from crystalgfn.structures.ranking.polymorphs import (
     WEIGHTS,
     Mixture,
@@ -31,6 +30,7 @@ from crystalgfn.structures.ranking.polymorphs import (
 )
 from crystalgfn.typing import Floats, Integers, RowIndex
 from scripts.maintain import fitting
+from scripts.maintain.program import run
 
 BATCH = 128
 HELD = 0.1

@@ -22,7 +22,7 @@ from crystalgfn.benchmarks.csp.run import query_of
 from crystalgfn.crystallography.convert import formula_of
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.matching import matcher
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
@@ -30,6 +30,7 @@ from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, Candidat
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils.files import save_arrays
+from scripts.maintain.program import run
 
 TASKS = ("T1", "T2", "T3")
 """Those of the benchmark that a space group is given in: candidates are chosen among those of one."""

@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import save_file
 
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import run
 from crystalgfn.structures.sources.template_distance import WEIGHTS, Ranking
 from crystalgfn.structures.sources.template_families import SAME, SAME_SHAPE, Family
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.typing import Booleans, Floats, RowFloats, RowIndex
 from crystalgfn.utils.files import write_aside
 from scripts.maintain import fitting
+from scripts.maintain.program import run
 
 MEMBERS, EXCHANGES = 150, 24
 """Templates, and exchanges of elements with equal counts, that one crystal is compared with, at most."""

@@ -18,11 +18,11 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.assignments import Letters
 from crystalgfn.crystallography.enumeration import assignments, representative
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.errors import run
 from crystalgfn.structures.ranking.wyckoff import WEIGHTS, AssignmentBatch, WyckoffModel, collate_assignments
 from crystalgfn.structures.ranking.wyckoff_features import OF_CELL, Room, WyckoffSite, usable_letters
 from crystalgfn.typing import Booleans, Floats, Integers, RowFloats, RowIndex
 from scripts.maintain import fitting
+from scripts.maintain.program import run
 
 OTHERS = 48
 """Assignments beside the real one that a crystal is fitted with, at most; the rest is left out at random."""
@@ -98,15 +98,15 @@ def join(parts: Sequence[Example], without: Booleans) -> tuple[AssignmentBatch, 
     assignment_features[:, OF_CELL["assignment"]] *= ~without[owner, None]
     crystal_features[:, OF_CELL["crystal"]] *= ~without[:, None]
     joined = AssignmentBatch(
-        orbit_features,
-        cat([p.batch.orbit_element for p in parts]),
-        cat([p.batch.orbit_letter for p in parts]),
-        orbit_crystal,
-        cat([p.batch.member_orbit + int(o) for p, o in zip(parts, orbits, strict=False)]),
-        cat([p.batch.member_assignment + int(r) for p, r in zip(parts, rows, strict=False)]),
-        assignment_features,
-        owner,
-        crystal_features,
+        orbit_features=orbit_features,
+        orbit_element=cat([p.batch.orbit_element for p in parts]),
+        orbit_letter=cat([p.batch.orbit_letter for p in parts]),
+        orbit_crystal=orbit_crystal,
+        member_orbit=cat([p.batch.member_orbit + int(o) for p, o in zip(parts, orbits, strict=False)]),
+        member_assignment=cat([p.batch.member_assignment + int(r) for p, r in zip(parts, rows, strict=False)]),
+        assignment_features=assignment_features,
+        owner=owner,
+        crystal_features=crystal_features,
     )
     return joined, torch.tensor([p.truth + int(r) for p, r in zip(parts, rows, strict=False)])
 

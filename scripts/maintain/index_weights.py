@@ -9,9 +9,10 @@ import argparse
 import json
 from typing import Any
 
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.shipped_files import INDEX, roots, sha256, shipped_files, shipped_index
+from scripts.maintain.program import run
 
 MP = "Materials Project (CC-BY-4.0)"
 #: Beginning of the name, licence of the file, the data that it was made from, and its card; the first that fits counts.

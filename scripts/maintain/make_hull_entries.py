@@ -17,11 +17,11 @@ from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.parents import ENERGY, Parents, energetic
-from crystalgfn.errors import run
 from crystalgfn.fitting.labels import reduced_key
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.fit_energy_references import evaluated
+from scripts.maintain.program import run
 
 NEAR = 0.05
 

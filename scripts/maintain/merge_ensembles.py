@@ -13,10 +13,11 @@ from pathlib import Path
 
 import torch
 
-from crystalgfn.errors import CheckpointError, run
+from crystalgfn.errors import CheckpointError
 from crystalgfn.fitting.proxy import SCALES
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.properties.registry import load_proxy
+from scripts.maintain.program import run
 
 #: Parameters that hold the members one beside the other in their last dimension; the rest have them in their first.
 BESIDE = ("first", "groups", "offset", "left", "right")

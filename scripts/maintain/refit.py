@@ -14,9 +14,10 @@ from typing import Any
 
 import yaml
 
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.utils.instantiate import instantiate
 from crystalgfn.utils.provenance import METRICS
+from scripts.maintain.program import run
 
 
 def read_recipe(path: Path) -> list[dict[str, Any]]:

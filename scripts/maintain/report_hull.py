@@ -17,12 +17,12 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read_labelled
-from crystalgfn.errors import run
 from crystalgfn.fitting.hull import entries
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.rewards import EnergyAboveHull, load_proxy
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.typing import Booleans, Floats, Values
+from scripts.maintain.program import run
 
 STABLE = 0.02  # eV/atom; up to here a crystal counts as stable
 QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
@@ -101,7 +101,7 @@ def claims(
     mean, spread = prop.moments(crystals)
     values = {"claim": mean, "claim + spread": mean + spread}
     for name, hull in (exact or {}).items():
-        values[f"energy - {name}"] = EnergyAboveHull(prop.energy, hull)(crystals)
+        values[f"energy - {name}"] = EnergyAboveHull(energy=prop.energy, hull=hull)(crystals)
     rows = {}
     for name, value in values.items():
         quantiles = {f"{q:.0%}": float(value.quantile(q)) for q in QUANTILES}

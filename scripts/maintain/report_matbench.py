@@ -18,9 +18,10 @@ import numpy as np
 import pandas as pd
 
 from crystalgfn.data.labelled import Rows, read_labelled
-from crystalgfn.errors import CheckpointError, DataError, run
+from crystalgfn.errors import CheckpointError, DataError
 from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.utils.files import write_aside
+from scripts.maintain.program import run
 
 RESULT = "fold.json"
 

@@ -72,8 +72,18 @@ def test_quadrature_sees_a_density_that_is_too_large():
 
 
 def test_tables_hold_every_figure():
-    small = exactness.SmallSpace(59, 0, 0.002, 0.011, 0.996, 2.65, 0.01, 51200, 120.0)
-    grids = [exactness.Grid(2, 8, 32000, 2.7e-4, 0.003)]
+    small = exactness.SmallSpace(
+        pairs=59,
+        missing=0,
+        variation=0.002,
+        noise=0.011,
+        ess=0.996,
+        log_z=2.65,
+        log_z_error=0.01,
+        trained=51200,
+        seconds=120.0,
+    )
+    grids = [exactness.Grid(dimensions=2, height=8, trajectories=32000, error=2.7e-4, log_z_error=0.003)]
     text = exactness.exactness_tables(small, grids, [exactness.GridDensity(225, 1, 8192, 1.0)])
     for word in ("0.002", "0.996", "8^2", "2.7e-04", "8192"):
         assert word in text

@@ -8,12 +8,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import crystalgfn as cg
-from crystalgfn.benchmarks import throughput
+from crystalgfn.benchmarks import machine
 from crystalgfn.benchmarks.exactness import SoftVolume
+from crystalgfn.benchmarks.machine import busy_core
 from crystalgfn.benchmarks.profiling import SECTIONS, MatrixOperations, Stopwatch, matrix_rate, rate
 from crystalgfn.benchmarks.throughput import (
     ThroughputPlan,
-    busy_core,
     measure_throughput,
     standing_still,
     throughput_figures,
@@ -308,7 +308,7 @@ def test_the_rewards_operations_are_not_the_networks():
 
 def test_threads_are_set_and_given_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), throughput._threads(before + 2):
+    with pytest.raises(ZeroDivisionError), machine._threads(before + 2):
         assert torch.get_num_threads() == before + 2
         raise ZeroDivisionError
     assert torch.get_num_threads() == before

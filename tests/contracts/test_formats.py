@@ -111,7 +111,17 @@ class Wrong:
         (("a crystal",), "must yield Record or SkippedRecord"),
         ((Record("", None),), "does not say where it stands"),
         ((Record("a", None), Record("a", None)), "the same place"),
-        ((Record("a", Atoms("a", np.full(6, np.nan), np.zeros((1, 3)), np.ones(1, dtype=int))),), "not six finite"),
+        (
+            (
+                Record(
+                    "a",
+                    Atoms(
+                        where="a", lattice=np.full(6, np.nan), points=np.zeros((1, 3)), numbers=np.ones(1, dtype=int)
+                    ),
+                ),
+            ),
+            "not six finite",
+        ),
         ((Record("a", None),), "yields a crystal from a damaged file"),
     ],
 )

@@ -101,7 +101,7 @@ class Wrong:
         return {"wrong_mean": float(samples.values("wrong_size").mean())}
 
     def verdict(self, summary, reference):
-        return [Verdict("Wrong", f"{summary['wrong_mean']:.1f}")]
+        return [Verdict(name="Wrong", figure=f"{summary['wrong_mean']:.1f}")]
 
     def figure(self, samples, reference, summary):
         return []
@@ -125,7 +125,7 @@ def changes(self, samples, reference):
         ("summary", lambda self, samples, reference: 3.0, "neither a mapping"),
         ("summary", changes, "changes the rows"),
         ("verdict", lambda self, summary, reference: ["fine"], "no list of Verdict"),
-        ("verdict", lambda self, summary, reference: [Verdict("a", "b", level="fine")], "level 'fine'"),
+        ("verdict", lambda self, summary, reference: [Verdict(name="a", figure="b", level="fine")], "level 'fine'"),
         ("figure", lambda self, samples, reference, summary: [1], "no list of Panel"),
     ],
 )

@@ -9,8 +9,7 @@ import pytest
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.assignments import letter_packing
-from crystalgfn.crystallography.packing import packing, signature
-from crystalgfn.crystallography.realizable import fit_patterns, patterns
+from crystalgfn.crystallography.realizable import fit_patterns, packing, patterns, signature
 
 
 def brute_force_fit(space_group, counts):

@@ -15,7 +15,7 @@ LI, O, NA, CL = 3, 8, 11, 17  # noqa: E741
 
 def entry(where, pairs, energy) -> Entry:
     item = Record(where, None, {"e_form": energy})
-    return Entry(where, tuple((z, float(n)) for z, n in pairs), True, 225, item)
+    return Entry(where=where, amounts=tuple((z, float(n)) for z, n in pairs), ordered=True, group=225, origin=item)
 
 
 def reference_of(compositions, energies) -> Reference:
@@ -58,7 +58,9 @@ def test_it_is_the_hull_that_pymatgen_finds():
 
 def test_a_reference_without_energies_is_one_sentence():
     items = [Record("row 0", None, {"band_gap": 1.0})]
-    reference = Reference.of("known.parquet", [Entry("row 0", ((LI, 1.0),), True, 225, items[0])])
+    reference = Reference.of(
+        "known.parquet", [Entry(where="row 0", amounts=((LI, 1.0),), ordered=True, group=225, origin=items[0])]
+    )
     with pytest.raises(DataError, match=r"known.parquet has no numbers in a column e_form.*energy=<column>"):
         reference.hull("e_form")
 

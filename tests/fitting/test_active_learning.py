@@ -145,7 +145,7 @@ def test_the_hull_knows_nothing_of_the_validation_rows():
 
 def test_a_sampler_is_trained_once_a_round(tmp_path, monkeypatch):
     trainer = TrainerConfig(steps=2, batch_size=10, progress=False)
-    draws = SamplerDraws(SPACE, 5, policy=SMALL, trainer=trainer)
+    draws = SamplerDraws(space=SPACE, n=5, policy=SMALL, trainer=trainer)
     torch.manual_seed(3)
     proxy = EnsembleProxy("formation_energy", "eV/atom", 2, 8, 1)
     proxy.save(tmp_path)

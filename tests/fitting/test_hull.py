@@ -132,7 +132,7 @@ def test_the_report(paths: list[Path], tmp_path: Path) -> None:
     exact = {"hull": ExactHull.from_entries({"NaCl": -2.1})}
     found = claims(crystals, prop, exact)
     assert found.loc["claim", "50%"] == pytest.approx(float(prop(crystals).median()))
-    wanted = EnergyAboveHull(prop.energy, exact["hull"])(crystals)
+    wanted = EnergyAboveHull(energy=prop.energy, hull=exact["hull"])(crystals)
     assert found.loc["energy - hull", "below 0"] == pytest.approx(float((wanted < 0).double().mean()))
     assert seconds_for(prop, crystals, 100) > 0
 

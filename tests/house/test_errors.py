@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
+from scripts.maintain.program import run
 
 ROOT = Path(__file__).resolve().parents[2]
 

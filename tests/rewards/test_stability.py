@@ -37,7 +37,7 @@ def shipped() -> EnergyAboveHull:
 @pytest.fixture
 def exact() -> EnergyAboveHull:
     hull = ExactHull.from_entries({"NaCl": -2.1, "TiO2": -3.5, "SiO2": -1.5})
-    return EnergyAboveHull(function(level, "formation_energy", "eV/atom"), hull)
+    return EnergyAboveHull(energy=function(level, "formation_energy", "eV/atom"), hull=hull)
 
 
 def test_it_is_energy_minus_hull(exact: EnergyAboveHull) -> None:

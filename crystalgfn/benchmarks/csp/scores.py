@@ -24,7 +24,7 @@ STOL = float(TOLERANCES["stol"])
 PredictionRecord = Mapping[str, Any]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Scores:
     """Predictions of one method on one task; K is the number of structures asked for.
 
@@ -50,13 +50,25 @@ class Scores:
         own = _stack([best(record["rms"], k) for record in records], k)
         kept = [[r if v else None for r, v in zip(one["rms"], one["valid"], strict=True)] for one in records]
         filtered = _stack([best(values, k) for values in kept], k)
-        return Scores(records, own, filtered, _everyone(records, k), _stack([_recall(one, k) for one in records], k))
+        return Scores(
+            records=records,
+            own=own,
+            filtered=filtered,
+            everyone=_everyone(records, k),
+            recall=_stack([_recall(one, k) for one in records], k),
+        )
 
     def select(self, rows: Sequence[int]) -> Scores:
         """Some of the crystals, by position; structures made for others of their formulas still count."""
         everyone = None if self.everyone is None else self.everyone[rows]
         records = [self.records[i] for i in rows]
-        return Scores(records, self.own[rows], self.filtered[rows], everyone, self.recall[rows])
+        return Scores(
+            records=records,
+            own=self.own[rows],
+            filtered=self.filtered[rows],
+            everyone=everyone,
+            recall=self.recall[rows],
+        )
 
     def intervals(self, seed: int = 0) -> dict[str, Interval]:
         """``rate``, ``filtered``, ``rmse``, and where records allow ``metre`` and ``crmse``, each at k = 1 ... K."""

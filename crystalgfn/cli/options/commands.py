@@ -105,7 +105,7 @@ SAMPLE = Command(
         ),
         "shard": Option(
             None,
-            optional(Several(FROM_ZERO, "[i,k] with 0 <= i < k, for process i of k", low=2, high=2)),
+            optional(Several(item=FROM_ZERO, words="[i,k] with 0 <= i < k, for process i of k", low=2, high=2)),
             "with shard_size, [i,k]: this process is number i of k that share out the files; name one out for all",
         ),
         "resample": Option(
@@ -138,7 +138,7 @@ SAMPLE = Command(
         "calculator": CALCULATOR,
         "formats": Option(
             ["cif"],
-            Several(Choice(("cif", "poscar", "extxyz")), "some of cif, poscar, extxyz", low=1),
+            Several(item=Choice(("cif", "poscar", "extxyz")), words="some of cif, poscar, extxyz", low=1),
             "cif, poscar, extxyz",
         ),
         "diagnostics": Option(1000, FROM_ZERO, "crystals drawn to measure the effective sample size; 0: none"),
@@ -172,7 +172,7 @@ EVALUATE = Command(
         "limit": Option(None, optional(COUNT), "samples that are judged, at most, drawn at random; null: all"),
         "symprecs": Option(
             [0.01, 0.1, 0.3],
-            Several(POSITIVE, "numbers above 0 such as [0.01,0.1]", low=1),
+            Several(item=POSITIVE, words="numbers above 0 such as [0.01,0.1]", low=1),
             "Å, at which space groups are looked for and compared with those of the source",
         ),
         "symprec": Option(0.1, POSITIVE, "Å, whose groups and prototypes are counted"),

@@ -101,25 +101,29 @@ SPACE: dict[str, Option] = {
     "formula": Option(
         None, optional(Text("a formula such as LiFePO4")), "LiFePO4: the composition, up to the number of formula units"
     ),
-    "formulas": Option(None, optional(Several(Text(), "formulas such as [CsSnI3,CsGeI3]")), "one of several formulas"),
+    "formulas": Option(
+        None, optional(Several(item=Text(), words="formulas such as [CsSnI3,CsGeI3]")), "one of several formulas"
+    ),
     "anonymous_formulas": Option(
         None,
-        optional(Several(Text(), "forms such as [ABX3]")),
+        optional(Several(item=Text(), words="forms such as [ABX3]")),
         "[ABX3]: forms of the composition, letters for elements",
     ),
     "space_groups": Option(
         None,
-        optional(Several(Either((Number(whole=True), Text("a symbol"))), "numbers or symbols such as [Fm-3m,225]")),
+        optional(
+            Several(item=Either((Number(whole=True), Text("a symbol"))), words="numbers or symbols such as [Fm-3m,225]")
+        ),
         "numbers or symbols such as [Fm-3m,225]; null: all 230",
     ),
     "crystal_systems": Option(
         None,
-        optional(Several(Text(), "crystal systems such as [cubic,hexagonal]")),
+        optional(Several(item=Text(), words="crystal systems such as [cubic,hexagonal]")),
         "triclinic ... cubic; trigonal, or trigonal-rhombohedral and trigonal-hexagonal apart",
     ),
     "point_symmetries": Option(
         None,
-        optional(Several(Text(), "point symmetries such as [polar,centrosymmetric]")),
+        optional(Several(item=Text(), words="point symmetries such as [polar,centrosymmetric]")),
         "centrosymmetric, enantiomorphic-polar, polar, enantiomorphic, non-centrosymmetric (none of these)",
     ),
     "lengths": Option([2.0, 40.0], limits("numbers", Number()), "a, b, c of the conventional cell, Å"),
@@ -157,10 +161,10 @@ CSP: dict[str, Option] = {
     "n": Option(None, optional(COUNT), "so many drawn with the seed; null: all"),
     "k": Option(20, COUNT, "structures of each method"),
     "steps": Option(5, COUNT, "of the refiner"),
-    "tasks": Option(["T1", "T2", "T3", "T4"], Several(Text())),
+    "tasks": Option(["T1", "T2", "T3", "T4"], Several(item=Text())),
     "methods": Option(
         None,
-        optional(Several(Text())),
+        optional(Several(item=Text())),
         "pyxtal[+relaxed], random[+relaxed|+refiner], refiner, templates[+refiner[+energies]]; null: no calculator",
     ),
     "outside": Option(
@@ -185,7 +189,7 @@ REFERENCES = Option(
 )
 TRUST = Option(
     [],
-    Several(Text("a module"), "modules such as [my_rewards]"),
+    Several(item=Text("a module"), words="modules such as [my_rewards]"),
     "modules whose code a sampler's saved reward may run, beside crystalgfn's own and installed packages'",
 )
 BETA = Option(

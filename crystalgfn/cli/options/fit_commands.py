@@ -19,7 +19,7 @@ from crystalgfn.cli.options.kinds import COUNT, POSITIVE, Choice, File, Number, 
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
 
-_COUNTS = Several(COUNT, "whole numbers of at least 1 such as [100,1000]", low=1)
+_COUNTS = Several(item=COUNT, words="whole numbers of at least 1 such as [100,1000]", low=1)
 
 BENCHMARK = Command(
     summary="Measure how fast crystals are trained and sampled, how near a trained sampler comes to known "
@@ -73,7 +73,7 @@ BENCHMARK = Command(
         "threads": Option([1, 2], _COUNTS),
         "devices": Option(
             None,
-            optional(Several(Text("a device"), "devices such as [cpu,cuda]", low=1)),
+            optional(Several(item=Text("a device"), words="devices such as [cpu,cuda]", low=1)),
             "such as [cpu,cuda]; null: the CPU, and a GPU where there is one",
         ),
         "seconds": Option(
@@ -98,7 +98,7 @@ BENCHMARK = Command(
         "placed": Option(300, COUNT, "placement: crystals of the sampler"),
         "placed_by": Option(
             ["pyxtal", "refiner"],
-            Several(Choice(("pyxtal", "random", "refiner")), "some of pyxtal, random, refiner", low=1),
+            Several(item=Choice(("pyxtal", "random", "refiner")), words="some of pyxtal, random, refiner", low=1),
             "placement: some of pyxtal, random, refiner",
         ),
         "grid_steps": Option(
@@ -146,7 +146,7 @@ TRAIN_PROXY = Command(
         ),
         "setting": Option(
             "unknown",
-            Several(Text("unknown or standard"), alone=True),
+            Several(item=Text("unknown or standard"), alone=True),
             "or standard: of cells without positions (docs/how-to/use-your-own-data.md); or a list, one for each file "
             "of train",
         ),

@@ -42,7 +42,7 @@ class Kind:
         return value
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Number(Kind):
     """A number within limits; ``low`` and ``high`` included, ``above`` and ``below`` not."""
 

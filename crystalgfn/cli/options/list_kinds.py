@@ -11,7 +11,7 @@ from typing import Any
 from crystalgfn.cli.options.kinds import Choice, Either, File, Kind, Null, Number, Text, Unfit
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Several(Kind):
     """A list: ``[a,b]``, or without brackets ``a,b`` where items hold no comma.
 
@@ -102,12 +102,12 @@ def split(text: str) -> list[Any]:
 
 
 STRATA = Either(
-    (Null(), Choice(("default",)), Several(Number(), low=1)), "shares such as [0.1,0.5,0.4], default or null"
+    (Null(), Choice(("default",)), Several(item=Number(), low=1)), "shares such as [0.1,0.5,0.4], default or null"
 )
 
-FILES = Several(File(), "a name or a path, or a list of them such as [a,b]", low=1, alone=True, between="")
+FILES = Several(item=File(), words="a name or a path, or a list of them such as [a,b]", low=1, alone=True, between="")
 
 
 def limits(item: Sequence[str] | str, number: Kind) -> Several:
     """Two numbers, the least and the largest; one alone stands for both where the argument takes it."""
-    return Several(number, f"two {item} such as [2,8]", low=2, high=2, alone=True)
+    return Several(item=number, words=f"two {item} such as [2,8]", low=2, high=2, alone=True)

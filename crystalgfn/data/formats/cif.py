@@ -144,7 +144,8 @@ def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
         number, said = _element(label, kind)
         notes += [note for note in said if note not in notes]
         texts = [tags[column][i] for column in FRACTIONS]
-        sites.append(Site(name, *_point(texts, name), {number: occupancy}))
+        point, digits = _point(texts, name)
+        sites.append(Site(label=name, point=point, digits=digits, species={number: occupancy}))
     if not sites:
         raise DataError("the CIF has no atoms")
     return sites, tuple(notes)
@@ -278,13 +279,13 @@ def _atoms(where: str, lattice: np.ndarray, sites: list[Site], group: int) -> At
     )
     whole = all(share == 1 for _, share, _ in parts)
     return Atoms(
-        where,
-        lattice,
-        np.array([point for _, _, point in parts]),
-        np.array([z for z, _, _ in parts], dtype=np.int64),
-        group,
-        None if whole else np.array([share for _, share, _ in parts]),
-        None if whole else places,
+        where=where,
+        lattice=lattice,
+        points=np.array([point for _, _, point in parts]),
+        numbers=np.array([z for z, _, _ in parts], dtype=np.int64),
+        space_group=group,
+        occupancies=None if whole else np.array([share for _, share, _ in parts]),
+        sites=None if whole else places,
     )
 
 

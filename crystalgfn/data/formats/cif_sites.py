@@ -20,7 +20,7 @@ MAX_OCCUPANCY = 1.02
 """Sums of rounded occupancies up to here are scaled to 1."""
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, kw_only=True)
 class Site:
     """An independent site.
 
@@ -57,7 +57,9 @@ def expand(sites: Sequence[Site], operations: Operations, rows: np.ndarray) -> l
         else:
             owner = np.concatenate([owner, np.full(len(place), len(merged))])
             points = np.concatenate([points, place])
-            merged.append(Site(site.label, place[0], site.digits, dict(site.species), place))
+            merged.append(
+                Site(label=site.label, point=place[0], digits=site.digits, species=dict(site.species), images=place)
+            )
     for site in merged:
         total = sum(site.species.values())
         if total > MAX_OCCUPANCY:

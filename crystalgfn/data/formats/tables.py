@@ -177,7 +177,7 @@ def _of_columns(where: str, row: Mapping[str, Any], prefix: str) -> Atoms:
         raise DataError("Z holds what is no atomic number")
     if points.size != 3 * len(numbers):
         raise DataError(f"it has {points.size} coordinates and {len(numbers)} atoms")
-    return Atoms(where, lattice, points.reshape(-1, 3), numbers.astype(np.int64))
+    return Atoms(where=where, lattice=lattice, points=points.reshape(-1, 3), numbers=numbers.astype(np.int64))
 
 
 def _list(value: Any) -> Any:

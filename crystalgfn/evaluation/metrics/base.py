@@ -96,7 +96,7 @@ class CrystalSet:
         return self.frame[there].to_numpy(dtype=np.float64).ravel()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Verdict:
     """One figure and what it is worth.
 
@@ -180,20 +180,26 @@ def judged_share(
         note: a sentence that is added.
     """
     if share is None or share.share is None:
-        return Verdict(name, "unknown", "", UNKNOWN, "Nothing to judge it by.")
+        return Verdict(name=name, figure="unknown", detail="", level=UNKNOWN, why="Nothing to judge it by.")
     good, fair = limits
     why = f"Limits: good from {100 * good:g} %, fair from {100 * fair:g} %."
     if beside is not None and beside.share is not None:
         good, fair = beside.share - BELOW[0], beside.share - BELOW[1]
         why = f"Compared with {percent(beside)} of {beside.n:,} crystals of the reference."
-    return Verdict(name, percent(share), interval_text(share), level(share.share, good, fair), why + note)
+    return Verdict(
+        name=name,
+        figure=percent(share),
+        detail=interval_text(share),
+        level=level(share.share, good, fair),
+        why=why + note,
+    )
 
 
 def stated_share(name: str, share: Share | None, otherwise: str = "unknown") -> Verdict:
     """A share that is not judged; ``otherwise``: what is said where there is none."""
     if share is None or share.share is None:
-        return Verdict(name, otherwise)
-    return Verdict(name, percent(share), interval_text(share))
+        return Verdict(name=name, figure=otherwise)
+    return Verdict(name=name, figure=percent(share), detail=interval_text(share))
 
 
 def values_of(crystals: CrystalSet | None, *names: str) -> np.ndarray:

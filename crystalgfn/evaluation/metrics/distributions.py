@@ -45,7 +45,7 @@ class ValueStatistics:
     quantiles: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class PropertyDistribution:
     """One property of the samples beside the reference.
 
@@ -73,12 +73,14 @@ def distributions(frame: pd.DataFrame, reference: pd.DataFrame | None = None) ->
             continue
         other = np.zeros(0) if reference is None else _values(reference, name)
         if not len(other):
-            found[name] = PropertyDistribution(unit, statistics_of(own))
+            found[name] = PropertyDistribution(unit=unit, samples=statistics_of(own))
             continue
         distance = wasserstein(own, other)
         scale = float(other.std())
         scaled = distance / scale if scale > 0 else None
-        found[name] = PropertyDistribution(unit, statistics_of(own), statistics_of(other), distance, scaled)
+        found[name] = PropertyDistribution(
+            unit=unit, samples=statistics_of(own), reference=statistics_of(other), wasserstein=distance, scaled=scaled
+        )
     return found
 
 
@@ -178,7 +180,9 @@ def _judged(name: str, one: PropertyDistribution) -> Verdict | None:
     middles = f"median {one.samples.quantiles[2]:.3g}, reference {one.reference.quantiles[2]:.3g} {one.unit}".rstrip()
     why = f"Wasserstein, in standard deviations of the reference; good up to {SCALED[0]:g}, fair up to {SCALED[1]:g}."
     worth = level(-one.scaled, -SCALED[0], -SCALED[1])
-    return Verdict(f"Distance: {plain_name(name)}", f"{one.scaled:.2f}", middles, worth, why)
+    return Verdict(
+        name=f"Distance: {plain_name(name)}", figure=f"{one.scaled:.2f}", detail=middles, level=worth, why=why
+    )
 
 
 def _row(name: str, one: PropertyDistribution) -> list[str]:

@@ -55,7 +55,7 @@ class ValueCounts:
     effective: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diversity:
     """A set of crystals.
 
@@ -104,7 +104,7 @@ def diversity(frame: pd.DataFrame, reference: Mapping[int, int] | None = None, s
     if reference and groups:
         distance = total_variation(Counter(groups), reference)
         noise = _noise(reference, len(groups), seed)
-    return Diversity(len(frame), kinds, share_of(g == 1 for g in groups), distance, noise)
+    return Diversity(n=len(frame), kinds=kinds, p1=share_of(g == 1 for g in groups), distance=distance, noise=noise)
 
 
 def best_rows(frame: pd.DataFrame, best: Selection) -> pd.DataFrame:
@@ -186,7 +186,11 @@ class DiversityMetric:
         chance = f"Compared with {found.noise:.3f}, what as many of the reference have by chance"
         why = f"{chance}; good up to {CHANCE[0]:g}, fair up to {CHANCE[1]:g} times that."
         name = "Distance of space groups to the reference"
-        return [Verdict(name, f"{found.distance:.3f}", "0: equal, 1: nothing in common", worth, why)]
+        return [
+            Verdict(
+                name=name, figure=f"{found.distance:.3f}", detail="0: equal, 1: nothing in common", level=worth, why=why
+            )
+        ]
 
     def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: DiversitySummary) -> list[Panel]:
         """Numbers of distinct values, and the periodic table."""

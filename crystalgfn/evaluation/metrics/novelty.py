@@ -129,7 +129,7 @@ class Comparer:
         return all(abs(shares[0][name] - shares[1][name]) <= NEAR for name in names)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class ComparisonTask:
     """Comparisons within one bucket.
 
@@ -208,13 +208,29 @@ def comparison_tasks(
             disordered = kind == DISORDER and all(one.ordered for one in of)
             if len(of) > 1 and not disordered:
                 found.append(
-                    ComparisonTask(_name(kind, key, indices, 0), kind, tuple(indices), tuple(of), None, tolerances)
+                    ComparisonTask(
+                        name=_name(kind, key, indices, 0),
+                        kind=kind,
+                        indices=tuple(indices),
+                        samples=tuple(of),
+                        known=None,
+                        tolerances=tolerances,
+                    )
                 )
             near = tuple(known[j] for j in others.get(key, ()) if not (disordered and known[j].ordered))
             for start in range(0, len(indices) if near else 0, CHUNK):
                 part = tuple(indices[start : start + CHUNK])
                 of = tuple(samples[i] for i in part)
-                found.append(ComparisonTask(_name(kind, key, part, len(near)), kind, part, of, near, tolerances))
+                found.append(
+                    ComparisonTask(
+                        name=_name(kind, key, part, len(near)),
+                        kind=kind,
+                        indices=part,
+                        samples=of,
+                        known=near,
+                        tolerances=tolerances,
+                    )
+                )
     return found
 
 

@@ -177,7 +177,9 @@ class SymmetryMetric:
         """For each tolerance."""
         words = {symprec: f"Space group as the source says, at {symprec}\u00a0Å" for symprec in summary.groups}
         return [
-            judged_share(words[symprec], one, LIMITS) if one.n else Verdict(words[symprec], "no space group is named")
+            judged_share(words[symprec], one, LIMITS)
+            if one.n
+            else Verdict(name=words[symprec], figure="no space group is named")
             for symprec, one in summary.groups.items()
         ]
 

@@ -71,7 +71,7 @@ LIMITS = (0.9, 0.7)
 """Shares from which a check is good, or fair, where there is no reference; a convention, not physics."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Validity:
     """One structure.
 

@@ -14,8 +14,8 @@ from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.evaluation.describe import structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Selection
 from crystalgfn.evaluation.metrics.diversity import best_rows
-from crystalgfn.evaluation.metrics.stability import relaxed_structure
 from crystalgfn.evaluation.metrics.validity import valid_rows
+from crystalgfn.evaluation.relaxation_job import relaxed_structure
 
 if TYPE_CHECKING:
     import pandas as pd

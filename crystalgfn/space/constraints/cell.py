@@ -121,7 +121,7 @@ class Density(_Limits):
         """The volume lies between multiples of the mass."""
         if self.value is not None:
             low, high = self.band()
-            tables.limit_volume(VolumeLimit(elements.MASS, low, high, dense=True, scale=DENSITY_UNIT))
+            tables.limit_volume(VolumeLimit(weights=elements.MASS, low=low, high=high, dense=True, scale=DENSITY_UNIT))
 
     def explain(self, crystals: Crystals) -> Check:
         """Within the limits."""
@@ -139,7 +139,8 @@ class RelativeVolume(_Limits):
     def mask(self, tables: MaskRules) -> None:
         """The volume lies between multiples of the atoms' typical volume."""
         if self.value is not None:
-            tables.limit_volume(VolumeLimit(elements.VOLUME, *self.band()))
+            low, high = self.band()
+            tables.limit_volume(VolumeLimit(weights=elements.VOLUME, low=low, high=high))
 
     def explain(self, crystals: Crystals) -> Check:
         """Within the limits."""

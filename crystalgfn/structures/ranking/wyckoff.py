@@ -40,7 +40,7 @@ WEIGHTS = files.SHIPPED / "rankers" / "wyckoff.safetensors"
 ELEMENT, LETTER, HIDDEN, POOLED = 16, 8, 64, 32
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class AssignmentBatch:
     """Assignments of several crystals, flat.
 
@@ -201,13 +201,15 @@ def collate_assignments(
             about.append(assignment_features(site, letters, room) if whole else np.zeros(N_ASSIGNMENT))
             owner.append(b)
     return AssignmentBatch(
-        torch.tensor(np.array(features), dtype=torch.float32),
-        torch.tensor(numbers),
-        torch.tensor(places),
-        torch.tensor(crystals),
-        torch.tensor(member_orbit),
-        torch.tensor(member_assignment),
-        torch.tensor(np.array(about), dtype=torch.float32),
-        torch.tensor(owner),
-        torch.tensor(np.array([crystal_features(site) for site, _, _ in entries]), dtype=torch.float32),
+        orbit_features=torch.tensor(np.array(features), dtype=torch.float32),
+        orbit_element=torch.tensor(numbers),
+        orbit_letter=torch.tensor(places),
+        orbit_crystal=torch.tensor(crystals),
+        member_orbit=torch.tensor(member_orbit),
+        member_assignment=torch.tensor(member_assignment),
+        assignment_features=torch.tensor(np.array(about), dtype=torch.float32),
+        owner=torch.tensor(owner),
+        crystal_features=torch.tensor(
+            np.array([crystal_features(site) for site, _, _ in entries]), dtype=torch.float32
+        ),
     )

@@ -144,7 +144,7 @@ def _sound(cells: Cells) -> Booleans:
     return (edges.amin(1) > EDGES[0]) & (edges.amax(1) < EDGES[1]) & (flatness > FLATTEST)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Diffusion:
     """Noise levels.
 

@@ -25,7 +25,7 @@ CHECKPOINT = "checkpoint.pt"
 KIND = "refiner training"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class RefinerSettings:
     """How to train a refiner.
 
@@ -92,7 +92,7 @@ class RefinerSettings:
         return self.lr * rise * 0.5 * (1 + math.cos(math.pi * min(1.0, step / steps)))
 
 
-@dataclass
+@dataclass(kw_only=True)
 class State:
     """Where a training stands: all that a checkpoint holds."""
 
@@ -193,7 +193,7 @@ def train_refiner(
 def load_state(path: Path, settings: RefinerSettings, crystals: int) -> State:
     """The state in a checkpoint; errors as `State.load`."""
     network, average = settings.network(), settings.network()
-    state = State(network, average, torch.optim.AdamW(network.parameters()))
+    state = State(network=network, average=average, optimizer=torch.optim.AdamW(network.parameters()))
     state.load(path, settings, crystals)
     return state
 
@@ -207,7 +207,7 @@ def _start(settings: RefinerSettings, data: OrbitBatch, device: str) -> State:
     average = settings.network().to(device).requires_grad_(False)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
-    return State(network, average, optimizer)
+    return State(network=network, average=average, optimizer=optimizer)
 
 
 def _weights(settings: RefinerSettings, network: ScoreNetwork) -> dict[str, torch.Tensor]:

@@ -23,8 +23,7 @@ from crystalgfn.crystallography.lattice import (
 )
 from crystalgfn.crystallography.orbit_batch import lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix
-from crystalgfn.crystallography.packing import packing
-from crystalgfn.crystallography.realizable import realisable
+from crystalgfn.crystallography.realizable import packing, realisable
 from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import PlacementError
 

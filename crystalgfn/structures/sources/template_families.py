@@ -20,7 +20,7 @@ LOOKED_AT = 256
 """Of the templates and permutations of a crystal, so many of the best are told apart."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Family:
     """All crystals of an index with the same group and counts; elements by ascending count, then number.
 
@@ -80,7 +80,16 @@ def family(index: Prototypes, space_group: int, counts: tuple[int, ...]) -> Fami
     volumes = index.volumes[np.array(species) - 1] @ np.array(counts) / sum(counts)
     surplus = np.log(index.volume_per_atom[rows] / volumes)
     lattices = index.lattice[rows]
-    return Family(rows, counts, np.array(species), np.array(prints), lattices, surplus, space_group, tuple(letters))
+    return Family(
+        rows=rows,
+        counts=counts,
+        species=np.array(species),
+        fingerprints=np.array(prints),
+        lattices=lattices,
+        surplus=surplus,
+        space_group=space_group,
+        letters=tuple(letters),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from crystalgfn.errors import run
 from crystalgfn.utils import files
 from scripts.maintain.build_tables.elements import build_elements
 from scripts.maintain.build_tables.realizable import build_realisable
 from scripts.maintain.build_tables.space_groups import build_groups
+from scripts.maintain.program import run
 
 BUILDERS = {"elements": build_elements, "groups": build_groups, "realisable": build_realisable}
 

@@ -17,13 +17,14 @@ from typing import Any
 
 from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.parents import Parents
-from crystalgfn.errors import CheckpointError, run
+from crystalgfn.errors import CheckpointError
 from crystalgfn.fitting.active_learning import CalculatorLabels, concat_labels, kept_crystals, label_in_parts, without
 from crystalgfn.fitting.labels import SHIPPED, Labels, read_labels
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.labels.merge import counts, hull_without
+from scripts.maintain.program import run
 
 OF, DRAWN = "draws.json", "drawn.pt"
 

@@ -23,8 +23,9 @@ from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.data.cells import reduced
 from crystalgfn.data.formats.tables import PREFIXES
 from crystalgfn.data.labelled import COLUMNS, read_labelled
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.utils.files import write_aside
+from scripts.maintain.program import run
 
 CHUNK = 200
 

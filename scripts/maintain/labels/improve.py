@@ -18,12 +18,13 @@ from tqdm import tqdm
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.parents import Parents
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.fitting.labels import HIGH, SHIPPED, SOURCES, VALUE, Labels, label_crystals, read_labels
 from crystalgfn.fitting.proposals import TemplateCells
 from crystalgfn.typing import Booleans, Integers
 from crystalgfn.utils.files import save_arrays
 from scripts.maintain.labels.merge import counts, hull_without
+from scripts.maintain.program import run
 
 CHUNK = 16
 COLUMNS = ("value", "kind", "placed", "converged", "candidates")

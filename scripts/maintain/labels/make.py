@@ -16,9 +16,10 @@ from tqdm import tqdm
 from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.labelled import read_labelled
 from crystalgfn.data.parents import Parents
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.utils.files import save_arrays
+from scripts.maintain.program import run
 
 HELD_UNITS = 7
 """Units of strained crystals for the report, with at most 24 labels each."""

@@ -17,7 +17,7 @@ from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read_labelled
-from crystalgfn.errors import DataError, run
+from crystalgfn.errors import DataError
 from crystalgfn.fitting.labels import (  # fmt: skip
     BOUND,
     CEILING,
@@ -38,6 +38,7 @@ from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import data_folder, write_aside
 from crystalgfn.utils.provenance import machine
 from scripts.maintain.labels.make import shards_of, spent_on
+from scripts.maintain.program import run
 
 TEMPLATE = (data_folder("proxies") / "labels" / "card.txt").read_text
 

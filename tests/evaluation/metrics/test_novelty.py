@@ -45,7 +45,13 @@ LAYERED = crystal(166, (2.942, 2.942, 14.41, *HEXAGONAL), a=("Li",), b=("Fe",), 
 
 
 def entry(structure, where="", group=0) -> Entry:
-    return Entry(where, tuple(amounts(structure).items()), structure.is_ordered, group, record_of(where, structure))
+    return Entry(
+        where=where,
+        amounts=tuple(amounts(structure).items()),
+        ordered=structure.is_ordered,
+        group=group,
+        origin=record_of(where, structure),
+    )
 
 
 def matches(samples, known=(), swap=False):

@@ -5,14 +5,8 @@ import pandas as pd
 import pytest
 from pymatgen.core import Lattice, Structure
 
-from crystalgfn.evaluation.metrics.stability import (
-    RelaxationJob,
-    displacement,
-    relax_job,
-    relaxation_row,
-    relaxed_structure,
-    stability,
-)
+from crystalgfn.evaluation.metrics.stability import relaxation_row, stability
+from crystalgfn.evaluation.relaxation_job import RelaxationJob, displacement, relax_job, relaxed_structure
 from crystalgfn.properties.convex_hull import ExactHull
 
 SALT = Structure(Lattice(2.82 * (1 - np.eye(3))), ["Na", "Cl"], [[0, 0, 0], [0.5, 0.5, 0.5]])

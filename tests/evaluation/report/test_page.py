@@ -189,7 +189,9 @@ def test_verdicts_follow_the_reference_and_the_limits(frame):
     broken = judge(frame, [SkippedRecord(str(i), "x") for i in range(30)])
     by_name = {one.name: one for one in broken.verdicts()}
     assert by_name["Readable"].level == BAD and by_name["Readable"].figure == "9.1 %"
-    far = PropertyDistribution("Å3", statistics_of([1.0]), statistics_of([2.0]), 1.0, 0.5)
+    far = PropertyDistribution(
+        unit="Å3", samples=statistics_of([1.0]), reference=statistics_of([2.0]), wasserstein=1.0, scaled=0.5
+    )
     summary = DistributionSummary(properties={"volume_per_atom": far}, energies=None)
     (one,) = DistributionMetric().verdict(summary, None)
     assert one.name == "Distance: volume per atom" and one.level == FAIR
