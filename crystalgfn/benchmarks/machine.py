@@ -25,6 +25,7 @@ def busy_core() -> Any:
 
 @contextmanager
 def set_threads(number: int) -> Any:
+    """Within this context torch computes with so many threads."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
@@ -34,6 +35,7 @@ def set_threads(number: int) -> Any:
 
 
 def forget_peak(device: torch.device) -> None:
+    """Start to measure the peak of the memory anew, where that can be done."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
@@ -41,7 +43,7 @@ def forget_peak(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> float:
-    """MB."""
+    """The most memory that was in use, MB."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6
