@@ -45,7 +45,7 @@ for name in benchmark check evaluate sample train train-proxy train-refiner; do
     eval "crystalgfn-$name() { tell crystalgfn-$name \\"\\$@\\"; }"
 done
 crystalgfn() { local name=$1; shift; tell "crystalgfn-$name" "$@"; }
-torchrun() { while [[ $1 != crystalgfn-* ]]; do shift; done; tell "$@"; }
+torchrun() { while [[ $1 != crystalgfn ]]; do shift; done; "$@"; }
 python() { tell python "$@"; }
 """
 """In place of the programs: they print how they are called."""

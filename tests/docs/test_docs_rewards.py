@@ -120,7 +120,7 @@ def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.Monke
     from crystalgfn.data.labelled import read_labelled
 
     monkeypatch.chdir(tmp_path)
-    (shown,) = blocks("use-your-own-data.md", "Bad rows", "text")
+    (shown,) = blocks("use-your-own-data.md", "Rows that cannot be used", "text")
     good = "ZnO,186,4,3.25,3.25,5.2,90,90,120,0.7"
     lines = [good] * 120
     lines[2], lines[15] = good.replace("ZnO", "Xq2O"), good.replace("186", "231")
