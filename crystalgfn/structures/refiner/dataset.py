@@ -65,7 +65,11 @@ def prepare(
             structures.append(found)
             counts["used"] += 1
     if not structures:
-        raise DataError(f"{', '.join(map(str, sources))}: no crystal is left to train on ({dict(counts)})")
+        reasons = {"held_out": f"in {held_out} too", "too_large": f"above max_atoms={max_atoms}", "bad": "not usable"}
+        why = ", ".join(f"{counts[name]} {words}" for name, words in reasons.items() if counts[name])
+        raise DataError(
+            f"{', '.join(map(str, sources))}: no crystal is left to train on ({why or 'none given'}); give others"
+        )
     save(Path(out), structures, {**counts, "sources": [Path(s).name for s in sources], "symprec": symprec})
     return dict(counts)
 

@@ -188,7 +188,7 @@ class ScoreNetwork(nn.Module):
 
     @torch.no_grad()
     def fit_lattices(self, batch: OrbitBatch) -> None:
-        """Set mean and standard deviation of the coefficients of each lattice system from data."""
+        """Set mean and standard deviation of the coefficients of each lattice system; of one crystal, the least."""
         self.mean.zero_(), self.std.fill_(1.0)
         offset = batch.log_metric - self._centre(batch)
         everywhere = free_of(batch.space_group)
@@ -197,7 +197,8 @@ class ScoreNetwork(nn.Module):
             rows = offset[own if own.sum() > 1 else slice(None)]
             open_ = everywhere[own].any(0) if own.sum() > 1 else torch.ones(6, dtype=torch.bool, device=own.device)
             self.mean[kind] = torch.where(open_, rows.mean(0), 0.0)
-            self.std[kind] = torch.where(open_, rows.std(0).clamp_min(0.02), 1.0)
+            spread = rows.std(0, correction=min(1, len(rows) - 1))
+            self.std[kind] = torch.where(open_, spread.clamp_min(0.02), 1.0)
 
 
 def _short(like: torch.Tensor) -> torch.autocast:

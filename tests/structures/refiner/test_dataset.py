@@ -102,8 +102,10 @@ def test_sources_that_cannot_be_used(tmp_path):
         with pytest.raises(DataError, match=words):
             dataset.prepare([tmp_path / name], tmp_path / "x.npz")
     source = table(tmp_path / "a.parquet", [ROCK_SALT], [225])
-    with pytest.raises(DataError, match="no crystal is left"):
+    with pytest.raises(DataError, match=r"no crystal is left to train on \(1 in .*a.parquet too\); give others"):
         dataset.prepare([source], tmp_path / "x.npz", source)
+    with pytest.raises(DataError, match=r"\(1 above max_atoms=1\)"):
+        dataset.prepare([source], tmp_path / "x.npz", max_atoms=1)
 
 
 def test_files_that_hold_something_else(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
-from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.refiner.network import ScoreNetwork
 
 
@@ -116,3 +116,24 @@ def test_lattices_are_standardised(batch):
     z = network.standard(batch, batch.log_metric)
     assert network.metric(batch, z) == pytest.approx(batch.log_metric.numpy(), abs=1e-9)
     assert z.abs().max() < 10 and (z == 0).any()
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+@pytest.mark.parametrize(
+    ("group", "lattice", "free"),
+    [
+        (225, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0), ()),
+        (136, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0), ()),
+        (2, (5.1, 6.2, 7.3, 82.0, 95.0, 101.0), (0.1, 0.2, 0.3)),
+    ],
+)
+def test_lattices_of_one_crystal_or_of_copies_have_the_least_deviation(group, lattice, free, copies):
+    orbits = (Orbit("a", 25), Orbit("f" if group == 136 else "i", 8, free or (0.3, 0.0, 0.0)))
+    one = OrbitStructure(group, lattice, orbits if group != 225 else (Orbit("a", 11), Orbit("b", 17)))
+    few = OrbitBatch.of([one] * copies, torch.float64)
+    network = ScoreNetwork(width=8, layers=1, radial=4, waves=2).double()
+    network.fit_lattices(few)
+    z = network.standard(few, few.log_metric)
+    assert z.numpy() == pytest.approx(0, abs=1e-9)
+    assert network.metric(few, z).numpy() == pytest.approx(few.log_metric.numpy(), abs=1e-9)
+    assert network.std.min() == pytest.approx(0.02) and network.std.max() <= 1

@@ -98,6 +98,12 @@ def test_a_training_can_begin_with_the_weights_of_another(tmp_path):
         training.train_refiner(data, data, replace(further, width=24), tmp_path / "three")
 
 
+def test_one_crystal_is_enough(tmp_path):
+    data = rutiles(1)
+    assert training.train_refiner(data, data, SMALL, tmp_path)
+    assert all(np.isfinite(list(entry.values())).all() for entry in weights(tmp_path)[1]["history"])
+
+
 def test_every_epoch_has_each_crystal_at_most_once():
     sizes = torch.randint(1, 100, (83,))
     for epoch in range(3):
@@ -143,12 +149,12 @@ for name in ("spglib", "pymatgen", "pyxtal", "ase"):
 import torch
 torch.set_num_threads(1)
 from pathlib import Path
-from crystalgfn.structures.refiner.dataset import load
-from crystalgfn.structures.refiner.training import RefinerSettings, train
+from crystalgfn.structures.refiner.dataset import load_prepared
+from crystalgfn.structures.refiner.training import RefinerSettings, train_refiner
 out = Path(sys.argv[1])
-crystals, _ = load(out / "crystals.npz")
+crystals, _ = load_prepared(out / "crystals.npz")
 small = dict(epochs=int(sys.argv[2]), batch=8, warmup=5, width=16, layers=1, radial=6, waves=2, cutoff=4.0)
-print(train(crystals, crystals[:5], RefinerSettings(**small), out, save_seconds=0))
+print(train_refiner(crystals, crystals[:5], RefinerSettings(**small), out, save_seconds=0))
 """
 
 
