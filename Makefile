@@ -1,5 +1,5 @@
 # make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, make their structures
-# make test   install with the development tools, lint, test
+# make test   install with the development tools, lint, check types, test
 #
 # TORCH_INDEX chooses where PyTorch comes from. On Linux its default wheels bring CUDA along; without a GPU say
 #   make demo TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -41,6 +41,7 @@ demo: $(VENV)/run.stamp
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadscope

@@ -26,7 +26,8 @@ def wheel(tmp_path_factory) -> Path:
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, copy]
+    # The source distribution first, and the wheel from it: both hold everything.
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, copy]
     subprocess.run([str(part) for part in command], check=True, capture_output=True, text=True)
     (path,) = folder.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
@@ -54,18 +55,18 @@ def test_the_wheel_holds_nothing_else(wheel):
 
 
 def test_the_wheel_works_without_the_checkout(wheel, tmp_path):
-    """In an interpreter that sees the wheel first: the configuration, a proxy and a shipped sampler load."""
+    """In an interpreter that sees the wheel first: crystals are sampled, placed and evaluated."""
     program = """
-import json, crystalgfn as cg
-from crystalgfn.cli.options.compose import compose_config
+import json, sys, crystalgfn as cg
+from crystalgfn.cli.app import main
 from crystalgfn.utils.files import data_folder
-config = compose_config("train", ["reward=formation_energy"])
-sampler = cg.Sampler.load("formation-energy")
-crystals = sampler.sample(3)
+quiet = ["progress=false", "diagnostics=0", "picture=false"]
+code = main(["sample", "sampler=formation-energy", "n=3", "out=drawn", *quiet])
+code += main(["evaluate", "samples=drawn", "report=false", "progress=false", "out=judged"])
 print(json.dumps({
+    "code": code,
     "places": [cg.__file__, str(data_folder("config")), str(data_folder("proxies"))],
-    "target": config.reward._target_,
-    "values": cg.load_proxy("formation_energy")(crystals).tolist(),
+    "values": cg.load_proxy("formation_energy")(cg.Sampler.load("stable").sample(2)).tolist(),
 }))
 """
     done = subprocess.run(
@@ -76,10 +77,11 @@ print(json.dumps({
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    said = json.loads(done.stdout)
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert said["code"] == 0, done.stderr
     assert all(Path(place).is_relative_to(wheel) for place in said["places"])
-    assert said["target"] == "crystalgfn.rewards.boltzmann"
-    assert len(said["values"]) == 3
+    assert len(said["values"]) == 2
+    assert json.loads((tmp_path / "judged" / "summary.json").read_text())["given"] == 3
 
 
 def test_the_checkout_is_installed_editable():
