@@ -64,8 +64,8 @@ class ASECalculator:
 
         numbers = [site.specie.Z for site in structure]
         return Atoms(
-            where=numbers,
-            lattice=structure.cart_coords,
+            numbers=numbers,
+            positions=structure.cart_coords,
             cell=structure.lattice.matrix,
             pbc=True,
             calculator=self.calculator,

@@ -84,7 +84,7 @@ class SevenNet:
         graphs = []
         for structure in structures:
             numbers = [site.specie.Z for site in structure]
-            atoms = Atoms(where=numbers, lattice=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
+            atoms = Atoms(numbers=numbers, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
             graphs.append(AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, self._full.cutoff)))
         return Batch.from_data_list(graphs)
 
