@@ -60,8 +60,13 @@ class NotAvailable(CrystalGFNError):
 
 
 def sentence(error: BaseException | str) -> str:
-    """An error's message in one line, without a full stop."""
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    """An error's message in one line, without a full stop; indented lines, a list, are parted by semicolons."""
+    text = str(error).strip()
+    if "\n " in text:
+        lines = text.splitlines()
+        listed = [line.startswith(" ") for line in lines]
+        text = " ".join(f"{line};" if any(listed[i : i + 2]) else line for i, line in enumerate(lines)).rstrip(";")
+    return " ".join(text.split()).rstrip(".") or type(error).__name__
 
 
 def unusable(error: OSError) -> str:

@@ -58,6 +58,8 @@ def run(
         references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     samples = list(crystals(listed(config.samples)))
     reference = None if config.reference is None else Reference.read(plain_config(config.reference))
+    if reference is not None:
+        _say_errors("left out of the reference", reference.errors)
     hull = reference.hull(plan.energy) if config.relax else None
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
@@ -102,7 +104,7 @@ def _report(
     best = None if config.best is None else Selection(config.best, config.best_n, config.largest_first)
     found = work.evaluation(hull, best, config.dask, job)
     files = _write(found, config, command, work.out)
-    _say_errors(work.errors, work.out)
+    _say_errors("not judged", work.errors, f", in {work.out / SUMMARY}.json")
     return {
         "counts": {"given": len(work.chosen), "judged": len(work.indices), "skipped": len(work.errors)},
         "files": files,
@@ -137,8 +139,8 @@ def _html(found: Evaluation, said: dict[str, Any], out: Path) -> str:
     return page.REPORT
 
 
-def _say_errors(errors: Sequence[SkippedRecord], out: Path) -> None:
+def _say_errors(words: str, errors: Sequence[SkippedRecord], where: str = "") -> None:
     for error in errors[:LISTED]:
-        note(f"not judged: {error}")
+        note(f"{words}: {error}")
     if len(errors) > LISTED:
-        note(f"and {len(errors) - LISTED} more, in {out / SUMMARY}.json")
+        note(f"and {len(errors) - LISTED} more{where}")

@@ -70,7 +70,9 @@ def labelled_crystal(
 def _made(entry: Record, column: str, setting: str, cells: Mapping[str, Cell | None], lenient: bool) -> LabelledCrystal:
     values = entry.values
     if column not in values:
-        raise DataError(f"its comment line has no {column}=<number>")
+        raise DataError(
+            f"it has no {column}; the comment line of a frame holds {column}=<number>, a table of CIF files a column"
+        )
     label = finite(values[column], column)
     if entry.atoms is None:
         missing = sorted({"formula", "n_atoms", *CELL} - set(values))

@@ -239,6 +239,18 @@ def test_a_column_that_is_not_there(folder, capsys):
     assert "no column beauty" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("numbers", "words"),
+    [([119, 17], "atomic number 119"), ([0, 17], "atomic number 0"), ([11, 17, 17], "6 coordinates and 3 atoms")],
+)
+def test_rows_of_the_reference_that_cannot_be_read_are_named(numbers, words, folder, capsys):
+    bad = {**row(SALT, -2.1, 225), "Z": numbers}
+    bad["frac"] = bad["frac"][:6]
+    pd.DataFrame([row(OXIDE, -3.0, 225), bad]).to_parquet(folder / "known.parquet")
+    assert app.evaluate(arguments(folder, f"samples={folder / 'cifs' / 'a.cif'}")) == 0
+    assert f"left out of the reference: row 1: {words}" in capsys.readouterr().err.replace("row 1: it has ", "row 1: ")
+
+
 @pytest.mark.parametrize("kind", ["empty", "texts", "broken"])
 def test_nothing_to_judge(kind, folder, capsys):
     for path in (folder / "cifs").iterdir():

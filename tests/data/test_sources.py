@@ -211,7 +211,7 @@ def test_bad_frames_are_named(tmp_path: Path) -> None:
     assert "4 of 6 rows" in said
     for text in (
         "frame 0 (line 1): it has no Lattice",
-        "frame 1 (line 4): its comment line has no band_gap=",
+        "frame 1 (line 4): it has no band_gap; the comment line of a frame holds band_gap=<number>",
         "frame 2 (line 7): it cannot be read as extended XYZ",
         "(line 28): 'not a number' is not a number of atoms",
     ):

@@ -23,6 +23,12 @@ def failing(error: BaseException):
     ("error", "status", "words"),
     [
         (DataError("row 3\nhas no cell;  give it one"), 2, "error: row 3 has no cell; give it one"),
+        (
+            DataError("2 rows\n  row 3: no cell\n  row 5: none\nmend them"),
+            2,
+            "error: 2 rows; row 3: no cell; row 5: none; mend",
+        ),
+        (DataError("a table\n  row 3: no cell"), 2, "error: a table; row 3: no cell"),
         (FileNotFoundError(2, "No such file", "a.parquet"), 2, "error: cannot use a.parquet: No such file; choose"),
         (KeyboardInterrupt(), 130, "interrupted"),
     ],
