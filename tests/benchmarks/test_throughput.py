@@ -308,7 +308,7 @@ def test_the_rewards_operations_are_not_the_networks():
 
 def test_threads_are_set_and_given_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), machine._threads(before + 2):
+    with pytest.raises(ZeroDivisionError), machine.set_threads(before + 2):
         assert torch.get_num_threads() == before + 2
         raise ZeroDivisionError
     assert torch.get_num_threads() == before

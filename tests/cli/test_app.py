@@ -244,7 +244,7 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
         (["experiment=unpublished"], ["unpublished", "published_density"]),
         (["elements=[Li"], ["elements=[Li:", "[Li,Mn,O]"]),
         (["--stepz", "3"], ["--stepz", "did you mean steps"]),
-        (["--config-dir", "/nowhere"], ["/nowhere"]),
+        (["--config-dir", "/no/such/folder"], ["/no/such/folder"]),
         (["steps=ten"], ["steps", "whole number"]),
         (["steps=-1"], ["steps", "above 0"]),
         (["batch_size=0"], ["batch_size", "above 0"]),
@@ -426,10 +426,7 @@ def test_a_disk_that_is_full(trained, tmp_path):
         assert err.startswith("error: ")
         assert len(err.strip().splitlines()) == 1
         assert rest in err
-        if name == "train":  # a run that never began takes its folder with it
-            assert not out.exists()
-        else:
-            assert not [one for one in os.listdir(out) if "part" in one or one == rest], "nothing half written is left"
+        assert not out.exists()  # a run that never began takes its folder with it
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_the_run_goes_on(tmp_path):

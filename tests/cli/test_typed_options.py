@@ -196,7 +196,7 @@ def test_three_ways_to_say_the_same(words):
 
 def test_a_value_that_looks_like_a_switch_follows_its_name():
     assert compose_config("sample", ["--seed", "3", "--sampler", "my/sampler"]).sampler == "my/sampler"
-    assert compose_config("check", ["--k", "0.5"]).k == 0.5
+    assert compose_config("check", ["--n_sigma", "0.5"]).n_sigma == 0.5
     assert "needs a value" in refused("sample", "--n")
     assert "needs a value" in refused("sample", "--n", "--relax")
 

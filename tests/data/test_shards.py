@@ -33,7 +33,7 @@ SEEDS = (7896617691693857887, 2918264622725855778, 3717377837946358015)
 #: A process for each moment that is named, which dies by SIGKILL right then; each goes on with the run of the last.
 KILLED = """
 import os, signal, sys
-from crystalgfn import files
+from crystalgfn.utils import files
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import ShardRun
 import pyarrow.parquet as pq
@@ -212,7 +212,7 @@ def test_killed_at_any_moment_it_comes_out_the_same(sampler, saved, whole, tmp_p
     assert run.done == {0, 1, 2}
     run.write(progress=False)
     assert contents(out) == contents(whole)
-    assert sorted(os.listdir(out)) == [MANIFEST, "shards"]
+    assert sorted(os.listdir(out)) == [MANIFEST, "run.json", "shards"]
     assert {path: path.stat().st_mtime_ns for path in before} == before, "complete shards are kept"
 
 
@@ -244,7 +244,7 @@ def test_two_processes_share_a_run(saved, whole, tmp_path):
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err
     assert contents(out) == contents(whole)
-    assert sorted(os.listdir(out)) == [MANIFEST, "shards"]
+    assert sorted(os.listdir(out)) == [MANIFEST, "run.json", "shards"]
 
 
 def test_a_process_leaves_what_another_is_writing(sampler, tmp_path):
@@ -392,8 +392,8 @@ def test_a_folder_without_a_manifest_is_not_read(text, tmp_path):
         (["structures=true"], ["structures=false", "build_structures"]),
         (["shard_size=0"], ["shard_size=0", "at least 1"]),
         (["shard_size=some"], ["shard_size", "whole number"]),
-        (["shard=[2,2]"], ["shard=[2, 2]", "0 <= i < k"]),
-        (["shard=[-1,2]"], ["shard=[-1, 2]"]),
+        (["shard=[2,2]"], ["shard=[2,2]", "0 <= i < k"]),
+        (["shard=[-1,2]"], ["shard=[-1,2]"]),
         (["shard=[0]"], ["shard=[0]"]),
         (["shard=1"], ["shard=1", "[i,k]"]),
         (["shard_size=null", "shard=[0,2]"], ["shard_size=<crystals>"]),

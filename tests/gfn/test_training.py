@@ -144,7 +144,7 @@ def test_an_unwritable_folder_is_named(tmp_path):
         (lambda c: torch.full((len(c),), torch.nan), "nan"),
         (lambda c: torch.zeros(len(c), 1), "shape"),
         (lambda c: torch.zeros(len(c), dtype=torch.int64), "floating"),
-        (lambda c: [0.0] * len(c), "tensor"),
+        (lambda c: {"log_r": 0.0}, "dict"),
         (lambda c: torch.zeros(len(c), device="meta"), "meta"),
     ],
 )

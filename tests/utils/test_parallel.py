@@ -11,6 +11,7 @@ import pytest
 
 from crystalgfn.errors import NotAvailable
 from crystalgfn.utils.parallel import cores, killed_with_parent, on_dask, parallel_map
+from crystalgfn.utils.progress import shown_by
 
 SLEEPERS = """
 import os, sys, time
@@ -46,14 +47,28 @@ def fails(i):
     return i
 
 
+class Updates:
+    """Whatever shows progress: here, what it was told."""
+
+    def __init__(self):
+        self.seen = []
+
+    def update(self, done, total, message):
+        self.seen.append((done, total, message))
+
+    def result(self, row):
+        raise AssertionError("nothing is reported")
+
+
 @pytest.mark.parametrize("n_jobs", [1, 2, -1])
 @pytest.mark.parametrize(("n", "batch"), [(0, 5), (1, 5), (20, 7), (20, 1000)])
-def test_every_item_has_its_answer(n, batch, n_jobs, capsys):
-    found = list(parallel_map(squares, range(n), n_jobs=n_jobs, batch=batch, description="squaring"))
+def test_every_item_has_its_answer(n, batch, n_jobs):
+    with shown_by(Updates()) as progress:
+        found = list(parallel_map(squares, range(n), n_jobs=n_jobs, batch=batch, description="squaring"))
     assert [square for square, _, _ in found] == [i * i for i in range(n)]
     sizes = [length for _, length, _ in found]
     assert sizes == [min(batch, n - i // batch * batch) for i in range(n)]  # whatever n_jobs is
-    assert "squaring" in capsys.readouterr().err
+    assert progress.seen[-1:] == ([(n, n, "squaring")] if n else [])
     alone = n_jobs == 1 or n <= batch or (n_jobs == -1 and cores() == 1)
     assert {pid == os.getpid() for *_, pid in found} == ({alone} if n else set())
 

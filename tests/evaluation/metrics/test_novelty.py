@@ -115,7 +115,10 @@ def test_structures_are_built_only_where_a_bucket_is_shared(monkeypatch):
             return super().structure()
 
     same = record_of("", salt())
-    known = [Counted(f"known {i}", ((11, 4.0), (z, 4.0)), True, 0, same) for i, z in enumerate([17, 9, 35] * 100)]
+    known = [
+        Counted(where=f"known {i}", amounts=((11, 4.0), (z, 4.0)), ordered=True, group=0, origin=same)
+        for i, z in enumerate([17, 9, 35] * 100)
+    ]
     found = comparison_tasks({0: entry(salt())}, known)
     assert [len(task.known) for task in found] == [100]
     assert gather_matches([task.run() for task in found]).known_as == {0: "known 0"}
