@@ -392,7 +392,7 @@ def test_a_folder_without_a_manifest_is_not_read(text, tmp_path):
         (["structures=true"], ["structures=false", "build_structures"]),
         (["shard_size=0"], ["shard_size=0", "at least 1"]),
         (["shard_size=some"], ["shard_size", "whole number"]),
-        (["shard=[2,2]"], ["shard=[2,2]", "0 <= i < k"]),
+        (["shard=[2,2]"], ["shard=[2, 2]", "0 <= i < k"]),
         (["shard=[-1,2]"], ["shard=[-1,2]"]),
         (["shard=[0]"], ["shard=[0]"]),
         (["shard=1"], ["shard=1", "[i,k]"]),
