@@ -212,7 +212,7 @@ def test_killed_at_any_moment_it_comes_out_the_same(sampler, saved, whole, tmp_p
     assert run.done == {0, 1, 2}
     run.write(progress=False)
     assert contents(out) == contents(whole)
-    assert sorted(os.listdir(out)) == [MANIFEST, "run.json", "shards"]
+    assert sorted(os.listdir(out)) == [MANIFEST, "shards"]
     assert {path: path.stat().st_mtime_ns for path in before} == before, "complete shards are kept"
 
 
