@@ -72,7 +72,7 @@ PLACES = {  # whose method dies, its name, and how
     "after a line": (loggers.CsvLogger, "log", after(log)),
     "within a step": (training.relative_ess.__globals__["torch"].nn.utils, "clip_grad_norm_", die),
     "after training": (sampler.Sampler, "save", die),
-    "before the curves": (plots, "curves", die),
+    "before the curves": (plots, "training_curves", die),
 }
 
 def state():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -204,6 +205,8 @@ def differences() -> list[str]:
     same_machine = str(stored["machine"]) == machine()
     wrong = []
     for name, make in ITEMS.items():
+        if name == "evaluation" and find_spec("smact") is None:
+            continue  # compositions are then judged by other tables
         found = make()
         keys = {key.partition("/")[2] for key in stored.files if key.startswith(f"{name}/")}
         wrong += [f"{name}/{key}: new or gone" for key in sorted(keys ^ set(found))]

@@ -8,7 +8,7 @@ from crystalgfn.errors import CheckpointError, DataError
 from scripts.maintain import report_matbench
 from scripts.maintain.report_matbench import matbench_folds
 
-QUICK = {"epochs": 2, "members": 2, "width": 8, "depth": 1, "batch": 16, "progress": False}
+QUICK = {"holdout": 0.1, "epochs": 2, "members": 2, "width": 8, "depth": 1, "batch": 16, "progress": False}
 
 
 def table(folds: list[int]) -> pd.DataFrame:

@@ -1,5 +1,7 @@
 """Whatever shows progress hears of every finished item; a silent bar is silent."""
 
+import sys
+
 import pytest
 
 from crystalgfn.utils.progress import Bar, check_progress, report, shown_by, track
@@ -31,7 +33,8 @@ def test_a_recorder_hears_all():
     assert recorder.rows[-1] == {"formula": "NaCl"}
 
 
-def test_a_terminal_sees_a_bar_and_a_silent_one_nothing(capsys):
+def test_a_terminal_sees_a_bar_and_a_silent_one_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     assert list(track([1, 2], "counting")) == [1, 2]
     assert "counting" in capsys.readouterr().err
     assert list(track([1, 2], "counting", shown=False)) == [1, 2]
