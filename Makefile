@@ -36,7 +36,7 @@ $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 demo: $(VENV)/run.stamp
 	rm -rf $(OUT)
 	$(BIN)/crystalgfn train trainer=demo out=$(OUT)
-	$(BIN)/crystalgfn sample sampler=$(OUT)/sampler n=200 out=$(OUT)
+	$(BIN)/crystalgfn sample sampler=$(OUT)/sampler n=200 out=$(OUT)/crystals
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
