@@ -10,52 +10,52 @@ Axes: ``batch`` crystals or trajectories, ``rows`` the part of a batch that move
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 
 if TYPE_CHECKING:
-    Integers = torch.Tensor
-    Floats = torch.Tensor
-    Booleans = torch.Tensor
-    Compositions = torch.Tensor
-    Lattices = torch.Tensor
-    Vectors = torch.Tensor
-    RowIndex = torch.Tensor
-    RowFloats = torch.Tensor
-    RowVectors = torch.Tensor
-    Pairs = torch.Tensor
-    Followers = torch.Tensor
-    Mask = torch.Tensor
-    Pieces = torch.Tensor
-    FeatureIndex = torch.Tensor
-    FeatureWeight = torch.Tensor
-    Points = torch.Tensor
-    Keys = torch.Tensor
-    LogMetrics = torch.Tensor
-    Cells = torch.Tensor
-    OfOrbits = torch.Tensor
-    OfAtoms = torch.Tensor
-    Slots = torch.Tensor
-    PairScores = torch.Tensor
-    PairMask = torch.Tensor
-    Doubles = torch.Tensor
-    Values = torch.Tensor
-    RowValues = torch.Tensor
-    Hidden = torch.Tensor
-    Centres = torch.Tensor
-    Fractions = torch.Tensor
-    RowFractions = torch.Tensor
-    PointsOfElements = torch.Tensor
-    RowPointsOfElements = torch.Tensor
-    OfElements = torch.Tensor
-    ElementTable = torch.Tensor
-    ElementShares = torch.Tensor
-    ElementComponents = torch.Tensor
-    FeatureRows = torch.Tensor
-    FeatureValues = torch.Tensor
-    Members = torch.Tensor
-    MemberValues = torch.Tensor
+    Integers: TypeAlias = torch.Tensor
+    Floats: TypeAlias = torch.Tensor
+    Booleans: TypeAlias = torch.Tensor
+    Compositions: TypeAlias = torch.Tensor
+    Lattices: TypeAlias = torch.Tensor
+    Vectors: TypeAlias = torch.Tensor
+    RowIndex: TypeAlias = torch.Tensor
+    RowFloats: TypeAlias = torch.Tensor
+    RowVectors: TypeAlias = torch.Tensor
+    Pairs: TypeAlias = torch.Tensor
+    Followers: TypeAlias = torch.Tensor
+    Mask: TypeAlias = torch.Tensor
+    Pieces: TypeAlias = torch.Tensor
+    FeatureIndex: TypeAlias = torch.Tensor
+    FeatureWeight: TypeAlias = torch.Tensor
+    Points: TypeAlias = torch.Tensor
+    Keys: TypeAlias = torch.Tensor
+    LogMetrics: TypeAlias = torch.Tensor
+    Cells: TypeAlias = torch.Tensor
+    OfOrbits: TypeAlias = torch.Tensor
+    OfAtoms: TypeAlias = torch.Tensor
+    Slots: TypeAlias = torch.Tensor
+    PairScores: TypeAlias = torch.Tensor
+    PairMask: TypeAlias = torch.Tensor
+    Doubles: TypeAlias = torch.Tensor
+    Values: TypeAlias = torch.Tensor
+    RowValues: TypeAlias = torch.Tensor
+    Hidden: TypeAlias = torch.Tensor
+    Centres: TypeAlias = torch.Tensor
+    Fractions: TypeAlias = torch.Tensor
+    RowFractions: TypeAlias = torch.Tensor
+    PointsOfElements: TypeAlias = torch.Tensor
+    RowPointsOfElements: TypeAlias = torch.Tensor
+    OfElements: TypeAlias = torch.Tensor
+    ElementTable: TypeAlias = torch.Tensor
+    ElementShares: TypeAlias = torch.Tensor
+    ElementComponents: TypeAlias = torch.Tensor
+    FeatureRows: TypeAlias = torch.Tensor
+    FeatureValues: TypeAlias = torch.Tensor
+    Members: TypeAlias = torch.Tensor
+    MemberValues: TypeAlias = torch.Tensor
 else:
     from torchtyping import TensorType, is_float
 
