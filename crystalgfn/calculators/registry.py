@@ -8,20 +8,30 @@ A package offers a class, or a function that returns a calculator, in its ``pypr
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from crystalgfn.calculators.base import Calculator
+import numpy as np
+
+from crystalgfn.calculators.base import Calculator, ForcesAndStress
+from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import CalculatorError, CrystalGFNError, sentence
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
+    from pymatgen.core import Structure
+
+
 GROUP = "crystalgfn.calculators"
+
 DEFAULT = "chgnet"
+
 SHIPPED = {DEFAULT: "crystalgfn.calculators.chgnet:CHGNet", "sevennet": "crystalgfn.calculators.sevennet:SevenNet"}
 """Name -> factory; what follows the name after a colon is its argument."""
+
 NEEDED = ("name", "knows", "energies", "forces_and_stress")
 
 
@@ -93,7 +103,7 @@ def _as_calculator(found: Any, spec: str) -> Calculator:
     if isinstance(found, Calculator):
         return found
     if hasattr(found, "get_potential_energy") and hasattr(found, "implemented_properties"):
-        from crystalgfn.calculators.ase import ASECalculator
+        from crystalgfn.calculators.registry import ASECalculator
 
         return ASECalculator(found)
     lacking = [name for name in NEEDED if not hasattr(found, name)]
@@ -101,3 +111,61 @@ def _as_calculator(found: Any, spec: str) -> Calculator:
         f"calculator={spec} is a {type(found).__name__}, no calculator: it lacks {', '.join(lacking)} "
         "(crystalgfn.calculators.base.Calculator), and it is none of ase"
     )
+
+
+class ASECalculator:
+    """A calculator of ase, asked structure by structure.
+
+    What it raises at a structure becomes the error of that one (`crystalgfn.calculators.base`); without a stress cells
+    cannot relax.
+
+    Args:
+        calculator: an instance.
+        name: of the results; None: that of its class.
+        elements: symbols that it knows; None: whatever it does not refuse.
+
+    Example:
+        >>> from ase.calculators.emt import EMT
+        >>> ASECalculator(EMT(), elements=["Cu", "Ag", "Au"]).name
+        'EMT'
+    """
+
+    def __init__(self, calculator: Any, name: str | None = None, elements: Collection[str] | None = None) -> None:
+        self.calculator = calculator
+        self.name = type(calculator).__name__ if name is None else name
+        self.numbers = None if elements is None else frozenset(NUMBER[symbol] for symbol in elements)
+
+    def knows(self, numbers: Sequence[int]) -> bool:
+        """Whether all are among the ``elements``."""
+        return self.numbers is None or self.numbers.issuperset(numbers)
+
+    def energies(self, structures: Sequence[Structure]) -> np.ndarray:
+        """Total energies in eV/atom, float64 [B]."""
+        return np.array([self._atoms(one).get_potential_energy() / len(one) for one in structures], dtype=np.float64)
+
+    def forces_and_stress(self, structures: Sequence[Structure]) -> list[ForcesAndStress]:
+        """Energies, forces and stresses, [B]."""
+        from ase.calculators.calculator import PropertyNotImplementedError
+
+        found = []
+        for structure in structures:
+            atoms = self._atoms(structure)
+            energy, forces = atoms.get_potential_energy() / len(atoms), atoms.get_forces()
+            try:
+                stress = atoms.get_stress(voigt=False)
+            except PropertyNotImplementedError:
+                stress = np.full((3, 3), np.nan)
+            found.append(ForcesAndStress(energy=float(energy), forces=forces, stress=stress))
+        return found
+
+    def _atoms(self, structure: Structure) -> Any:
+        from ase import Atoms
+
+        numbers = [site.specie.Z for site in structure]
+        return Atoms(
+            numbers=numbers,
+            positions=structure.cart_coords,
+            cell=structure.lattice.matrix,
+            pbc=True,
+            calculator=self.calculator,
+        )

@@ -13,7 +13,7 @@ from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain_config, space_arguments
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.evaluation.proxy_check import report as check_report
 from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
 from crystalgfn.evaluation.proxy_check.run import ProxyCheck, ReferenceMaker

@@ -14,7 +14,7 @@ from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments
 from crystalgfn.data.labelled import COLUMNS, read_labelled
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.fitting.active_learning import CalculatorLabels, Label, SamplerDraws, active_learning_loop, hull_of
 from crystalgfn.fitting.labels import Labels, read_labels
 from crystalgfn.fitting.proposals import TemplateCells

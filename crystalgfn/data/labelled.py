@@ -14,10 +14,9 @@ import torch
 from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import standardise
-from crystalgfn.data.cells import SETTINGS
+from crystalgfn.data.cells import SETTINGS, LabelledCrystal, complaint, labelled_crystal, report_skipped
 from crystalgfn.data.databases import label_column
 from crystalgfn.data.formats.base import format_of
-from crystalgfn.data.label_rows import LabelledCrystal, complaint, labelled_crystal, report_skipped
 from crystalgfn.data.reader import Source, records
 from crystalgfn.data.standard_cells import standard_cells
 from crystalgfn.errors import DataError

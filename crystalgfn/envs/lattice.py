@@ -20,8 +20,8 @@ from crystalgfn.crystallography import lattice, space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import TRICLINIC, cosine_of, volume_factor
 from crystalgfn.envs.base import Continuous, Head
+from crystalgfn.envs.discrete import CrystalState
 from crystalgfn.envs.open_sets import SMALLEST, Function, interval, keep_open, open_set
-from crystalgfn.envs.state import CrystalState
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Lattices, RowIndex
 

@@ -13,7 +13,7 @@ from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.fitting.proposals import Swaps, TemplateCells, permutations, strained_copies
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace

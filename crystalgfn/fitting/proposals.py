@@ -14,7 +14,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.crystallography.standardize import Cell, crystals_of
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.fitting.perturbations import largest_volume_change, reshaped_lattice
 from crystalgfn.space.space import CrystalSpace
 

@@ -20,8 +20,7 @@ from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
 from crystalgfn.gfn.live_view import NoView, Status, ThroughputMeter, View, live
 from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger
 from crystalgfn.gfn.objectives import Objective
-from crystalgfn.gfn.optimizers import Optimizers
-from crystalgfn.gfn.scoring import FlowHead, Scorer, joined, score
+from crystalgfn.gfn.scoring import FlowHead, Optimizers, Scorer, joined, score
 from crystalgfn.policy.network import PolicyNetwork
 from crystalgfn.utils import distributed
 from crystalgfn.utils.interrupts import Interrupts

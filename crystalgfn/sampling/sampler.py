@@ -21,8 +21,7 @@ from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, evaluate
 from crystalgfn.sampling import sampler_files
-from crystalgfn.sampling.strata import strata_weights
-from crystalgfn.sampling.temperature import interpolated, level_of
+from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
 

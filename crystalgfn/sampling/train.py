@@ -22,7 +22,7 @@ from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, evaluate, properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata, strata_weights
-from crystalgfn.sampling.top_crystals import BestCrystals
+from crystalgfn.sampling.table import BestCrystals
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
 

@@ -22,7 +22,6 @@ from crystalgfn.space.constraint import Check, Constraint, given, saved
 from crystalgfn.space.constraints.cell import Angles, Density, Lengths, RelativeVolume, VolumePerAtom
 from crystalgfn.space.constraints.charge import Neutral, plain_states
 from crystalgfn.space.constraints.counts import AtomsPerElement, NumberOfAtoms, NumberOfElements
-from crystalgfn.space.constraints.crystal import ConventionalCell, WyckoffPositions
 from crystalgfn.space.constraints.elements import (
     AnyOf,
     ChemicalSystem,
@@ -32,10 +31,15 @@ from crystalgfn.space.constraints.elements import (
     foreign,
 )
 from crystalgfn.space.constraints.formula import AnonymousFormulas, Formulas
-from crystalgfn.space.constraints.groups import CrystalSystems, PointSymmetries, SpaceGroups
+from crystalgfn.space.constraints.groups import (
+    ConventionalCell,
+    CrystalSystems,
+    PointSymmetries,
+    SpaceGroups,
+    WyckoffPositions,
+)
 from crystalgfn.space.constraints.parse import numbers_of, plain
-from crystalgfn.space.rules import MaskRules
-from crystalgfn.space.tables import SpaceTables, build_tables
+from crystalgfn.space.rules import MaskRules, SpaceTables, build_tables
 from crystalgfn.typing import Booleans
 
 #: Argument -> what reads it; in the order in which `CrystalSpace.explain` names reasons.

@@ -17,7 +17,7 @@ from crystalgfn.structures.sources.base import CandidateSource
 from crystalgfn.structures.sources.random import RandomPlacementConfig
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils import files
-from crystalgfn.utils.plugins import plugin
+from crystalgfn.utils.instantiate import plugin
 
 AFLOW = files.SHIPPED / "prototypes" / "aflow.npz"
 """An index of the 288 prototypes of AFLOW that pymatgen carries."""

@@ -18,7 +18,7 @@ from crystalgfn.calculators.base import Calculator, calculate_energies
 from crystalgfn.calculators.energy_references import FOLDER, References, check_references, fit_references
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from scripts.maintain.program import run
 

@@ -16,7 +16,7 @@ import torch
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
-from crystalgfn.data.parents import ENERGY, Parents, energetic
+from crystalgfn.data.standard_cells import ENERGY, Parents, energetic
 from crystalgfn.fitting.labels import reduced_key
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.utils.files import write_aside

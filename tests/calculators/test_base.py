@@ -8,10 +8,9 @@ from pymatgen.core import Lattice, Structure
 
 import crystalgfn as cg
 from crystalgfn.calculators import registry
-from crystalgfn.calculators.ase import ASECalculator
 from crystalgfn.calculators.base import BATCH_ATOMS, ForcesAndStress, calculate_energies, calculate_forces
 from crystalgfn.calculators.contract import check_calculator
-from crystalgfn.calculators.registry import load_calculator
+from crystalgfn.calculators.registry import ASECalculator, load_calculator
 from crystalgfn.calculators.relaxation import relax
 from crystalgfn.errors import CalculatorError
 from tests.contracts.calculator import CalculatorContract

@@ -78,7 +78,7 @@ def test_by_entry_point_and_by_module(monkeypatch):
         importlib.metadata.EntryPoint("broken", "spheres:Missing", "crystalgfn.refiners"),
     ]
     find = lambda group: [point for point in points if point.group == group]  # noqa: E731
-    monkeypatch.setattr("crystalgfn.utils.plugins.entry_points", find)
+    monkeypatch.setattr("crystalgfn.utils.instantiate.entry_points", find)
     for spec in ("rock-salt", "salts:RockSalt"):
         assert type(templates_of(spec)).__name__ == "RockSalt"
     for spec in ("spheres", "spheres:Spheres"):

@@ -12,7 +12,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.atoms import SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.label_rows import LabelledCrystal
+from crystalgfn.data.cells import LabelledCrystal
 from crystalgfn.data.labelled import exclude, read_labelled, stream, write_labelled
 from crystalgfn.errors import DataError, NotAvailable
 

@@ -7,8 +7,7 @@ from pymatgen.core import Lattice
 
 import crystalgfn as cg
 from crystalgfn.crystallography import elements, space_groups
-from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.envs.observation import KNOTS, OFFSET, ROOM
+from crystalgfn.envs.crystal import KNOTS, OFFSET, ROOM, CrystalEnvironment
 from crystalgfn.gfn.rollout import teacher_forced
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.sampling.sampler import Sampler

@@ -11,7 +11,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.crystallography.standardize import crystals_of
 from crystalgfn.data.labelled import Rows, split_by_formula
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import labels
 from crystalgfn.fitting.labelling import Labeller, RawLabel

@@ -17,7 +17,7 @@ from crystalgfn.gfn.objectives import Objective, TrajectoryBalance, VarGrad
 from crystalgfn.gfn.training import CHECKPOINT, TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.top_crystals import BestCrystals
+from crystalgfn.sampling.table import BestCrystals
 from crystalgfn.space.space import CrystalSpace
 
 STEPS, HALF = 6, 3

@@ -21,7 +21,7 @@ from crystalgfn.gfn.training import TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards import Density, VolumePerAtom
 from crystalgfn.rewards.base import example_crystals
-from crystalgfn.sampling.top_crystals import BestCrystals
+from crystalgfn.sampling.table import BestCrystals
 from crystalgfn.utils.interrupts import Interrupts
 
 FIGURES = {"loss": 0.1234, "log_z": 5.678, "log_reward": -1.5, "ess": 0.42}

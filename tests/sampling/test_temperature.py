@@ -6,7 +6,7 @@ import torch
 from crystalgfn.errors import RewardError
 from crystalgfn.gfn.diagnostics import Diagnostics, reading
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.temperature import interpolated, level_of
+from crystalgfn.sampling.strata import interpolated, level_of
 
 
 def test_ln_z_is_linear_between_the_points():

@@ -1,4 +1,4 @@
-"""Which space groups a crystal has: numbers or symbols, crystal systems, point symmetries."""
+"""Which space groups a crystal has, and what every crystal obeys: Wyckoff positions and cell of its group."""
 
 from __future__ import annotations
 
@@ -8,11 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from crystalgfn.crystallography import space_groups as table
+from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.lattice import in_domain
 from crystalgfn.errors import EmptySpace, InvalidSpace
 from crystalgfn.space.constraint import Check
+from crystalgfn.space.constraints.cell import ANGLE_TOLERANCE, LENGTH_TOLERANCE
 from crystalgfn.space.constraints.parse import plain, sequence
+from crystalgfn.space.patterns import realisable_compositions, realisable_patterns
 from crystalgfn.space.rules import MaskRules
 
 TRIGONAL = ("trigonal-rhombohedral", "trigonal-hexagonal")
@@ -73,7 +76,7 @@ class SpaceGroups(_Groups):
         for one in sequence("space_groups", value):
             if isinstance(one, str):
                 try:
-                    one = table.number_of(one)
+                    one = space_groups.number_of(one)
                 except ValueError as error:
                     raise InvalidSpace(f"space_groups: {error}") from None
             if isinstance(one, bool) or not isinstance(one, (int, np.integer)) or not 1 <= one <= 230:
@@ -94,11 +97,11 @@ class CrystalSystems(_Groups):
     @classmethod
     def parse(cls, value: Any) -> _Groups:
         """Names, "trigonal" for both of its lattices, or None."""
-        return cls("crystal_systems", _names("crystal_systems", value, table.CRYSTAL_LATTICE_SYSTEMS))
+        return cls("crystal_systems", _names("crystal_systems", value, space_groups.CRYSTAL_LATTICE_SYSTEMS))
 
     def allowed(self) -> np.ndarray:
         """Whether each group is among them, bool [230]."""
-        return _named(self.values, table.CRYSTAL_LATTICE_SYSTEMS, table.CRYSTAL_LATTICE_SYSTEM)
+        return _named(self.values, space_groups.CRYSTAL_LATTICE_SYSTEMS, space_groups.CRYSTAL_LATTICE_SYSTEM)
 
 
 class PointSymmetries(_Groups):
@@ -107,11 +110,11 @@ class PointSymmetries(_Groups):
     @classmethod
     def parse(cls, value: Any) -> _Groups:
         """Names, or None."""
-        return cls("point_symmetries", _names("point_symmetries", value, table.POINT_SYMMETRIES))
+        return cls("point_symmetries", _names("point_symmetries", value, space_groups.POINT_SYMMETRIES))
 
     def allowed(self) -> np.ndarray:
         """Whether each group is among them, bool [230]."""
-        return _named(self.values, table.POINT_SYMMETRIES, table.POINT_SYMMETRY)
+        return _named(self.values, space_groups.POINT_SYMMETRIES, space_groups.POINT_SYMMETRY)
 
 
 def _named(values: tuple | None, names: tuple[str, ...], column: np.ndarray) -> np.ndarray:
@@ -130,3 +133,65 @@ def _names(option: str, value: Any, known: tuple[str, ...]) -> tuple[str, ...] |
     if not names:
         raise EmptySpace(f"{option}=[] leaves nothing; give names, or null for all")
     return tuple(name for name in known if name in names)
+
+
+def _known(crystals: Crystals) -> torch.Tensor:
+    return (crystals.space_group >= 1) & (crystals.space_group <= 230)
+
+
+@dataclass(frozen=True)
+class WyckoffPositions:
+    """The atoms can be laid on Wyckoff positions of the space group, and the crystal has no larger group."""
+
+    def intersect(self, other: WyckoffPositions) -> WyckoffPositions:
+        """The same rule."""
+        return self
+
+    def mask(self, tables: MaskRules) -> None:
+        """Keep the count patterns that each group can hold."""
+        tables.keep_patterns(realisable_patterns)
+
+    def explain(self, crystals: Crystals) -> Check:
+        """The counts fit; crystals of no known space group are left to that rule."""
+        known = _known(crystals)
+        index = (crystals.space_group - 1).clamp(0, 229)
+        fits = realisable_compositions(index.cpu().numpy(), crystals.composition.cpu().numpy())
+
+        def reason(i: int) -> str:
+            row = crystals.composition[i]
+            counts = "+".join(str(int(c)) for c in row[row > 0].sort(descending=True).values) or "0"
+            symbol = space_groups.SYMBOL[int(index[i])]
+            return f"{counts} atoms cannot be laid on Wyckoff positions of {symbol} with exactly that group"
+
+        return Check(torch.from_numpy(fits).to(crystals.device) | ~known, reason)
+
+    def to_dict(self) -> dict[str, Any]:
+        """It has no arguments."""
+        return {}
+
+
+@dataclass(frozen=True)
+class ConventionalCell:
+    """The cell is the one of the fundamental domain of its group (`crystalgfn.crystallography.lattice`)."""
+
+    def intersect(self, other: ConventionalCell) -> ConventionalCell:
+        """The same rule."""
+        return self
+
+    def mask(self, tables: MaskRules) -> None:
+        """Nothing: the moves of the lattice make no other cells."""
+
+    def explain(self, crystals: Crystals) -> Check:
+        """The cell is reduced and has the shape of its lattice system."""
+        number, lattice = crystals.space_group.clamp(1, 230), crystals.lattice.double()
+        return Check(
+            in_domain(number, lattice, LENGTH_TOLERANCE, ANGLE_TOLERANCE) | ~_known(crystals),
+            lambda i: (
+                f"the cell {[round(float(x), 4) for x in lattice[i]]} is not the reduced conventional cell of "
+                f"{space_groups.SYMBOL[int(number[i]) - 1]}"
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """It has no arguments."""
+        return {}

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from crystalgfn.calculators.registry import DEFAULT
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import CheckpointError
 from crystalgfn.fitting.active_learning import CalculatorLabels, concat_labels, kept_crystals, label_in_parts, without
 from crystalgfn.fitting.labels import SHIPPED, Labels, read_labels

@@ -17,7 +17,7 @@ import torch
 from tqdm import tqdm
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.labels import HIGH, SHIPPED, SOURCES, VALUE, Labels, label_crystals, read_labels
 from crystalgfn.fitting.proposals import TemplateCells

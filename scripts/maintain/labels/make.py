@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.labelled import read_labelled
-from crystalgfn.data.parents import Parents
+from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.utils.files import save_arrays
