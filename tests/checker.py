@@ -78,10 +78,15 @@ def packs(number: int, counts: tuple[int, ...]) -> bool:
     return place(counts, fixed)
 
 
+@cache
+def crystal_system(number: int) -> str:
+    return SpaceGroup.from_int_number(number).crystal_system
+
+
 def lattice_matches(number: int, cell: np.ndarray) -> bool:
     """Whether lengths and angles obey the crystal system of the group (R groups on hexagonal axes)."""
     a, b, c, alpha, beta, gamma = cell
-    system = SpaceGroup.from_int_number(number).crystal_system
+    system = crystal_system(number)
     same = np.isclose
 
     def right(*angles: float) -> bool:

@@ -1,97 +1,38 @@
-"""What every test shares: seeds, one thread, the real data where they are, and shape checks on current torch.
+"""What every test shares: seeds, one thread, and the real data where they are.
 
 ``crystalgfn`` must not be imported at the top of this file: typeguard's import hook checks only what is imported later.
 """
 
-import functools
+import gc
 import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import monty.design_patterns
 import pytest
 import torch
-import typeguard
 from filelock import FileLock
 
-if not hasattr(torch.Tensor, "names"):
-    # torchtyping 0.1.5 reads the names of named tensors, which torch removed. A tensor without names has None for each.
-    torch.Tensor.names = property(lambda self: (None,) * self.dim())
-
 torch.set_num_threads(1)
+monty.design_patterns.WeakValueDictionary = dict  # pymatgen forgets its space groups, and takes long to make one again
 
-pytest_plugins = ["structure_fixtures"]
+pytest_plugins = ["shape_checks", "structure_fixtures"]
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
-class _Checks:
-    """Whether typeguard's wrappers check the calls of the test that runs; see the marker ``unchecked``."""
-
-    active = True
-
-
-class _NoMemo:
-    """What a wrapper notes of a call that it does not check."""
-
-    type_hints: dict[str, Any] = {}
-
-
-def _switchable() -> None:
-    """Let typeguard's wrappers pass calls through while `_Checks` is not active."""
-    memo, arguments, returned = typeguard._CallMemo, typeguard.check_argument_types, typeguard.check_return_type
-    typeguard._CallMemo = lambda *args, **kwargs: memo(*args, **kwargs) if _Checks.active else _NoMemo
-    typeguard.check_argument_types = lambda memo: memo is _NoMemo or arguments(memo)
-    typeguard.check_return_type = lambda value, memo: memo is _NoMemo or returned(value, memo)
-
-
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Any:
-    """Tests marked ``unchecked``, with the fixtures that they are the first to need, run without checks of shapes."""
-    _Checks.active = item.get_closest_marker("unchecked") is None
-    try:
-        return (yield)
-    finally:
-        _Checks.active = True
-
-
-class _AnythingMeta(type):
-    def __instancecheck__(cls, instance: object) -> bool:
-        return True
-
-    def __getattr__(cls, name: str) -> Any:
-        if name.startswith("_"):
-            raise AttributeError(name)
-        return cls
-
-
-class Anything(metaclass=_AnythingMeta):
-    """Stands in for a name that is imported for type checkers only: every object is an instance of it."""
-
-
 def pytest_sessionstart() -> None:
-    """Make Ctrl-C what it is on a terminal, and let typeguard pass over names under ``if TYPE_CHECKING``.
-
-    A shell's background jobs ignore Ctrl-C. Arguments with other names are checked as before.
-    """
+    """Make Ctrl-C what it is on a terminal: a shell's background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    resolve = typeguard.get_type_hints  # torchtyping's, from here on
 
-    @functools.wraps(resolve)
-    def tolerant(function: Any, localns: dict[str, Any] | None = None) -> dict[str, Any]:
-        names = dict(localns or {})
-        while True:
-            try:
-                return resolve(function, localns=names)
-            except NameError as error:
-                if error.name in names:
-                    raise
-                names[error.name] = Anything
 
-    typeguard.get_type_hints = tolerant
-    _switchable()
+def pytest_collection_finish() -> None:
+    """What is there before the first test stays: Python need not look through it for garbage again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
