@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crystalgfn.calculators.contract import check_calculator as check_calculator
     from crystalgfn.calculators.registry import load_calculator as load_calculator
     from crystalgfn.crystallography.crystals import Crystals as Crystals
+    from crystalgfn.discovery.discover import discover as discover
     from crystalgfn.envs.constraint_check import check_constraint as check_constraint
     from crystalgfn.errors import CrystalGFNError as CrystalGFNError
     from crystalgfn.errors import EmptySpace as EmptySpace
@@ -67,6 +68,7 @@ _MODULES = {
     "check_refiner": "structures.refiner.contract",
     "check_calculator": "calculators.contract",
     "check_reward": "rewards.base",
+    "discover": "discovery.discover",
     "load_calculator": "calculators.registry",
     "load_proxy": "properties.registry",
     "predict": "structures.predict",

@@ -106,7 +106,9 @@ class Reference:
         entries = list(entries)
         good = [one for one in entries if isinstance(one, Entry)]
         bad = [one for one in entries if isinstance(one, SkippedRecord)]
-        formulas = [(_pairs(one), one.numbers) for one in others if isinstance(one, Record) and one.atoms is None]
+        formulas = [
+            (pairs_of_formula(one), one.numbers) for one in others if isinstance(one, Record) and one.atoms is None
+        ]
         formulas = [(pairs, numbers) for pairs, numbers in formulas if pairs]
         if not good and not formulas:
             raise DataError(f"no crystal of the reference {name} can be read; the first: {bad[0] if bad else 'none'}")
@@ -131,7 +133,7 @@ def _entries(one: Record | SkippedRecord) -> list[Entry | SkippedRecord]:
     return [] if one.atoms is None else [entry_of(one)]
 
 
-def _pairs(one: Record) -> tuple[tuple[int, float], ...]:
+def pairs_of_formula(one: Record) -> tuple[tuple[int, float], ...]:
     """(Z, atoms) pairs of the formula of a record, none where it has none."""
     formula = next((one.values[name] for name in FORMULAS if one.values.get(name) is not None), None)
     if formula is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +111,19 @@ class EnsembleProxy(nn.Module):
 
     def network(self, features: FeatureRows, space_group: Values) -> MemberValues:
         """What each member says, in standardised labels, from features and group numbers: what fitting trains."""
+        answers = [
+            hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m]
+            for m, hidden in enumerate(self._hidden(features, space_group))
+        ]
+        return torch.stack(answers)
+
+    def last_layer(self, crystals: Crystals) -> FeatureRows:
+        """The activations of each member's last hidden layer, side by side, [B, members * width]."""
+        with torch.no_grad():
+            return torch.cat(list(self._hidden(self.features(crystals), crystals.space_group)), 1)
+
+    def _hidden(self, features: FeatureRows, space_group: Values) -> Iterator[torch.Tensor]:
+        """The last hidden layer of each member, [B, width]."""
         x = (features - self.shift) * self.scale
         first = torch.addmm((self.groups + self.offset)[space_group - 1], x, self.first)
         starts = first.split(self.shape["width"], dim=1)
@@ -117,14 +131,12 @@ class EnsembleProxy(nn.Module):
             fractions = features[:, :118]
             products = ((fractions @ self.left) * (fractions @ self.right)).split(self.shape["rank"], dim=1)
             starts = [torch.addmm(*parts) for parts in zip(starts, products, self.pairs, strict=True)]
-        answers = []
         for m, start in enumerate(starts):
             hidden = start.relu()
             for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):
                 more = torch.addmm(bias[m], hidden, weight[m]).relu_()
                 hidden = hidden + more if self.shape["residual"] else more
-            answers.append(hidden @ self.weights[-1][m, :, 0] + self.biases[-1][m])
-        return torch.stack(answers)
+            yield hidden
 
     def members(self, crystals: Crystals) -> MemberValues:
         """What each member says, in the property's unit.

@@ -72,12 +72,14 @@ def test_names_version_and_mistakes(capsys):
     assert app.main(["samples"]) == 2 and "did you mean sample?" in capsys.readouterr().err
     assert app.main(["--fast"]) == 2 and "no command '--fast'" in capsys.readouterr().err
     scripts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["scripts"]
-    assert set(scripts) == {"crystalgfn", *(f"crystalgfn-{name.replace('_', '-')}" for name in COMMANDS)}
+    aliases = [name for name in COMMANDS if name != "discover"]  # later commands have no name of their own
+    assert set(scripts) == {"crystalgfn", *(f"crystalgfn-{name.replace('_', '-')}" for name in aliases)}
     for name, target in scripts.items():
         assert callable(getattr(app, target.rpartition(":")[2])), name
-    for name in COMMANDS:
+    for name in aliases:
         assert getattr(app, name)(["--help"]) == 0
         assert f"usage: crystalgfn-{name.replace('_', '-')} " in capsys.readouterr().out
+    for name in COMMANDS:
         assert app.main([name.replace("_", "-"), "-h"]) == 0
         assert f"usage: crystalgfn {name.replace('_', '-')} " in capsys.readouterr().out
 

@@ -17,6 +17,7 @@ from crystalgfn.cli.options.declared import (
     Option,
     out_folder,
 )
+from crystalgfn.cli.options.discovery_commands import DISCOVER
 from crystalgfn.cli.options.fit_commands import BENCHMARK, TRAIN_PROXY, TRAIN_REFINER
 from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Switch, Text, optional
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
@@ -274,6 +275,7 @@ COMMANDS = {
     "train": TRAIN,
     "sample": SAMPLE,
     "evaluate": EVALUATE,
+    "discover": DISCOVER,
     "check": CHECK,
     "benchmark": BENCHMARK,
     "train_proxy": TRAIN_PROXY,

@@ -1,0 +1,243 @@
+"""Known phases of a space: their exact hull, and which of them a relaxed crystal is, lies nearest to or becomes."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import Record, SkippedRecord
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.data.reader import records
+from crystalgfn.errors import DataError
+from crystalgfn.evaluation.metrics.compositions import amounts, composition_row, whole
+from crystalgfn.evaluation.metrics.novelty import SAME, Comparer, formula_key
+from crystalgfn.evaluation.reference import Entry, entry_of, pairs_of_formula
+from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.properties.hull_entries import read_entries
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
+
+IDENTIFIERS = ("material_id", "identifier", "id", "entry_id")
+"""Columns of a reference that name its rows; the first that is there counts, else the row's place."""
+SAME_ENERGY = 0.02
+"""eV/atom: a crystal this near in energy to a known phase of its formula, whose structure is not known, is that one."""
+NEW = "new"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownPhase:
+    """A phase of the reference.
+
+    Attributes:
+        identifier: its row's name.
+        amounts: (Z, atoms) pairs.
+        energy: formation energy, eV/atom.
+        entry: what its structure is built from; None where the reference has none.
+    """
+
+    identifier: str
+    amounts: tuple[tuple[int, float], ...]
+    energy: float
+    entry: Entry | None = None
+
+    @property
+    def formula(self) -> str:
+        """Reduced."""
+        return reduced_formula_of(self.amounts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhaseNeighbours:
+    """A crystal among the known phases.
+
+    Attributes:
+        known_as: identifier of the known phase that it is, or "new".
+        nearest: the known phase that it is, or the lowest of its formula, or else the largest part of what it
+            decomposes to: formula, identifier, and for a phase of its own formula the energy above that, eV/atom.
+        decomposition: the most stable mixture of known phases at its composition, shares of the atoms.
+    """
+
+    known_as: str
+    nearest: str
+    decomposition: str
+
+
+@dataclass(frozen=True, eq=False)
+class KnownPhases:
+    """The phases of a reference within a chemical system.
+
+    Attributes:
+        name: of the reference.
+        phases: all of them.
+    """
+
+    name: str
+    phases: Sequence[KnownPhase]
+
+    @classmethod
+    def read(cls, reference: Any, numbers: Sequence[int], energy: str = "formation_energy_per_atom") -> KnownPhases:
+        """The phases whose elements are all among those of a space.
+
+        Args:
+            reference: sources that `crystalgfn.data.reader.records` takes (a file, a database, a list of them), a
+                table, a mapping formula -> formation energy, or pairs of these.
+            numbers: atomic numbers that may occur in the space.
+            energy: the column of formation energies, eV/atom.
+
+        Raises:
+            DataError: it cannot be read, has no energies, or no phase with some element of the space.
+        """
+        name, found = _rows(reference, energy)
+        within, lacking = set(numbers), set(numbers)
+        phases = []
+        for one in found:
+            own = {z for z, _ in one.amounts}
+            if own <= within and len(own) <= MOST:
+                phases.append(one)
+                lacking -= own
+        if lacking:
+            symbols = ", ".join(elements.SYMBOLS[z - 1] for z in sorted(lacking))
+            raise DataError(
+                f"the reference {name} has no phase with {symbols} among the elements of the space, so energies above "
+                f"its hull would say nothing; give a reference that has, or excluded_elements=[{symbols}]"
+            )
+        return cls(name, phases)
+
+    @cached_property
+    def hull(self) -> ExactHull:
+        """Of all phases."""
+        rows = torch.stack([composition_row(one.amounts) for one in self.phases])
+        energies = torch.tensor([one.energy for one in self.phases], dtype=torch.float64)
+        return ExactHull(rows, energies, [one.identifier for one in self.phases])
+
+    @cached_property
+    def stable(self) -> list[KnownPhase]:
+        """Compounds on the hull, the lowest of each composition."""
+        rows = torch.stack([composition_row(one.amounts) for one in self.phases])
+        above = self.hull.energy(rows)
+        lowest: dict[str, KnownPhase] = {}
+        for one, level in zip(self.phases, above.tolist(), strict=True):
+            if len(one.amounts) > 1 and one.energy <= level + 1e-6:
+                best = lowest.setdefault(formula_key_of(one.amounts), one)
+                if one.energy < best.energy:
+                    lowest[formula_key_of(one.amounts)] = one
+        return list(lowest.values())
+
+    @cached_property
+    def _of_formula(self) -> dict[str, list[KnownPhase]]:
+        found: dict[str, list[KnownPhase]] = defaultdict(list)
+        for one in self.phases:
+            found[formula_key_of(one.amounts)].append(one)
+        return {key: sorted(own, key=lambda one: one.energy) for key, own in found.items()}
+
+    @cached_property
+    def _comparer(self) -> Comparer:
+        return Comparer(SAME)
+
+    def above(self, structure: Structure, energy: float) -> float:
+        """Energy above the hull, eV/atom; negative below it.
+
+        Args:
+            structure: of the composition.
+            energy: formation energy, eV/atom.
+        """
+        row = composition_row(amounts(structure).items())
+        return float(self.hull.above(row[None], torch.tensor([energy], dtype=torch.float64)))
+
+    def neighbours(self, structure: Structure, energy: float) -> PhaseNeighbours:
+        """Where a relaxed crystal stands; arguments as of `above`.
+
+        It is a known phase where StructureMatcher says so of one of its formula; a phase without a structure counts as
+        the same where the energies differ by at most 0.02 eV/atom.
+        """
+        own = tuple(amounts(structure).items())
+        phases = self._of_formula.get(formula_key_of(own), [])
+        decomposed = self.hull.decompose(composition_row(own)[None])[0]
+        same = self._same(structure, energy, phases)
+        if same is not None or phases:
+            near = phases[0] if same is None else same
+            nearest = f"{near.formula} ({near.identifier}), {energy - near.energy:+.3f} eV/atom"
+        else:
+            first = decomposed[0]
+            nearest = f"{first.formula} ({first.identifier})" if first.identifier else first.formula
+        return PhaseNeighbours(
+            known_as=NEW if same is None else same.identifier,
+            nearest=nearest,
+            decomposition=" + ".join(
+                f"{one.share:.3g} {one.formula}{f' ({one.identifier})' if one.identifier else ''}" for one in decomposed
+            ),
+        )
+
+    def _same(self, structure: Structure, energy: float, phases: Sequence[KnownPhase]) -> KnownPhase | None:
+        reduced = None
+        for one in phases:
+            if one.entry is not None and one.entry.ordered:
+                reduced = self._comparer.reduced(structure) if reduced is None else reduced
+                if self._comparer.same(reduced, self._comparer.reduced(one.entry.structure())):
+                    return one
+        bare = [one for one in phases if one.entry is None and abs(energy - one.energy) <= SAME_ENERGY]
+        return min(bare, key=lambda one: abs(energy - one.energy), default=None)
+
+
+def formula_key_of(pairs: Sequence[tuple[int, float]]) -> str:
+    """What phases of one composition share; also of fractional amounts."""
+    counts = whole(dict(pairs))
+    return formula_key(pairs if counts is None else counts)
+
+
+def reduced_formula_of(pairs: Sequence[tuple[int, float]]) -> str:
+    """The reduced formula of (Z, atoms) pairs, as chemists write it."""
+    row = composition_row(whole(dict(pairs)) or pairs)[None]
+    return Crystals(torch.ones(1, dtype=torch.int64), row.round().long(), torch.ones(1, 6)).formulas()[0]
+
+
+def _rows(reference: Any, energy: str) -> tuple[str, list[KnownPhase]]:
+    """Its name, and the phases with an energy."""
+    if not _is_source(reference):
+        rows, energies, names = read_entries(reference, "formula", energy, skip=True)
+        found = [
+            KnownPhase(
+                identifier=f"entry {i}" if names is None else names[i],
+                amounts=tuple((int(z) + 1, float(row[z])) for z in row.nonzero().flatten()),
+                energy=float(value),
+            )
+            for i, (row, value) in enumerate(zip(rows, energies, strict=True))
+        ]
+        return "the table", found
+    name = str(reference) if isinstance(reference, str | Path) else ", ".join(map(str, reference))
+    found = [one for record in records(reference) if (one := _phase(record, energy)) is not None]
+    if not found:
+        raise DataError(
+            f"the reference {name} has no formulas with numbers in a column {energy}, so there is no hull; name the "
+            "column of formation energies (eV/atom) by energy=<column>"
+        )
+    return name, found
+
+
+def _phase(record: Record | SkippedRecord, energy: str) -> KnownPhase | None:
+    """The phase of a record with an energy."""
+    if isinstance(record, SkippedRecord) or energy not in record.numbers:
+        return None
+    entry = None if record.atoms is None else entry_of(record)
+    pairs = pairs_of_formula(record) if entry is None else entry.amounts
+    if not pairs:
+        return None
+    named = next(
+        (str(record.values[name]) for name in IDENTIFIERS if record.values.get(name) is not None), record.where
+    )
+    return KnownPhase(identifier=named, amounts=pairs, energy=record.numbers[energy], entry=entry)
+
+
+def _is_source(reference: Any) -> bool:
+    if isinstance(reference, str | Path):
+        return True
+    listed = isinstance(reference, Sequence) and not isinstance(reference, Mapping)
+    return listed and all(isinstance(one, str | Path) for one in reference)
