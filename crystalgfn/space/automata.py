@@ -63,18 +63,13 @@ def state_table(automata: Sequence[Automaton], zs: Sequence[int], c_max: int) ->
         row = np.full((len(zs), c_max + 1), -1, dtype=np.int64)
         for e, z in enumerate(zs):
             for atoms in range(1, c_max + 1):
-                following = []
-                for one, state in zip(automata, states, strict=True):
-                    after = one.step(state, z, atoms)
-                    if after is None:
-                        break
-                    following.append(after)
-                else:
-                    key = tuple(following)
-                    if key not in index:
-                        index[key] = len(index)
-                        todo.append(key)
-                    row[e, atoms] = index[key]
+                key = _after(automata, states, z, atoms)
+                if key is None:
+                    continue
+                if key not in index:
+                    index[key] = len(index)
+                    todo.append(key)
+                row[e, atoms] = index[key]
         rows.append(row)
         if len(index) > MAX_STATES:
             raise InvalidSpace(
@@ -84,10 +79,19 @@ def state_table(automata: Sequence[Automaton], zs: Sequence[int], c_max: int) ->
     accept = np.array(
         [all(one.accept(state) for one, state in zip(automata, states, strict=True)) for states in todo], dtype=bool
     )
-    alive = accept.copy()
-    while True:  # states from which some composition is accepted
-        more = alive | (alive[step.clip(0)] & (step >= 0)).any((1, 2))
-        if (more == alive).all():
-            break
+    alive, more = np.zeros_like(accept), accept
+    while (more != alive).any():  # states from which some composition is accepted
         alive = more
+        more = alive | (alive[step.clip(0)] & (step >= 0)).any((1, 2))
     return StateTable(np.where((step >= 0) & alive[step.clip(0)], step, -1), accept)
+
+
+def _after(automata: Sequence[Automaton], states: tuple, z: int, atoms: int) -> tuple | None:
+    """The states of all automata after some atoms of an element; None where one of them refuses."""
+    following = []
+    for one, state in zip(automata, states, strict=True):
+        after = one.step(state, z, atoms)
+        if after is None:
+            return None
+        following.append(after)
+    return tuple(following)

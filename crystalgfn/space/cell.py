@@ -51,26 +51,30 @@ class CellLimits:
         """Smallest and largest conventional cell volume (Å3) of a group; (inf, -inf) where there is no cell."""
         kind = lattice.KIND[space_group - 1]
         small, large = self.lengths[0] ** 3, self.lengths[1] ** 3
-        none = (np.inf, -np.inf)
         low, high = self.angles
         if kind == lattice.TRICLINIC:
-            factors = [_triclinic_factors(*self.acute(), 1), _triclinic_factors(*self.obtuse(), -1)]
-            factors = [f for f in factors if f is not None]
-            if not factors:
-                return none
-            return small * min(f[0] for f in factors), large * max(f[1] for f in factors)
-        if not low <= 90.0 <= high:
-            return none
-        if kind == lattice.MONOCLINIC:
-            k_low, k_high = self.monoclinic(int(space_groups.MONOCLINIC_REDUCTION[space_group - 1]))
-            if k_high - k_low < MARGIN:
-                return none
-            edges = [k for k in (k_low, 0.5, k_high) if k_low <= k <= k_high]
-            return small * min(map(_compact, edges)), large * max(map(_spread, edges))
-        if kind == lattice.HEXAGONAL:
-            factor = 0.75**0.5
-            return (small * factor, large * factor) if high >= 120.0 else none
-        return small, large
+            factors = self._niggli_factors()
+        elif not low <= 90.0 <= high or (kind == lattice.HEXAGONAL and high < 120.0):
+            factors = []
+        elif kind == lattice.MONOCLINIC:
+            factors = self._monoclinic_factors(int(space_groups.MONOCLINIC_REDUCTION[space_group - 1]))
+        else:
+            factors = [(0.75**0.5,) * 2 if kind == lattice.HEXAGONAL else (1.0, 1.0)]
+        if not factors:
+            return np.inf, -np.inf
+        return small * min(f[0] for f in factors), large * max(f[1] for f in factors)
+
+    def _niggli_factors(self) -> list[tuple[float, float]]:
+        """Ranges of V / (abc) of Niggli cells of type I and II, where there are any."""
+        both = (_triclinic_factors(*self.acute(), 1), _triclinic_factors(*self.obtuse(), -1))
+        return [factors for factors in both if factors is not None]
+
+    def _monoclinic_factors(self, reduction: int) -> list[tuple[float, float]]:
+        """Volumes over the cubes of the shortest and of the longest length where they may be extreme."""
+        low, high = self.monoclinic(reduction)
+        if high - low < MARGIN:
+            return []
+        return [(_compact(k), _spread(k)) for k in (low, 0.5, high) if low <= k <= high]
 
     def feasible(self, space_group: int, low: np.ndarray, high: np.ndarray) -> np.ndarray:
         """Whether a cell of the group has a volume between ``low`` and ``high`` (arrays, Å3)."""

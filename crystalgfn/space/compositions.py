@@ -138,28 +138,24 @@ def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) 
     child, low, high = trie(padded, c_max)
     states = state_table(rules.automata, rules.zs, c_max) if rules.automata else None
 
-    # multisets: those that remain after at least one move have a table of charges, whole patterns only `first`
-    index: dict[tuple[int, ...], int] = {}
-    frontier = {row[:i] + row[i + 1 :] for row in patterns for i in range(len(row))}
-    while frontier:
-        for key in sorted(frontier):
-            index.setdefault(key, len(index))
-        frontier = {row[:i] + row[i + 1 :] for row in frontier for i in range(len(row))} - set(index)
-    base = list(index)
+    # those that remain after at least one move have a table of charges, whole patterns only `first`
+    index = _remainders(patterns)
+    n_base = n_small = len(index)
     leftover = np.array([index.setdefault(row, len(index)) for row in patterns], dtype=np.int64)
     slot_count, slot_next = _slots(index, k_max)
-    automaton, n_small = None, len(base)
+    automaton = None
     if states is not None:
         pairs = _reachable(states, slot_count, slot_next)
-        automaton, which = _automaton(states, pairs, len(base), len(index))
+        automaton, which = _automaton(states, pairs, n_base, len(index))
         slot_count, slot_next = slot_count[which], slot_next[which]
         n_small += len(pairs)
-        leftover = np.where(leftover < len(base), leftover, leftover + len(pairs))
+        leftover = np.where(leftover < n_base, leftover, leftover + len(pairs))
     first, finish, half_width = _charges(rules, automaton, n_small, slot_count, slot_next, leftover)
     after = _after(rules)
     first &= after[0]
     families: dict[tuple, int] = {}
-    family = np.array([families.setdefault(_family_key(rules, z), len(families)) for z in rules.zs], dtype=np.int64)
+    states_of = {z: () if rules.charge.states is None else rules.charge.states[z - 1] for z in rules.zs}
+    family = np.array([families.setdefault(states_of[z], len(families)) for z in rules.zs], dtype=np.int64)
     representative = [rules.zs[list(family).index(f)] for f in range(len(families))]
     plain = _charge_lists(rules.charge.plain, representative, c_max, half_width)
     split = _charge_lists(rules.charge.split, representative, c_max, half_width)
@@ -181,6 +177,17 @@ def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) 
         half_width=half_width,
         automaton=automaton,
     )
+
+
+def _remainders(patterns: list[tuple[int, ...]]) -> dict[tuple[int, ...], int]:
+    """The multisets that are left of patterns after one count or more is taken, with their numbers."""
+    index: dict[tuple[int, ...], int] = {}
+    frontier = {row[:i] + row[i + 1 :] for row in patterns for i in range(len(row))}
+    while frontier:
+        for key in sorted(frontier):
+            index.setdefault(key, len(index))
+        frontier = {row[:i] + row[i + 1 :] for row in frontier for i in range(len(row))} - set(index)
+    return index
 
 
 def _reachable(states: StateTable, slot_count: np.ndarray, slot_next: np.ndarray) -> list[tuple[int, int]]:
@@ -237,20 +244,8 @@ def _after(rules: CompositionRules) -> np.ndarray:
     return after
 
 
-def _family_key(rules: CompositionRules, z: int) -> tuple:
-    return () if rules.charge.states is None else rules.charge.states[z - 1]
-
-
 def rest_of(table: AutomatonTables | None, left: np.ndarray, following: np.ndarray, e: int, count: int) -> np.ndarray:
-    """The multisets that are left after ``count`` atoms of element ``e``, -1 where an automaton refuses, [rows].
-
-    Args:
-        table: of the automata.
-        left: multisets before, [rows].
-        following: these without the count, by ``slot_next``, [rows].
-        e: position of the element.
-        count: atoms.
-    """
+    """The multisets after ``count`` atoms of element ``e``, -1 where an automaton refuses, [rows]."""
     if table is None:
         return following
     state = table.step[table.state[left], e, count]

@@ -144,6 +144,10 @@ class MaskRules:
             EmptySpace: elements without a state, required ones that are excluded, more than fit.
         """
         self.check_states({z for zs, _ in (*self._offered, *self._needs) for z in zs})
+        self._check_elements()
+        self._check_counts()
+
+    def _check_elements(self) -> None:
         for zs, why in self._needs:
             for z in zs:
                 symbol = elements.SYMBOLS[z - 1]
@@ -158,6 +162,8 @@ class MaskRules:
         if not self.zs:
             rules = ", ".join(dict.fromkeys([why for _, why in self._offered] + list(self._excluded.values())))
             raise EmptySpace(f"no element is left: {rules} have none in common")
+
+    def _check_counts(self) -> None:
         (k_low, k_high), (low, high), (n_low, n_high) = self.n_elements, self.atoms_per_element, self.n_atoms
         if len(self.required) > k_high:
             raise EmptySpace(

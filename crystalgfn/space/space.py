@@ -16,12 +16,9 @@ from crystalgfn.crystallography import elements as element_tables
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
 from crystalgfn.space.cell import CellLimits
-from crystalgfn.space.charge import ChargeRule
 from crystalgfn.space.compositions import CompositionRules
 from crystalgfn.space.constraint import Check, Constraint, given, saved
-from crystalgfn.space.constraints.cell import Angles, Density, Lengths, RelativeVolume, VolumePerAtom
-from crystalgfn.space.constraints.charge import Neutral, plain_states
-from crystalgfn.space.constraints.counts import AtomsPerElement, NumberOfAtoms, NumberOfElements
+from crystalgfn.space.constraints.composition import AnonymousFormulas, Formula, Formulas, Neutral, plain_states
 from crystalgfn.space.constraints.elements import (
     AnyOf,
     ChemicalSystem,
@@ -30,7 +27,6 @@ from crystalgfn.space.constraints.elements import (
     RequiredElements,
     foreign,
 )
-from crystalgfn.space.constraints.formula import AnonymousFormulas, Formulas
 from crystalgfn.space.constraints.groups import (
     ConventionalCell,
     CrystalSystems,
@@ -38,32 +34,28 @@ from crystalgfn.space.constraints.groups import (
     SpaceGroups,
     WyckoffPositions,
 )
-from crystalgfn.space.constraints.parse import numbers_of, plain
+from crystalgfn.space.constraints.limits import (
+    Angles,
+    AtomsPerElement,
+    Density,
+    Lengths,
+    NumberOfAtoms,
+    NumberOfElements,
+    RelativeVolume,
+    VolumePerAtom,
+)
+from crystalgfn.space.constraints.parse import Rule, numbers_of, plain
 from crystalgfn.space.rules import MaskRules, SpaceTables, build_tables
 from crystalgfn.typing import Booleans
 
-#: Argument -> what reads it; in the order in which `CrystalSpace.explain` names reasons.
-READERS: dict[str, Callable[[Any], Any]] = {
-    "elements": Elements.parse,
-    "required_elements": RequiredElements.parse,
-    "excluded_elements": ExcludedElements.parse,
-    "any_of": AnyOf.parse,
-    "chemsys": ChemicalSystem.parse,
-    "n_elements": NumberOfElements.parse,
-    "n_atoms": NumberOfAtoms.parse,
-    "atoms_per_element": AtomsPerElement.parse,
-    "formula": Formulas.parse_one,
-    "formulas": Formulas.parse,
-    "anonymous_formulas": AnonymousFormulas.parse,
-    "space_groups": SpaceGroups.parse,
-    "crystal_systems": CrystalSystems.parse,
-    "point_symmetries": PointSymmetries.parse,
-    "lengths": Lengths.parse,
-    "angles": Angles.parse,
-    "volume_per_atom": VolumePerAtom.parse,
-    "density": Density.parse,
-    "relative_volume": RelativeVolume.parse,
-}
+#: In the order in which `CrystalSpace.explain` names reasons.
+RULES: tuple[type[Rule], ...] = (
+    Elements, RequiredElements, ExcludedElements, AnyOf, ChemicalSystem, NumberOfElements, NumberOfAtoms,
+    AtomsPerElement, Formula, Formulas, AnonymousFormulas, SpaceGroups, CrystalSystems, PointSymmetries, Lengths,
+    Angles, VolumePerAtom, Density, RelativeVolume,
+)  # fmt: skip
+#: Argument -> what reads it.
+READERS: dict[str, Callable[[Any], Rule]] = {rule.name: rule.parse for rule in RULES}
 CHARGE = ("oxidation_states", "mixed_valence", "alloys")
 #: What makes more compositions neutral, the narrowest first.
 NEUTRAL_REMEDIES = (
@@ -100,7 +92,7 @@ class CrystalSpace:
         volume_per_atom: lowest and highest in Å3.
         density: lowest and highest in g/cm3, or None.
         relative_volume: lowest and highest volume over what the atoms take up in known crystals
-            (`crystalgfn.space.constraints.cell.relative_volume`), or None; 0.65 to 3 holds 99.8 % of MP-20.
+            (`crystalgfn.space.constraints.limits.relative_volume`), or None; 0.65 to 3 holds 99.8 % of MP-20.
         oxidation_states: "icsd", "common", "all", a table such as {"Fe": [2, 3]}, or None for no charge rule.
         mixed_valence: False, "adjacent" (at most one element split over two consecutive states of its table with the
             same sign) or True (any state for any atom).
@@ -188,8 +180,8 @@ class CrystalSpace:
                 continue
             mine: Any = self.parts[name]
             new = READERS[name](constraints[name])
-            if isinstance(new, Elements) and new.elements is not None:
-                self.rules.check_states(numbers_of(new.elements))
+            if isinstance(new, Elements) and new.value is not None:
+                self.rules.check_states(numbers_of(new.value))
                 mine = Elements(tuple(element_tables.SYMBOLS[z - 1] for z in self.element_numbers))
             merged[name] = _frozen(mine.intersect(new).to_dict()[name])
         if any(name in constraints for name in CHARGE):
@@ -236,11 +228,6 @@ class CrystalSpace:
         return {z: n // gcd(*counts.values()) for z, n in counts.items()}
 
     @property
-    def charge_rule(self) -> ChargeRule:
-        """The rule of neutrality."""
-        return self.rules.charge
-
-    @property
     def cell_limits(self) -> CellLimits:
         """The limits on lengths and angles."""
         return self.rules.cell
@@ -277,21 +264,26 @@ class CrystalSpace:
         values = {f.name: getattr(self, f.name) for f in fields(self)}
         defaults = {f.name: f.default for f in fields(self)} | {"oxidation_states": None}
         narrow = [f.name for f in fields(self) if values[f.name] != f.default]
-        parts = ", ".join(f"{name}={plain(values[name])}" for name in narrow)
         stop = process_time() + DIAGNOSIS_SECONDS
-        if not self.tables.composition.first.any():
-            for name, value in NEUTRAL_REMEDIES:
-                if _some(values | {name: value}, stop):
-                    asked = ", ".join(f"{n}={plain(values[n])}" for n in narrow if n not in CHARGE) or "the space"
-                    tables = ", ".join(f"{n}={plain_states(values[n])!r}" for n in CHARGE)
-                    return (
-                        f"{asked} leaves no crystal that is neutral by {tables} (peroxides, superoxides and other "
-                        f"bonds between anions need states that a table may lack); {name}={value!r} has some"
-                    )
+        if not self.tables.composition.first.any() and (words := self._not_neutral(values, narrow, stop)):
+            return words
         for name in narrow:
             if _some(values | {name: defaults[name]}, stop):
                 return f"{name}={plain(values[name])} leaves no crystal with the other constraints; loosen it"
+        parts = ", ".join(f"{name}={plain(values[name])}" for name in narrow)
         return f"the constraints leave no crystal ({parts}): no composition, group and cell meet all of them"
+
+    def _not_neutral(self, values: dict[str, Any], narrow: list[str], stop: float) -> str | None:
+        """What leaves no neutral composition, and the narrowest change of the charge rule that leaves some."""
+        for name, value in NEUTRAL_REMEDIES:
+            if _some(values | {name: value}, stop):
+                asked = ", ".join(f"{n}={plain(values[n])}" for n in narrow if n not in CHARGE) or "the space"
+                tables = ", ".join(f"{n}={plain_states(values[n])!r}" for n in CHARGE)
+                return (
+                    f"{asked} leaves no crystal that is neutral by {tables} (peroxides, superoxides and other "
+                    f"bonds between anions need states that a table may lack); {name}={value!r} has some"
+                )
+        return None
 
     def __getstate__(self) -> dict[str, Any]:
         # the rules hold functions, which cannot be sent to other processes; they are made again when asked for

@@ -12,7 +12,7 @@ import torch
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import exclude, read_labelled
-from crystalgfn.space.constraints.cell import relative_volume
+from crystalgfn.space.constraints.limits import relative_volume
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.program import run
 

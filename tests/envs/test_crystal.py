@@ -137,7 +137,7 @@ def brute_force(space):
         if not low <= sum(counts) <= high:
             continue
         composition = {s: n for s, n in zip(symbols, counts, strict=True) if n}
-        if not space.charge_rule.neutral({elements.NUMBER[s]: n for s, n in composition.items()}):
+        if not space.rules.charge.neutral({elements.NUMBER[s]: n for s, n in composition.items()}):
             continue
         pattern = np.array([sorted(composition.values(), reverse=True)])
         realisable = realisable_patterns(pattern)[:, 0]

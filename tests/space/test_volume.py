@@ -11,7 +11,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.gfn.rollout import teacher_forced
 from crystalgfn.policy.network import PolicyConfig
-from crystalgfn.space.constraints.cell import relative_volume
+from crystalgfn.space.constraints.limits import relative_volume
 from crystalgfn.space.patterns import realisable_patterns
 from crystalgfn.typing import DENSITY_UNIT
 
