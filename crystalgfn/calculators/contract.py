@@ -53,17 +53,7 @@ def check_calculator(calculator: Calculator, structures: Sequence[Structure] | N
     moved = [_displaced(structure, 0.05 * rng.standard_normal((len(structure), 3))) for structure in given]
     copies = [structure.copy() for structure in moved]
     values = _energies(calculator, moved)
-    answers = calculate_forces(calculator, moved)
-    for structure, value, answer in zip(moved, values, answers, strict=True):
-        if answer.error is not None:
-            raise CalculatorError(f"{calculator.name}.forces_and_stress: {answer.error}")
-        if not np.isfinite(answer.stress).all():
-            raise CalculatorError(f"{calculator.name} has no finite stress for {formula(structure)}")
-        if abs(value - answer.energy) > FLOOR:
-            raise CalculatorError(
-                f"{calculator.name}.energies gives {value:.6g} eV/atom for {formula(structure)}, and "
-                f"forces_and_stress {answer.energy:.6g}"
-            )
+    _check_answers(calculator, moved, values)
     if any(one != copy for one, copy in zip(moved, copies, strict=True)):
         raise CalculatorError(f"{calculator.name} changes the structures that it is given; let it work on copies")
     alone = [_energies(calculator, [structure])[0] for structure in moved]
@@ -80,6 +70,20 @@ def check_calculator(calculator: Calculator, structures: Sequence[Structure] | N
         strain = _unit(rng, (3, 3))
         strain = STRAIN * (strain + strain.T) / 2
         _check_path(calculator, structure, "stress", lambda s, t, strain=strain: _strained(s, t * strain), strain)
+
+
+def _check_answers(calculator: Calculator, structures: Sequence[Structure], values: np.ndarray) -> None:
+    """Forces and stresses there are, with the energies that are given alone."""
+    for structure, value, answer in zip(structures, values, calculate_forces(calculator, structures), strict=True):
+        if answer.error is not None:
+            raise CalculatorError(f"{calculator.name}.forces_and_stress: {answer.error}")
+        if not np.isfinite(answer.stress).all():
+            raise CalculatorError(f"{calculator.name} has no finite stress for {formula(structure)}")
+        if abs(value - answer.energy) > FLOOR:
+            raise CalculatorError(
+                f"{calculator.name}.energies gives {value:.6g} eV/atom for {formula(structure)}, and "
+                f"forces_and_stress {answer.energy:.6g}"
+            )
 
 
 def _check_path(

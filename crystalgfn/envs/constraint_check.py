@@ -34,10 +34,7 @@ def check_constraint(constraint: Constraint, space: CrystalSpace | None = None, 
         InvalidSpace: the first part of the contract that does not hold, in words.
     """
     space = space or CrystalSpace(**SMALL)
-    if constraint.intersect(constraint) != constraint or len({constraint, constraint}) != 1:
-        raise InvalidSpace(f"{constraint!r}: intersected with itself it must equal itself; make it a frozen dataclass")
-    if type(constraint)(**json.loads(json.dumps(constraint.to_dict()))) != constraint:
-        raise InvalidSpace(f"{constraint!r}: the arguments that to_dict names, as JSON has them, must make it again")
+    _check_value(constraint)
     limited = CrystalEnvironment(space.narrowed(constraints=(constraint,)))
     generator = torch.Generator().manual_seed(seed)
     crystals = random_crystals(limited, n, generator)
@@ -47,12 +44,25 @@ def check_constraint(constraint: Constraint, space: CrystalSpace | None = None, 
     for i in (~check.ok).nonzero().flatten().tolist():
         raise InvalidSpace(f"{constraint!r}: its masks let through what it refuses: {check.reason(i)}")
     others = random_crystals(CrystalEnvironment(space), n, generator)
-    check, reached = constraint.explain(others), reachable(limited, others)
+    _check_words(constraint, others, reachable(limited, others))
+
+
+def _check_value(constraint: Constraint) -> None:
+    """It equals itself, and what it was made from can be saved."""
+    if constraint.intersect(constraint) != constraint or len({constraint, constraint}) != 1:
+        raise InvalidSpace(f"{constraint!r}: intersected with itself it must equal itself; make it a frozen dataclass")
+    if type(constraint)(**json.loads(json.dumps(constraint.to_dict()))) != constraint:
+        raise InvalidSpace(f"{constraint!r}: the arguments that to_dict names, as JSON has them, must make it again")
+
+
+def _check_words(constraint: Constraint, crystals: Crystals, reached: Booleans) -> None:
+    """It refuses the crystals that its masks do not reach, and those alone, in words."""
+    check = constraint.explain(crystals)
     for i in (check.ok != reached).nonzero().flatten().tolist():
         words = "lets through" if bool(check.ok[i]) else "refuses"
         raise InvalidSpace(
-            f"{constraint!r}: explain {words} {others.formulas()[i]} in space group {int(others.space_group[i])}, and "
-            "its masks do not agree"
+            f"{constraint!r}: explain {words} {crystals.formulas()[i]} in space group {int(crystals.space_group[i])}, "
+            "and its masks do not agree"
         )
     if any(not isinstance(check.reason(i), str) for i in (~check.ok).nonzero().flatten().tolist()):
         raise InvalidSpace(f"{constraint!r}: explain must give a reason in words for each crystal that it refuses")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -74,54 +74,83 @@ def unroll(
     Returns:
         The trajectories; a move with a single option is made without asking and not recorded.
     """
-    state = env.initial(n)
-    valid = torch.ones(n, dtype=torch.bool, device=env.device)
-    steps: list[Step] = []
-
-    def observe(head: str, rows: torch.Tensor) -> Observation:
-        seen = env.observe(state, head, rows)
-        return seen if condition is None else seen.under(condition[rows])
-
-    for head, rows in env.turns(state):
-        if not len(rows):
-            continue
-        options = env.options(state, head, rows)
-        if isinstance(options, Discrete):
-            allowed = options.mask.to(torch.int8)
-            only = allowed.argmax(1)
-            free = allowed.sum(1, dtype=torch.int32) > 1
-            action = only.clone()
-            asked = rows if forced else rows[free]
-            if len(asked):
-                if forced:
-                    wanted = choose(state, head, rows, None, options)
-                    inside = wanted.clamp(0, options.mask.shape[1] - 1)
-                    possible = (wanted == inside) & options.mask.gather(1, inside[:, None]).squeeze(1)
-                    valid[rows[~possible]] = False
-                    action = torch.where(possible, inside, only)
-                if bool(free.any()) and (record or not forced):
-                    everyone = bool(free.all())
-                    some = rows if everyone else rows[free]
-                    choices = options if everyone else options.select(free)
-                    observation = observe(head, some)
-                    if not forced:
-                        action[free] = choose(state, head, some, observation, choices)
-                    if record:
-                        steps.append(
-                            Step(head=head, rows=some, observation=observation, options=choices, action=action[free])
-                        )
-        else:
-            observation = observe(head, rows) if record or not forced else None
-            action = choose(state, head, rows, observation, options)
-            if forced:
-                action, missed = _into(action, options, env.heads[head].slack)
-                valid[rows[missed]] = False
-            if record and observation is not None:
-                steps.append(Step(head=head, rows=rows, observation=observation, options=options, action=action))
-        env.apply(state, head, rows, action)
-    return Trajectories(
-        objects=env.objects(state), steps=steps, valid=valid, log_backward=env.log_backward(state), state=state
+    going = _Unrolling(
+        env=env,
+        state=env.initial(n),
+        choose=choose,
+        forced=forced,
+        record=record,
+        condition=condition,
+        valid=torch.ones(n, dtype=torch.bool, device=env.device),
     )
+    for head, rows in env.turns(going.state):
+        if len(rows):
+            options = env.options(going.state, head, rows)
+            move = going.choice if isinstance(options, Discrete) else going.draw
+            env.apply(going.state, head, rows, move(head, rows, options))
+    return Trajectories(
+        objects=env.objects(going.state),
+        steps=going.steps,
+        valid=going.valid,
+        log_backward=env.log_backward(going.state),
+        state=going.state,
+    )
+
+
+@dataclass(kw_only=True)
+class _Unrolling:
+    """Trajectories on their way, and how they go on; see `unroll`."""
+
+    env: Environment
+    state: Any
+    choose: Choose
+    forced: bool
+    record: bool
+    condition: torch.Tensor | None
+    valid: torch.Tensor
+    steps: list[Step] = field(default_factory=list)
+
+    def observe(self, head: str, rows: torch.Tensor) -> Observation:
+        seen = self.env.observe(self.state, head, rows)
+        return seen if self.condition is None else seen.under(self.condition[rows])
+
+    def choice(self, head: str, rows: torch.Tensor, options: Discrete) -> torch.Tensor:
+        """The actions of a choice."""
+        allowed = options.mask.to(torch.int8)
+        only = allowed.argmax(1)
+        free = allowed.sum(1, dtype=torch.int32) > 1
+        action = self._wanted(head, rows, options, only) if self.forced else only.clone()
+        if (self.record or not self.forced) and bool(free.any()):
+            everyone = bool(free.all())
+            some = rows if everyone else rows[free]
+            choices = options if everyone else options.select(free)
+            observation = self.observe(head, some)
+            if not self.forced:
+                action[free] = self.choose(self.state, head, some, observation, choices)
+            if self.record:
+                self.steps.append(
+                    Step(head=head, rows=some, observation=observation, options=choices, action=action[free])
+                )
+        return action
+
+    def _wanted(self, head: str, rows: torch.Tensor, options: Discrete, only: torch.Tensor) -> torch.Tensor:
+        """Forced actions; in place of impossible ones, which make rows invalid, the first that is possible."""
+        wanted = self.choose(self.state, head, rows, None, options)
+        inside = wanted.clamp(0, options.mask.shape[1] - 1)
+        possible = (wanted == inside) & options.mask.gather(1, inside[:, None]).squeeze(1)
+        self.valid[rows[~possible]] = False
+        return torch.where(possible, inside, only)
+
+    def draw(self, head: str, rows: torch.Tensor, options: Continuous) -> torch.Tensor:
+        """The values of a continuous draw."""
+        observation = self.observe(head, rows) if self.record or not self.forced else None
+        action = self.choose(self.state, head, rows, observation, options)
+        if self.forced:
+            action, missed = _into(action, options, self.env.heads[head].slack)
+            self.valid[rows[missed]] = False
+        if self.record and observation is not None:
+            self.steps.append(Step(head=head, rows=rows, observation=observation, options=options, action=action))
+        return action
 
 
 def _into(value: torch.Tensor, options: Continuous, slack: float) -> tuple[torch.Tensor, torch.Tensor]:

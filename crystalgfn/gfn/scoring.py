@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -83,8 +85,46 @@ def score(
     if strata is not None:
         total = _add_strata(total, [turn for _, turn in turns if turn.head == "n_elements"], strata)
         turns = [t for t in turns if t[1].head != "n_elements"]
-    rows, columns, steps, flows = [], [], [], []
-    for pack in _packs(turns, CPU_ROWS if device.type == "cpu" else None):
+    moves = list(_moves(env, network, turns, flow, CPU_ROWS if device.type == "cpu" else None))
+    if moves:
+        total = total.index_add(0, torch.cat([m.rows for m in moves]), torch.cat([m.log_prob for m in moves]))
+    total = torch.where(trajectories.valid, total, -torch.inf)
+    lined = {} if flow is None or not moves else _lined_up(moves, total.new_zeros(len(total), len(trajectories.steps)))
+    return Scored(log_forward=total, log_backward=trajectories.log_backward, **lined)
+
+
+def _lined_up(moves: list[_Move], empty: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Scores of moves by trajectory and turn, in the shape of ``empty`` [B, T]."""
+    where = (
+        torch.cat([move.rows for move in moves]),
+        torch.cat([torch.full_like(move.rows, move.column) for move in moves]),
+    )
+    levels = torch.cat([move.level for move in moves if move.level is not None])
+    return {
+        "steps": empty.index_put(where, torch.cat([move.log_prob for move in moves])),
+        "flows": empty.index_put(where, levels.to(empty.dtype)),
+        "asked": empty.index_put(where, torch.ones_like(levels, dtype=empty.dtype)).bool(),
+    }
+
+
+class _Move(NamedTuple):
+    """Scores of one turn: its number, rows of the batch, log-probabilities and, where asked for, flows."""
+
+    column: int
+    rows: torch.Tensor
+    log_prob: torch.Tensor
+    level: torch.Tensor | None
+
+
+def _moves(
+    env: Environment,
+    network: PolicyNetwork,
+    turns: list[tuple[int, Step]],
+    flow: FlowHead | None,
+    limit: int | None,
+) -> Iterator[_Move]:
+    """The scores of numbered turns, of which at most ``limit`` states are packed together."""
+    for pack in _packs(turns, limit):
         hidden = network.hidden(*_packed([t for _, t in pack]), _conditions([t for _, t in pack]))
         # split, not slices: the gradient of a slice is a whole tensor of zeros
         parts = hidden.split([len(t.observation.index) for _, t in pack])
@@ -95,24 +135,8 @@ def score(
                 part = part.index_select(0, inverse)
                 level = None if level is None else level.index_select(0, inverse)
             distribution = network.distribution(env.heads[turn.head], part, turn.options)
-            rows.append(turn.rows)
-            columns.append(i)
-            steps.append(distribution.log_prob(turn.action).to(dtype))
-            flows.append(level)
-    if rows:
-        total = total.index_add(0, torch.cat(rows), torch.cat(steps))
-    total = torch.where(trajectories.valid, total, -torch.inf)
-    if flow is None or not rows:
-        return Scored(log_forward=total, log_backward=trajectories.log_backward)
-    where = (torch.cat(rows), torch.cat([torch.full_like(r, i) for r, i in zip(rows, columns, strict=True)]))
-    empty = torch.zeros(trajectories.n, len(trajectories.steps), dtype=dtype, device=device)
-    return Scored(
-        log_forward=total,
-        log_backward=trajectories.log_backward,
-        steps=empty.index_put(where, torch.cat(steps)),
-        flows=empty.index_put(where, torch.cat(flows).to(dtype)),
-        asked=empty.index_put(where, torch.ones(len(where[0]), dtype=dtype, device=device)).bool(),
-    )
+            log_prob = distribution.log_prob(turn.action).to(network.embedding.weight.dtype)
+            yield _Move(i, turn.rows, log_prob, level)
 
 
 def _add_strata(total: torch.Tensor, first: list[Step], strata: torch.Tensor) -> torch.Tensor:
@@ -218,16 +242,16 @@ class Optimizers:
     def __init__(
         self, trainer: TrainerConfig, network: PolicyNetwork, log_z: torch.nn.Parameter, flow: FlowHead | None = None
     ) -> None:
-        named = dict(network.named_parameters())
-        matrices = [
-            p for n, p in named.items() if trainer.optimizer == "muon" and n.startswith("blocks") and p.ndim == 2
-        ]
-        chosen = {id(p) for p in matrices}
-        rest = [p for p in named.values() if id(p) not in chosen]
-        self.parameters = [*matrices, *rest, *(flow.parameters() if flow is not None else ())]
+        named = network.named_parameters()
+        muon = trainer.optimizer == "muon"
+        matrices, rest = [], []
+        for name, weights in named:
+            (matrices if muon and name.startswith("blocks") and weights.ndim == 2 else rest).append(weights)
+        rest += [] if flow is None else list(flow.parameters())
+        self.parameters = [*matrices, *rest]
         adam = torch.optim.Adam(
             [
-                {"params": [*rest, *(flow.parameters() if flow is not None else ())], "lr": trainer.learning_rate},
+                {"params": rest, "lr": trainer.learning_rate},
                 {"params": [log_z], "lr": trainer.log_z_learning_rate},
             ],
             betas=(0.9, 0.99),

@@ -69,14 +69,8 @@ class TrainingRun:
         best: Keeper | None = None,
         view: View | None = None,
     ) -> None:
-        if trainer.betas is not None and objective.learns_log_z:
-            raise TrainingError(
-                f"{type(objective).__name__} learns one ln Z, but betas={list(trainer.betas)} have many; use VarGrad"
-            )
-        if (trainer.betas is not None) != network.config.conditioned:
-            raise TrainingError(
-                f"betas={trainer.betas} with a policy of conditioned={network.config.conditioned}: set both or neither"
-            )
+        parts = trainer.accumulate * distributed.world_size()
+        _check(network, objective, trainer, parts)
         self.env, self.network, self.objective, self.trainer = env, network, objective, trainer
         self.folder, self.logger, self.best = folder, logger or NoLogger(), best
         self.view = view or (live() if trainer.progress and not distributed.rank() else NoView())
@@ -93,12 +87,6 @@ class TrainingRun:
             # which heads a batch asks for differs, so some parameters have no gradient in some steps
             self._parallel = DistributedDataParallel(self.scorer, find_unused_parameters=True)
         self.optimizers = Optimizers(trainer, network, self.log_z, self.scorer.flow)
-        parts = trainer.accumulate * distributed.world_size()
-        if trainer.batch_size % parts:
-            raise TrainingError(
-                f"batch_size={trainer.batch_size} cannot be shared out over {distributed.world_size()} processes in "
-                f"accumulate={trainer.accumulate} parts each; give a multiple of {parts}"
-            )
         first = distributed.rank() * trainer.accumulate
         self.sources = [
             TrajectorySampler(
@@ -162,12 +150,7 @@ class TrainingRun:
             index = torch.cat([b.index for b in batches])
             own = torch.cat([b.own for b in batches])
             loss, delta = self.objective(joined(scored), log_reward, log_z, index, own)
-            if not bool(torch.isfinite(loss)):
-                bad = int((~torch.isfinite(delta)).nonzero()[0])
-                raise TrainingError(
-                    f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); "
-                    "lower the learning rate, or bound the reward with rewards.floor"
-                )
+            self._check_finite(loss, delta)
             (loss / len(self.sources)).backward()
         drawn = batches[0]
         n = drawn.trajectories.n
@@ -179,6 +162,14 @@ class TrainingRun:
             source.replay.add(drawn.trajectories.objects, drawn.log_reward_unweighted, -delta[:n].detach())
         ess = relative_ess(-delta[:n].detach()[drawn.own])
         return torch.stack([loss.detach().double(), drawn.log_reward_unweighted[drawn.own].mean(), ess.double()])
+
+    def _check_finite(self, loss: torch.Tensor, delta: torch.Tensor) -> None:
+        if not bool(torch.isfinite(loss)):
+            bad = int((~torch.isfinite(delta)).nonzero()[0])
+            raise TrainingError(
+                f"the loss is not finite at step {self.step} (trajectory {bad}: residual {float(delta[bad])}); "
+                "lower the learning rate, or bound the reward with rewards.floor"
+            )
 
     @torch.no_grad()
     def _log_z_of_all(self) -> torch.Tensor:
@@ -305,3 +296,20 @@ class TrainingRun:
         state = load_tensors(path, KIND)
         restore(self, state, path)
         self.logger.resume(self.step)
+
+
+def _check(network: PolicyNetwork, objective: Objective, trainer: TrainerConfig, parts: int) -> None:
+    """Refuse settings that exclude each other; ``parts`` are those of a batch."""
+    if trainer.betas is not None and objective.learns_log_z:
+        raise TrainingError(
+            f"{type(objective).__name__} learns one ln Z, but betas={list(trainer.betas)} have many; use VarGrad"
+        )
+    if (trainer.betas is not None) != network.config.conditioned:
+        raise TrainingError(
+            f"betas={trainer.betas} with a policy of conditioned={network.config.conditioned}: set both or neither"
+        )
+    if trainer.batch_size % parts:
+        raise TrainingError(
+            f"batch_size={trainer.batch_size} cannot be shared out over {distributed.world_size()} processes in "
+            f"accumulate={trainer.accumulate} parts each; give a multiple of {parts}"
+        )

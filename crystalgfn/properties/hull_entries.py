@@ -62,19 +62,20 @@ def compositions(
         InvalidCrystal: a composition without atoms, with a negative amount, or not of 118 columns.
     """
     if isinstance(crystals, Crystals):
-        crystals = crystals.composition
-    if not isinstance(crystals, torch.Tensor):
+        given: torch.Tensor = crystals.composition
+    elif isinstance(crystals, torch.Tensor):
+        given = crystals
+    else:
         rows = [composition_of(str(text), i) for i, text in enumerate(crystals)]
-        crystals = torch.stack(rows) if rows else torch.zeros(0, 118)
-    if crystals.ndim != 2 or crystals.shape[1] != 118:
-        raise InvalidCrystal(f"compositions need shape [B, 118], one column an element, not {list(crystals.shape)}")
-    device = crystals.device
-    composition = crystals.double().cpu()
+        given = torch.stack(rows) if rows else torch.zeros(0, 118)
+    if given.ndim != 2 or given.shape[1] != 118:
+        raise InvalidCrystal(f"compositions need shape [B, 118], one column an element, not {list(given.shape)}")
+    composition = given.double().cpu()
     wrong = (composition < 0).any(1) | ~(composition.sum(1) > 0)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
         raise InvalidCrystal(f"composition {row} has no atoms or a negative amount; give the amounts of its elements")
-    return composition, device
+    return composition, given.device
 
 
 def composition_of(text: str, row: int) -> OfElements:
@@ -111,24 +112,31 @@ def _columns(entries: Any, formula: str, energy: str, identifier: str) -> tuple[
         return list(entries), list(entries.values()), None
     where = "the table"
     if isinstance(entries, str | Path):
-        where, path = str(entries), Path(entries)
-        if not path.is_file():
-            raise DataError(f"there is no file of entries {path}")
-        try:
-            entries = pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
-        except Exception as error:
-            raise DataError(f"{path} cannot be read as Parquet or CSV: {error}") from error
+        where, entries = str(entries), _read_table(Path(entries))
     if isinstance(entries, pd.DataFrame):
-        missing = {formula, energy} - set(entries.columns)
-        if missing:
-            raise DataError(
-                f"{where} has no column {', '.join(sorted(missing))}; name the columns with formula= and energy="
-            )
-        names = entries[identifier].tolist() if identifier in entries else None
-        return entries[formula].tolist(), entries[energy].tolist(), names
+        return _of_table(where, entries, formula, energy, identifier)
     if not isinstance(entries, Iterable):
         raise DataError(f"entries must be a file, a table, a mapping or pairs (formula, energy), not {entries!r}")
     pairs = list(entries)
-    if any(not isinstance(pair, Sequence) or isinstance(pair, str) or len(pair) != 2 for pair in pairs):
+    if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
         raise DataError("entries in a list must be pairs (formula, formation energy in eV/atom)")
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs], None
+
+
+def _of_table(where: str, table: Any, formula: str, energy: str, identifier: str) -> tuple[list, list, list | None]:
+    if missing := {formula, energy} - set(table.columns):
+        raise DataError(
+            f"{where} has no column {', '.join(sorted(missing))}; name the columns with formula= and energy="
+        )
+    return table[formula].tolist(), table[energy].tolist(), table[identifier].tolist() if identifier in table else None
+
+
+def _read_table(path: Path) -> Any:
+    import pandas as pd
+
+    if not path.is_file():
+        raise DataError(f"there is no file of entries {path}")
+    try:
+        return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)
+    except Exception as error:
+        raise DataError(f"{path} cannot be read as Parquet or CSV: {error}") from error

@@ -73,11 +73,7 @@ def train(
             cannot be shared out over the processes.
     """
     trainer = trainer or TrainerConfig()
-    device = torch.device(trainer.device)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise InvalidSpace(
-            "device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)"
-        )
+    device = _device(trainer)
     strata = given_strata(strata)
     omega = None if strata is None else strata_weights(space, strata).to(device)
     reward = moved(reward, device)
@@ -112,6 +108,15 @@ def train(
     if folder is not None and not distributed.rank():
         sampler.save(folder / "sampler")
     return sampler
+
+
+def _device(trainer: TrainerConfig) -> torch.device:
+    device = torch.device(trainer.device)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise InvalidSpace(
+            "device=cuda: torch sees no GPU here; use device=cpu or install torch with CUDA (see README)"
+        )
+    return device
 
 
 def adapt(

@@ -116,9 +116,11 @@ def _built(value: Any) -> Any:
         return [_built(one) for one in value]
     if not isinstance(value, dict):
         return value
-    if "_target_" not in value:
-        return {key: _built(one) for key, one in value.items()}
-    path, arguments = value["_target_"], dict(value)
+    return _called(value) if "_target_" in value else {key: _built(one) for key, one in value.items()}
+
+
+def _called(config: dict[Any, Any]) -> Any:
+    path, arguments = config["_target_"], dict(config)
     if not isinstance(path, str):
         raise ConfigurationError(f"_target_={path!r}: give the dotted path of a class or function")
     made = locate(path)

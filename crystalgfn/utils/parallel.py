@@ -90,19 +90,7 @@ def parallel_map(
     scheduler = scheduler or _scheduler.get()
     total = len(items) if isinstance(items, Sequence) else None
     pieces: Iterable[Any] = items if batch is None else _batches(items, batch)
-    if total is not None and batch is not None:
-        n_pieces: int | None = -(-total // batch)
-    else:
-        n_pieces = total
-    workers = cores() if n_jobs < 0 else n_jobs
-    if n_pieces is not None:
-        workers = min(workers, n_pieces)
-    if scheduler is not None:
-        found = _in_dask(function, pieces, n_jobs, scheduler)
-    elif workers > 1:
-        found = _in_processes(function, pieces, workers)
-    else:
-        found = ((i, function(piece)) for i, piece in enumerate(pieces))
+    found = _results(function, pieces, None if total is None else -(-total // (batch or 1)), n_jobs, scheduler)
     with Bar(total=total, description=description, shown=description is not None) as bar:
         for result in _in_order(found) if ordered else (result for _, result in found):
             if batch is None:
@@ -111,6 +99,20 @@ def parallel_map(
             else:
                 yield from result
                 bar.update(len(result))
+
+
+def _results(
+    function: Callable[[Any], Any], pieces: Iterable[Any], n_pieces: int | None, n_jobs: int, scheduler: str | None
+) -> Iterator[tuple[int, Any]]:
+    """Numbers of pieces and their results, by the cluster, by processes or, where one is enough, here."""
+    if scheduler is not None:
+        return _in_dask(function, pieces, n_jobs, scheduler)
+    workers = cores() if n_jobs < 0 else n_jobs
+    if n_pieces is not None:
+        workers = min(workers, n_pieces)
+    if workers > 1:
+        return _in_processes(function, pieces, workers)
+    return ((i, function(piece)) for i, piece in enumerate(pieces))
 
 
 def cores() -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ LARGEST_Z = 83  # beyond bismuth everything is radioactive
 RADIOACTIVE = (43, 61)
 
 
-def _columns(names: tuple[str, ...]) -> list[int]:
+def _columns(names: Iterable[str]) -> list[int]:
     return [z - 1 for z in numbers_of(names)]
 
 
