@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -259,9 +259,22 @@ def complaint(entry: Record | SkippedRecord) -> str | None:
 
 def _filed(values: Mapping[str, Any]) -> tuple[str | None, int | None]:
     """The reduced formula and the group that a row names."""
-    formula = next((values[name] for name in FORMULAS if values.get(name) is not None), None)
-    group = next((values[name] for name in GROUPS if values.get(name) is not None), None)
+    formula, group = _first(values, FORMULAS), _first(values, GROUPS)
     return None if formula is None else reduced(formula), None if group is None else named_group(group)
+
+
+def _first(values: Mapping[str, Any], names: Sequence[str]) -> Any:
+    """The value under the first of some names that is there."""
+    return next((values[name] for name in names if values.get(name) is not None), None)
+
+
+def _without_positions(values: Mapping[str, Any], setting: str, lenient: bool) -> Crystals:
+    missing = sorted({"formula", "n_atoms", *CELL} - set(values))
+    missing += [] if set(GROUPS) & set(values) else ["spacegroup"]
+    if missing:
+        raise DataError(f"it has neither positions nor a conventional cell: it has no columns {', '.join(missing)}")
+    reduced(values["formula"])  # what is no formula is said before anything else
+    return crystal_of_cell({**values, "spacegroup": _first(values, GROUPS)}, setting, strict=not lenient)
 
 
 def labelled_crystal(
@@ -286,14 +299,9 @@ def _made(entry: Record, column: str, setting: str, cells: Mapping[str, Cell | N
         )
     label = finite(values[column], column)
     if entry.atoms is None:
-        missing = sorted({"formula", "n_atoms", *CELL} - set(values))
-        missing += [] if set(GROUPS) & set(values) else ["spacegroup"]
-        if missing:
-            raise DataError(f"it has neither positions nor a conventional cell: it has no columns {', '.join(missing)}")
-        group = next((values[name] for name in GROUPS if values.get(name) is not None), None)
-        formula = reduced(values["formula"])
-        crystal = crystal_of_cell({**values, "spacegroup": group}, setting, strict=not lenient)
-        return LabelledCrystal(entry.where, crystal, label, frozenset({(formula, int(crystal.space_group[0]))}))
+        crystal = _without_positions(values, setting, lenient)
+        key = (reduced(values["formula"]), int(crystal.space_group[0]))
+        return LabelledCrystal(entry.where, crystal, label, frozenset({key}))
     if not entry.atoms.is_ordered:
         formula = entry.structure.composition.reduced_formula
         raise DataError(f"the structure ({formula}) is disordered; crystals have whole atoms: order it first")
@@ -302,10 +310,8 @@ def _made(entry: Record, column: str, setting: str, cells: Mapping[str, Cell | N
     if cell is None:
         raise DataError("spglib finds no space group at symprec 0.1; look for atoms on top of each other")
     if formula is not None and formula != cell.formula:
-        named = next(values[name] for name in FORMULAS if values.get(name) is not None)
-        raise DataError(
-            f"formula is {named!r}, but the atoms are those of {entry.structure.composition.reduced_formula}"
-        )
+        own_formula = entry.structure.composition.reduced_formula
+        raise DataError(f"formula is {_first(values, FORMULAS)!r}, but the atoms are those of {own_formula}")
     own = (cell.formula, cell.space_group)
     key = frozenset({own, (formula or own[0], group or own[1])})
     return LabelledCrystal(entry.where, crystals_of([cell]), label, key)

@@ -194,16 +194,13 @@ def read_obelix(path: str | Path) -> Measurements:
     if not rows:
         raise DataError(f"{path} has no rows")
     parsed = [_measurement(one, i) for i, one in enumerate(rows)]
-    composition = torch.stack([one[0] for one in parsed])
-    groups = torch.tensor([one[1] for one in parsed])
+    amounts, numbers, cells, logarithms, bounds = zip(*parsed, strict=True)
+    composition, groups = torch.stack(amounts), torch.tensor(numbers)
     fractions = (composition / composition.sum(1, keepdim=True) * 1000).round()
     _, material = fractions.unique(dim=0, return_inverse=True)
     primitive = composition / torch.tensor(CENTRING)[groups - 1].double()[:, None]
-    lattice = torch.tensor([one[2] for one in parsed], dtype=torch.float64)
-    values = torch.tensor([one[3] for one in parsed], dtype=torch.float64)
-    return Measurements(
-        Disordered(groups, primitive, lattice), values, torch.tensor([one[4] for one in parsed]), material
-    )
+    crystals = Disordered(groups, primitive, torch.tensor(cells, dtype=torch.float64))
+    return Measurements(crystals, torch.tensor(logarithms, dtype=torch.float64), torch.tensor(bounds), material)
 
 
 def _measurement(entry: Record | SkippedRecord, row: int) -> tuple[torch.Tensor, int, list[float], float, bool]:

@@ -102,9 +102,7 @@ def read_labelled(
     _check_columns(path, entries, column)
     total = len(entries)
     if lenient:
-        bad = [SkippedRecord(one.where, reason) for one in entries if (reason := complaint(one)) is not None]
-        report_skipped(bad, total, str(path), skip_bad)
-        entries = [one for one in entries if complaint(one) is None and _is_known(one, column)]
+        entries = _known(entries, column, str(path), skip_bad)
     found, wrong = _sorted(path, entries, column, setting, cache, progress, lenient)
     report_skipped(wrong, total, str(path), skip_bad or lenient)
     if not found:
@@ -196,6 +194,16 @@ def _check_columns(source: Source, entries: Iterable[Record | SkippedRecord], co
         raise DataError(f"{source} has no column {column}; docs/how-to/use-your-own-data.md lists what is needed")
     if first is not None and str(source).startswith("matbench:") and column not in first.values:
         raise DataError(f"{source} has no column {column}; it has {', '.join(first.values)}")
+
+
+def _known(
+    entries: Sequence[Record | SkippedRecord], column: str, source: str, skip_bad: bool
+) -> list[Record | SkippedRecord]:
+    """The rows of a Parquet file that have a label; a formula or group that cannot be is an error."""
+    reasons = [(one, complaint(one)) for one in entries]
+    bad = [SkippedRecord(one.where, reason) for one, reason in reasons if reason is not None]
+    report_skipped(bad, len(entries), source, skip_bad)
+    return [one for one, reason in reasons if reason is None and _is_known(one, column)]
 
 
 def _is_known(entry: Record | SkippedRecord, column: str) -> bool:

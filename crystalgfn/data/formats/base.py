@@ -81,12 +81,7 @@ def check_format(one: Any, example: str | Path) -> list[Record | SkippedRecord]:
     if not found:
         raise DataError(f"{name} yields nothing from {example}; a file without a crystal is a DataError")
     for entry in found:
-        if not isinstance(entry, Record | SkippedRecord):
-            raise DataError(f"{name} yields a {type(entry).__name__}; it must yield Record or SkippedRecord")
-        if not entry.where:
-            raise DataError(f"{name} yields a record that does not say where it stands")
-        if isinstance(entry, Record) and entry.atoms is not None and (reason := atoms_fault(entry.atoms)):
-            raise DataError(f"{name} yields {entry.where}, which {reason}; yield a SkippedRecord instead")
+        _check_entry(entry, name)
     if len({entry.where for entry in found}) < len(found):
         raise DataError(f"{name} gives two records the same place; number them")
     if [_content(entry) for entry in found] != [_content(entry) for entry in again]:
@@ -102,6 +97,15 @@ def _check_shape(one: Any, name: str) -> None:
         raise DataError(f"the format {name} needs suffixes (a tuple), structures (a bool) and open(uri)")
     if not suffixes or any(not s.startswith(".") or s != s.lower() for s in suffixes):
         raise DataError(f"the format {name} has the suffixes {suffixes}; write them as ('.cif',)")
+
+
+def _check_entry(entry: Any, name: str) -> None:
+    if not isinstance(entry, Record | SkippedRecord):
+        raise DataError(f"{name} yields a {type(entry).__name__}; it must yield Record or SkippedRecord")
+    if not entry.where:
+        raise DataError(f"{name} yields a record that does not say where it stands")
+    if isinstance(entry, Record) and entry.atoms is not None and (reason := atoms_fault(entry.atoms)):
+        raise DataError(f"{name} yields {entry.where}, which {reason}; yield a SkippedRecord instead")
 
 
 def _check_garbage(one: Format, name: str, example: Path, content: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from string import ascii_letters
 
 import gemmi
 import numpy as np
@@ -124,17 +125,9 @@ def _cell(tags: Tags) -> np.ndarray:
 
 
 def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
-    missing = [name for name in FRACTIONS if name not in tags]
-    if missing:
-        raise DataError(f"the CIF has a cell and no atoms: {', '.join(missing)} is missing")
-    n = len(tags[FRACTIONS[0]])
-    labels, types = tags.get("_atom_site_label", ["?"] * n), tags.get("_atom_site_type_symbol", ["?"] * n)
-    shares = tags.get("_atom_site_occupancy", ["1"] * n)
-    if any(len(one) != n for one in (labels, types, shares, *(tags[name] for name in FRACTIONS))):
-        raise DataError("its columns of atoms are of different lengths")
     sites: list[Site] = []
     notes: list[str] = []
-    for i, (label, kind, share) in enumerate(zip(labels, types, shares, strict=True)):
+    for i, (label, kind, share, *texts) in enumerate(_atom_columns(tags)):
         name = label if label not in UNKNOWN else f"atom {i + 1}"
         if share == "?":
             notes.append(f"the unknown occupancy of {name} is taken as 1")
@@ -143,12 +136,24 @@ def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
             continue  # no atom is there
         number, said = _element(label, kind)
         notes += [note for note in said if note not in notes]
-        texts = [tags[column][i] for column in FRACTIONS]
         point, digits = _point(texts, name)
         sites.append(Site(label=name, point=point, digits=digits, species={number: occupancy}))
     if not sites:
         raise DataError("the CIF has no atoms")
     return sites, tuple(notes)
+
+
+def _atom_columns(tags: Tags) -> Iterator[tuple[str, ...]]:
+    """Label, type, occupancy and coordinates of each atom, as they are written."""
+    missing = [name for name in FRACTIONS if name not in tags]
+    if missing:
+        raise DataError(f"the CIF has a cell and no atoms: {', '.join(missing)} is missing")
+    n = len(tags[FRACTIONS[0]])
+    defaults = {"_atom_site_label": "?", "_atom_site_type_symbol": "?", "_atom_site_occupancy": "1"}
+    columns = [tags.get(name, [text] * n) for name, text in defaults.items()] + [tags[name] for name in FRACTIONS]
+    if any(len(one) != n for one in columns):
+        raise DataError("its columns of atoms are of different lengths")
+    return zip(*columns, strict=True)
 
 
 def _occupancy(text: str, name: str) -> float:
@@ -199,7 +204,7 @@ def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
 
 
 def _element_of_label(label: str) -> tuple[int, tuple[str, ...]]:
-    letters = re.match(r"[A-Za-z]*", label)[0]
+    letters = label[: len(label) - len(label.lstrip(ascii_letters))]
     symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
     if symbol in LABEL_OF_OXYGEN:
         return elements.NUMBER["O"], ()
@@ -224,22 +229,20 @@ def _chosen(tags: Tags, lattice: np.ndarray, sites: list[Site]) -> tuple[list[Si
     sets = candidate_settings(tags, lattice)
     if len(sets) == 1:
         return expand(sites, sets[0][0], rows), ()
-    tried = []
+    possible, faults = [], []
     for operations, name in sets:
         try:
             found = expand(sites, operations, rows)
-            tried.append((found, name, _nearest(_atoms("", lattice, found, 0), rows)))
+            possible.append((found, name, _nearest(_atoms("", lattice, found, 0), rows)))
         except DataError as error:
-            tried.append((None, name, str(error)))
-    if all(found is None for found, _, _ in tried):
-        raise DataError(str(tried[0][2]))
-    possible = [one for one in tried if one[0] is not None and one[2] >= IMPOSSIBLE]
-    possible = possible or [one for one in tried if one[0] is not None]
+            faults.append(str(error))
+    if not possible:
+        raise DataError(faults[0])
+    possible = [one for one in possible if one[2] >= IMPOSSIBLE] or possible
     units, formula = value(tags, ("_cell_formula_units_z",)), value(tags, ("_chemical_formula_sum",))
-    agreeing = [one for one in possible if _agrees(one[0], formula, units)]
-    found, name, _ = (agreeing or possible)[0]
-    note = f"its setting leaves the origin open; {name} is taken"
-    return found, () if len(agreeing or possible) == 1 else (note,)
+    possible = [one for one in possible if _agrees(one[0], formula, units)] or possible
+    found, name, _ = possible[0]
+    return found, () if len(possible) == 1 else (f"its setting leaves the origin open; {name} is taken",)
 
 
 def _agrees(sites: list[Site], formula: str | None, units: str | None) -> bool:
@@ -271,21 +274,18 @@ def _atoms(where: str, lattice: np.ndarray, sites: list[Site], group: int) -> At
     """All atoms, sites in ascending order of electronegativity."""
     if not volume_of_parameters(lattice) > 0:
         raise DataError("its cell has no volume")
-    ordered = sorted(sites, key=_order)
-    parts = [(z, share, point) for site in ordered for point in site.images for z, share in site.species.items()]
-    places = np.repeat(
-        np.arange(sum(len(site.images) for site in ordered)),
-        [len(site.species) for site in ordered for _ in site.images],
-    )
-    whole = all(share == 1 for _, share, _ in parts)
+    places = [(site.species, point) for site in sorted(sites, key=_order) for point in site.images]
+    parts = [(z, share, point, i) for i, (species, point) in enumerate(places) for z, share in species.items()]
+    numbers, shares, points, owners = zip(*parts, strict=True)
+    whole = all(share == 1 for share in shares)
     return Atoms(
         where=where,
         lattice=lattice,
-        points=np.array([point for _, _, point in parts]),
-        numbers=np.array([z for z, _, _ in parts], dtype=np.int64),
+        points=np.array(points),
+        numbers=np.array(numbers, dtype=np.int64),
         space_group=group,
-        occupancies=None if whole else np.array([share for _, share, _ in parts]),
-        sites=None if whole else places,
+        occupancies=None if whole else np.array(shares),
+        sites=None if whole else np.array(owners),
     )
 
 

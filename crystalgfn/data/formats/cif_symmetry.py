@@ -60,7 +60,7 @@ def claimed_group(tags: Tags) -> int:
     name = value(tags, NAMES)
     found = _by_name(name, None) if name else []
     if not found and (hall := value(tags, HALL)):
-        one = gemmi.find_spacegroup_by_ops(_hall(hall)) if _hall(hall) else None
+        one = gemmi.find_spacegroup_by_ops(group) if (group := _hall(hall)) else None
         return one.number if one else 0
     return found[0].number if found else 0
 
@@ -76,36 +76,49 @@ def candidate_settings(tags: Tags, lattice: np.ndarray) -> list[tuple[Operations
     if (listed := next((tags[name] for name in OPERATIONS if tags.get(name)), None)) is not None:
         return [(_listed(tags, tuple(listed)), "operations")]
     if tags.get(MAGNETIC[0]):
-        centring = tuple(tags.get(MAGNETIC[1], ("x,y,z,+1",)))
-        return [(_checked_group(tuple(_unprimed(one) for one in tags[MAGNETIC[0]]), _all_unprimed(centring)), "")]
-    if (hall := value(tags, HALL)) is not None and _hall(hall) is not None:
-        return [(_fitting(of_group(_hall(hall)), f"Hall symbol {hall!r}", lattice), hall)]
-    name, number = value(tags, NAMES), value(tags, NUMBERS)
-    if name is not None:
-        found, words = _by_name(name, lattice), f"space group {name!r}"
-        if not found:
-            raise DataError(f"lists no symmetry operations, and the setting of its {words} is not known")
-        if number is not None and number.isdigit() and int(number) != found[0].number:
-            raise DataError(
-                f"lists no symmetry operations; it names {words}, which has number {found[0].number}, and {number}"
-            )
-    elif number is not None:
-        found, words = _by_number(number, lattice), f"space group {number}"
-    elif any(name in tags for name in (*HALL, *NAMES, *NUMBERS)):
-        raise DataError("lists no symmetry operations, and its space group is unknown ('?')")
-    else:
-        return [(of_group(gemmi.symops_from_hall("P 1")), "P 1")]  # it says nothing of symmetry: all atoms are listed
+        centring = tags.get(MAGNETIC[1], ("x,y,z,+1",))
+        return [(_checked_group(_unprimed(tags[MAGNETIC[0]]), _unprimed(centring)), "")]
+    if (hall := value(tags, HALL)) is not None and (group := _hall(hall)) is not None:
+        return [(_fitting(of_group(group), f"Hall symbol {hall!r}", lattice), hall)]
+    if (named := _named(tags, lattice)) is None:  # it says nothing of symmetry: all atoms are listed
+        return [(_operations([gemmi.Op("x,y,z")]), "P 1")]
+    found, words = named
     sets = [(of_group(one.operations()), one.xhm()) for one in found]
     fitting = [pair for pair in sets if pair[0].fits(lattice)]
     return fitting or [(_fitting(sets[0][0], words, lattice), "")]
 
 
+def _named(tags: Tags, lattice: np.ndarray) -> tuple[list[gemmi.SpaceGroup], str] | None:
+    """The space groups that a block may name, and how; None where it has no such tag.
+
+    Raises:
+        DataError: a name or number that is not known, or two that contradict each other.
+    """
+    name, number = value(tags, NAMES), value(tags, NUMBERS)
+    if name is None and number is None:
+        if any(name in tags for name in (*HALL, *NAMES, *NUMBERS)):
+            raise DataError("lists no symmetry operations, and its space group is unknown ('?')")
+        return None
+    if name is None:
+        return _by_number(str(number), lattice), f"space group {number}"
+    found, words = _by_name(name, lattice), f"space group {name!r}"
+    if not found:
+        raise DataError(f"lists no symmetry operations, and the setting of its {words} is not known")
+    if number is not None and number.isdigit() and int(number) != found[0].number:
+        raise DataError(
+            f"lists no symmetry operations; it names {words}, which has number {found[0].number}, and {number}"
+        )
+    return found, words
+
+
 def of_group(group: gemmi.GroupOps) -> Operations:
     """The operations of a group of gemmi."""
-    operations = list(group)
-    rotations = np.array([one.rot for one in operations], dtype=np.float64) / gemmi.Op.DEN
-    translations = np.array([one.tran for one in operations], dtype=np.float64) / gemmi.Op.DEN
-    return Operations(rotations, translations)
+    return _operations(list(group))
+
+
+def _operations(found: list[gemmi.Op]) -> Operations:
+    rotations = np.array([one.rot for one in found], dtype=np.float64) / gemmi.Op.DEN
+    return Operations(rotations, np.array([one.tran for one in found], dtype=np.float64) / gemmi.Op.DEN)
 
 
 def _fitting(found: Operations, words: str, lattice: np.ndarray) -> Operations:
@@ -147,11 +160,9 @@ def _checked_group(texts: tuple[str, ...], centring: tuple[str, ...]) -> Operati
     unique = list(dict.fromkeys(one.wrap().triplet() for one in found))
     operations = [gemmi.Op(text) for text in unique]
     keys = {_key(one) for one in operations}
-    rotations = np.array([one.rot for one in operations], dtype=np.float64) / gemmi.Op.DEN
-    translations = np.array([one.tran for one in operations], dtype=np.float64) / gemmi.Op.DEN
     if any(_key(one * other) not in keys for one in operations for other in _generators(operations)):
         raise DataError(f"lists {len(unique)} symmetry operations that are no group: some are missing or wrong")
-    return Operations(rotations, translations)
+    return _operations(operations)
 
 
 def _generators(operations: list[gemmi.Op]) -> list[gemmi.Op]:
@@ -181,13 +192,9 @@ def _key(one: gemmi.Op) -> str:
     return one.wrap().triplet()
 
 
-def _unprimed(text: str) -> str:
-    """An operation without its time reversal."""
-    return ",".join(text.split(",")[:3])
-
-
-def _all_unprimed(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(_unprimed(text) for text in texts)
+def _unprimed(texts: Sequence[str]) -> tuple[str, ...]:
+    """Operations without their time reversal."""
+    return tuple(",".join(text.split(",")[:3]) for text in texts)
 
 
 @lru_cache(maxsize=256)

@@ -39,7 +39,25 @@ def parse(where: str, text: str) -> Record:
     """
     lines = text.split("\n")
     rows = np.array([_numbers(lines, i, 3) for i in (2, 3, 4)])
-    rows = _scaled(rows, lines)
+    factor = _factor(lines, rows)
+    symbols, counts, at = _counted(lines)
+    cartesian, at = _mode(lines, at)
+    points = np.array([_numbers(lines, at + i, 3) for i in range(sum(counts))])
+    names = _names(lines, symbols, counts, at)
+    found = {name: element_number(re.split(r"[_/]", name)[0]) for name in dict.fromkeys(names)}
+    notes = tuple(note for _, said in found.values() for note in said)
+    with np.errstate(all="ignore"):
+        rows = rows * factor
+        if cartesian:
+            try:
+                points = points * factor @ np.linalg.inv(rows)
+            except np.linalg.LinAlgError as error:
+                raise DataError("its lattice vectors lie in one plane") from error
+    return Record(where, from_matrix(where, rows, points, [found[name][0] for name in names]), {}, notes)
+
+
+def _counted(lines: list[str]) -> tuple[list[str] | None, list[int], int]:
+    """The symbols of the elements where a line names them, their numbers of atoms, and the line after these."""
     at = 5
     words = _line(lines, at).split()
     symbols = None if all(word.isdigit() for word in words) and words else words
@@ -49,25 +67,17 @@ def parse(where: str, text: str) -> Record:
     counts = _counts(words, at)
     if symbols is not None and len(symbols) != len(counts):
         raise DataError(f"line 6 names {len(symbols)} elements and line 7 has {len(counts)} counts")
-    at += 1
+    return symbols, counts, at + 1
+
+
+def _mode(lines: list[str], at: int) -> tuple[bool, int]:
+    """Whether coordinates are Cartesian, and the first line of them."""
     if _line(lines, at)[:1] in ("S", "s"):
         at += 1
     cartesian = _line(lines, at)[:1] in ("C", "c", "K", "k")
     if not cartesian and _line(lines, at)[:1] not in ("D", "d"):
         raise DataError(f"line {at + 1} is {_line(lines, at)!r}; it must be Direct or Cartesian")
-    at += 1
-    n = sum(counts)
-    points = np.array([_numbers(lines, at + i, 3) for i in range(n)])
-    names = _names(lines, symbols, counts, at)
-    found = {name: element_number(re.split(r"[_/]", name)[0]) for name in dict.fromkeys(names)}
-    notes = tuple(note for _, said in found.values() for note in said)
-    if cartesian:
-        with np.errstate(all="ignore"):
-            try:
-                points = points * _factor(lines) @ np.linalg.inv(rows)
-            except np.linalg.LinAlgError as error:
-                raise DataError("its lattice vectors lie in one plane") from error
-    return Record(where, from_matrix(where, rows, points, [found[name][0] for name in names]), {}, notes)
+    return cartesian, at + 1
 
 
 def _names(lines: list[str], symbols: list[str] | None, counts: list[int], at: int) -> list[str]:
@@ -106,16 +116,10 @@ def _scale(lines: list[str]) -> list[float]:
     return found
 
 
-def _scaled(rows: np.ndarray, lines: list[str]) -> np.ndarray:
-    with np.errstate(all="ignore"):
-        return rows * _factor(lines)
-
-
-def _factor(lines: list[str]) -> np.ndarray:
+def _factor(lines: list[str], rows: np.ndarray) -> np.ndarray:
     """What lattice vectors and Cartesian coordinates are multiplied with; a negative scale is the cell's volume."""
     scale = _scale(lines)
     if len(scale) == 1 and scale[0] < 0:
-        rows = np.array([_numbers(lines, i, 3) for i in (2, 3, 4)])
         with np.errstate(all="ignore"):
             volume = abs(np.linalg.det(rows))
         if not volume > 0:
@@ -136,16 +140,22 @@ def _counts(words: list[str], at: int) -> list[int]:
 
 def _named(comment: str, counts: list[int]) -> list[str] | None:
     """The elements that a comment line names: as many symbols as there are counts, with those counts or alone."""
-    words = re.findall(r"([A-Z][a-z]?)(\d*)(?=\s|$)", comment.strip())
-    if " ".join(a + n for a, n in words) != " ".join(comment.split()) or len(words) != len(counts):
-        words = re.findall(r"([A-Z][a-z]?)(\d*)", comment.strip())  # "Na4Cl4"
-        if "".join(a + n for a, n in words) != comment.strip() or len(words) != len(counts):
-            return None
-        if any(int(n or 1) != count for (_, n), count in zip(words, counts, strict=True)):
-            return None
-    if any(a not in elements.NUMBER or (n and int(n) != count) for (a, n), count in zip(words, counts, strict=True)):
+    words = _symbols(comment, counts)
+    if words is None or any(a not in elements.NUMBER or n != m for (a, n), m in zip(words, counts, strict=True)):
         return None
-    return [a for (a, _), count in zip(words, counts, strict=True) for _ in range(count)]
+    return [a for a, n in words for _ in range(n)]
+
+
+def _symbols(comment: str, counts: list[int]) -> list[tuple[str, int]] | None:
+    """Symbols and numbers of "Na4 Cl4", "Na Cl" or "Na4Cl4"; a number that a symbol apart lacks is that of the file."""
+    plain = " ".join(comment.split())
+    words = re.findall(r"([A-Z][a-z]?)(\d*)(?=\s|$)", plain)
+    if " ".join(a + n for a, n in words) == plain and len(words) == len(counts):
+        return [(a, int(n or count)) for (a, n), count in zip(words, counts, strict=True)]
+    words = re.findall(r"([A-Z][a-z]?)(\d*)", plain)
+    if "".join(a + n for a, n in words) == comment.strip() and len(words) == len(counts):
+        return [(a, int(n or 1)) for a, n in words]
+    return None
 
 
 def _trailing(lines: list[str]) -> list[str] | None:

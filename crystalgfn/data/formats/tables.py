@@ -110,30 +110,29 @@ def check_columns(path: Path, names: Iterable[str]) -> None:
     if names & {"cif", "file"}:
         return
     if {"Z", "frac"} & names:
-        prefix = next((p for p in PREFIXES if any(p + x in names for x in CELL)), PREFIXES[0])
-        missing = [name for name in ("Z", "frac") if name not in names]
-        missing = missing or [prefix + x for x in CELL if prefix + x not in names]
-        if missing:
+        if missing := _missing(names):
             plural = "s" if len(missing) > 1 else ""
-            names = ", ".join(missing)
             raise DataError(
-                f"{path} has no column{plural} {names}; atoms are read from Z, frac and prim_a ... prim_gamma"
+                f"{path} has no column{plural} {', '.join(missing)}; atoms are read from Z, frac and prim_a ... "
+                "prim_gamma"
             )
-        return
-    if not names & set(FORMULAS):
+    elif not names & set(FORMULAS):
         raise DataError(
             f"{path} has no column cif; it has {', '.join(sorted(names))}; "
             "docs/how-to/use-your-own-data.md lists what is read"
         )
 
 
+def _missing(names: set[str]) -> list[str]:
+    """The columns of plain atoms that are not there."""
+    prefix = next((p for p in PREFIXES if any(p + x in names for x in CELL)), PREFIXES[0])
+    missing = [name for name in ("Z", "frac") if name not in names]
+    return missing or [prefix + x for x in CELL if prefix + x not in names]
+
+
 def _records(where: str, row: Mapping[str, Any], folder: Path) -> Iterator[Record | SkippedRecord]:
     """The record of a row; several where its CIF or its file holds several crystals."""
-    values = {
-        name: None if isinstance(value, str) and not value else value
-        for name, value in row.items()
-        if name and name not in HEAVY
-    }
+    values = _values(row)
     group = group_number(next((values[name] for name in GROUPS if values.get(name) is not None), None))
     try:
         found = _atoms(where, row, folder)
@@ -148,6 +147,12 @@ def _records(where: str, row: Mapping[str, Any], folder: Path) -> Iterator[Recor
         yield Record(one.where, atoms, {**one.values, **values}, one.notes)
 
 
+def _values(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What a row says beside its atoms; empty text is None."""
+    light = {name: value for name, value in row.items() if name and name not in HEAVY}
+    return {name: None if isinstance(value, str) and not value else value for name, value in light.items()}
+
+
 def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | SkippedRecord]:
     if (text := row.get("cif")) not in (None, ""):
         return _placed(where, "the column cif", read_cif("", str(text)))
@@ -157,13 +162,18 @@ def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | Sk
         raise DataError("cif is empty")
     if "file" in row and "Z" not in row:
         raise DataError(str(row.get("error") or "has no structure file"))
+    return [Record(where, _plain_atoms(where, row))]
+
+
+def _plain_atoms(where: str, row: Mapping[str, Any]) -> Atoms | None:
+    """The atoms that the columns Z, frac and those of the cell hold; None where a row has none."""
     prefix = next((p for p in PREFIXES if row.get(p + "a") is not None), None)
     if row.get("Z") is None or row.get("frac") is None or prefix is None:
-        return [Record(where, None)]
+        return None
     missing = [prefix + x for x in CELL if row.get(prefix + x) is None]
     if missing:
         raise DataError(f"it has no {', '.join(missing)}")
-    return [Record(where, _of_columns(where, row, prefix))]
+    return _of_columns(where, row, prefix)
 
 
 def _of_columns(where: str, row: Mapping[str, Any], prefix: str) -> Atoms:
