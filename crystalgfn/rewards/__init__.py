@@ -12,16 +12,17 @@ from crystalgfn.rewards.base import Reward, check_reward, evaluate
 from crystalgfn.rewards.external import Slow, program, slow
 from crystalgfn.rewards.registry import Configured, installed, load, shipped
 from crystalgfn.rewards.shaping import Dense, NearData, Probability, dense, near_data, packing_fraction, probability
-from crystalgfn.rewards.stability import Stable, stable
 from crystalgfn.rewards.subprocess import Program
 from crystalgfn.rewards.transforms import (
     Boltzmann,
     Floor,
+    Stable,
     Target,
     Weighted,
     boltzmann,
     floor,
     product,
+    stable,
     target,
     weighted,
 )

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
-from crystalgfn.properties.base import Property, check_number, check_space_groups, describe, label, moved
+from crystalgfn.properties.base import Property, check_number, check_property, check_space_groups, label
 from crystalgfn.properties.exact import Density
 from crystalgfn.properties.registry import PROXIES
 from crystalgfn.properties.training_distance import NearestCentre
+from crystalgfn.rewards.transforms import Transform
 from crystalgfn.typing import Floats
 from crystalgfn.utils.files import data_folder
 
 
 @dataclass(frozen=True, eq=False)
-class Probability:
+class Probability(Transform):
     """``log R = weight * ln(max(p - n_sigma * std, smallest))``: R is the probability to the power of ``weight``.
 
     Attributes:
@@ -37,16 +38,11 @@ class Probability:
     n_sigma: float = 1.0
 
     def __post_init__(self) -> None:
-        if not isinstance(self.prop, Property):
-            raise RewardError(
-                f"probability: {type(self.prop).__name__} is not a property; wrap a function of crystals in "
-                "crystalgfn.rewards.function(fn, name)."
-            )
+        check_property("probability", self.prop)
         for name, limit in (("weight", math.inf), ("smallest", 1.0 + 1e-12)):
             if not 0 < getattr(self, name) < limit:
                 raise RewardError(f"probability: {name} must be greater than 0 and finite, not {getattr(self, name)}.")
-        if not 0 <= self.n_sigma < math.inf:
-            raise RewardError(f"probability: n_sigma must be a finite number at least 0, not {self.n_sigma}.")
+        check_number("probability", "n_sigma", self.n_sigma)
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal.
@@ -64,24 +60,8 @@ class Probability:
             )
         return self.weight * self.prop.confidence_bound(crystals, -self.n_sigma).clamp(min=self.smallest, max=1.0).log()
 
-    def to(self, device: Any) -> Probability:
-        """The same reward on ``device``."""
-        return replace(self, prop=moved(self.prop, device))
 
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.probability",
-            "prop": describe(self.prop),
-            "weight": self.weight,
-            "smallest": self.smallest,
-            "n_sigma": self.n_sigma,
-        }
-
-
-def probability(prop: Any, weight: float = 1.0, smallest: float = 1e-3, n_sigma: float = 1.0) -> Probability:
-    """The probability itself, to a power, as the reward; see :class:`Probability`."""
-    return Probability(prop, weight, smallest, n_sigma)
+probability = Probability
 
 
 #: Spheres of the tabulated radii fill 0.64 to 0.71 of the densest crystals of MP-20 (Os, Ir3Os, ReIr3).
@@ -97,7 +77,7 @@ def packing_fraction(crystals: Crystals) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class Dense(Transform):
     """``log R = beta * density - max(0, (packing - max_packing) / width)² / 2``.
 
     The limits on volume alone allow 4 Å3 an atom to any element, 80 g/cm3 for heavy ones. The wall depends on the
@@ -113,12 +93,11 @@ class Dense:
     beta: float
     max_packing: float = MAX_PACKING
     width: float = 0.01
-    direction: str = "maximise"
+    direction: ClassVar[str] = "maximise"
 
     def __post_init__(self) -> None:
         for name in ("beta", "max_packing", "width"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise RewardError(f"dense: {name} must be a finite number greater than 0, not {getattr(self, name)!r}.")
+            check_number("dense", name, getattr(self, name), positive=True)
 
     @property
     def prop(self) -> Density:
@@ -130,29 +109,12 @@ class Dense:
         beyond = ((packing_fraction(crystals) - self.max_packing) / self.width).clamp_min(0)
         return self.beta * crystals.density - beyond.square() / 2
 
-    def with_beta(self, beta: float) -> Dense:
-        """The same reward at another inverse temperature; the wall stays."""
-        return replace(self, beta=beta)
 
-    def to(self, device: torch.device | str) -> Dense:
-        """Itself: it holds no tensors and computes where the crystals are."""
-        return self
-
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.dense", "beta": self.beta, "max_packing": self.max_packing,
-            "width": self.width,
-        }  # fmt: skip
-
-
-def dense(beta: float, max_packing: float = MAX_PACKING, width: float = 0.01) -> Dense:
-    """High density up to close packing; see :class:`Dense`."""
-    return Dense(beta, max_packing, width)
+dense = Dense
 
 
 @dataclass(frozen=True, eq=False)
-class NearData:
+class NearData(Transform):
     """``log R = -max(0, distance - free)² / (2 width²)``: 0 near the data, a Gaussian wall further away.
 
     The distance is the share of the atoms that would have to be of another element for the composition to be that of
@@ -179,18 +141,10 @@ class NearData:
         beyond = (self.centres.distance(crystals) - self.free).clamp_min(0)
         return -0.5 * (beyond / self.width).square()
 
-    def to(self, device: torch.device | str) -> NearData:
-        """The same reward on ``device``."""
-        return replace(self, centres=self.centres.to(device))
-
     def config(self) -> dict[str, Any]:
         """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.near_data",
-            "source": self.source,
-            "free": self.free,
-            "width": self.width,
-        }
+        target = "crystalgfn.rewards.near_data"
+        return {"_target_": target, "source": self.source, "free": self.free, "width": self.width}
 
 
 def near_data(source: str | Path, free: float = 0.2, width: float = 0.1) -> NearData:

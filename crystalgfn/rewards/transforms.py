@@ -1,6 +1,6 @@
 """From properties to rewards, and from rewards to rewards; everything in log space.
 
-The classes are frozen; the lower-case functions build them, and are what code and configurations name:
+The classes are frozen; the lower-case names build them, and are what code and configurations name:
 ``cg.rewards.boltzmann(prop, beta=8)`` and ``_target_: crystalgfn.rewards.boltzmann`` are the same thing.
 """
 
@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.properties.base import Property, as_values, check_number, check_property, describe, moved
+from crystalgfn.properties.registry import load_proxy
 from crystalgfn.rewards.base import Reward
 from crystalgfn.typing import Floats
 
@@ -23,7 +24,36 @@ DIRECTIONS = ("minimise", "maximise")
 
 
 @dataclass(frozen=True, eq=False)
-class Boltzmann:
+class Transform:
+    """What rewards have in common that are frozen dataclasses of properties, rewards and numbers."""
+
+    def to(self, device: torch.device | str) -> Self:
+        """The same reward on ``device``."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: _on(value, device) for name, value in values.items()})
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that builds it."""
+        values = {field.name: _plain(getattr(self, field.name)) for field in fields(self)}
+        return {"_target_": f"crystalgfn.rewards.{type(self).__name__.lower()}", **values}
+
+    def with_beta(self, beta: float) -> Self:
+        """The same reward at another inverse temperature; only of those that have one."""
+        return replace(self, beta=beta)
+
+
+def _on(value: Any, device: torch.device | str) -> Any:
+    return tuple(moved(one, device) for one in value) if isinstance(value, tuple) else moved(value, device)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return [_plain(one) for one in value]
+    return value if isinstance(value, int | float | str) else describe(value)
+
+
+@dataclass(frozen=True, eq=False)
+class Boltzmann(Transform):
     """``log R = -beta * (mean + n_sigma * std)``, or ``+beta * (mean - n_sigma * std)`` to maximise.
 
     Attributes:
@@ -51,27 +81,12 @@ class Boltzmann:
             return -self.beta * self.prop.confidence_bound(crystals, self.n_sigma)
         return self.beta * self.prop.confidence_bound(crystals, -self.n_sigma)
 
-    def with_beta(self, beta: float) -> Boltzmann:
-        """The same reward at another inverse temperature."""
-        return replace(self, beta=beta)
 
-    def to(self, device: torch.device | str) -> Boltzmann:
-        """The same reward on ``device``."""
-        return replace(self, prop=moved(self.prop, device))
-
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.boltzmann",
-            "prop": describe(self.prop),
-            "beta": self.beta,
-            "n_sigma": self.n_sigma,
-            "direction": self.direction,
-        }
+boltzmann = Boltzmann
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class Target(Transform):
     """``log R = -(|x - value| + n_sigma * std)² / (2 width²)``: a Gaussian around a wanted value, with pessimism.
 
     Attributes:
@@ -103,23 +118,48 @@ class Target:
         distance = torch.maximum((low - self.value).abs(), (high - self.value).abs())
         return -0.5 * (distance / self.width) ** 2
 
-    def to(self, device: torch.device | str) -> Target:
-        """The same reward on ``device``."""
-        return replace(self, prop=moved(self.prop, device))
 
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.target",
-            "prop": describe(self.prop),
-            "value": self.value,
-            "width": self.width,
-            "n_sigma": self.n_sigma,
-        }
+target = Target
 
 
 @dataclass(frozen=True, eq=False)
-class Weighted:
+class Stable(Transform):
+    """``log R = -beta * max(E_hull + n_sigma * std, floor)``: constant for crystals far enough below the hull.
+
+    Attributes:
+        prop: the energy above the hull, eV/atom.
+        beta: per eV/atom, > 0.
+        floor: below it nothing is gained, eV/atom: larger negatives are nearly always the proxy's error.
+        n_sigma: how many standard errors are added, >= 0.
+    """
+
+    prop: Property
+    beta: float = 20.0
+    floor: float = -0.05
+    n_sigma: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_property("stable", self.prop)
+        check_number("stable", "beta", self.beta, positive=True)
+        check_number("stable", "n_sigma", self.n_sigma)
+        if isinstance(self.floor, bool) or not math.isfinite(self.floor):
+            raise RewardError(f"stable: floor must be a finite number, eV/atom, not {self.floor!r}.")
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """Log R of each crystal."""
+        return -self.beta * self.prop.confidence_bound(crystals, self.n_sigma).clamp_min(self.floor)
+
+
+def stable(beta: float = 20.0, floor: float = -0.05, n_sigma: float = 1.0, prop: Any = None) -> Stable:
+    """Crystals near or below the convex hull; ``prop`` is the shipped energy above the hull unless given.
+
+    See :class:`Stable`; for a hull of your own entries ``prop=energy_above_hull(hull="my_entries.parquet")``.
+    """
+    return Stable(load_proxy("energy_above_hull") if prop is None else prop, beta, floor, n_sigma)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted(Transform):
     """``log R = Σ weight_i * log R_i``: a product of powers, so that a larger weight makes its reward count more.
 
     Attributes:
@@ -155,21 +195,9 @@ class Weighted:
         ]
         return torch.stack(parts).sum(0)
 
-    def to(self, device: torch.device | str) -> Weighted:
-        """The same reward on ``device``."""
-        return replace(self, rewards=tuple(moved(reward, device) for reward in self.rewards))
-
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.weighted",
-            "rewards": [describe(reward) for reward in self.rewards],
-            "weights": list(self.weights),
-        }
-
 
 @dataclass(frozen=True, eq=False)
-class Floor:
+class Floor(Transform):
     """``log R = max(log R, log_r_min)``: no crystal below a smallest reward, zero rewards (-inf) included; NaN stays.
 
     Attributes:
@@ -189,35 +217,8 @@ class Floor:
         """Log R of each crystal."""
         return as_values(self.reward(crystals), crystals).clamp(min=self.log_r_min)
 
-    def to(self, device: torch.device | str) -> Floor:
-        """The same reward on ``device``."""
-        return replace(self, reward=moved(self.reward, device))
 
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {
-            "_target_": "crystalgfn.rewards.floor",
-            "reward": describe(self.reward),
-            "log_r_min": self.log_r_min,
-        }
-
-
-def boltzmann(prop: Any, beta: float, n_sigma: float = 1.0, direction: str = "minimise") -> Boltzmann:
-    """``R = exp(-beta * property)``, at the pessimistic end of what the property knows; see :class:`Boltzmann`.
-
-    Raises:
-        RewardError: no property, a ``beta`` that is not above 0, a negative ``n_sigma``, or another direction.
-    """
-    return Boltzmann(prop, beta, n_sigma, direction)
-
-
-def target(prop: Any, value: float, width: float, n_sigma: float = 1.0) -> Target:
-    """A Gaussian of ``width`` around ``value``; see :class:`Target`.
-
-    Raises:
-        RewardError: no property, a ``value`` that is not finite, a ``width`` not above 0, or a negative ``n_sigma``.
-    """
-    return Target(prop, value, width, n_sigma)
+floor = Floor
 
 
 def weighted(
@@ -258,15 +259,6 @@ def product(*rewards: Any, **named: Any) -> Weighted:
     """
     rewards = (*rewards, *named.values())
     return Weighted(rewards, (1.0,) * len(rewards))
-
-
-def floor(reward: Any, log_r_min: float) -> Floor:
-    """``max(log R, log_r_min)``; see :class:`Floor`.
-
-    Raises:
-        RewardError: what is no reward (a property is none), or a ``log_r_min`` that is not finite.
-    """
-    return Floor(reward, log_r_min)
 
 
 def _check_callable(where: str, reward: Any) -> None:
