@@ -140,7 +140,7 @@ class MoveProposals:
         self.place[self.zs - 1] = torch.arange(len(self.zs), device=device)
         self.atom_volume = put(elements.RADIUS**3)
         self.centring = put(groups.CENTRING).double()
-        same_kind = [np.flatnonzero(space.group_allowed & (lattice.KIND == k)) for k in range(len(lattice.KINDS))]
+        same_kind = [np.flatnonzero(space.rules.groups & (lattice.KIND == k)) for k in range(len(lattice.KINDS))]
         self.n_same = put([max(len(x), 1) for x in same_kind])
         self.same_kind = torch.zeros(len(same_kind), int(self.n_same.max()), dtype=torch.int64, device=device)
         for k, numbers in enumerate(same_kind):

@@ -26,10 +26,6 @@ from crystalgfn.utils.files import write_aside
 FOLDER = files.SHIPPED / "tables" / "energy_references"
 
 COMMAND = "scripts.maintain.fit_energy_references"
-RIDGE = 1e-3
-
-#: Classes of crystals by their most electronegative element, where it is one of these.
-ANIONS = ("F", "O", "Cl", "N", "Br", "I", "S", "Se", "Te", "C", "H", "P", "As", "Sb", "Si", "Ge", "B")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +47,7 @@ class References:
     checks: dict[str, dict[str, float]]
 
     def formation_energy(self, composition: np.ndarray, energy: np.ndarray) -> np.ndarray:
-        """Formation energies in eV/atom, [B]; NaN where an element has no reference.
-
-        Args:
-            composition: atoms by element, [B, 118].
-            energy: the calculator's total energies, eV/atom [B].
-        """
+        """Formation energies in eV/atom, [B], of atoms by element [B, 118]; NaN where an element has no reference."""
         shares = composition / composition.sum(1, keepdims=True)
         known = np.nan_to_num(np.array(self.energies))
         unknown = (composition[:, np.isnan(self.energies)] > 0).any(1)
@@ -67,65 +58,6 @@ class References:
         named = {s: round(e, 5) for s, e in zip(elements.SYMBOLS, self.energies, strict=True) if np.isfinite(e)}
         text = json.dumps({**asdict(self), "energies": named}, indent=1)
         write_aside(path, lambda aside: aside.write_text(text + "\n"))
-
-
-def fit_references(
-    composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, calculator: str, model: str = ""
-) -> References:
-    """References from crystals with both energies.
-
-    Args:
-        composition: atoms by element, [B, 118].
-        energy: the calculator's total energies, eV/atom [B]; rows with NaN are left out.
-        formation: formation energies, eV/atom [B].
-        calculator: its name.
-        model: its version.
-
-    Raises:
-        DataError: no row has both energies.
-    """
-    good = np.isfinite(energy) & np.isfinite(formation)
-    if not good.any():
-        raise DataError(
-            "references need crystals with both the calculator's energy and a formation energy; there are none"
-        )
-    shares = composition[good] / composition[good].sum(1, keepdims=True)
-    seen = shares.any(0)
-    shares, target = shares[:, seen], (energy - formation)[good]
-    # The ridge pulls towards the mean, which only matters for elements seen a few times.
-    mean = target.mean()
-    fitted = mean + np.linalg.solve(shares.T @ shares + RIDGE * np.eye(seen.sum()), shares.T @ (target - mean))
-    values = np.full(118, np.nan)
-    values[seen] = fitted
-    return References(
-        energies=tuple(values.tolist()), calculator=calculator, model=model, rows=int(good.sum()), checks={}
-    )
-
-
-def check_references(
-    references: References, composition: np.ndarray, energy: np.ndarray, formation: np.ndarray
-) -> dict[str, dict[str, float]]:
-    """Rows, MAE and bias (eV/atom) over all crystals and in every anion class; arguments as in `fit_references`."""
-    error = references.formation_energy(composition, energy) - formation
-    classes = np.array([anion(row) for row in composition])
-    known = np.isfinite(error)
-    table = {}
-    for name in ("all", *ANIONS, "other"):
-        errors = error[known & ((classes == name) | (name == "all"))]
-        if len(errors):
-            table[name] = {
-                "rows": len(errors),
-                "mae": round(float(np.abs(errors).mean()), 4),
-                "bias": round(float(errors.mean()), 4),
-            }
-    return table
-
-
-def anion(composition: np.ndarray) -> str:
-    """The class of one composition [118]: its most electronegative element if one of `ANIONS`, else "other"."""
-    present = np.flatnonzero(composition)
-    symbol = elements.SYMBOLS[max(present, key=lambda z: elements.ELECTRONEGATIVITY[z])]
-    return symbol if symbol in ANIONS else "other"
 
 
 def references_of(calculator: Calculator | str, path: str | Path | None = None) -> References:

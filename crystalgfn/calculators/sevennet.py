@@ -30,9 +30,6 @@ VOIGT = [[0, 3, 5], [3, 1, 4], [5, 4, 2]]
 class SevenNet:
     """SevenNet on the CPU.
 
-    Args:
-        model: one of `MODELS`.
-
     Raises:
         NotAvailable: the package is not installed, or there is no such model.
     """

@@ -48,18 +48,10 @@ def relax_orbits(
     max_force: float = MAX_FORCE,
     progress: bool = False,
 ) -> list[RelaxedOrbits]:
-    """Relax structures within their symmetry, in primitive cells.
+    """Relax structures within their symmetry, in primitive cells; arguments are those of `relax`.
 
     Forces have the symmetry of the structure but for rounding; what is left of that is taken off by going back to the
     free coordinates, so the group is exactly kept.
-
-    Args:
-        structures: of any sizes.
-        calculator: gives the energies, see `load_calculator`.
-        fixed_cell: False lets the lattice relax too, within its lattice system.
-        max_steps: evaluations of forces after the first, at most.
-        max_force: eV/Å.
-        progress: shows a bar.
 
     Raises:
         CalculatorError: there is no such calculator, or it breaks its contract.

@@ -38,10 +38,6 @@ COMPOSITION, GROUP, VALUE = "True Composition", "Space group #", "Ionic conducti
 def open_database(name: str, fields: Sequence[str] = ()) -> Iterator[Record | SkippedRecord]:
     """The entries of ``aflow``, ``matbench:<task>`` or ``materials_project:<query>``.
 
-    Args:
-        name: a database and what of it.
-        fields: values to ask the Materials Project for; none: those of `FIELDS`.
-
     Raises:
         NotAvailable: MatBench without matminer.
         DataError: no key, no network, a request that is refused, a task without structures.

@@ -139,12 +139,6 @@ def stream(
 ) -> Iterator[LabelledCrystal | SkippedRecord]:
     """The rows of a source one after the other: labelled crystals, and what cannot be used with the reason.
 
-    Args:
-        source: see `read_labelled`, as the others.
-        property: a key of ``COLUMNS``, or one of your own, whose column you name.
-        column: where the label stands; None: where the property usually does.
-        setting: what is known of cells without positions.
-
     Raises:
         DataError: a source that is missing, empty, or of a kind that is not known; no column for the property.
         NotAvailable: MatBench without matminer.

@@ -24,12 +24,7 @@ LOG_JACOBIAN = log(3.0)
 
 
 class CrystalEnvironment(Environment[CrystalState, Crystals]):
-    """Moves in a `CrystalSpace`; all masks are look-ups in the space's tables.
-
-    Args:
-        space: what may be drawn.
-        device: where the states live.
-    """
+    """Moves in a `CrystalSpace`; all masks are look-ups in the space's tables."""
 
     object_type = Crystals
 

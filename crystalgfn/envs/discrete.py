@@ -140,7 +140,7 @@ class CompositionMoves:
         self.initial_charge = self.sets.initial
         self.sums = None
         if tables.sums is not None:
-            self.sums = SumLookahead(space.composition_rules, table, tables.sums.weights, device)
+            self.sums = SumLookahead(space.rules.composition, table, tables.sums.weights, device)
             self.sum_ranges = put(tables.sums.ranges)
         self.zs = put(np.array(space.element_numbers, dtype=np.int64))
         own = np.array(space.element_numbers) - 1

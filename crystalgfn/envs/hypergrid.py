@@ -120,11 +120,7 @@ class HyperGrid(Environment[GridState, torch.Tensor]):
         return state.log_backward
 
     def stop_probabilities(self, network: Any) -> torch.Tensor:
-        """Exact distribution over final cells by pushing the flow through the grid, float64 [height ** d].
-
-        Args:
-            network: a `PolicyNetwork` of this environment.
-        """
+        """Exact distribution over final cells by pushing the flow through the grid, float64 [height ** d]."""
         cells = self.cells()
         state = self.initial(len(cells))
         state.position = cells

@@ -42,7 +42,7 @@ class LatticeMoves:
             return torch.tensor(np.asarray(array), device=device)
 
         self.space = space
-        limits, rules = space.cell_limits, space.rules
+        limits, rules = space.rules.cell, space.rules
         self.volume_per_atom, self.volumes = rules.volume_per_atom, rules.volumes
         self.low, self.high = log(rules.lengths[0]), log(rules.lengths[1])
         self.acute, self.obtuse = put(np.array(limits.acute())), put(np.array(limits.obtuse()))

@@ -180,13 +180,7 @@ class Replay:
         return 0 if self.objects is None else len(self.objects)
 
     def add(self, objects: Any, log_reward: torch.Tensor, excess: torch.Tensor) -> None:
-        """Keep objects, in place of the oldest.
-
-        Args:
-            objects: B of them.
-            log_reward: their ln R, [B].
-            excess: ln R - ln Z - ln q of each, [B].
-        """
+        """Keep objects with their ln R and ln R - ln Z - ln q, [B] each, in place of the oldest."""
         if self.size == 0:
             return
         weight = excess.double().clamp(-self.bound, self.bound).exp()

@@ -49,12 +49,7 @@ def load_tensors(path: Path, kind: str) -> dict[str, Any]:
 
 
 def training_state(run: TrainingRun, sources: list[dict[str, Any]]) -> dict[str, Any]:
-    """All that a training needs to go on as if it had never stopped.
-
-    Args:
-        run: the training.
-        sources: states of the sources of all processes, in order.
-    """
+    """All that a training needs to go on as if it had never stopped."""
     return {
         "trainer": {key: value for key, value in asdict(run.trainer).items() if key not in FREE},
         "scorer": run.scorer.state_dict(),

@@ -34,9 +34,6 @@ def log_mean_exp_of(log_weight: Floats, group: Integers) -> dict[int, float]:
 def reading(ess: float) -> str:
     """An effective sample size with what it means for a user, such as "4 %: not usable here without adapt".
 
-    Args:
-        ess: ESS / N, 0 to 1.
-
     Example:
         >>> reading(0.043)
         '4 %: not usable here without adapt'

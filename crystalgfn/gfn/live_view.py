@@ -72,12 +72,7 @@ class NoView:
 
 
 class Lines:
-    """One line every few seconds, for logs and pipes.
-
-    Args:
-        stream: where to; None: standard output.
-        seconds: between two lines.
-    """
+    """One line every few seconds, for logs and pipes."""
 
     def __init__(self, stream: TextIO | None = None, seconds: float = 10.0) -> None:
         self.stream, self.seconds = stream or sys.stdout, seconds
@@ -100,12 +95,7 @@ class Lines:
 
 
 class Terminal:
-    """A block of lines, refreshed in place.
-
-    Args:
-        stream: a terminal; None: standard output.
-        seconds: between two refreshments.
-    """
+    """A block of lines, refreshed in place."""
 
     def __init__(self, stream: TextIO | None = None, seconds: float = 0.5) -> None:
         self.stream, self.seconds = stream or sys.stdout, seconds
@@ -171,11 +161,7 @@ class Run(Protocol):
 
 
 class ThroughputMeter:
-    """How fast a training goes in this process, objects a second.
-
-    Args:
-        run: the training.
-    """
+    """How fast a training goes in this process, objects a second."""
 
     #: Seconds that a rate is taken over, at least.
     SPAN = 2.0

@@ -46,11 +46,7 @@ class NoLogger:
 
 
 class CsvLogger:
-    """One line a record, flushed at once; a resumed run goes on in the same file. Tables are files beside it.
-
-    Args:
-        path: the file; its folder is made.
-    """
+    """One line a record, flushed at once; a resumed run goes on in the same file. Tables are files beside it."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)

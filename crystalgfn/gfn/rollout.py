@@ -171,15 +171,10 @@ def policy_choice(
     generator: torch.Generator | None = None,
     exponent: torch.Tensor | None = None,
 ) -> Choose:
-    """Choices sampled from a policy.
+    """Choices sampled from a policy, a share ``epsilon`` of them uniform.
 
-    Args:
-        env: the environment.
-        network: the policy.
-        epsilon: share of uniform choices.
-        strata: ln weights [K + 1] of the first move, instead of the network's.
-        generator: of the random numbers.
-        exponent: flattens the policy's choices, [B] in (0, 1]: probabilities to that power.
+    ``strata`` [K + 1] are ln weights of the first move, instead of the network's; probabilities are taken to the power
+    of ``exponent`` [B], in (0, 1].
     """
 
     def choose(

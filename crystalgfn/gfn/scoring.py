@@ -72,12 +72,8 @@ def score(
 ) -> Scored:
     """Score trajectories under the clean policy; differentiable.
 
-    Args:
-        env: the environment of the trajectories.
-        network: the policy.
-        trajectories: with their steps.
-        strata: ln weights of the first move, if it is not the network's.
-        flow: gives the flows of the states, where they are asked for.
+    ``strata`` are ln weights of the first move, if it is not the network's; ``flow`` gives the flows of the states,
+    where they are asked for.
     """
     dtype, device = network.embedding.weight.dtype, trajectories.valid.device
     total = torch.zeros(trajectories.n, dtype=dtype, device=device)
@@ -230,14 +226,7 @@ def joined(scored: list[Scored]) -> Scored:
 
 
 class Optimizers:
-    """Adam for everything; or Muon for the matrices of the trunk (its updates are orthogonal) and Adam for the rest.
-
-    Args:
-        trainer: learning rates and which optimiser.
-        network: the policy.
-        log_z: ln Z of the strata.
-        flow: gives the flows of states, if the objective asks for it.
-    """
+    """Adam for everything; or Muon for the matrices of the trunk (its updates are orthogonal) and Adam for the rest."""
 
     def __init__(
         self, trainer: TrainerConfig, network: PolicyNetwork, log_z: torch.nn.Parameter, flow: FlowHead | None = None

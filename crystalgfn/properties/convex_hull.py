@@ -139,9 +139,6 @@ class ExactHull:
         """The phases that make up the most stable mixture at each composition, the largest share first.
 
         ``ExactHull.from_entries({"Li2O": -2.06}).decompose(["Li3O"])`` gives Li2O (share 0.75) and Li (0.25).
-
-        Args:
-            crystals: as for `energy`, as are the errors.
         """
         composition, _ = compositions(crystals)
         fractions = composition / composition.sum(1, keepdim=True)
@@ -170,10 +167,6 @@ class ExactHull:
             energy=float(self._energies[i]),
             identifier=self._identifiers[i],
         )
-
-    def entries_in(self, crystals: Crystals | Sequence[str] | Fractions) -> Values:
-        """Compounds on the hull within the chemical system of each composition, int64 [B]: how well it is known."""
-        return self._members(compositions(crystals)[0] > 0)[1].sum(1)
 
     def _members(self, present: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Start and number of the entries of each subsystem of each row, [rows, subsystems]."""

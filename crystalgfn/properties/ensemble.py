@@ -158,13 +158,7 @@ class EnsembleProxy(nn.Module):
         return torch.cat(parts, 1) * self.label_std + self.label_mean
 
     def standardise(self, features: FeatureRows, crystals: Crystals, labels: Floats) -> None:
-        """Take shifts, scales, the range of the means and the familiar elements from what is to be fitted on.
-
-        Args:
-            features: of the crystals, [B, n].
-            crystals: [B].
-            labels: the property of each, [B].
-        """
+        """Take shifts, scales, the range of the means and the familiar elements from what is to be fitted on."""
         shift, scale = scales(features)
         self.shift.copy_(shift)
         self.scale.copy_(scale)
@@ -180,10 +174,6 @@ class EnsembleProxy(nn.Module):
 
         Intervals are normalised conformal ones (Papadopoulos et al. 2008): the error over std + floor, the floor a
         tenth of the mean error, since members that agree may all be wrong.
-
-        Args:
-            error: absolute, [B].
-            std: the members' deviation, before its factor, of the same crystals, [B].
         """
         self.spread_factor.fill_(std_factor(error, std))
         self.floor.fill_(float(error.mean()) / 10)
@@ -252,11 +242,6 @@ class EnsembleProxy(nn.Module):
     @classmethod
     def load(cls, folder: str | Path, source: str | None = None, property: str | None = None) -> EnsembleProxy:
         """Read a proxy from a folder with ``weights.safetensors``.
-
-        Args:
-            folder: the folder.
-            source: by which name ``config`` refers to it (default: the folder).
-            property: the property that it must predict, if it matters.
 
         Raises:
             CheckpointError: no such file, truncated, of another format, version, property or shape.

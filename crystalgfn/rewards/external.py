@@ -204,16 +204,7 @@ def program(
     cache: str | None = None,
     failed: float | None = None,
 ) -> Slow:
-    """An external program that reads crystals as CSV and prints a number for each; see :class:`Program`, :class:`Slow`.
-
-    Args:
-        command: as one types it, or as a list; no shell is involved.
-        batch_size: crystals a run of the program, at most.
-        workers: runs at once.
-        timeout: seconds a run may take.
-        cache: file in which values are kept.
-        failed: the value of crystals that fail; None: an error.
-    """
+    """A program that reads crystals as CSV and prints a number for each; see :class:`Program`, :class:`Slow`."""
     words = shlex.split(command) if isinstance(command, str) else list(command)
     return Slow(
         fn=Program(tuple(words)), batch_size=batch_size, workers=workers, timeout=timeout, cache=cache, failed=failed

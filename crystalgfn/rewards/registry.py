@@ -163,12 +163,7 @@ def _folder() -> Any:
 
 
 class Configured:
-    """A reward that has no ``config()`` of its own, with the configuration that it was built from.
-
-    Args:
-        reward: crystals -> log R.
-        configuration: the ``_target_`` and arguments that build it again.
-    """
+    """A reward that has no ``config()`` of its own, with the configuration that it was built from."""
 
     def __init__(self, reward: Callable[[Crystals], torch.Tensor], configuration: dict[str, Any]) -> None:
         self.reward, self._configuration = reward, configuration

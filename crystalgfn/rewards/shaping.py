@@ -150,11 +150,6 @@ class NearData(Transform):
 def near_data(source: str | Path, free: float = 0.2, width: float = 0.1) -> NearData:
     """Compositions near those that a proxy was fitted on; see :class:`NearData`.
 
-    Args:
-        source: a shipped proxy with centres ("ionic_conductivity"), or a folder with ``centres.safetensors``.
-        free: up to this distance nothing is lost.
-        width: of the wall.
-
     Raises:
         CheckpointError: the proxy has no centres, or they are damaged.
     """

@@ -49,11 +49,6 @@ def given_strata(strata: Sequence[float] | str | None) -> tuple[float, ...] | No
 def level_of(beta: float | None, betas: tuple[float, float] | None, own: float) -> float | None:
     """An inverse temperature in units of the reward's own; None for a sampler that is not conditioned.
 
-    Args:
-        beta: the inverse temperature; None: the reward's own.
-        betas: the range that the sampler was trained for, in units of the reward's own; None: not conditioned.
-        own: the reward's own.
-
     Raises:
         RewardError: an inverse temperature that the sampler was not trained for.
     """
@@ -76,11 +71,6 @@ def level_of(beta: float | None, betas: tuple[float, float] | None, own: float) 
 
 def interpolated(log_z: torch.Tensor, betas: tuple[float, float], level: float) -> torch.Tensor:
     """ln Z of each number of elements at an inverse temperature, linear between the points of the grid.
-
-    Args:
-        log_z: at evenly spaced inverse temperatures over ``betas``, [G, K + 1] with G of at least 2.
-        betas: the first and the last of them.
-        level: where it is wanted.
 
     Returns:
         [K + 1].

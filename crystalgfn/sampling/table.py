@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -77,28 +76,8 @@ def write_table(frame: pd.DataFrame, folder: str | Path) -> None:
     write_aside(folder / "table.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
 
 
-def make_folder(path: str | Path) -> Path:
-    """The folder, made where it is missing.
-
-    Raises:
-        OSError: it cannot be made, or nothing can be written there.
-    """
-    path = Path(path)
-    path.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=path):  # better found out before the work than after it
-        pass
-    return path
-
-
 class BestCrystals:
-    """The crystals of highest ln R, one for each pair of formula and space group.
-
-    Args:
-        properties: what is told of them beside ln R.
-        size: how many are kept.
-        told: of how many `lines` tells.
-        device: where the properties are.
-    """
+    """The crystals of highest ln R, one for each pair of formula and space group."""
 
     def __init__(
         self,
@@ -118,12 +97,7 @@ class BestCrystals:
 
     @torch.no_grad()
     def offer(self, objects: Crystals, log_reward: Floats) -> None:
-        """Keep what is better than what is kept; costs little once few are.
-
-        Args:
-            objects: crystals [B].
-            log_reward: their ln R, [B].
-        """
+        """Keep of crystals with their ln R [B] what is better than what is kept; costs little once few are."""
         bar = float(self.log_reward[-1]) if len(self) >= self.size else -torch.inf
         # among several times as many as are kept, the same formula and group may come often
         top = log_reward.double().topk(min(4 * self.size, len(log_reward)))

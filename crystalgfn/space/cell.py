@@ -176,10 +176,6 @@ def sum_limits(rules: MaskRules, cases: np.ndarray) -> SumLimits | None:
     The volume of the primitive cell has lower and upper bounds by its atoms and lengths (`primitive_volumes`) and by
     each `VolumeLimit`, multiples of a sum S. Some volume is left iff every lower bound is below every upper one:
     conditions on each S, and on each two of them together.
-
-    Args:
-        rules: of the space.
-        cases: groups and numbers of atoms that occur, bool [230, n_atoms + 1].
     """
     low, high = primitive_volumes(rules)
     own = np.array(rules.zs) - 1

@@ -13,13 +13,7 @@ CHUNK = 4_000
 
 
 class LastTwo:
-    """Look-up tables over pairs of families; nothing loops over the batch.
-
-    Args:
-        table: the composition tables of a space.
-        sets: adds charges; where it lives, the tables live.
-        alloys: whether metals only count as neutral.
-    """
+    """Look-up tables over pairs of families; nothing loops over the batch."""
 
     def __init__(self, table: CompositionTables, sets: ChargeSets, alloys: bool) -> None:
         device = sets.family.device
@@ -101,12 +95,7 @@ def _balancing(table: CompositionTables, sets: ChargeSets, counts: np.ndarray) -
 
 
 class Multisets:
-    """What is left of the counts of a pattern, and what an element takes of it.
-
-    Args:
-        table: the composition tables of a space.
-        device: where they are wanted.
-    """
+    """What is left of the counts of a pattern, and what an element takes of it."""
 
     def __init__(self, table: CompositionTables, device: torch.device) -> None:
         def put(array: np.ndarray) -> torch.Tensor:
@@ -130,11 +119,6 @@ class ChargeSets:
     """Adds elements to packed sets of charges, int64 [rows, 2, words]: without and with a split element.
 
     The bit behind the last charge of the second set means "metals only so far" (rule ``alloys``).
-
-    Args:
-        table: the composition tables of a space.
-        alloys: whether metals only count as neutral.
-        device: where the sets live.
     """
 
     def __init__(self, table: CompositionTables, alloys: bool, device: torch.device) -> None:

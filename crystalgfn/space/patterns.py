@@ -31,15 +31,7 @@ def admitted(
     n_available: int,
     given: tuple[tuple[int, ...], ...] | None,
 ) -> list[tuple[int, ...]]:
-    """The count patterns within limits, by number of elements, then lexicographically.
-
-    Args:
-        n_elements: lowest and highest number of elements.
-        atoms_per_element: the same of atoms of each.
-        n_atoms: the same of all atoms.
-        n_available: elements that there are.
-        given: the patterns that may be, non-increasing; None: all.
-    """
+    """The count patterns within limits, by number of elements, then lexicographically."""
     (k_low, k_high), (low, high), (n_low, n_high) = n_elements, atoms_per_element, n_atoms
     k_high = min(k_high, n_available)
     if given is not None:

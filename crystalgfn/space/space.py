@@ -9,14 +9,11 @@ from math import gcd
 from time import process_time
 from typing import Any
 
-import numpy as np
 import torch
 
 from crystalgfn.crystallography import elements as element_tables
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
-from crystalgfn.space.cell import CellLimits
-from crystalgfn.space.compositions import CompositionRules
 from crystalgfn.space.constraint import Check, Constraint, given, saved
 from crystalgfn.space.constraints.composition import AnonymousFormulas, Formula, Formulas, Neutral, plain_states
 from crystalgfn.space.constraints.elements import (
@@ -226,21 +223,6 @@ class CrystalSpace:
             return {}
         counts = element_tables.parse_formula(self.formula)
         return {z: n // gcd(*counts.values()) for z, n in counts.items()}
-
-    @property
-    def cell_limits(self) -> CellLimits:
-        """The limits on lengths and angles."""
-        return self.rules.cell
-
-    @property
-    def group_allowed(self) -> np.ndarray:
-        """Groups that the constraints admit, bool [230]."""
-        return self.rules.groups
-
-    @property
-    def composition_rules(self) -> CompositionRules:
-        """The constraints on compositions, by position in `element_numbers`."""
-        return self.rules.composition
 
     def cell_inside(self, crystals: Crystals) -> Booleans:
         """Whether cells obey all limits on them, bool [B]."""

@@ -38,11 +38,7 @@ _scheduler: ContextVar[str | None] = ContextVar("scheduler", default=None)
 
 @contextmanager
 def on_dask(scheduler: str) -> Any:
-    """Within this context a Dask cluster does what ``n_jobs`` processes would do, of `crystalgfn.build_structures` too.
-
-    Args:
-        scheduler: see `parallel_map`.
-    """
+    """Within this context a Dask cluster (see `parallel_map`) does what ``n_jobs`` processes would do."""
     token = _scheduler.set(scheduler)
     try:
         yield
@@ -121,11 +117,7 @@ def cores() -> int:
 
 
 def follow_parent(parent: int) -> None:
-    """In a worker: end as soon as the process that started it has ended, whatever ended it.
-
-    Args:
-        parent: its number.
-    """
+    """In a worker: end as soon as the process that started it has ended, whatever ended it."""
 
     def watch() -> None:
         while os.getppid() == parent:

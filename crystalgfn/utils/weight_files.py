@@ -69,10 +69,6 @@ class WeightFiles:
     def load(self, path: Path, make: Callable[[dict[str, str]], Model]) -> Model:
         """A model with the weights of a file, ready to use.
 
-        Args:
-            path: of the file.
-            make: the model as the header describes it.
-
         Raises:
             CheckpointError: as `read`, or the weights do not fit the model.
         """

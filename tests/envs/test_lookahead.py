@@ -25,7 +25,7 @@ def test_the_last_element_is_one_that_makes_the_crystal_neutral(name: str) -> No
     env = CrystalEnvironment(space)
     network = PolicyNetwork.for_environment(PolicyConfig(width=8, blocks=0), env)
     walked = rollout(env, network, 60, 0.0, None, torch.Generator().manual_seed(0))
-    rule, zs, required = space.composition_rules.charge, space.element_numbers, space.composition_rules.required
+    rule, zs, required = space.rules.composition.charge, space.element_numbers, space.rules.composition.required
     final, seen = walked.state, 0
     for turn in walked.steps:
         if not turn.head.startswith("element") or turn.options.last is None:

@@ -34,7 +34,7 @@ def test_sets_of_charges_are_the_sums_over_the_states(mixed_valence, n_atoms, al
         elements=ELEMENTS, n_elements=(1, 4), n_atoms=(1, n_atoms), atoms_per_element=(1, min(n_atoms, 24)),
         mixed_valence=mixed_valence, alloys=alloys,
     )  # fmt: skip
-    table, rule, zs = space.tables.composition, space.composition_rules.charge, space.element_numbers
+    table, rule, zs = space.tables.composition, space.rules.composition.charge, space.element_numbers
     sets, half = ChargeSets(table, alloys, torch.device("cpu")), table.half_width
     assert (n_atoms > 20) == (table.finish.shape[-1] > 2)  # one or two words, and several
     draw = random.Random(0)
@@ -50,5 +50,5 @@ def test_sets_of_charges_are_the_sums_over_the_states(mixed_valence, n_atoms, al
             moves = [(zs[e], c) for e, c in zip(path[: depth + 1], number, strict=False)]
             for found, expected in zip(bits[row, :, :-1], reached(rule, moves, half), strict=True):
                 assert {q - half for q in found.nonzero().flatten().tolist()} == expected
-            metals = all(space.composition_rules.metal[e] for e in path[: depth + 1])
+            metals = all(space.rules.composition.metal[e] for e in path[: depth + 1])
             assert bits[row, :, -1].tolist() == [False, alloys and metals]

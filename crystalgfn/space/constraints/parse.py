@@ -155,12 +155,6 @@ def whole_range(name: str, value: Any, lowest: int) -> tuple[int, int]:
 def real_range(name: str, value: Any, *, above_zero: bool = False, highest: float = LARGEST) -> tuple[float, float]:
     """Lowest and highest number, both included.
 
-    Args:
-        name: of the constraint.
-        value: as given.
-        above_zero: the lowest must be above 0, else at least 0.
-        highest: the largest that makes sense.
-
     Raises:
         InvalidSpace: something else.
     """
