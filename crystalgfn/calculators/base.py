@@ -121,9 +121,7 @@ def calculate_energies(calculator: Calculator, structures: Sequence[Structure], 
     return found
 
 
-def calculate_forces(
-    calculator: Calculator, structures: Sequence[Structure], progress: bool = False
-) -> list[ForcesAndStress]:
+def calculate_forces(calculator: Calculator, structures: Sequence[Structure]) -> list[ForcesAndStress]:
     """Energies, forces and stresses, [B]; what has no finite ones has an ``error``.
 
     Raises:
@@ -140,7 +138,7 @@ def calculate_forces(
         return [_sound(calculator, structures[i], one) for i, one in zip(part, answers, strict=True)]
 
     found: list[Any] = [None] * len(structures)
-    for i, one in _each(calculator, structures, work, progress):
+    for i, one in _each(calculator, structures, work, progress=False):
         found[i] = ForcesAndStress.missing(structures[i], one) if isinstance(one, str) else one
     return found
 

@@ -68,9 +68,7 @@ def relax_orbits(
     return results
 
 
-def orbit_energies(
-    structures: Sequence[OrbitStructure], calculator: Calculator | str = DEFAULT, progress: bool = False
-) -> np.ndarray:
+def orbit_energies(structures: Sequence[OrbitStructure], calculator: Calculator | str = DEFAULT) -> np.ndarray:
     """Total energies of structures as they are, eV/atom, float64 [M]; NaN where there is none.
 
     Raises:
@@ -78,7 +76,7 @@ def orbit_energies(
         NotAvailable: its package is not installed.
     """
     cells = [_primitive(OrbitBatch.of([structure], torch.float64)) for structure in structures]
-    return calculate_energies(load_calculator(calculator), cells, progress)
+    return calculate_energies(load_calculator(calculator), cells)
 
 
 def _primitive(batch: OrbitBatch) -> Structure:

@@ -155,7 +155,7 @@ def _structure_files(path: Path) -> list[tuple[Path, Format]]:
 def _run(path: Path) -> Iterator[Record | SkippedRecord]:
     """The rows of a run's table; each goes by the name of its structure file."""
     named = False
-    for entry in format_of(path / "table.parquet").open(path / "table.parquet"):
+    for entry in formats()[".parquet"].open(path / "table.parquet"):
         if isinstance(entry, Record) and entry.values.get("file") is not None:
             named = True
             yield replace(entry, where=str(entry.values["file"]))

@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
+from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import ShardError
 from crystalgfn.typing import Compositions
@@ -25,7 +26,6 @@ MANIFEST = "manifest.json"
 FOLDER = "shards"  # only shards are in it, so that every reader of Parquet takes it for one data set
 KIND = "crystalgfn shards"
 VERSION = 1
-CELL = ["a", "b", "c", "alpha", "beta", "gamma"]
 #: What a crystal is read from; atoms per primitive cell as two lists, since of 118 columns nearly all are zero.
 CRYSTAL = ["space_group", "atomic_numbers", "counts", *CELL]
 _MARK = b"crystalgfn"
@@ -126,7 +126,7 @@ def read_table(out: str | Path, columns: Sequence[str] | None = None, partial: b
         ShardError: no run, no such column, a missing or damaged shard, or one of another run.
     """
     tables = list(_tables(out, columns, partial))
-    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=columns)
+    return pa.concat_tables(tables).to_pandas() if tables else pd.DataFrame(columns=list(columns or ()))
 
 
 def open_shard(out: str | Path, manifest: Manifest, i: int) -> pq.ParquetFile:

@@ -21,12 +21,14 @@ from crystalgfn.errors import DataError
 from crystalgfn.utils.files import save_arrays
 from crystalgfn.utils.progress import Bar
 
+SYMPREC = 0.1
+"""Å, of spglib."""
 FEWEST = 200
 """Fewer crystals are standardised in a second or two, and are not worth a file in the user's cache."""
 
 
 def standard_cells(
-    source: Source, atoms: Sequence[Atoms], cache: str | Path | None = None, progress: bool = True, symprec: float = 0.1
+    source: Source, atoms: Sequence[Atoms], cache: str | Path | None = None, progress: bool = True
 ) -> list[Cell | None]:
     """The atoms of a source in the setting of their group; None where spglib finds none.
 
@@ -36,13 +38,12 @@ def standard_cells(
         cache: folder for the cells, under a name that holds a hash of the atoms and of the code; None:
             ``$XDG_CACHE_HOME/crystalgfn``, and only for `FEWEST` crystals or more.
         progress: whether to show a bar; standardising takes 3 ms a crystal.
-        symprec: of spglib, Å.
     """
-    kept = _file(source, atoms, cache, symprec)
+    kept = _file(source, atoms, cache)
     if kept is not None and (found := _load(kept, len(atoms))) is not None:
         return found
     bar = Bar(atoms, description=f"standardising {_name(source)}", shown=progress, mininterval=1, leave=False)
-    cells = [standardise(one.lattice, one.points, one.numbers, symprec) for one in bar]
+    cells = [standardise(one.lattice, one.points, one.numbers, SYMPREC) for one in bar]
     if kept is not None:
         _save(kept, cells)
     return cells
@@ -52,10 +53,10 @@ def _name(source: Source) -> str:
     return Path(source).name if isinstance(source, str | Path) else ", ".join(Path(one).name for one in source)
 
 
-def _file(source: Source, atoms: Sequence[Atoms], cache: str | Path | None, symprec: float) -> Path | None:
+def _file(source: Source, atoms: Sequence[Atoms], cache: str | Path | None) -> Path | None:
     if not atoms or (cache is None and len(atoms) < FEWEST):
         return None
-    digest = hashlib.blake2b(f"{symprec} {len(atoms)}".encode(), digest_size=8)
+    digest = hashlib.blake2b(f"{SYMPREC} {len(atoms)}".encode(), digest_size=8)
     for one in atoms:
         for part in (one.lattice, one.points, one.numbers):
             digest.update(np.ascontiguousarray(part).tobytes())

@@ -204,15 +204,14 @@ class Prototypes:
         structures, filed, errors = [], [], []
         entries = map(only_ordered, crystals(path))
         for entry in Bar(entries, description=f"standardising {path}", shown=progress, mininterval=1):
-            try:
-                structure = None if isinstance(entry, SkippedRecord) else orbit_structure(entry.known_atoms, symprec)
-            except PlacementError as error:
-                entry, structure = SkippedRecord(entry.where, str(error)), None
-            if structure is None:
+            if isinstance(entry, SkippedRecord):
                 errors.append(str(entry))
-            else:
-                structures.append(structure)
+                continue
+            try:
+                structures.append(orbit_structure(entry.known_atoms, symprec))
                 filed.append(entry.space_group)
+            except PlacementError as error:
+                errors.append(str(SkippedRecord(entry.where, str(error))))
         if not structures:
             raise DataError(f"{path} holds no crystal that can be used: {errors[0] if errors else 'no row has atoms'}")
         return Prototypes.of(structures, filed, errors)
@@ -308,7 +307,7 @@ def _digest(path: Path) -> str:
 
 def _ranges(first: np.ndarray, rows: np.ndarray) -> np.ndarray:
     """Positions of the members of ``rows`` in arrays that ``first`` divides."""
-    parts = [np.arange(first[i], first[i + 1]) for i in rows.tolist()]
+    parts = [np.arange(int(first[i]), int(first[i + 1])) for i in rows.tolist()]
     return np.concatenate(parts) if parts else np.zeros(0, dtype=np.int64)
 
 

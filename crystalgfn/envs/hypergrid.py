@@ -27,32 +27,20 @@ class HyperGrid(Environment[GridState, torch.Tensor]):
     Args:
         dimensions: d.
         height: cells along each dimension.
-        r0, r1, r2: the reward's floor, its corners and its modes.
-        device: where the states live.
     """
 
-    def __init__(
-        self,
-        dimensions: int,
-        height: int,
-        r0: float = 0.1,
-        r1: float = 0.5,
-        r2: float = 2.0,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, dimensions: int, height: int) -> None:
         if dimensions < 1 or height < 2:
             raise ValueError(f"dimensions={dimensions}, height={height}: give at least 1 dimension of height 2")
         self.dimensions, self.height = dimensions, height
-        self.rewards = (r0, r1, r2)
-        self.device = torch.device(device)
+        self.device = torch.device("cpu")
         self.vocabulary = dimensions * height
         self.heads = {"move": Head(name="move", size=dimensions + 1)}
 
     def log_reward(self, position: torch.Tensor) -> torch.Tensor:
         """ln R of positions [B, d] (Bengio et al. 2021, section 4.1), float64 [B]."""
-        r0, r1, r2 = self.rewards
         x = (position.double() / (self.height - 1) - 0.5).abs()
-        reward = r0 + r1 * (x > 0.25).all(1) + r2 * ((x > 0.3) & (x < 0.4)).all(1)
+        reward = 0.1 + 0.5 * (x > 0.25).all(1) + 2.0 * ((x > 0.3) & (x < 0.4)).all(1)  # floor, corners, modes
         return reward.log()
 
     def cells(self) -> torch.Tensor:

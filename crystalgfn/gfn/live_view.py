@@ -57,21 +57,15 @@ class View(Protocol):
         """The training has ended; what was shown last stays."""
 
 
-class NoView:
+class NoView(View):
     """Shows nothing."""
 
     def due(self) -> bool:
         """Never."""
         return False
 
-    def show(self, status: Status) -> None:
-        """Nothing."""
 
-    def close(self) -> None:
-        """Nothing."""
-
-
-class Lines:
+class Lines(View):
     """One line every few seconds, for logs and pipes."""
 
     def __init__(self, stream: TextIO | None = None, seconds: float = 10.0) -> None:
@@ -89,9 +83,6 @@ class Lines:
         self.stream.write(f"{status.share:4.0%}  step {status.step}, {figures}{best}\n")
         self.stream.flush()
         self._shown = time.monotonic()
-
-    def close(self) -> None:
-        """Every line is written already."""
 
 
 class Terminal:

@@ -29,23 +29,11 @@ class Logger(Protocol):
         """Finish."""
 
 
-class NoLogger:
+class NoLogger(Logger):
     """Records nothing."""
 
-    def resume(self, step: int) -> None:
-        """Nothing."""
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Nothing."""
-
-    def table(self, name: str, frame: pd.DataFrame) -> None:
-        """Nothing."""
-
-    def close(self) -> None:
-        """Nothing."""
-
-
-class CsvLogger:
+class CsvLogger(Logger):
     """One line a record, flushed at once; a resumed run goes on in the same file. Tables are files beside it."""
 
     def __init__(self, path: str | Path) -> None:
@@ -83,9 +71,6 @@ class CsvLogger:
         """Write ``<name>.csv`` beside the file."""
         path = self.path.with_name(f"{name}.csv")
         write_aside(path, lambda aside: frame.to_csv(aside, index=False, float_format="%.6g"))
-
-    def close(self) -> None:
-        """Every line is already on disk."""
 
 
 class WandbLogger:

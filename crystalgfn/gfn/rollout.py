@@ -86,8 +86,11 @@ def unroll(
     for head, rows in env.turns(going.state):
         if len(rows):
             options = env.options(going.state, head, rows)
-            move = going.choice if isinstance(options, Discrete) else going.draw
-            env.apply(going.state, head, rows, move(head, rows, options))
+            if isinstance(options, Discrete):
+                action = going.choice(head, rows, options)
+            else:
+                action = going.draw(head, rows, options)
+            env.apply(going.state, head, rows, action)
     return Trajectories(
         objects=env.objects(going.state),
         steps=going.steps,

@@ -12,6 +12,8 @@ from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
 from crystalgfn.typing import FeatureIndex, FeatureWeight, Hidden, RowValues
 
 Distribution = MaskedCategorical | TruncatedMixture
+COUNTS = 80
+"""Atoms of an element that are told apart; more are seen as so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,11 +68,11 @@ class Modulation(nn.Module):
     After the adaptive layer norms of Peebles & Xie 2023; starts without effect.
     """
 
-    def __init__(self, width: int, blocks: int, inner: int = 64) -> None:
+    def __init__(self, width: int, blocks: int) -> None:
         super().__init__()
         self.parts = blocks + 2
-        self.hidden = nn.Linear(3, inner)
-        self.out = nn.Linear(inner, self.parts * width)
+        self.hidden = nn.Linear(3, 64)
+        self.out = nn.Linear(64, self.parts * width)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
@@ -185,10 +187,10 @@ class ChoiceHead(nn.Module):
 class PairScore(nn.Module):
     """Scores of (count, element) pairs: bilinear in hidden vector and element, gated by the count."""
 
-    def __init__(self, config: PolicyConfig, counts: int = 81) -> None:
+    def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
         self.query = nn.Linear(config.width, config.rank)
-        self.gate = nn.Embedding(counts, config.rank)
+        self.gate = nn.Embedding(COUNTS + 1, config.rank)
         self.element = nn.Parameter(torch.randn(118, config.rank) * config.rank**-0.5)
         self.bias = nn.Parameter(torch.zeros(118))
         nn.init.zeros_(self.query.weight)
@@ -197,7 +199,7 @@ class PairScore(nn.Module):
 
     def forward(self, hidden: torch.Tensor, counts: torch.Tensor, column: torch.Tensor) -> torch.Tensor:
         """[rows, width], counts [rows, slots], elements' columns [elements] -> [rows, slots, elements]."""
-        query = self.query(hidden)[:, None] * (1 + self.gate(counts.clamp_max(80)))
+        query = self.query(hidden)[:, None] * (1 + self.gate(counts.clamp_max(COUNTS)))
         return query @ self.element[column].T + self.bias[column]
 
 
@@ -209,10 +211,10 @@ class PairHead(nn.Module):
     elements did not act on each other.
     """
 
-    def __init__(self, config: PolicyConfig, counts: int = 81) -> None:
+    def __init__(self, config: PolicyConfig) -> None:
         super().__init__()
-        self.next, self.last = PairScore(config, counts), PairScore(config, counts)
-        self.count_bias = nn.Embedding(counts, 1)
+        self.next, self.last = PairScore(config), PairScore(config)
+        self.count_bias = nn.Embedding(COUNTS + 1, 1)
         nn.init.zeros_(self.count_bias.weight)
 
     def forward(self, hidden: torch.Tensor, head: Head, options: Discrete) -> torch.Tensor:
@@ -221,7 +223,7 @@ class PairHead(nn.Module):
         counts = options.counts
         if counts is None:
             raise ValueError(f"{head.name}: a choice of counts and elements needs the counts")
-        logits = self.next(hidden, counts, column) + self.count_bias(counts.clamp_max(80))
+        logits = self.next(hidden, counts, column) + self.count_bias(counts.clamp_max(COUNTS))
         if options.last is None:
             return logits.flatten(1)
         # what the other slot holds is left after a slot's count is taken; two equal counts share a slot

@@ -8,12 +8,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from crystalgfn.errors import CheckpointError, sentence
-
-if TYPE_CHECKING:
-    import numpy as np
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
@@ -66,7 +63,7 @@ def _why_unwritten(path: Path, error: Exception) -> str:
     return f"the file was not written whole ({said})"
 
 
-def save_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write arrays as a compressed ``.npz``, aside and then renamed.
 
     Raises:

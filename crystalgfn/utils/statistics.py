@@ -37,9 +37,9 @@ class Interval:
 
 
 @lru_cache(maxsize=8)
-def resamples(n: int, times: int = RESAMPLES, seed: int = 0) -> np.ndarray:
-    """How often each of ``n`` is drawn when ``n`` are drawn with replacement, float64 [times, n]."""
-    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=times).astype(np.float64)
+def resamples(n: int, seed: int = 0) -> np.ndarray:
+    """How often each of ``n`` is drawn when ``n`` are drawn with replacement, float64 [`RESAMPLES`, n]."""
+    return np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=RESAMPLES).astype(np.float64)
 
 
 def bootstrap_mean(values: np.ndarray, among: np.ndarray | None = None, seed: int = 0) -> Interval:
@@ -92,7 +92,7 @@ class Share:
     high: float | None
 
     def __str__(self) -> str:
-        if self.share is None:
+        if self.share is None or self.low is None or self.high is None:
             return "none of 0"
         return f"{100 * self.share:.1f} % ({100 * self.low:.1f}-{100 * self.high:.1f})"
 

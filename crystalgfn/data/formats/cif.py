@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 from string import ascii_letters
+from typing import Any
 
 import gemmi
 import numpy as np
@@ -77,13 +78,13 @@ def parse(text: str) -> list[tuple[str, dict[str, list[str]]]]:
     for block in document:
         tags: dict[str, list[str]] = {}
         for item in block:
-            if item.pair is not None:
-                tags.setdefault(_tag(item.pair[0]), [gemmi.cif.as_string(item.pair[1]) or _bare(item.pair[1])])
-            elif item.loop is not None:
-                width = item.loop.width()
-                for column, name in enumerate(item.loop.tags):
-                    values = list(item.loop.values)[column::width]
-                    tags.setdefault(_tag(name), [gemmi.cif.as_string(one) or _bare(one) for one in values])
+            pair: Any = item.pair
+            columns = [] if pair is None else [(pair[0], [pair[1]])]
+            if item.loop is not None:
+                values, width = list(item.loop.values), item.loop.width()
+                columns = [(name, values[i::width]) for i, name in enumerate(item.loop.tags)]
+            for name, texts in columns:
+                tags.setdefault(_tag(name), [gemmi.cif.as_string(one) or _bare(one) for one in texts])
         found.append((block.name, tags))
     return found
 

@@ -7,6 +7,7 @@ import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -65,7 +66,7 @@ def _record(where: str, text: str) -> Record:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            atoms = read(io.StringIO(text), format="extxyz")
+            atoms: Any = read(io.StringIO(text), format="extxyz")
         except Exception as error:  # ase raises whatever a damaged frame makes it stumble over
             raise DataError(f"it cannot be read as extended XYZ ({first_line(error)})") from error
     cell = np.asarray(atoms.cell)
