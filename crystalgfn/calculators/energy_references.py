@@ -24,7 +24,6 @@ from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 
 FOLDER = files.SHIPPED / "tables" / "energy_references"
-
 COMMAND = "scripts.maintain.fit_energy_references"
 
 

@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 
 GROUP = "crystalgfn.calculators"
-
 DEFAULT = "chgnet"
-
 SHIPPED = {DEFAULT: "crystalgfn.calculators.chgnet:CHGNet", "sevennet": "crystalgfn.calculators.sevennet:SevenNet"}
 """Name -> factory; what follows the name after a colon is its argument."""
 

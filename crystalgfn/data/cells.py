@@ -32,7 +32,6 @@ from crystalgfn.errors import DataError
 
 #: Without positions the setting of a cell is unknown, so only these kinds, whose conventional cell is unique, are read.
 UNIQUE_CELL = (TETRAGONAL, HEXAGONAL, CUBIC)
-
 SETTINGS = ("unknown", "standard")
 
 #: How far a cell may be from what its group demands: relative on lengths, and degrees (symprec 0.1 is 2 % of 5 Å).

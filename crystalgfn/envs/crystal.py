@@ -122,9 +122,7 @@ class CrystalEnvironment(Environment[CrystalState, Crystals]):
 
 
 MAX_COUNT = 80
-
 MAX_ELEMENTS = 10
-
 STAGES = (*GROUP_MOVES, "count", "element", *LatticeMoves.names)
 
 SCALARS = (

@@ -26,7 +26,6 @@ from crystalgfn.utils import distributed
 from crystalgfn.utils.interrupts import Interrupts
 
 CHECKPOINT = "checkpoint.pt"
-
 KIND = "training"
 
 

@@ -16,11 +16,8 @@ from crystalgfn.properties.hull_entries import Phase, compositions, read_entries
 from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues, Values
 
 BASE = 119  # atomic numbers of a chemical system are the digits of its key
-
 MOST = 9  # elements of an entry at most: so many digits fit into 63 bits
-
 CELLS = 400_000  # compositions times entries in one tableau, so that it stays in the processor's cache
-
 TOLERANCE = 1e-9  # eV/atom
 
 

@@ -19,7 +19,6 @@ from crystalgfn.typing import Centres, Floats, Fractions, PointsOfElements, RowP
 from crystalgfn.utils.files import data_folder, write_aside
 
 FORMAT = "crystalgfn-centres"
-
 FILE = "centres.safetensors"
 
 

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 
 GROUP = "crystalgfn.rewards"
-
 _PLAIN = (int, float, str, bool, type(None))
 
 

@@ -25,7 +25,6 @@ SHIPPED = files.SHIPPED / "samplers"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 KIND = "crystalgfn sampler"
 VERSION = 2  # 2: volumes are drawn relative to the typical one
-
 Part = TypeVar("Part")
 
 

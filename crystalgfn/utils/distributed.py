@@ -12,9 +12,7 @@ from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 _FAILED = "crystalgfn/failed"
-
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
-
 _stores: list[Any] = []
 
 

@@ -16,7 +16,6 @@ INDEX = SHIPPED / "index.json"
 #: Files that hold weights or tables; cards, recipes and measurements beside them are not listed.
 SUFFIXES = (".safetensors", ".npz", ".json")
 UNLISTED = ("index.json", "metrics.json")
-
 REMEDY = "install the package again, or copy the file anew"
 
 

@@ -10,7 +10,6 @@ from math import sqrt
 import numpy as np
 
 RESAMPLES = 1000
-
 LEVEL = 0.95
 
 
