@@ -24,7 +24,10 @@ from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 
 FOLDER = files.SHIPPED / "tables" / "energy_references"
+
 COMMAND = "scripts.maintain.fit_energy_references"
+#: Classes of crystals by their most electronegative element, where it is one of these.
+ANIONS = ("F", "O", "Cl", "N", "Br", "I", "S", "Se", "Te", "C", "H", "P", "As", "Sb", "Si", "Ge", "B")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,3 +115,10 @@ def load_references(path: Path) -> References:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no references ({error}); fit them with python -m {COMMAND}") from error
+
+
+def anion(composition: np.ndarray) -> str:
+    """The class of one composition [118]: its most electronegative element if one of `ANIONS`, else "other"."""
+    present = np.flatnonzero(composition)
+    symbol = elements.SYMBOLS[max(present, key=lambda z: elements.ELECTRONEGATIVITY[z])]
+    return symbol if symbol in ANIONS else "other"

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crystalgfn.calculators.base import Calculator, calculate_energies
-from crystalgfn.calculators.energy_references import FOLDER, References
+from crystalgfn.calculators.energy_references import ANIONS, FOLDER, References, anion
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.data.standard_cells import Parents
@@ -128,9 +128,6 @@ def main() -> None:
 
 RIDGE = 1e-3
 
-#: Classes of crystals by their most electronegative element, where it is one of these.
-ANIONS = ("F", "O", "Cl", "N", "Br", "I", "S", "Se", "Te", "C", "H", "P", "As", "Sb", "Si", "Ge", "B")
-
 
 def fit_references(
     composition: np.ndarray, energy: np.ndarray, formation: np.ndarray, calculator: str, model: str = ""
@@ -175,13 +172,6 @@ def check_references(
                 "bias": round(float(errors.mean()), 4),
             }
     return table
-
-
-def anion(composition: np.ndarray) -> str:
-    """The class of one composition [118]: its most electronegative element if one of `ANIONS`, else "other"."""
-    present = np.flatnonzero(composition)
-    symbol = elements.SYMBOLS[max(present, key=lambda z: elements.ELECTRONEGATIVITY[z])]
-    return symbol if symbol in ANIONS else "other"
 
 
 if __name__ == "__main__":

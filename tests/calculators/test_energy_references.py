@@ -3,10 +3,10 @@ import json
 import numpy as np
 import pytest
 
-from crystalgfn.calculators.energy_references import References, load_references, references_of
+from crystalgfn.calculators.energy_references import References, anion, load_references, references_of
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError
-from scripts.maintain.fit_energy_references import anion, check_references, fit_references
+from scripts.maintain.fit_energy_references import check_references, fit_references
 
 
 def compositions(*rows):
