@@ -18,15 +18,37 @@ from filelock import FileLock
 torch.set_num_threads(1)
 monty.design_patterns.WeakValueDictionary = dict  # pymatgen forgets its space groups, and takes long to make one again
 
-pytest_plugins = ["shape_checks", "structure_fixtures"]
+pytest_plugins = ["forks", "shape_checks", "structure_fixtures"]
 
-SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
+#: Modules that take longest, which begin first: so processes that share the tests end together.
+LONGEST = (
+    "golden/test_golden.py", "gfn/test_distributed.py", "benchmarks/csp/test_run.py", "data/test_samples.py",
+    "sampling/test_sampler.py", "gfn/test_training.py", "cli/test_benchmark.py", "cli/test_killed.py",
+    "envs/test_crystal.py", "structures/test_build.py", "cli/test_evaluate.py", "house/test_packaging.py",
+    "data/test_shards.py", "benchmarks/test_throughput.py", "space/test_space.py", "fitting/test_proxy.py",
+    "sampling/test_shipped_samplers.py", "envs/test_lattice.py", "benchmarks/test_ais.py", "cli/test_app.py",
+    "crystallography/test_realizable.py", "docs/test_docs_notebook.py", "docs/test_docs_blocks.py",
+    "rewards/test_packing.py", "cli/test_entry_point.py", "gfn/test_live_view.py",
+)  # fmt: skip
+TESTS = Path(__file__).resolve().parent
+SHARED_DATA = TESTS.parents[1] / "shared" / "data"
 
 
 def pytest_sessionstart() -> None:
     """Make Ctrl-C what it is on a terminal: a shell's background jobs ignore it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if config.pluginmanager.hasplugin("xdist"):
+        config.option.loadscopereorder = False  # the order is that of `pytest_collection_modifyitems`
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest modules first, the others as they were."""
+    place = {TESTS / name: i for i, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 def pytest_collection_finish() -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from forks import COMMAND
 
 from crystalgfn.cli import app
 
@@ -409,18 +409,15 @@ def test_a_folder_that_cannot_be_written(trained, tmp_path, capsys):
         assert str(tmp_path / "file") in said
 
 
-def test_a_disk_that_is_full(trained, tmp_path):
+def test_a_disk_that_is_full(trained, forks, tmp_path):
     """No file may grow beyond 4 kB, which fails as a full disk does: while writing."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))"
     for name, arguments, rest in (
         ("train", [*QUICK, "steps=1"], "checkpoint.pt"),
         ("sample", [f"sampler={trained / 'sampler'}", "n=200", "structures=false", "picture=false"], "table.parquet"),
     ):
         out = tmp_path / name
-        process = script(name, [*arguments, f"out={out}"], preexec_fn=limit)
+        process = forks.start(f"{limit}; {COMMAND}", name, *arguments, f"out={out}")
         _, err = process.communicate(timeout=120)
         assert process.returncode == 2, err
         assert err.startswith("error: ")

@@ -1,14 +1,12 @@
 """Training that is killed with SIGKILL, at any moment, goes on and ends as one that was not."""
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 import torch
+from forks import Forks
 
 from crystalgfn.cli import app
 from crystalgfn.gfn.loggers import CsvLogger
@@ -119,14 +117,10 @@ MOMENTS = [
 ]
 
 
-def driven(out: Path, start: list[str], moments: list[str]) -> list[list[str]]:
+def driven(forks: Forks, out: Path, start: list[str], moments: list[str]) -> list[list[str]]:
     """Of each process: its moment, its signal and exit code, and what it left."""
-    done = subprocess.run(
-        [sys.executable, "-c", DRIVER, str(out), "|".join(start), *moments],
-        capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=600,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    return [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 2]
+    said = forks.run(DRIVER, out, "|".join(start), *moments, timeout=600)
+    return [line.split("|") for line in said.splitlines() if line.count("|") == 2]
 
 
 @pytest.fixture(scope="module")
@@ -165,10 +159,10 @@ def flat(thing: object, name: str = "") -> dict[str, object]:
     return {name: thing}
 
 
-def test_a_run_killed_at_every_kind_of_moment_ends_as_one_that_was_not(undisturbed, tmp_path):
+def test_a_run_killed_at_every_kind_of_moment_ends_as_one_that_was_not(undisturbed, forks, tmp_path):
     out = tmp_path / "run"
     start = [*ARGUMENTS, "trainer.checkpoint_seconds=1e-9"]  # a checkpoint after every step
-    found = driven(out, start, MOMENTS)
+    found = driven(forks, out, start, MOMENTS)
     assert [(moment, died) for moment, died, _ in found] == [
         (moment, "0 0" if moment == "to the end" else "9 0") for moment in MOMENTS
     ]
@@ -192,10 +186,10 @@ def test_a_run_killed_at_every_kind_of_moment_ends_as_one_that_was_not(undisturb
     assert_same(out, undisturbed, "checkpoint_seconds: 1.0e-09")
 
 
-def test_a_run_killed_by_the_clock_ends_as_one_that_was_not(undisturbed, tmp_path):
+def test_a_run_killed_by_the_clock_ends_as_one_that_was_not(undisturbed, forks, tmp_path):
     out = tmp_path / "run"
     moments = ["with a file there:2", *[f"seconds:{0.009 * i}" for i in range(5)], "to the end"]
-    found = driven(out, [*ARGUMENTS, "trainer.checkpoint_seconds=0.02"], moments)
+    found = driven(forks, out, [*ARGUMENTS, "trainer.checkpoint_seconds=0.02"], moments)
     assert [died for _, died, _ in found[:2]] == ["9 0", "9 0"]
     assert {died for _, died, _ in found} == {"9 0", "0 0"}  # a fast machine may be done before the last kills
     assert_same(out, undisturbed, "checkpoint_seconds: 0.02")

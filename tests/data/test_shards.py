@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from forks import COMMAND
 
 import crystalgfn as cg
 from crystalgfn.cli import app
@@ -24,7 +25,6 @@ from crystalgfn.sampling.sampler import ResamplingWarning, Sampler
 from crystalgfn.sampling.sharded import ShardRun, ShardWarning, run_fingerprint
 from crystalgfn.utils.random import derived_seed
 
-ROOT = Path(__file__).resolve().parents[2]
 SPACE = {"elements": ["Li", "O", "Na"], "space_groups": [2, 166, 221, 225], "n_atoms": (1, 6)}
 SMALL = cg.PolicyConfig(width=16, blocks=1, components=2)
 N, SIZE = 50, 12  # 5 shards, the last of 2
@@ -125,13 +125,6 @@ def command(saved: Path, out: Path, *more: str) -> list[str]:
     return [f"sampler={saved}", f"n={N}", f"shard_size={SIZE}", *quiet, *more, f"out={out}"]
 
 
-def start(arguments: list[str]) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, str(ROOT / "scripts" / "sample.py"), *arguments],
-        stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-
-
 # ---- what is written ----------------------------------------------------------------------------------------------
 
 
@@ -199,11 +192,11 @@ def test_seeds_of_shards_are_stable_and_differ():
 # ---- killed and gone on with --------------------------------------------------------------------------------------
 
 
-def test_killed_at_any_moment_it_comes_out_the_same(sampler, saved, whole, tmp_path):
+def test_killed_at_any_moment_it_comes_out_the_same(sampler, saved, whole, forks, tmp_path):
     """Renames: the manifest's first where there is none, then one a shard."""
     out = tmp_path / "run"
     moments = ["1before", "1after", "1half", "1before", "1after", "2before", "1after", "1half"]
-    said = python(KILLED, saved, out, N, SIZE, *moments)
+    said = forks.run(KILLED, saved, out, N, SIZE, *moments).splitlines()
     assert [line.split()[:2] for line in said] == [[moment, str(int(signal.SIGKILL))] for moment in moments]
     assert sorted(path.name for path in (out / "shards").glob("part*")) == [f"part-0000{i}.parquet" for i in range(3)]
     assert list((out / "shards").glob(".part*")), "the last process left a half written file"
@@ -216,18 +209,18 @@ def test_killed_at_any_moment_it_comes_out_the_same(sampler, saved, whole, tmp_p
     assert {path: path.stat().st_mtime_ns for path in before} == before, "complete shards are kept"
 
 
-def test_the_command_killed_from_outside(saved, tmp_path, capsys):
+def test_the_command_killed_from_outside(saved, forks, tmp_path, capsys):
     """It is killed as soon as another shard is there, wherever it is by then."""
     many = [f"sampler={saved}", "n=300", "shard_size=10", *command(saved, tmp_path)[3:-1]]
     out, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
     for shards in (1, 6):
-        process, begun = start([*many, f"out={out}"]), time.monotonic()
+        process, begun = forks.start(COMMAND, "sample", *many, f"out={out}"), time.monotonic()
         while len(list(out.glob("shards/part-*"))) < shards:
-            assert process.poll() is None, process.stderr.read()
+            assert process.poll() is None, process.err.read_text()
             assert time.monotonic() - begun < 120
             time.sleep(0.01)
         process.kill()
-        process.communicate()
+        process.communicate(timeout=60)
         assert process.returncode == -signal.SIGKILL
     assert app.sample([*many, f"out={out}"]) == 0
     assert "of the 30 shards: going on" in capsys.readouterr().out
@@ -237,9 +230,9 @@ def test_the_command_killed_from_outside(saved, tmp_path, capsys):
     assert "30 of the 30 shards: all" in capsys.readouterr().out
 
 
-def test_two_processes_share_a_run(saved, whole, tmp_path):
+def test_two_processes_share_a_run(saved, whole, forks, tmp_path):
     out = tmp_path / "run"
-    processes = [start(command(saved, out, f"shard=[{i},2]")) for i in (0, 1)]
+    processes = [forks.start(COMMAND, "sample", *command(saved, out, f"shard=[{i},2]")) for i in (0, 1)]
     for process in processes:
         _, err = process.communicate(timeout=120)
         assert process.returncode == 0, err

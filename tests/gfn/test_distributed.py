@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from forks import COMMAND, Forks
 
 from crystalgfn.benchmarks.exactness import SoftVolume
 from crystalgfn.envs.crystal import CrystalEnvironment
@@ -30,7 +32,7 @@ import sys
 from pathlib import Path
 import torch
 from torch import distributed
-sys.path[:0] = [sys.argv[4], sys.argv[4] + "/tests/gfn"]
+sys.path[:0] = [sys.argv[4], sys.argv[4] + "/tests", sys.argv[4] + "/tests/gfn"]
 import test_distributed as tests
 
 rank, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -100,17 +102,14 @@ def folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def together(folder) -> list[dict[str, dict]]:
-    """What two processes learned."""
+def together(folder, forks) -> list[dict[str, dict]]:
+    """What two processes learned, of which one is forked and one has its own order of sets and dictionaries."""
     command = [str(folder), str(folder / "meeting"), str(ROOT)]
-    both = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, str(rank), *command],
-            stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )
-        for rank in (0, 1)
-    ]  # fmt: skip
-    for process in both:
+    other = subprocess.Popen(
+        [sys.executable, "-c", PROCESS, "1", *command],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    for process in (forks.start(PROCESS, 0, *command), other):
         _, err = process.communicate(timeout=300)
         assert process.returncode == 0, err
     return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
@@ -197,11 +196,25 @@ def torchrun(arguments: list[str], **settings: object) -> subprocess.Popen:
     )  # fmt: skip
 
 
+def pair(forks: Forks, arguments: list[str], cwd: Path | None = None) -> tuple[list[int], str, str]:
+    """Two processes with the variables that torchrun sets: how they ended, and what both said."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        forks.start(COMMAND, "train", *arguments, env={**shared, "RANK": rank, "LOCAL_RANK": rank}, cwd=cwd)
+        for rank in ("0", "1")
+    ]
+    said, errors = zip(*(process.communicate(timeout=300) for process in both), strict=True)
+    return [process.returncode for process in both], "".join(said), "".join(errors)
+
+
 def lines(text: str, start: str) -> list[str]:
     return [line for line in text.splitlines() if line.startswith(start)]
 
 
-def test_the_command_line_with_torchrun(tmp_path):
+def test_the_command_line_with_torchrun(forks, tmp_path):
     process = torchrun([*TINY, "steps=6", f"out={tmp_path}/${{now:%H-%M-%S-%f}}"])
     said, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -212,9 +225,8 @@ def test_the_command_line_with_torchrun(tmp_path):
         assert len(lines(said, words)) == 1, said
     weights = Sampler.load(out / "sampler").network.state_dict()
 
-    process = torchrun([*TINY, "steps=6", f"out={out}"])
-    said, err = process.communicate(timeout=300)
-    assert process.returncode != 0
+    ended, said, err = pair(forks, [*TINY, "steps=6", f"out={out}"])
+    assert 0 not in ended
     (line,) = lines(err, "error: ")
     assert "already holds a run" in line
     assert all(torch.equal(v, weights[k]) for k, v in Sampler.load(out / "sampler").network.state_dict().items())
@@ -231,9 +243,8 @@ def test_the_command_line_with_torchrun(tmp_path):
     assert len(lines(err, "The checkpoint is kept")) == 1, err
     done = torch.load(out / CHECKPOINT)["step"]
     assert done >= int((out / "metrics.csv").read_text().splitlines()[-1].split(",")[0]) >= 14
-    process = torchrun(["resume=true", f"out={out}", f"steps={done + 2}"])
-    said, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    ended, said, err = pair(forks, ["resume=true", f"out={out}", f"steps={done + 2}"])
+    assert ended == [0, 0], err
     assert torch.load(out / CHECKPOINT)["step"] == done + 2
 
 
@@ -259,15 +270,12 @@ def breaks(crystals):
         ("os.kill(os.getpid(), 9)", "another process of this training ended without a word"),
     ],
 )
-def test_one_process_that_fails_ends_all_with_one_sentence(what, words, tmp_path):
+def test_one_process_that_fails_ends_all_with_one_sentence(what, words, forks, tmp_path):
     (tmp_path / "broken_reward.py").write_text(REWARD.format(what=what))
     mine = ["~reward", "+reward={_target_: hydra.utils.get_method, path: broken_reward.breaks}"]
-    process = torchrun([*TINY[1:], *mine, "steps=1000000", f"out={tmp_path / 'run'}"], cwd=tmp_path)
-    said, err = process.communicate(timeout=300)
-    assert process.returncode != 0
-    found = lines(err, "error: ")
-    # torchrun may end the other process before it can say that it was left alone
-    assert len(found) == 1 or (len(found) == 0 and "kill" in what), err
-    assert all(words in line for line in found)
+    ended, said, err = pair(forks, [*TINY[1:], *mine, "steps=1000000", f"out={tmp_path / 'run'}"], cwd=tmp_path)
+    assert 0 not in ended
+    (found,) = lines(err, "error: ")
+    assert words in found
     assert "crystalgfn/gfn" not in err, "no traceback of ours"
     assert not (tmp_path / "run" / "sampler").exists()
