@@ -6,25 +6,23 @@ pages that a new user reads first are run with every test, the others with ``-m 
 """
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from docs_pages import PAGES, ROOT, Block, DocsError
+from forks import Forks, as_command
 
 FIRST = ("README.md", "docs/guide/getting-started.md", "docs/how-to/add-a-calculator.md")
 
 
-def outcomes(folder: Path, pages: Sequence[str]) -> dict[str, tuple[str | None, float]]:
+PROGRAM = f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); {as_command('docs_run')}"
+
+
+def outcomes(forks: Forks, folder: Path, pages: Sequence[str]) -> dict[str, tuple[str | None, float]]:
     """Page -> why it failed, and seconds."""
-    command = [sys.executable, "-W", "ignore", Path(__file__).with_name("docs_run.py"), folder, *pages]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
-    return {page: (why, seconds) for page, why, seconds in map(json.loads, done.stdout.splitlines())}
+    said = forks.run(PROGRAM, folder, *pages, timeout=900)
+    return {page: (why, seconds) for page, why, seconds in map(json.loads, said.splitlines())}
 
 
 def check(found: dict[str, tuple[str | None, float]], pages: Sequence[str]) -> None:
@@ -34,14 +32,14 @@ def check(found: dict[str, tuple[str | None, float]], pages: Sequence[str]) -> N
     assert {page: why for page, (why, _) in found.items() if why is not None} == {}
 
 
-def test_blocks_of_the_first_pages(tmp_path):
-    check(outcomes(tmp_path, FIRST), FIRST)
+def test_blocks_of_the_first_pages(forks, tmp_path):
+    check(outcomes(forks, tmp_path, FIRST), FIRST)
 
 
 @pytest.mark.slow
-def test_blocks_of_all_other_pages(tmp_path):
+def test_blocks_of_all_other_pages(forks, tmp_path):
     others = [page for page in PAGES if page not in FIRST]
-    check(outcomes(tmp_path, others), others)
+    check(outcomes(forks, tmp_path, others), others)
 
 
 def test_the_index_links_to_every_page():

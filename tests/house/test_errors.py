@@ -1,10 +1,9 @@
 """Commands of modules: what a user can act on is one sentence and an exit status."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from forks import as_command
 
 from crystalgfn.errors import DataError
 from scripts.maintain.program import run
@@ -46,11 +45,11 @@ def test_what_is_wrong_with_the_program_itself_is_not_hidden():
         run(failing(ZeroDivisionError("division by zero")))
 
 
-def test_a_command_of_a_module_names_the_file_that_is_missing(tmp_path):
-    command = [sys.executable, "-m", "scripts.maintain.report_matbench", str(tmp_path / "none.parquet")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 2
-    assert "Traceback" not in done.stderr and "none.parquet" in done.stderr.splitlines()[-1]
+def test_a_command_of_a_module_names_the_file_that_is_missing(forks, tmp_path):
+    process = forks.start(as_command("scripts.maintain.report_matbench"), tmp_path / "none.parquet")
+    _, err = process.communicate(timeout=100)
+    assert process.returncode == 2
+    assert "Traceback" not in err and "none.parquet" in err.splitlines()[-1]
 
 
 def test_every_module_that_is_a_command_answers_so():
