@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import COMMAND
 
 from crystalgfn.cli import app
 from crystalgfn.cli.options.compose import compose_config
@@ -126,20 +127,18 @@ def test_help_and_defaults(capsys):
     assert "$" not in said and max(map(len, said.splitlines())) <= 140
 
 
-def test_two_processes_train_as_one(tmp_path):
+def test_two_processes_train_as_one(forks, tmp_path):
     """torchrun's variables are set by hand; each process takes its share of every epoch."""
-    import subprocess
-    import sys
-
     save(tmp_path / "x.npz", rutiles(16, 50), {"held_out": 0, "too_large": 0, "bad": 0, "sources": ["x"]})
-    code = "import sys, torch; torch.set_num_threads(1); from crystalgfn.cli import app; sys.exit(app.train_refiner())"
     arguments = [f"train={tmp_path / 'x.npz'}", f"val={tmp_path / 'x.npz'}", f"out={tmp_path / 'out'}", *QUICK]
-    shared = os.environ | {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
+    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29581"}
     calls = [
-        subprocess.Popen([sys.executable, "-c", code, *arguments], env=shared | {"RANK": rank, "LOCAL_RANK": rank})
+        forks.start(COMMAND, "train_refiner", *arguments, env=shared | {"RANK": rank, "LOCAL_RANK": rank})
         for rank in ("0", "1")
     ]
-    assert [call.wait(300) for call in calls] == [0, 0]
+    for call in calls:
+        _, err = call.communicate(timeout=300)
+        assert call.returncode == 0, err
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["steps"] == 4  # 16 crystals, 4 a process and step, two epochs
     assert all(torch.isfinite(p).all() for p in DiffusionRefiner.load(tmp_path / "out").network.parameters())

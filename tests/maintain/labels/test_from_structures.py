@@ -1,12 +1,11 @@
 """Energies for tables of structures: every row that needs one gets one, and only those."""
 
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import pytest
+from forks import Forks, as_command
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.calculators.energy_references import references_of
@@ -85,7 +84,6 @@ def test_a_table_without_structures_is_refused(change, said, files) -> None:
         label_structures(files / "bad.parquet", progress=False)
 
 
-def test_the_command_says_what_it_takes() -> None:
-    command = [sys.executable, "-m", "scripts.maintain.labels.from_structures", "--help"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert "--without" in done.stdout and "--output" in done.stdout
+def test_the_command_says_what_it_takes(forks: Forks) -> None:
+    said = forks.run(as_command("scripts.maintain.labels.from_structures"), "--help")
+    assert "--without" in said and "--output" in said
