@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from crystalgfn.errors import CrystalGFNError as CrystalGFNError
     from crystalgfn.errors import EmptySpace as EmptySpace
     from crystalgfn.errors import InvalidSpace as InvalidSpace
-    from crystalgfn.evaluation.metrics.check import check_metric as check_metric
+    from crystalgfn.evaluation.metrics.registry import check_metric as check_metric
     from crystalgfn.gfn.config import TrainerConfig as TrainerConfig
 
     Trainer = TrainerConfig
@@ -63,7 +63,7 @@ _MODULES = {
     "build_from_wyckoff": "structures.build",
     "build_structures": "structures.build",
     "check_constraint": "envs.constraint_check",
-    "check_metric": "evaluation.metrics.check",
+    "check_metric": "evaluation.metrics.registry",
     "check_candidate_source": "structures.sources.contract",
     "check_refiner": "structures.refiner.contract",
     "check_calculator": "calculators.contract",

@@ -86,17 +86,9 @@ class Annealed:
 
 
 class Chains:
-    """Crystals on their way from q0 to R, all at once.
+    """``n`` crystals on their way from q0 to R, all at once; ``mix``: shares of the kernels."""
 
-    Args:
-        base: q0.
-        log_reward: crystals -> ln R, float [B].
-        n: chains.
-        seed: of all draws.
-        mix: shares of the kernels.
-    """
-
-    def __init__(self, base: Base, log_reward: LogReward, n: int, seed: int, mix: Mapping[str, float]) -> None:
+    def __init__(self, base: Base, log_reward: LogReward, n: int, seed: int, mix: Mapping[str, float] = MIX) -> None:
         if unknown := set(mix) - set(KERNELS):
             raise ValueError(f"mix names the kernel {sorted(unknown)[0]!r}; choose from {', '.join(KERNELS)}")
         device = base.env.device
@@ -158,25 +150,18 @@ def pilot(
     keep: float = 0.95,
     sweeps: int = 2,
     seed: int = 0,
-    mix: Mapping[str, float] = MIX,
 ) -> Schedule:
-    """Choose temperatures and lattice steps with chains of their own.
+    """Choose temperatures and lattice steps with ``n`` chains of their own.
 
-    Args:
-        base: q0.
-        log_reward: crystals -> ln R.
-        n: chains.
-        keep: ESS / N that the weights of one change of temperature keep; nearer to 1: more temperatures.
-        sweeps: moves at each temperature.
-        seed: of the draws.
-        mix: shares of the kernels.
+    ``keep`` is the ESS / N that the weights of one change of temperature keep (nearer to 1: more temperatures),
+    ``sweeps`` the moves at each temperature.
 
     Raises:
         ValueError: a reward so far from q0 that 2,000 temperatures do not suffice.
     """
     if not 0 < keep < 1 or sweeps < 1 or n < 2:
         raise ValueError(f"keep={keep}, sweeps={sweeps}, n={n}: give keep in (0, 1), a sweep and two chains at least")
-    chains = Chains(base, log_reward, n, seed, mix)
+    chains = Chains(base, log_reward, n, seed)
     temperatures, steps, step = [0.0], [], FIRST_STEP
     while temperatures[-1] < 1:
         if len(steps) >= MOST_TEMPERATURES:
@@ -202,7 +187,6 @@ def anneal(
     resample: bool = True,
     final_sweeps: int = 10,
     seed: int = 0,
-    mix: Mapping[str, float] = MIX,
 ) -> Annealed:
     """ln Z of a reward, and crystals of its distribution, from a policy that knows nothing of it.
 
@@ -211,13 +195,12 @@ def anneal(
         log_reward: crystals -> ln R, float [B].
         n: chains, all islands together.
         islands: independent populations, which give the standard error; at least 2.
-        schedule: from `pilot`; None: one is made with n / 4 chains.
-        keep: see `pilot`.
-        sweeps: see `pilot`.
+        schedule: None: `pilot` makes one with n / 4 chains.
+        keep: as in `pilot`.
+        sweeps: as in `pilot`.
         resample: resample an island when its ESS falls under half; False: plain annealed importance sampling.
         final_sweeps: moves at t = 1 after the last resampling.
         seed: of the draws.
-        mix: shares of the kernels.
 
     Raises:
         ValueError: fewer than two islands, or than two chains on each.
@@ -226,8 +209,8 @@ def anneal(
     size = n // islands if islands > 0 else 0
     if islands < 2 or size < 2:
         raise ValueError(f"n={n}, islands={islands}: give at least two islands of two chains for a standard error")
-    schedule = schedule or pilot(base, log_reward, max(n // 4, 2), keep, sweeps, seed + 1, mix)
-    chains = Chains(base, log_reward, islands * size, seed, mix)
+    schedule = schedule or pilot(base, log_reward, max(n // 4, 2), keep, sweeps, seed + 1)
+    chains = Chains(base, log_reward, islands * size, seed)
     device = chains.log_q.device
     log_z = torch.zeros(islands, dtype=torch.float64, device=device)
     log_weight = torch.zeros(islands, size, dtype=torch.float64, device=device)

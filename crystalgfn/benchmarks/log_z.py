@@ -67,7 +67,6 @@ def compare_log_z(
     sampler: Sampler,
     space: Constraint = None,
     base: Sampler | None = None,
-    beta: float | None = None,
     n_q: int = 4000,
     seed: int = 0,
     **options: Any,
@@ -79,7 +78,6 @@ def compare_log_z(
         space: a further constraint.
         base: where annealing starts; default an untrained policy in the same space. A sampler at another temperature
             saves time, but must not have dropped modes itself.
-        beta: for samplers conditioned on it.
         n_q: samples for the sampler's own estimate.
         seed: of all draws.
         options: of `anneal`: n, islands, keep, sweeps, ...
@@ -89,7 +87,7 @@ def compare_log_z(
     """
     narrowed = sampler.narrow(space)
     if sampler.log_omega is None:
-        return [_compare(sampler, narrowed, None, base, beta, n_q, seed, options)]
+        return [_compare(sampler, narrowed, None, base, n_q, seed, options)]
     out = []
     for k in sampler.log_omega.isfinite().nonzero().flatten().tolist():
         if not narrowed.n_elements[0] <= k <= narrowed.n_elements[1]:
@@ -98,7 +96,7 @@ def compare_log_z(
             stratum = narrowed.narrowed(n_elements=(k, k))
         except InvalidSpace:  # the constraint leaves no crystal of so many elements
             continue
-        out.append(_compare(sampler, stratum, k, base, beta, n_q, seed, options))
+        out.append(_compare(sampler, stratum, k, base, n_q, seed, options))
     return out
 
 
@@ -107,13 +105,12 @@ def _compare(
     space: CrystalSpace,
     stratum: int | None,
     base: Sampler | None,
-    beta: float | None,
     n: int,
     seed: int,
     options: dict[str, Any],
 ) -> LogZ:
-    drawn = sampler.sample(n, space=space, beta=beta, seed=seed)
-    weight = sampler.log_reward(drawn, beta=beta) - sampler.log_prob(drawn, space=space, beta=beta)
+    drawn = sampler.sample(n, space=space, seed=seed)
+    weight = sampler.log_reward(drawn) - sampler.log_prob(drawn, space=space)
     ess = float(relative_ess(weight))
     env = CrystalEnvironment(space, sampler.device)
     if base is None:
@@ -121,16 +118,18 @@ def _compare(
         start = Base(env, network)
     else:
         start = Base(env, base.network, base.log_omega)
-    result = anneal(start, lambda crystals: sampler.log_reward(crystals, beta=beta), seed=seed + 1, **options)
+    result = anneal(start, sampler.log_reward, seed=seed + 1, **options)
     weight = weight.cpu()
-    ends = (result.log_reward - sampler.log_prob(result.crystals, space=space, beta=beta)).cpu()
+    ends = (result.log_reward - sampler.log_prob(result.crystals, space=space)).cpu()
     island = result.island.cpu()
     bridge = bennett(weight, ends)
     without = [bennett(weight, ends[island != i]) for i in island.unique() if bool((island != i).any())]
     spread = torch.tensor(without, dtype=torch.float64)
     error = math.sqrt((len(spread) - 1) * float(spread.var(correction=0))) if len(spread) > 1 else math.nan
     # ln(omega_k / Z_k) is folded into the rewards of samplers with strata
-    shift = 0.0 if stratum is None else float((sampler.log_z - sampler.log_omega)[stratum])
+    shift = 0.0
+    if stratum is not None and sampler.log_omega is not None:
+        shift = float(sampler.log_z[stratum] - sampler.log_omega[stratum])
     return LogZ(
         stratum=stratum,
         from_q=float(log_mean_exp(weight)) + shift,

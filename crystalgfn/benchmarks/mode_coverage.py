@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from crystalgfn.benchmarks.log_z import Constraint, LogZ, compare_log_z
+from crystalgfn.benchmarks.log_z import LogZ
 from crystalgfn.crystallography import lattice
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.lattice import ANGLE_UNIT
@@ -18,6 +18,7 @@ from crystalgfn.gfn.diagnostics import log_mean_exp, log_mean_exp_of
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Booleans, Floats
+from crystalgfn.utils.provenance import markdown_table
 
 LEAST_RECALL, MOST_DIFFERENCE = 0.98, 0.1  # what counts as passed
 
@@ -43,12 +44,9 @@ class CoverageCheck:
         return near and (self.real is None or self.real.recall >= LEAST_RECALL)
 
     def __str__(self) -> str:
-        lines = [
-            "| elements | ln Z from q | ESS | ln Z by annealing | difference | bridge | difference | recall |",
-            "| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
-        ]
-        for one, found in zip(self.log_z, self.annealed, strict=True):
-            cells = (
+        head = "elements", "ln Z from q", "ESS", "ln Z by annealing", "difference", "bridge", "difference", "recall"
+        rows = [
+            (
                 "all" if one.stratum is None else str(one.stratum),
                 f"{one.from_q:.3f} ± {one.from_q_error:.3f}",
                 f"{one.ess:.3f}",
@@ -58,7 +56,9 @@ class CoverageCheck:
                 f"{one.bridge_difference:+.3f}",
                 f"{found.recall:.2%}",
             )
-            lines.append(f"| {' | '.join(cells)} |")
+            for one, found in zip(self.log_z, self.annealed, strict=True)
+        ]
+        lines = [markdown_table(head, rows)]
         if self.real is not None:
             lines += ["", f"Real crystals: {self.real}"]
             lines += [f"  {m.formula} ({m.space_group}): {m.excess:.2f}" for m in self.real.worst]
@@ -66,32 +66,13 @@ class CoverageCheck:
 
 
 def check_coverage(
-    sampler: Sampler,
-    reals: Crystals | None = None,
-    log_z: list[LogZ] | None = None,
-    space: Constraint = None,
-    beta: float | None = None,
-    seed: int = 0,
-    **options: Any,
+    sampler: Sampler, log_z: Sequence[LogZ], reals: Crystals | None = None, seed: int = 0
 ) -> CoverageCheck:
-    """Both checks; the result prints as a small table.
-
-    Args:
-        sampler: with a reward.
-        reals: real crystals, [B]; None: that part is left out.
-        log_z: what `compare_log_z` gave; None: it is called.
-        space: a further constraint.
-        beta: for samplers conditioned on it.
-        seed: of all draws.
-        options: of `compare_log_z`.
-    """
-    rows = compare_log_z(sampler, space, beta=beta, seed=seed, **options) if log_z is None else log_z
-    known = own_log_z(sampler, sampler.narrow(space), beta, 10_000, seed)
-    found = [
-        coverage(sampler, one.annealed.crystals, space, jitter=0.0, seed=seed, beta=beta, log_z=known) for one in rows
-    ]
-    real = None if reals is None else coverage(sampler, reals, space, seed=seed, beta=beta, log_z=known)
-    return CoverageCheck(tuple(rows), tuple(found), real)
+    """Both checks from what `compare_log_z` found, and real crystals [B] if there are any; prints as a small table."""
+    known = own_log_z(sampler, SAMPLES, seed)
+    found = [coverage(sampler, one.annealed.crystals, jitter=0.0, seed=seed, log_z=known) for one in log_z]
+    real = None if reals is None else coverage(sampler, reals, seed=seed, log_z=known)
+    return CoverageCheck(tuple(log_z), tuple(found), real)
 
 
 def coverage_figures(result: CoverageCheck) -> dict[str, Any]:
@@ -120,15 +101,18 @@ def coverage_figures(result: CoverageCheck) -> dict[str, Any]:
     real = None
     if result.real is not None:
         real = {
-            "given": result.real.given,
-            "inside": result.real.inside,
-            "left_out": result.real.left_out,
-            "recall": result.real.recall,
+            **{name: getattr(result.real, name) for name in ("given", "inside", "left_out", "recall")},
             "quantiles": {str(level): value for level, value in result.real.quantiles.items()},
             "worst": [vars(one) for one in result.real.worst],
         }
     return {"log_z": rows, "real": real, "passed": result.passed}
 
+
+SAMPLES = 10_000  # of the sampler itself, for its ln Z
+
+THRESHOLD = 3.0  # of ln p - ln q, up to which a crystal counts as covered: a factor of 20
+
+WORST = 10  # crystals that are listed
 
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
 
@@ -155,7 +139,6 @@ class Coverage:
         given: crystals.
         inside: those inside the space.
         left_out: those of them that lie in a corner where no jittered cell was inside.
-        threshold: excess up to which a crystal counts as covered (a factor of 20 at the usual 3).
         recall: covered crystals among those scored, ``inside - left_out``; NaN where there are none.
         quantiles: of the excess, {level: value}.
         worst: the crystals with the largest excess, largest first.
@@ -166,7 +149,6 @@ class Coverage:
     given: int
     inside: int
     left_out: int
-    threshold: float
     recall: float
     quantiles: dict[float, float]
     worst: tuple[PoorlyCovered, ...]
@@ -176,7 +158,7 @@ class Coverage:
     def __str__(self) -> str:
         levels = ", ".join(f"{level:.0%} {value:.2f}" for level, value in self.quantiles.items())
         return (
-            f"{self.recall:.2%} of {self.inside - self.left_out} crystals have ln p - ln q <= {self.threshold:g} "
+            f"{self.recall:.2%} of {self.inside - self.left_out} crystals have ln p - ln q <= {THRESHOLD:g} "
             f"({self.given} given, {self.inside} inside the space, {self.left_out} left out); quantiles: {levels}"
         )
 
@@ -184,32 +166,23 @@ class Coverage:
 def coverage(
     sampler: Sampler,
     crystals: Crystals,
-    space: Constraint = None,
     jitter: float = 0.02,
     seed: int = 0,
-    threshold: float = 3.0,
-    beta: float | None = None,
-    log_z: Mapping[int, float] | float | None = None,
-    n: int = 10_000,
-    n_worst: int = 10,
+    log_z: Mapping[int, float] | None = None,
+    n: int = SAMPLES,
 ) -> Coverage:
-    """Recall: the share of given crystals for which ln R - ln Z - ln q is at most a threshold.
+    """Recall: the share of given crystals for which ln R - ln Z - ln q is at most `THRESHOLD`.
 
     Args:
         sampler: with a reward.
         crystals: [B], not drawn from the sampler; those outside the space are left out.
-        space: a further constraint, as in `Sampler.sample`.
         jitter: standard deviation of what is added to the free lattice parameters, in the coordinates of the reference
             measure: 0.02 is 2 % on lengths and 1.2 degrees on angles (a shear of 2 %), so that a density is asked for
             near real cells, not only at them. Cells outside the space are drawn again, up to 20 times.
         seed: of the jitter, and of the samples for ln Z.
-        threshold: of the excess.
-        beta: for samplers conditioned on it.
-        log_z: ln Z of the target, if known: one number, or one for each number of elements; as `Sampler.log_reward` has
-            it, so 0 for a perfect sampler with strata. None: importance estimate from the sampler's own samples, one
-            for each stratum where it has strata.
-        n: samples for that estimate.
-        n_worst: crystals to list.
+        log_z: ln Z of the target where it is known, by the number of elements (0: any); as `Sampler.log_reward` has it,
+            so 0 for a perfect sampler with strata. None: `own_log_z`.
+        n: samples for that.
 
     Raises:
         DataError: no crystals are given, or a negative jitter.
@@ -217,19 +190,18 @@ def coverage(
     """
     if not len(crystals) or not jitter >= 0:
         raise DataError(f"coverage of {len(crystals)} crystals with jitter={jitter}: give crystals, and a jitter >= 0")
-    narrowed = sampler.narrow(space)
     generator = torch.Generator().manual_seed(seed)
     crystals = crystals.to("cpu")
-    inside = narrowed.contains(crystals).nonzero().flatten()
-    moved, found = jittered_inside(crystals[inside], narrowed, jitter, generator)
+    inside = sampler.space.contains(crystals).nonzero().flatten()
+    moved, found = jittered_inside(crystals[inside], sampler.space, jitter, generator)
     kept, moved = inside[found], moved[found]
-    known = _given_log_z(log_z) if log_z is not None else own_log_z(sampler, narrowed, beta, n, seed)
-    log_q = sampler.log_prob(moved, space=narrowed, beta=beta).cpu()
-    log_p = sampler.log_reward(moved, beta=beta).cpu() - _of_stratum(known, moved.n_elements)
+    known = own_log_z(sampler, n, seed) if log_z is None else dict(log_z)
+    log_q = sampler.log_prob(moved).cpu()
+    log_p = sampler.log_reward(moved).cpu() - _of_stratum(known, moved.n_elements)
     excess = torch.full((len(crystals),), torch.nan, dtype=torch.float64)
     excess[kept] = log_p - log_q
     scored = excess[kept]
-    worst = kept[scored.argsort(descending=True)[:n_worst]]
+    worst = kept[scored.argsort(descending=True)[:WORST]]
     formulas = crystals[worst].formulas()
     levels = torch.tensor(QUANTILES, dtype=torch.float64)
     quantiles = scored.quantile(levels, interpolation="lower").tolist() if len(kept) else [math.nan] * len(QUANTILES)
@@ -237,8 +209,7 @@ def coverage(
         given=len(crystals),
         inside=len(inside),
         left_out=len(inside) - len(kept),
-        threshold=threshold,
-        recall=float((scored <= threshold).double().mean()) if len(kept) else math.nan,
+        recall=float((scored <= THRESHOLD).double().mean()) if len(kept) else math.nan,
         quantiles=dict(zip(QUANTILES, quantiles, strict=True)),
         worst=tuple(
             PoorlyCovered(int(i), formula, int(crystals.space_group[i]), float(excess[i]))
@@ -279,14 +250,10 @@ def jittered_inside(
     return Crystals(crystals.space_group, crystals.composition, cells), found
 
 
-def _given_log_z(log_z: Mapping[int, float] | float) -> dict[int, float]:
-    return {int(k): float(v) for k, v in log_z.items()} if isinstance(log_z, Mapping) else {0: float(log_z)}
-
-
-def own_log_z(sampler: Sampler, space: CrystalSpace, beta: float | None, n: int, seed: int) -> dict[int, float]:
+def own_log_z(sampler: Sampler, n: int, seed: int) -> dict[int, float]:
     """The importance estimate of ln Z, for each number of elements where the sampler has strata, under 0 for all."""
-    drawn = sampler.sample(n, space=space, beta=beta, seed=seed)
-    weight = (sampler.log_reward(drawn, beta=beta) - sampler.log_prob(drawn, space=space, beta=beta)).cpu()
+    drawn = sampler.sample(n, seed=seed)
+    weight = (sampler.log_reward(drawn) - sampler.log_prob(drawn)).cpu()
     out = {0: float(log_mean_exp(weight))}
     if sampler.log_omega is not None:
         out |= log_mean_exp_of(weight, drawn.n_elements.cpu())

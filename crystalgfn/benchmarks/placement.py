@@ -6,7 +6,7 @@ Cells are kept. A crystal counts only where every way gave a structure and the c
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.symmetry import symmetry
+from crystalgfn.evaluation.relaxation_job import displacement
 from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.utils.progress import Bar
@@ -79,36 +80,25 @@ def measure_placement(
     crystals: Crystals,
     placed: Sequence[tuple[Structure | None, str]],
     calculator: Calculator | str = DEFAULT,
-    max_steps: int = MAX_STEPS,
     progress: bool = False,
 ) -> list[PlacementOutcome]:
-    """Relax what was placed, each crystal in its cell, and compare.
-
-    Args:
-        crystals: [B].
-        placed: of `place`, [B].
-        calculator: relaxes them, see `load_calculator`.
-        max_steps: of the relaxation.
-        progress: shows a bar.
+    """Relax with a calculator what `place` gave for each crystal [B], in its cell, and compare.
 
     Raises:
         NotAvailable: the calculator's package is not installed.
     """
     found = [PlacementOutcome(reason=reason) for _, reason in placed]
     starts = [(i, one.get_primitive_structure()) for i, (one, _) in enumerate(placed) if one is not None]
-    relaxed = relax([structure for _, structure in starts], calculator, max_steps, progress=progress)
+    relaxed = relax([structure for _, structure in starts], calculator, MAX_STEPS, progress=progress)
     for (i, before), after in zip(starts, relaxed, strict=True):
         if after.structure is None:
             found[i] = PlacementOutcome(reason=after.error or "no energy")
             continue
-        gaps = after.structure.frac_coords - before.frac_coords
-        moved = (gaps - np.rint(gaps)) @ before.lattice.matrix
-        moved -= moved.mean(axis=0)
         numbers = np.array([site.specie.Z for site in after.structure])
         group = symmetry((after.structure.lattice.matrix, after.structure.frac_coords, numbers), SYMPREC)
         found[i] = PlacementOutcome(
             energy_above_relaxed=after.start_energy - after.energy,
-            rmsd=float(np.sqrt((moved**2).sum(axis=1).mean())),
+            rmsd=displacement(before, after.structure),
             steps=after.steps,
             converged=after.converged,
             symmetry_preserved=group is not None and group.number == int(crystals.space_group[i]),
@@ -151,8 +141,3 @@ def _row(name: str, own: Sequence[PlacementOutcome], both: Sequence[int]) -> lis
     # a median, since atoms that fall into each other have any energy
     energy = float(np.median(values("energy")))
     return [name, len(some), failed, float(np.median(above)), float(above.mean()), *middles, *shares, energy]
-
-
-def placement_figures(ways: dict[str, Sequence[PlacementOutcome]]) -> dict[str, list[dict[str, Any]]]:
-    """All outcomes, for machines."""
-    return {name: [asdict(outcome) for outcome in own] for name, own in ways.items()}

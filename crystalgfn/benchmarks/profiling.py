@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import copy
+import resource
+import subprocess
+import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,16 +21,9 @@ from torch.utils.flop_counter import flop_registry
 from crystalgfn.envs.base import Environment
 from crystalgfn.gfn.objectives import Objective
 
-MASKS, ENVIRONMENT, NETWORK, REWARD, OPTIMISER, OTHER = (
-    "masks",
-    "environment",
-    "network",
-    "reward",
-    "optimiser",
-    "other",
-)
+SECTIONS = ("masks", "environment", "network", "reward", "optimiser", "other")
 
-SECTIONS = (MASKS, ENVIRONMENT, NETWORK, REWARD, OPTIMISER, OTHER)
+MASKS, ENVIRONMENT, NETWORK, REWARD, OPTIMISER, OTHER = SECTIONS
 
 
 def synchronize(device: torch.device) -> None:
@@ -36,12 +33,9 @@ def synchronize(device: torch.device) -> None:
 
 
 class Stopwatch:
-    """Time of named sections, each without the sections inside it.
+    """Time of named sections, each without the sections inside it: seconds ``spent`` by section.
 
     CPU seconds of the process on a CPU; on a GPU wall-clock seconds between synchronised points.
-
-    Attributes:
-        spent: seconds by section.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -220,23 +214,14 @@ def _methods(kind: type) -> set[str]:
 Shape = tuple[int, int, int]
 
 
-def short(dtype: torch.dtype) -> str:
-    """torch.float32 -> "float32"."""
-    return str(dtype).removeprefix("torch.")
-
-
 class MatrixOperations(TorchDispatchMode):
     """Counts floating-point operations of matrix products, a multiplication and an addition as two.
 
     The formulas are those of `torch.utils.flop_counter`; its own counter does not tell dtypes apart. What a recorded
     CUDA graph or a compiled kernel does inside is not seen.
 
-    Args:
-        counts: asked at each product, whether it shall be counted.
-
-    Attributes:
-        operations: floating-point operations by dtype.
-        shapes: the same by the shape of plain products.
+    ``counts`` is asked at each product whether it shall be counted. ``operations`` are by dtype, ``shapes`` the same by
+    the shape of plain products.
     """
 
     def __init__(self, counts: Callable[[], bool] = lambda: True) -> None:
@@ -286,11 +271,11 @@ class Rate:
         return self.per_second if device.type == "cuda" else self.per_cpu_second
 
 
-def rate(work: Callable[[], Any], seconds: float, device: torch.device, least: int = 2) -> tuple[Rate, int]:
-    """How often a function runs, over ``seconds`` and at least ``least`` calls; and how many calls there were."""
+def rate(work: Callable[[], Any], seconds: float, device: torch.device) -> tuple[Rate, int]:
+    """How often a function runs, over ``seconds`` and at least two calls; and how many calls there were."""
     synchronize(device)
     wall, cpu, calls = time.perf_counter(), time.process_time(), 0
-    while calls < least or time.perf_counter() - wall < seconds:
+    while calls < 2 or time.perf_counter() - wall < seconds:
         work()
         calls += 1
     synchronize(device)
@@ -315,3 +300,40 @@ def matrix_rate(shape: Shape, dtype: torch.dtype, device: torch.device, seconds:
     work()
     found, _ = rate(work, seconds, device)
     return Rate(found.per_cpu_second * group * operations, found.per_second * group * operations)
+
+
+@contextmanager
+def busy_core() -> Any:
+    """A process that computes without a pause, until the end of the block or of this process; its id."""
+    program = "import os\nparent = os.getppid()\nwhile os.getppid() == parent:\n    sum(range(100000))"
+    with subprocess.Popen([sys.executable, "-c", program]) as process:
+        try:
+            yield process.pid
+        finally:
+            process.kill()
+
+
+@contextmanager
+def set_threads(number: int) -> Any:
+    """Within this context torch computes with so many threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def forget_peak(device: torch.device) -> None:
+    """Start to measure the peak of the memory anew, where that can be done."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        Path("/proc/self/clear_refs").write_text("5")  # the process's high-water mark
+
+
+def peak_memory(device: torch.device) -> float:
+    """The most memory that was in use, MB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -9,12 +9,11 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
-from crystalgfn.benchmarks.machine import busy_core, forget_peak, peak_memory, set_threads
 from crystalgfn.benchmarks.profiling import (
     ENVIRONMENT,
     MASKS,
@@ -23,9 +22,12 @@ from crystalgfn.benchmarks.profiling import (
     MatrixOperations,
     Rate,
     Stopwatch,
+    busy_core,
+    forget_peak,
     matrix_rate,
+    peak_memory,
     rate,
-    short,
+    set_threads,
 )
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
@@ -134,16 +136,10 @@ def measure_throughput(
     keep_policy: bool = True,
     progress: bool = False,
 ) -> list[Measurement]:
-    """Measure every combination of a plan.
+    """Measure every combination of a plan: a sampler's space, network and reward, trained by an objective and trainer.
 
-    Args:
-        sampler: its space, network and reward are what is measured.
-        objective: the loss.
-        trainer: the settings of training; batch size, device and length are the plan's.
-        plan: what to measure.
-        real: real crystals for ``trainer.real_fraction``.
-        keep_policy: train with a learning rate of about zero, so that the states that are visited stay the sampler's.
-        progress: show a progress bar.
+    Batch size, device and length of the training are the plan's. ``real``: real crystals for ``trainer.real_fraction``.
+    ``keep_policy``: train with a learning rate of about zero, so that the states that are visited stay the sampler's.
 
     Raises:
         RewardError: the sampler has no reward.
@@ -267,12 +263,16 @@ class _Bench:
             calls=calls,
             peak_memory=memory,
             shares=shares,
-            operations={short(dtype): number / size for dtype, number in counter.operations.items()},
+            operations={_short(dtype): number / size for dtype, number in counter.operations.items()},
             shape=shape,
-            matrix={short(dtype): speed for dtype, speed in matrix.items()},
+            matrix={_short(dtype): speed for dtype, speed in matrix.items()},
             floor=1 / needed,
             reached=crystals.on(self.device) * needed,
         )
+
+
+def _short(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def throughput_tables(found: list[Measurement]) -> str:
@@ -318,8 +318,3 @@ def _floors(first: tuple[str, ...], both: list[tuple[tuple[str, int, int, str], 
         for k, a in both
     ]  # fmt: skip
     return markdown_table((*head, "floor, crystals / s", "reached, %"), rows)
-
-
-def throughput_figures(found: list[Measurement]) -> list[dict[str, Any]]:
-    """The same for a JSON file."""
-    return [asdict(one) for one in found]

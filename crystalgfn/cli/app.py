@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from crystalgfn import __version__
 from crystalgfn.cli import console
 from crystalgfn.cli.options.commands import COMMANDS
+from crystalgfn.cli.options.declared import help_text, overview
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.utils.interrupts import Interrupts, Terminated, Terminations
 from crystalgfn.utils.run_folder import LOCK, RunFolder
@@ -37,9 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     first = given[0] if given else "--help"
     if first in ("-h", "--help", "help"):
-        from crystalgfn.cli.options.help import overview
-
-        return _print(overview(__version__))
+        return _print(overview(COMMANDS, __version__))
     if first == "--version":
         return _print(f"crystalgfn {__version__}")
     name = first.replace("-", "_")
@@ -115,9 +114,7 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
     except CrystalGFNError as error:
         return _fail(f"{sentence(error)}.")
     if flags.help:
-        from crystalgfn.cli.options.help import help_text
-
-        return _print(help_text(name, program))
+        return _print(help_text(COMMANDS[name], program))
     wants_json = any(one.lstrip("-").lower() in ("json", "json=true") for one in options)
     silent = os.environ.get("RANK", "0") != "0" and COMMANDS[name].together
     with Terminations(), console.console(flags.quiet, flags.verbose, wants_json, silent) as warned:
@@ -210,6 +207,7 @@ class Job:
 
     def work(self) -> None:
         """Read the configuration, run the command in its folder, and record what came out."""
+        from crystalgfn.cli.options.objects import check_folder
         from crystalgfn.utils import distributed
 
         one = COMMANDS[self.name]
@@ -223,6 +221,8 @@ class Job:
         shard = config.get("shard")
         lock = LOCK if shard is None else f"{LOCK}-{shard[0]}-of-{shard[1]}"
         folder = None if config.out is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
+        if folder is not None:
+            check_folder(self.name, folder.path)
         with folder or nullcontext():
             made = import_module(f"crystalgfn.cli.{self.name}").run(config, self.command, folder)
             if first:

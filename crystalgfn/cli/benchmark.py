@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,18 @@ from omegaconf import DictConfig
 
 from crystalgfn.benchmarks import exactness, mode_coverage, throughput
 from crystalgfn.benchmarks.csp import report as csp_page
+from crystalgfn.benchmarks.log_z import compare_log_z
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, usable_device
-from crystalgfn.cli.train import read_crystals
+from crystalgfn.cli.options.objects import (
+    build_part,
+    listed,
+    plain_config,
+    read_crystals,
+    space_arguments,
+    strata_of,
+    usable_device,
+)
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
@@ -27,14 +35,6 @@ CALCULATED = ("+energies", "+relaxed")
 
 def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str, Any]:
     """Measure, print, and write ``<task>.json`` and ``<task>.md`` where a folder is given.
-
-    Args:
-        config: the options of ``benchmark``.
-        command: as it was typed.
-        folder: of the run, or None.
-
-    Returns:
-        What goes into ``run.json``.
 
     Raises:
         OptionError: values that cannot be, or figures that are there already.
@@ -71,11 +71,9 @@ def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
         sampler = Sampler.load(config.sampler, trust=config.trust)
         tell(f"Measured in the space, with the network and the reward of {config.sampler}.")
     else:
-        strata = plain_config(config.strata)
-        strata = tuple(strata) if isinstance(strata, list) else strata
         space = CrystalSpace(**space_arguments(config.space))
         reward, policy = build_part(config.reward, "reward"), build_part(config.policy, "policy")
-        sampler = throughput.untrained(space, reward, policy, strata, config.seed)
+        sampler = throughput.untrained(space, reward, policy, strata_of(config), config.seed)
         tell("Measured with an untrained policy, which visits other states than a trained one (sampler=<folder>).")
     real = read_crystals(config.real)
     if real is None and trainer.real_fraction > 0:
@@ -85,10 +83,8 @@ def _throughput(config: DictConfig) -> tuple[str, dict[str, Any]]:
         sampler, objective, trainer, plan, real, keep_policy=keep, progress=config.progress
     )
     measured = {"space": sampler.space.to_dict(), "policy": asdict(sampler.network.config), "omega": sampler.omega}
-    return throughput.throughput_tables(found), {
-        "measured": measured,
-        "measurements": throughput.throughput_figures(found),
-    }
+    figures = {"measured": measured, "measurements": [asdict(one) for one in found]}
+    return throughput.throughput_tables(found), figures
 
 
 def _exactness(config: DictConfig) -> tuple[str, dict[str, Any]]:
@@ -119,25 +115,74 @@ def _modes(config: DictConfig) -> tuple[str, dict[str, Any]]:
     device = usable_device(_one_device(config))
     sampler = Sampler.load(config.sampler, device=device, trust=config.trust)
     real = read_crystals(config.real)
-    result = mode_coverage.check_coverage(sampler, real, seed=config.seed, n=config.chains, n_q=config.samples)
+    found = compare_log_z(sampler, seed=config.seed, n=config.chains, n_q=config.samples)
+    result = mode_coverage.check_coverage(sampler, found, real, config.seed)
     return str(result), mode_coverage.coverage_figures(result)
 
 
 def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
     """Match rates of each method; what a folder holds already is not done again."""
-    from crystalgfn.benchmarks.csp import methods as csp_methods
-    from crystalgfn.benchmarks.csp import report as csp_report
     from crystalgfn.benchmarks.csp import run as csp
-    from crystalgfn.benchmarks.csp.outside import Outside, Pyxtal
+    from crystalgfn.benchmarks.csp.outside import Outside
+    from crystalgfn.benchmarks.csp.scores import csp_figures
     from crystalgfn.benchmarks.csp.tasks import targets
+
+    chosen = config.csp
+    if chosen.data is None:
+        raise OptionError(
+            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
+        )
+    _refuse_unknown("csp.tasks", "task", chosen.tasks, csp.TASKS)
+    folders = _outside(config, known=csp.TASKS)
+    # The calculator and the refiner are found to be there before the work.
+    methods, calculator = _csp_methods(config, list(folders))
+    asked = targets(chosen.data, chosen.n, config.seed)
+    rows = [one.where for one in asked.crystals]
+    methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
+    kept = None if config.out is None else Path(config.out) / "csp.jsonl"
+    predictions = csp.run_csp(
+        asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, chosen.n_jobs, config.progress
+    )
+    skipped = [str(one) for one in asked.skipped]
+    about = {"data": str(chosen.data), "crystals": len(rows), "skipped": skipped, "calculator": calculator}
+    figures = {**about, **csp_figures(predictions)}
+    for lines, words in ((skipped, "crystals can be no targets"), (figures["faults"], "predictions are missing")):
+        if lines:
+            note(f"{len(lines)} {words}; the first: {lines[0]}")
+    return csp_page.csp_tables(figures), figures
+
+
+def _csp_methods(config: DictConfig, others: list[str]) -> tuple[dict[str, Any], str | None]:
+    """The methods that are asked for, besides those of ``others``, and the name of the calculator that some need."""
     from crystalgfn.calculators.registry import load_calculator
     from crystalgfn.data.structure_index import Prototypes
     from crystalgfn.structures.config import BuildConfig
     from crystalgfn.structures.refiner.refiner import DiffusionRefiner
     from crystalgfn.structures.sources.templates import Templates
 
-    chosen = config.csp
-    makers = {
+    chosen, device = config.csp, usable_device(_one_device(config))
+    calculator: Any = None
+    templates, refined = None, None
+    known = list(_makers(None, None, None))
+    names = _method_names(config, known)
+    _check_others(names, others, known)
+    if any(name.endswith(CALCULATED) for name in names):
+        calculator = load_calculator(config.calculator)
+    if any("refiner" in name for name in names):
+        refined = BuildConfig(refiner=DiffusionRefiner.load(chosen.refiner, device), steps=chosen.steps)
+    if chosen.templates is not None:
+        templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
+    shown = {name: f"{name} ({calculator.name})" if name.endswith(CALCULATED) else name for name in names}
+    makers = _makers(refined, templates, calculator)
+    return {shown[name]: makers[name]() for name in names}, calculator and calculator.name
+
+
+def _makers(refined: Any, templates: Any, calculator: Any) -> dict[str, Callable[[], Any]]:
+    """What makes each method, of what those that are asked for need (None where none does)."""
+    from crystalgfn.benchmarks.csp import methods as csp_methods
+    from crystalgfn.benchmarks.csp.outside import Pyxtal
+
+    return {
         "random": lambda: csp_methods.Built(),
         "random+refiner": lambda: csp_methods.Refined(replace(refined, assignment="random")),
         "refiner": lambda: csp_methods.Refined(refined),
@@ -150,65 +195,33 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         "random+relaxed": lambda: csp_methods.RelaxedAtRandom(calculator=calculator),
         "pyxtal+relaxed": lambda: csp_methods.RelaxedAtRandom(Pyxtal(), calculator),
     }
-    names, folders = _csp_methods(config, list(makers), csp.TASKS)
-    device = usable_device(_one_device(config))
-    # That it is there, before the others are at work.
-    calculated = {name for name in names if name.endswith(CALCULATED)}
-    calculator: Any = load_calculator(config.calculator) if calculated else None
-    refiner = DiffusionRefiner.load(chosen.refiner, device) if any("refiner" in name for name in names) else None
-    asked = targets(chosen.data, chosen.n, config.seed)
-    rows = [one.where for one in asked.crystals]
-    refined = None if refiner is None else BuildConfig(refiner=refiner, steps=chosen.steps)
-    templates = None
-    if chosen.templates is not None:
-        templates = Templates(Prototypes.read(chosen.templates, chosen.cache, config.progress))
-    kept = None if config.out is None else Path(config.out) / "csp.jsonl"
-    methods = {f"{name} ({calculator.name})" if name in calculated else name: makers[name]() for name in names}
-    methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
-    predictions = csp.run_csp(
-        asked.crystals, methods, list(chosen.tasks), chosen.k, config.seed, kept, config.csp.n_jobs, config.progress
-    )
-    skipped = [str(one) for one in asked.skipped]
-    figures = {
-        "data": str(chosen.data),
-        "crystals": len(rows),
-        "skipped": skipped,
-        "calculator": calculator and calculator.name,
-        **csp_report.csp_figures(predictions),
-    }
-    for lines, words in ((skipped, "crystals can be no targets"), (figures["faults"], "predictions are missing")):
-        if lines:
-            note(f"{len(lines)} {words}; the first: {lines[0]}")
-    return csp_report.csp_tables(figures), figures
 
 
-def _csp_methods(
-    config: DictConfig, known: Sequence[str], tasks: Sequence[str]
-) -> tuple[list[str], dict[str, tuple[str, tuple[str, ...]]]]:
-    """The names of the methods that are asked for, and the folders of other programs'."""
+def _method_names(config: DictConfig, known: list[str]) -> list[str]:
+    """The names of the methods that are asked for; if none are, those that need no calculator nor what is not there."""
     chosen = config.csp
-    if chosen.data is None:
-        raise OptionError(
-            "task=csp looks for real crystals: give csp.data=<file with atoms, or a folder of CIF files>."
-        )
-    names = (
-        [name for name in known if not name.endswith(CALCULATED)] if chosen.methods is None else list(chosen.methods)
-    )
-    if chosen.methods is None and chosen.templates is None:
-        names = [name for name in names if "templates" not in name]
-    if unknown := [name for name in names if name not in known]:
-        raise OptionError(f"csp.methods: there is no method {unknown[0]!r}; there are {', '.join(known)}.")
-    if unknown := [task for task in chosen.tasks if task not in tasks]:
-        raise OptionError(f"csp.tasks: there is no task {unknown[0]!r}; there are {', '.join(tasks)}.")
-    if any("templates" in name for name in names) and chosen.templates is None:
+    if chosen.methods is None:
+        free = [name for name in known if not name.endswith(CALCULATED)]
+        return [name for name in free if chosen.templates is not None or "templates" not in name]
+    _refuse_unknown("csp.methods", "method", chosen.methods, known)
+    if chosen.templates is None and any("templates" in name for name in chosen.methods):
         raise OptionError("csp.methods with templates need csp.templates=<real crystals that are not looked for>.")
-    folders = _outside(config, taken=set(known), known=tasks)
-    if not names and not folders:
+    return list(chosen.methods)
+
+
+def _check_others(names: list[str], others: list[str], known: list[str]) -> None:
+    if taken := [name for name in others if name in known]:
+        raise OptionError(f"csp.outside: {taken[0]} is a method of its own; give the folder another name.")
+    if not names and not others:
         raise OptionError("csp.methods=[] leaves nothing to compare: name some, or give csp.outside={name: folder}.")
-    return names, folders
 
 
-def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
+def _refuse_unknown(option: str, what: str, given: Sequence[str], known: Sequence[str]) -> None:
+    if unknown := [one for one in given if one not in known]:
+        raise OptionError(f"{option}: there is no {what} {unknown[0]!r}; there are {', '.join(known)}.")
+
+
+def _outside(config: DictConfig, known: Sequence[str]) -> dict[str, tuple[str, tuple[str, ...]]]:
     """Folder and tasks of each method of `csp.outside`."""
     given = plain_config(config.csp.outside) or {}
     found = {}
@@ -216,8 +229,6 @@ def _outside(config: DictConfig, taken: set[str], known: Sequence[str]) -> dict[
         options = value if isinstance(value, dict) else {"folder": value}
         if set(options) - {"folder", "task"} or not isinstance(options.get("folder"), str):
             raise OptionError(f"csp.outside: {name} has {value}; give a folder, or {{folder: ..., task: T4}}.")
-        if name in taken:
-            raise OptionError(f"csp.outside: {name} is a method of its own; give the folder another name.")
         tasks = options.get("task") or list(known)
         tasks = (tasks,) if isinstance(tasks, str) else tuple(tasks)
         if unknown := [task for task in tasks if task not in known]:
@@ -242,5 +253,5 @@ def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
     for way in config.placed_by:
         placed = placement.place(way, crystals, refiner, config.seed, config.progress)
         ways[placement.WAYS[way]] = placement.measure_placement(crystals, placed, calculator, progress=config.progress)
-    outcomes = placement.placement_figures(ways)
+    outcomes = {name: [asdict(one) for one in own] for name, own in ways.items()}
     return placement.placement_table(ways, calculator.name), {"calculator": calculator.name, "outcomes": outcomes}

@@ -12,12 +12,12 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain_config, space_arguments
+from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.evaluation.proxy_check import report as check_report
 from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
 from crystalgfn.evaluation.proxy_check.run import ProxyCheck, ReferenceMaker
-from crystalgfn.fitting.proposals import TemplateCells
+from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import run_fingerprint
@@ -32,15 +32,6 @@ def run(
     config: DictConfig, command: str, folder: RunFolder, check: ReferenceMaker = reference_energies
 ) -> dict[str, Any]:
     """Check the predictions of a sampler's proxy; the folder of a check that was interrupted goes on.
-
-    Args:
-        config: the options of ``check``.
-        command: as it was typed.
-        folder: of the run.
-        check: what checks a chunk of crystals.
-
-    Returns:
-        What goes into ``run.json``.
 
     Raises:
         OptionError: values that cannot be, or figures that are there already.
@@ -57,14 +48,14 @@ def run(
         references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     sampler = Sampler.load(config.sampler, trust=config.trust)
     formation_energy(sampler.reward)
-    constraints = space_arguments(config.get("space"))
-    space = sampler.space.narrowed(**constraints) if constraints else None
+    space = sampler_space(sampler, config)
     sampler.level(config.beta)
     hull = None if config.hull is None else ExactHull.from_entries(Path(config.hull), skip=True)
     templates = None if config.templates is None else TemplateCells(Parents.read(config.templates)).cells
-    of = {"sampler": str(config.sampler), "space": constraints, "templates": config.templates}
+    of = {"sampler": str(config.sampler), "space": space_arguments(config.get("space")), "templates": config.templates}
     job = ProxyCheck(folder, sampler, plan, space, config.beta, of)
-    _say_where(job)
+    if job.done:
+        tell(f"{out} holds {job.done} of {plan.n} crystals checked: {'going on' if job.todo else 'all'}.")
     try:
         job.work(templates, n_jobs=config.n_jobs, progress=config.progress, check=check)
     except KeyboardInterrupt:
@@ -77,12 +68,6 @@ def run(
         "counts": {"crystals": len(frame)},
         "files": [f"{FIGURES}.{kind}" for kind in ("json", "md", "parquet", "csv", *["png"] * config.picture)],
     }
-
-
-def _say_where(job: ProxyCheck) -> None:
-    if job.done:
-        more = "going on" if job.todo else "all"
-        tell(f"{job.out} holds {job.done} of {job.plan.n} crystals checked: {more}.")
 
 
 def _report(frame: pd.DataFrame, config: DictConfig, command: str, out: Path) -> None:

@@ -39,15 +39,6 @@ def run(
 ) -> dict[str, Any]:
     """Evaluate a set of crystals; the folder of an evaluation that was interrupted goes on.
 
-    Args:
-        config: the options of ``evaluate``.
-        command: as it was typed.
-        folder: of the run.
-        job: what relaxes one structure.
-
-    Returns:
-        What goes into ``run.json``.
-
     Raises:
         OptionError: values that cannot be, or no samples named.
         DataError: a source that cannot be read, or nothing in it that can be judged.
@@ -60,7 +51,7 @@ def run(
     reference = None if config.reference is None else Reference.read(plain_config(config.reference))
     if reference is not None:
         _say_errors("left out of the reference", reference.errors)
-    hull = reference.hull(plan.energy) if config.relax else None
+    hull = reference.hull(plan.energy) if config.relax and reference is not None else None
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
     if work.done:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain_config, space_arguments, usable_device
+from crystalgfn.cli.options.objects import plain_config, sampler_space, usable_device
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
@@ -23,6 +26,7 @@ from crystalgfn.sampling.sharded import ShardRun, run_fingerprint
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.ground_state import CLOSEST
+from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.writers import write_structures
 from crystalgfn.utils.run_folder import CONFIG, RECORD, RunFolder
 
@@ -44,14 +48,6 @@ FOLDERS = {"cif": "cifs", "poscar": "poscars", "extxyz": "extxyz"}
 def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     """Sample; the table is written before atoms are placed, so that an interrupt loses no crystal.
 
-    Args:
-        config: the options of ``sample``.
-        command: as it was typed.
-        folder: of the run.
-
-    Returns:
-        What goes into ``run.json``.
-
     Raises:
         OptionError: values that cannot be, or crystals that are there already.
     """
@@ -60,8 +56,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
     _check_shards(config, out)
     sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
-    constraints = space_arguments(config.get("space"))
-    space = sampler.space.narrowed(**constraints) if constraints else None
+    space = sampler_space(sampler, config)
     sampler.level(config.beta)
     made = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
     if config.shard_size is not None:
@@ -147,7 +142,6 @@ def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConf
 
 def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]:
     """Structure files; of each crystal: why it has none, its file, the atoms' origin, how close, energy, calculator."""
-    formats = list(config.formats)
     built = build_structures(
         crystals,
         n_candidates=config.n_candidates,
@@ -160,14 +154,18 @@ def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]
         n_jobs=config.n_jobs,
         progress=config.progress,
     )
-    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in formats][0]
-    files = [name and f"{FOLDERS[formats[0]]}/{name}" for name in names]
-    origins = [one.origins[0] if one.origins else None for one in built]
-    closest = [nearest_ratio(one.structure) if one.structure is not None else float("nan") for one in built]
+    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in config.formats][0]
+    files = [name and f"{FOLDERS[config.formats[0]]}/{name}" for name in names]
+    return _columns(built, files, config.energies or config.relax)
+
+
+def _columns(built: Sequence[BuildResult], files: list[str | None], with_energies: bool) -> tuple[Any, ...]:
+    origins = [next(iter(one.origins), None) for one in built]
+    closest = [math.nan if one.structure is None else nearest_ratio(one.structure) for one in built]
     found = ([one.error for one in built], files, origins, closest)
-    if not (config.energies or config.relax):
+    if not with_energies:
         return found
-    energies = [one.energies[0] if one.energies else float("nan") for one in built]
+    energies = [next(iter(one.energies), math.nan) for one in built]
     return (*found, energies, next((one.calculator for one in built if one.calculator), None))
 
 
@@ -195,13 +193,13 @@ def _summary(frame: pd.DataFrame, config: DictConfig, out: Path) -> dict[str, An
     counts, files = {"crystals": len(frame), "distinct": distinct}, ["table.csv", "table.parquet"]
     tell(f"{len(frame)} crystals, {distinct} different pairs of formula and space group: {out / 'table.csv'}")
     if config.structures:
-        counts["with_atoms"] = int(frame["file"].notna().sum())
+        counts["with_atoms"] = len(frame["file"].dropna())
         files += [FOLDERS[form] for form in config.formats]
         tell(f"{counts['with_atoms']} of them with atoms: {', '.join(str(out / FOLDERS[f]) for f in config.formats)}")
         origins = Counter(frame["origin"].dropna()).most_common()
         if origins:
             tell(f"  coordinates: {', '.join(f'{count} {ORIGINS[name]}' for name, count in origins)}")
-        if crowded := int((frame["closest"] < CLOSEST).sum()):
+        if crowded := int(np.count_nonzero(frame["closest"] < CLOSEST)):
             tell(
                 f"  {crowded} have atoms closer than {CLOSEST} of the sum of radii (0.2 % of known crystals; column "
                 "closest); discard them"

@@ -7,13 +7,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, usable_device
-from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data import labelled
+from crystalgfn.cli.options.objects import (
+    build_part,
+    plain_config,
+    read_crystals,
+    space_arguments,
+    strata_of,
+    usable_device,
+)
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.gfn.loggers import NoLogger
 from crystalgfn.gfn.training import CHECKPOINT
@@ -30,14 +35,6 @@ from crystalgfn.utils.run_folder import CONFIG, RunFolder
 def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     """Train; of several processes one does all that is written and said, the others only train.
 
-    Args:
-        config: the options of ``train``.
-        command: as it was typed.
-        folder: of the run.
-
-    Returns:
-        What goes into ``run.json``.
-
     Raises:
         OptionError: values that cannot be, or a run that is there already.
     """
@@ -45,14 +42,12 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     device = usable_device(distributed.own_device(config.trainer.device))
     space = CrystalSpace(**space_arguments(config.space))
     reward = build_part(config.reward, "reward")
-    if not hasattr(reward, "config"):
-        reward = Configured(reward, OmegaConf.to_container(config.reward, resolve=True))
+    reward = reward if hasattr(reward, "config") else Configured(reward, plain_config(config.reward))
     objective, policy, trainer = (build_part(config[name], name) for name in ("objective", "policy", "trainer"))
     if trainer.real_fraction and config.real is None:
         raise OptionError(f"trainer.real_fraction={trainer.real_fraction} needs real crystals: give real=<file>.")
     real = read_crystals(config.real)
     init = None if config.init is None else Sampler.load(config.init, trust=config.trust)
-    strata = plain_config(config.strata)
     resume = config.resume and not _never_trained(out)
     logger = _start(config, folder) if distributed.first() else NoLogger()
     try:
@@ -62,7 +57,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             objective=objective,
             policy=policy,
             trainer=replace(trainer, device=device),
-            strata=tuple(strata) if isinstance(strata, list) else strata,
+            strata=strata_of(config),
             seed=config.seed,
             out=out,
             resume=resume,
@@ -75,19 +70,18 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             note(f"\nThe checkpoint is kept; go on with: crystalgfn train resume=true out={out}")
         raise
     except CrystalGFNError:
-        if not resume and not (out / "metrics.csv").exists():  # refused in its first steps: nothing to go on from
-            with suppress(OSError):
-                (out / CHECKPOINT).unlink(missing_ok=True)
+        _forget(out, resume)
         raise
     finally:
         logger.close()
     return _finish(sampler, config, out) if distributed.first() else {}
 
 
-def read_crystals(sources: Any) -> Crystals | None:
-    """The crystals of a file or of several; None without any."""
-    files = listed(sources)
-    return Crystals.cat([labelled.read_labelled(file).crystals for file in files]) if files else None
+def _forget(out: Path, resume: bool) -> None:
+    """Leave no checkpoint of a run that was refused in its first steps: there is nothing to go on from."""
+    if not resume and not (out / "metrics.csv").exists():
+        with suppress(OSError):
+            (out / CHECKPOINT).unlink(missing_ok=True)
 
 
 def _never_trained(out: Path) -> bool:

@@ -12,13 +12,14 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments
+from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, strata_of
 from crystalgfn.data.labelled import COLUMNS, read_labelled
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.fitting.active_learning import CalculatorLabels, Label, SamplerDraws, active_learning_loop, hull_of
+from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig
 from crystalgfn.fitting.labels import Labels, read_labels
-from crystalgfn.fitting.proposals import TemplateCells
-from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit
+from crystalgfn.fitting.proxy import fit
+from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.provenance import METRICS
 from crystalgfn.utils.run_folder import RunFolder
@@ -29,15 +30,6 @@ FREE = ("out", "progress", "rounds", "json")
 
 def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None = None) -> dict[str, Any]:
     """Fit; the folder of a fit or loop that was interrupted goes on.
-
-    Args:
-        config: the options of ``train-proxy``.
-        command: as it was typed.
-        folder: of the run.
-        label: what labels crystals, instead of the calculator.
-
-    Returns:
-        What goes into ``run.json``.
 
     Raises:
         OptionError: values that cannot be, or a proxy that is there already.
@@ -54,7 +46,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
     if config.active and label is None:
         references_of(load_calculator(config.calculator), config.energy_references)  # better found out before the work
     try:
-        if config.active:
+        if labels is not None and config.active:
             _loop(config, out, labels, settings, reading, label)
             return {"files": ["gaps.csv", "labels.npz", "metrics.json", "weights.safetensors"]}
         train = listed(config.train)
@@ -74,12 +66,16 @@ def _loop(
     config: DictConfig, out: Path, labels: Labels, settings: dict, reading: dict, label: Label | None
 ) -> None:  # fmt: skip
     space = CrystalSpace(**space_arguments(config.space))
-    strata = plain_config(config.strata)
-    strata = tuple(strata) if isinstance(strata, list) else strata
     policy, trainer = build_part(config.policy, "policy"), build_part(config.trainer, "trainer")
     trainer = replace(trainer, progress=trainer.progress and config.progress)
     draw = SamplerDraws(
-        space=space, n=config.draws, beta=config.beta, policy=policy, trainer=trainer, strata=strata, seed=config.seed
+        space=space,
+        n=config.draws,
+        beta=config.beta,
+        policy=policy,
+        trainer=trainer,
+        strata=strata_of(config),
+        seed=config.seed,
     )
     val = read_labelled(config.val, progress=config.progress)
     taken = frozenset().union(*val.keys)

@@ -31,14 +31,6 @@ FREE = ("minutes", "device", "progress", "out", "json")
 def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     """Train; the folder of a training that was interrupted goes on.
 
-    Args:
-        config: the options of ``train-refiner``.
-        command: as it was typed.
-        folder: of the run.
-
-    Returns:
-        What goes into ``run.json``.
-
     Raises:
         OptionError: values that cannot be, or a folder that holds another training.
         DataError: data that cannot be used.

@@ -103,16 +103,20 @@ class Reference:
         Raises:
             DataError: there is none that could.
         """
-        entries = list(entries)
+        entries, formulas = list(entries), _formulas(others)
         good = [one for one in entries if isinstance(one, Entry)]
         bad = [one for one in entries if isinstance(one, SkippedRecord)]
-        formulas = [
-            (pairs_of_formula(one), one.numbers) for one in others if isinstance(one, Record) and one.atoms is None
-        ]
-        formulas = [(pairs, numbers) for pairs, numbers in formulas if pairs]
         if not good and not formulas:
             raise DataError(f"no crystal of the reference {name} can be read; the first: {bad[0] if bad else 'none'}")
         return Reference(name, good, bad, formulas)
+
+
+def _formulas(
+    found: Iterable[Record | SkippedRecord],
+) -> list[tuple[tuple[tuple[int, float], ...], Mapping[str, float]]]:
+    """(Z, atoms) pairs and numbers of the records with a formula and without atoms."""
+    alone = [one for one in found if isinstance(one, Record) and one.atoms is None]
+    return [(pairs, one.numbers) for one in alone if (pairs := pairs_of_formula(one))]
 
 
 def entry_of(one: Record) -> Entry:

@@ -2,7 +2,7 @@
 
 A label is E*(x), the lowest energy over Wyckoff assignments and coordinates at fixed group, composition and lattice,
 on MP-20's scale. It is an upper bound where the relaxation did not converge, or where no real crystal lent its
-positions and the cell is not small. How labels are made: `crystalgfn.fitting.labelling`; what the
+positions and the cell is not small. How labels are made: `scripts.maintain.labels.labelling`; what the
 shipped ones are: ``labels/README.md``.
 """
 
@@ -155,7 +155,7 @@ def label_crystals(
     Args:
         crystals: [B].
         given: for each crystal structures to try besides the refiner's (`TemplateCells.cells` of
-            `crystalgfn.fitting.proposals`); with one, the lowest is a value.
+            `crystalgfn.fitting.template_cells`); with one, the lowest is a value.
         hull: above which labels end; none without.
         references: that turn the calculator's energies into formation energies; None: those that come with the package.
         seed: of the placements.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,37 +9,23 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import spearmanr
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.labelled import COLUMNS, Rows, bags, exclude, read_labelled, split_by_formula, together
-from crystalgfn.errors import CheckpointError, DataError, TrainingError
+from crystalgfn.data.labelled import Rows, exclude, read_labelled, together
+from crystalgfn.errors import DataError
+from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.fitting.labels import (
+    FIT,
     HELD,
     HIGH,
+    SOURCES,
+    VALUE,
     Labels,
-    OffEquilibriumLabels,
-    absolute,
     read_labels,
 )
-from crystalgfn.fitting.perturbations import CEILING, strained
-from crystalgfn.fitting.proxy_config import FitConfig
-from crystalgfn.fitting.proxy_metrics import off_equilibrium, validation_errors, volume_scan
-from crystalgfn.properties.ensemble import EnsembleProxy
-from crystalgfn.properties.registry import load_proxy
-from crystalgfn.typing import FeatureRows, Floats, MemberValues
-from crystalgfn.utils.files import write_aside
-from crystalgfn.utils.progress import Bar
+from crystalgfn.properties.ensemble import LEVELS, EnsembleProxy
 from crystalgfn.utils.provenance import versions, write_metrics
-
-CHECKPOINT = "fit.pt"
-ENOUGH = 100  # rows to calibrate intervals on
-FEWEST = 3  # held-out rows to calibrate anything on
-#: In what units a proxy's networks see features and give labels.
-SCALES = ("shift", "scale", "label_mean", "label_std")
-#: Fields that are a proxy's shape.
-SHAPE = ("members", "width", "depth", "rank", "residual", "translations", "wyckoff")
-#: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
-CENSORED = {"band_gap": 0.0}
 
 
 def fit(
@@ -125,117 +110,6 @@ def fit(
     return metrics
 
 
-def fit_proxy(
-    rows: Rows,
-    config: FitConfig,
-    out: str | Path,
-    progress: bool = True,
-    labels: Labels | None = None,
-    first: int | None = None,
-) -> tuple[EnsembleProxy, float]:
-    """Fit on ``rows`` and ``labels``, holding a part of the formulas back; the proxy, and the seconds that it took.
-
-    Standard errors and intervals are calibrated on what is held back of the ``first`` rows; None, or where that is
-    fewer than a hundred: of all.
-    """
-    train, held = split_by_formula(rows, config.holdout, config.seed)
-    calibration = held if first is None else split_by_formula(rows[np.arange(first)], config.holdout, config.seed)[1]
-    calibration = held if len(calibration) < ENOUGH else calibration
-    if len(held) < FEWEST:
-        raise DataError(
-            f"{len(held)} of {len(rows)} rows are held out to choose the epoch and to calibrate on (holdout="
-            f"{config.holdout} of the formulas); at least {FEWEST} are needed: give more data, or a larger holdout"
-        )
-    if labels is not None and config.labelled:
-        train = unmeasured(train, labels)
-    torch.manual_seed(config.seed)
-    size = {name: getattr(config, name) for name in SHAPE}
-    proxy = EnsembleProxy(config.property, COLUMNS.get(config.property, ("", ""))[1], **size)
-    with torch.no_grad():
-        features = proxy.features(train.crystals)
-    proxy.standardise(features, train.crystals, train.labels)
-    if config.strained:
-        proxy.high += CEILING
-    if config.begin:
-        _begin(proxy, config.begin)
-    seen = bags(train, config.members, config.left_out, config.seed)
-    off = None
-    if labels is not None and config.labelled:
-        off = OffEquilibriumLabels.of(proxy, labels, config.balance, config.labels_left_out, config.seed, config.jitter)
-    steps = -(-len(train) // config.batch)
-    total = config.epochs * steps
-    optimiser = torch.optim.AdamW(proxy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, total))
-    state = {"epoch": 0, "best": float("inf"), "best_state": None, "seconds": 0.0}
-    checkpoint = Path(out) / CHECKPOINT
-    checkpoint.parent.mkdir(parents=True, exist_ok=True)
-    if checkpoint.is_file():
-        state = _resume(checkpoint, config, proxy, optimiser, schedule)
-    bar = Bar(range(state["epoch"], config.epochs), shown=progress, description=config.property, unit="epoch")
-    for epoch in bar:
-        start = time.monotonic()
-        # Seeded by the epoch, so that a resumed fit sees the same batches as an uninterrupted one.
-        generator = torch.Generator().manual_seed(config.seed * 100_003 + epoch)
-        for chosen in torch.randperm(len(train), generator=generator).split(config.batch):
-            loss = _loss(proxy, train, features, chosen, seen, config, generator)
-            if off is not None:
-                loss = loss + config.labelled * off.loss(proxy, generator)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            optimiser.step()
-            schedule.step()
-        held_error = float((proxy(held.crystals) - held.labels).abs().mean())
-        if not np.isfinite(held_error):
-            raise TrainingError(
-                f"{config.property}: the fit went astray in epoch {epoch + 1} (its error is {held_error}); start it "
-                f"again with a lower lr than {config.lr:g}"
-            )
-        if held_error < state["best"]:
-            state["best"] = held_error
-            state["best_state"] = {k: v.detach().clone() for k, v in proxy.state_dict().items()}
-        state["epoch"] = epoch + 1
-        state["seconds"] += time.monotonic() - start
-        bar.note(f"held out {held_error:.4f}, best {state['best']:.4f}")
-        _save_progress(checkpoint, state, config, proxy, optimiser, schedule)
-    proxy.load_state_dict(state["best_state"])
-    proxy.eval().requires_grad_(False)
-    mean, std = proxy.moments(calibration.crystals)
-    proxy.calibrate((mean - calibration.labels).abs(), std)
-    return proxy, state["seconds"]
-
-
-def _begin(proxy: EnsembleProxy, folder: str) -> None:
-    """Take over the networks of another proxy and the scales in which they think.
-
-    One that does not see Wyckoff positions begins one that does: what is new weighs nothing at first.
-
-    Raises:
-        CheckpointError: one of another property or shape.
-    """
-    other = load_proxy(folder)
-    if not isinstance(other, EnsembleProxy) or other.name != proxy.name:
-        raise CheckpointError(f"begin={folder} is no ensemble that predicts {proxy.name}; choose another folder")
-    for name, own in proxy.shape.items():
-        if other.shape[name] != own and (name, own) != ("wyckoff", True):
-            raise CheckpointError(
-                f"begin={folder} has {name}={other.shape[name]}, this fit {own}; set {name} to what that one has"
-            )
-    known = {**dict(other.named_parameters()), **{n: value for n, value in other.named_buffers() if n in SCALES}}
-    more = proxy.features.size - other.features.size
-    if more:
-        first = known["first"]
-        known["first"] = torch.cat([first, first.new_zeros(more, first.shape[1])])
-        for name in ("shift", "scale"):
-            known[name] = torch.cat([known[name], getattr(proxy, name)[-more:]])
-    proxy.load_state_dict({**proxy.state_dict(), **known})
-
-
-def unmeasured(rows: Rows, labels: Labels) -> Rows:
-    """The rows of other formulas than those whose labels are held out to measure a fit."""
-    measured = {formula for key in labels[(labels.split == HELD) & (labels.kind != HIGH)].keys() for formula, _ in key}
-    return rows[np.array([measured.isdisjoint(formula for formula, _ in key) for key in rows.keys])]
-
-
 def _command(
     train: list[str | Path],
     val_path: str | Path,
@@ -253,63 +127,74 @@ def _command(
     return f"crystalgfn.fitting.proxy.fit({', '.join(paths + changed)})"
 
 
-def _loss(
-    proxy: EnsembleProxy,
-    train: Rows,
-    features: FeatureRows,
-    chosen: torch.Tensor,
-    seen: torch.Tensor,
-    config: FitConfig,
-    generator: torch.Generator,
-) -> torch.Tensor:
-    """Mean absolute error of every member on the rows that it may see, and the same for strained copies."""
-    crystals, labels = train.crystals[chosen], train.labels[chosen]
-    weight = seen[:, chosen].float()
-    weight = weight / weight.sum(1, keepdim=True).clamp_min(1)  # a member may see none of a short last batch
-    loss = (weight * _errors(proxy, features[chosen], crystals, labels, config)).sum()
-    if config.strained:
-        copies, cost = strained(crystals, generator)
-        with torch.no_grad():
-            seen_of_copies = proxy.features(copies)
-        errors = _errors(proxy, seen_of_copies, copies, labels + cost, config)
-        loss = loss + config.strained * (weight * errors).sum()
-    return loss
+def validation_errors(proxy: EnsembleProxy, val: Rows) -> dict[str, Any]:
+    """Errors on rows that nothing was fitted on, in the property's unit, and how well standard errors describe them."""
+    errors = (proxy(val.crystals) - val.labels).abs()
+    std = proxy.std(val.crystals)
+    return {
+        "val_mae": float(errors.mean()),
+        "val_rmse": float(errors.square().mean().sqrt()),
+        "val_median_error": float(errors.median()),
+        "val_within_std": float((errors <= std).double().mean()),
+        "val_median_std": float(std.median()),
+        "val_reliability": reliability(proxy, val),
+    }
 
 
-def _errors(
-    proxy: EnsembleProxy,
-    features: FeatureRows,
-    crystals: Crystals,
-    labels: Floats,
-    config: FitConfig,
-) -> MemberValues:
-    """Absolute errors in standardised labels; below a censored label nothing is wrong."""
-    target = ((labels - proxy.label_mean) / proxy.label_std).float()
-    error = proxy.network(features, crystals.space_group) - target
-    censored = CENSORED.get(config.property)
-    size = absolute(error)
-    return size if censored is None else torch.where((labels <= censored) & (error < 0), 0.0, size)
+def reliability(proxy: EnsembleProxy, rows: Rows) -> dict[str, float]:
+    """Which share of the labels lies in the interval of each nominal share."""
+    found = {}
+    for share in LEVELS:
+        low, high = proxy.interval(rows.crystals, share)
+        # labels are float64, ends come from float32 networks
+        inside = (rows.labels >= low - 1e-6) & (rows.labels <= high + 1e-6)
+        found[f"{share:.2f}"] = round(float(inside.double().mean()), 4)
+    return found
 
 
-def _rate(step: int, warm_up: int, total: int) -> float:
-    if step < warm_up:
-        return (step + 1) / warm_up
-    return 0.5 * (1 + float(torch.cos(torch.tensor(torch.pi * (step - warm_up) / max(1, total - warm_up)))))
+def volume_scan(proxy: EnsembleProxy, crystals: Crystals, low: float = 0.7, high: float = 1.5) -> dict[str, Any]:
+    """Where the bound (mean + std) of each crystal is lowest as its cell is scaled; factor 1 is the real volume."""
+    factors = torch.linspace(low, high, 81, dtype=torch.float64)
+    scans = []
+    for factor in factors:
+        lattice = torch.cat([crystals.lattice[:, :3] * factor ** (1 / 3), crystals.lattice[:, 3:]], 1)
+        scans.append(proxy.confidence_bound(Crystals(crystals.space_group, crystals.composition, lattice), 1.0))
+    best = factors[torch.stack(scans).argmin(0)]
+    return {
+        "crystals": len(crystals),
+        "factors": [low, high],
+        "within_6_percent": float(((best - 1).abs() < 0.0601).double().mean()),
+        "within_10_percent": float(((best - 1).abs() <= 0.10).double().mean()),
+        "median": float(best.median()),
+        "at_an_end": float(((best == factors[0]) | (best == factors[-1])).double().mean()),
+    }
 
 
-def _save_progress(path: Path, state: dict, config: FitConfig, proxy: Any, optimiser: Any, schedule: Any) -> None:
-    parts = {"proxy": proxy.state_dict(), "optimiser": optimiser.state_dict(), "schedule": schedule.state_dict()}
-    write_aside(path, lambda aside: torch.save({"settings": asdict(config), **state, **parts}, aside))
+def off_equilibrium(proxy: EnsembleProxy, labels: Labels) -> dict[str, Any]:
+    """Errors on known energies off equilibrium of compositions that nothing was fitted on, in all and by source.
 
-
-def _resume(path: Path, config: FitConfig, proxy: Any, optimiser: Any, schedule: Any) -> dict[str, Any]:
-    try:
-        saved = torch.load(path, weights_only=True)
-    except Exception as error:
-        raise CheckpointError(f"{path} is damaged ({error}); delete it to start the fit again") from error
-    if saved.pop("settings") != asdict(config):
-        raise CheckpointError(f"{path} is of a fit with other settings; delete it or choose another folder")
-    proxy.load_state_dict(saved.pop("proxy"))
-    optimiser.load_state_dict(saved.pop("optimiser"))
-    schedule.load_state_dict(saved.pop("schedule"))
-    return saved
+    Besides, apart from these: "drawn", what samplers drew and the refiner placed, upper bounds (which are tight there)
+    counted as the energy; and "high", of which all that is known is that they lie above the end of labels.
+    """
+    known = labels[(labels.kind == VALUE) & (labels.split != FIT)]
+    proposed = labels.source == SOURCES.index("proposed")
+    parts = {"all": known} | {name: known[known.source == i] for i, name in enumerate(SOURCES)}
+    parts["drawn"] = labels[(labels.split == HELD) & proposed & labels.refined & (labels.kind != HIGH)]
+    parts["high"] = labels[(labels.split == HELD) & (labels.kind == HIGH)]
+    found: dict[str, Any] = {}
+    for name, part in parts.items():
+        if len(part) < 5:
+            continue
+        predicted, value = proxy(part.crystals).numpy(), part.value.numpy()
+        errors = predicted - value
+        size = np.abs(errors)
+        figures = {
+            "mae": size.mean(),
+            "bias": errors.mean(),
+            "median": np.median(errors),
+            "median_size": np.median(size),
+        }
+        if name != "high":  # all of these have one value above the hull
+            figures["spearman"] = spearmanr(predicted, value)[0]
+        found[name] = {"crystals": len(part)} | {key: float(figure) for key, figure in figures.items()}
+    return found

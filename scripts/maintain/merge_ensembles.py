@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from crystalgfn.errors import CheckpointError
-from crystalgfn.fitting.proxy import SCALES
+from crystalgfn.fitting.ensemble_fit import SCALES
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.properties.registry import load_proxy
 from scripts.maintain.program import run

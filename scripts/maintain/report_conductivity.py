@@ -15,9 +15,9 @@ import torch
 
 from crystalgfn.data.databases import Measurements, read_obelix
 from crystalgfn.errors import NotAvailable
-from crystalgfn.fitting.conductivity import FOLDS, ConductivityFitConfig, cross_validate, folds, scores
 from crystalgfn.properties.features import Features
 from crystalgfn.typing import Values
+from scripts.maintain.fit_conductivity import FOLDS, ConductivityFitConfig, cross_validate, folds, scores
 from scripts.maintain.program import run
 
 

@@ -19,7 +19,7 @@ import pandas as pd
 
 from crystalgfn.data.labelled import Rows, read_labelled
 from crystalgfn.errors import CheckpointError, DataError
-from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit_proxy
+from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.program import run
 
@@ -36,7 +36,7 @@ def matbench_folds(
         progress: shows bars.
         skip_bad: leave out rows that cannot be read, with a warning.
         out: folder in which fits and results of the folds are kept, so that an interrupted report goes on; None: none.
-        **settings: as `crystalgfn.fitting.proxy.FitConfig` has them.
+        **settings: as `crystalgfn.fitting.ensemble_fit.FitConfig` has them.
 
     Raises:
         DataError: rows that cannot be used, or no second fold.

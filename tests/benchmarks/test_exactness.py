@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import crystalgfn as cg
-from crystalgfn.benchmarks import exactness, quadrature
+from crystalgfn.benchmarks import exactness
 from crystalgfn.benchmarks.exactness import SoftVolume, marginal, marginals, variation
 from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.gfn.objectives import TrajectoryBalance
@@ -64,11 +64,11 @@ def test_longer_training_on_the_hypergrid_comes_nearer():
 
 
 def test_quadrature_sees_a_density_that_is_too_large():
-    number, counts, free, _ = quadrature.CASES[0]
-    sampler = Sampler.untrained(quadrature.space(number, counts), policy=SMALL)
+    number, counts, free, _ = exactness.CASES[0]
+    sampler = Sampler.untrained(exactness.cell_space(number, counts), policy=SMALL)
     true = sampler.log_prob
     sampler.log_prob = lambda crystals: true(crystals) + 0.1
-    assert quadrature.mass(sampler, number, counts, free, 12) == pytest.approx(math.exp(0.1), abs=2e-3)
+    assert exactness.density_mass(sampler, number, counts, free, 12) == pytest.approx(math.exp(0.1), abs=2e-3)
 
 
 def test_tables_hold_every_figure():

@@ -185,14 +185,15 @@ def test_crystals_outside_the_space_are_counted_and_left_out(perfect, crystals):
 
 @pytest.mark.unchecked
 def test_the_check_prints_both_and_goes_into_a_file(perfect, crystals):
-    found = check_coverage(perfect, crystals[:300], n=200, n_q=1000)
+    found = check_coverage(perfect, compare_log_z(perfect, n=200, n_q=1000), crystals[:300])
     result, text = coverage_figures(found), str(found)
     assert "| all | 2.500 ± 0.000 | 1.000 | 2.500 ± 0.000 | +0.000 ± 0.000 | 2.500 ± 0.000 | +0.000 | 100.00% |" in text
     assert "Real crystals: 100.00% of" in text
     assert result["passed"] is True
     assert result["real"]["recall"] == 1
     assert json.loads(json.dumps(result)) == result
-    dropped = check_coverage(without_sodium(perfect), crystals[:300], n=200, n_q=1000)
+    poor = without_sodium(perfect)
+    dropped = check_coverage(poor, compare_log_z(poor, n=200, n_q=1000), crystals[:300])
     assert not dropped.passed
     assert dropped.annealed[0].recall < 0.85
     assert "Na" in str(dropped)

@@ -1,6 +1,7 @@
 """Throughput: exclusive times, matrix operations counted as they are, figures that belong together."""
 
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -8,15 +9,13 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import crystalgfn as cg
-from crystalgfn.benchmarks import machine
+from crystalgfn.benchmarks import profiling
 from crystalgfn.benchmarks.exactness import SoftVolume
-from crystalgfn.benchmarks.machine import busy_core
-from crystalgfn.benchmarks.profiling import SECTIONS, MatrixOperations, Stopwatch, matrix_rate, rate
+from crystalgfn.benchmarks.profiling import SECTIONS, MatrixOperations, Stopwatch, busy_core, matrix_rate, rate
 from crystalgfn.benchmarks.throughput import (
     ThroughputPlan,
     measure_throughput,
     standing_still,
-    throughput_figures,
     throughput_tables,
     untrained,
 )
@@ -289,7 +288,7 @@ def test_figures_belong_together():
     text = throughput_tables(found)
     assert text.count("| cpu | 1 | 20 |") == 6
     assert "bfloat16" in text
-    assert throughput_figures(found)[0]["trained"]["crystals"]["per_cpu_second"] > 0
+    assert asdict(found[0])["trained"]["crystals"]["per_cpu_second"] > 0
 
 
 def test_the_rewards_operations_are_not_the_networks():
@@ -308,7 +307,7 @@ def test_the_rewards_operations_are_not_the_networks():
 
 def test_threads_are_set_and_given_back():
     before = torch.get_num_threads()
-    with pytest.raises(ZeroDivisionError), machine.set_threads(before + 2):
+    with pytest.raises(ZeroDivisionError), profiling.set_threads(before + 2):
         assert torch.get_num_threads() == before + 2
         raise ZeroDivisionError
     assert torch.get_num_threads() == before
@@ -383,4 +382,4 @@ def test_what_is_left_beside_a_load_is_measured_and_said():
     plan = ThroughputPlan(batch_sizes=(10,), threads=(1,), seconds=0.05, competing_load=True)
     (found,) = measure_throughput(sampler(), TrajectoryBalance(), cg.Trainer(progress=False), plan)
     assert set(found.loaded) == {"trained", "sampled"} and all(0 < share < 5 for share in found.loaded.values())
-    assert "one core busy" in throughput_tables([found]) and throughput_figures([found])[0]["loaded"] == found.loaded
+    assert "one core busy" in throughput_tables([found]) and asdict(found)["loaded"] == found.loaded

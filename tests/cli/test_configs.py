@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parents[2] / "config"
 
 
 def choices(group: str) -> list[str]:
-    from crystalgfn.cli.options.help import choices_of
+    from crystalgfn.cli.options.declared import choices_of
 
     return choices_of(group)
 

@@ -12,7 +12,7 @@ import torch
 from crystalgfn import Sampler, load_proxy
 from crystalgfn.cli import app, train_proxy
 from crystalgfn.crystallography.elements import ELECTRONEGATIVITY, NUMBER
-from crystalgfn.fitting import proxy
+from crystalgfn.fitting import ensemble_fit
 from crystalgfn.fitting.labels import BOUND, FIT, VALUE, Labels, read_labels
 
 ONES = ["Li", "Na", "K", "Rb", "Cs", "Mg", "Ca", "Sr", "Ba", "Ti", "V", "Cr", "Mn", "Fe", "Co"]
@@ -84,17 +84,17 @@ def test_labels_of_ones_own(data, tmp_path):
 
 
 def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_goes_on(data, tmp_path, monkeypatch, capsys):
-    keep = proxy._save_progress
+    keep = ensemble_fit._save_progress
 
     def interrupted(path, state, *rest):
         keep(path, state, *rest)
         os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(proxy, "_save_progress", interrupted)
+    monkeypatch.setattr(ensemble_fit, "_save_progress", interrupted)
     assert app.train_proxy(data) == 130
     assert f"go on with the same command and out={tmp_path / 'out'}" in capsys.readouterr().err
     assert (tmp_path / "out" / "fit.pt").exists()
-    monkeypatch.setattr(proxy, "_save_progress", keep)
+    monkeypatch.setattr(ensemble_fit, "_save_progress", keep)
     assert "seed=0, not 1" in failure([*data, "seed=1"], capsys)
     assert "epochs" in failure([*data, "settings.epochs=3"], capsys)
     assert app.train_proxy(data) == 0
@@ -242,7 +242,10 @@ def test_help_names_every_option(capsys):
     assert app.run("train_proxy", ["--help"], "crystalgfn") == 0
     said = capsys.readouterr().out
     words = {word.split("=")[0] for word in said.split()}
-    settings = {f"settings.{one.name}" for one in fields(proxy.FitConfig)} - {"settings.property", "settings.seed"}
+    settings = {f"settings.{one.name}" for one in fields(ensemble_fit.FitConfig)} - {
+        "settings.property",
+        "settings.seed",
+    }
     own = {key for key in compose_config("train_proxy", []) if key not in GROUPS}
     assert {*SPACE, *settings, *own} <= words
     assert "usage: crystalgfn [--help]" in said and "$" not in said

@@ -12,8 +12,7 @@ import pytest
 from crystalgfn.crystallography.atoms import record_of
 from crystalgfn.evaluation.describe import Describer
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric
-from crystalgfn.evaluation.metrics.check import check_metric
-from crystalgfn.evaluation.metrics.registry import BUILT_IN
+from crystalgfn.evaluation.metrics.registry import BUILT_IN, check_metric
 from crystalgfn.evaluation.summary import evaluation
 
 

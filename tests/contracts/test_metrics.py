@@ -13,8 +13,7 @@ from crystalgfn.cli import app
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics import registry
 from crystalgfn.evaluation.metrics.base import Verdict
-from crystalgfn.evaluation.metrics.check import check_metric
-from crystalgfn.evaluation.metrics.registry import BUILT_IN, all_metrics
+from crystalgfn.evaluation.metrics.registry import BUILT_IN, all_metrics, check_metric
 from tests.contracts.metric import MetricContract
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "how-to" / "add-a-metric.md"

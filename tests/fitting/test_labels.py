@@ -14,7 +14,6 @@ from crystalgfn.data.labelled import Rows, split_by_formula
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting import labels
-from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.fitting.labels import (
     BOUND,
     FIT,
@@ -32,6 +31,7 @@ from crystalgfn.fitting.labels import (
 )
 from crystalgfn.properties.convex_hull import ExactHull
 from scripts.maintain.labels import make
+from scripts.maintain.labels.labelling import Labeller, RawLabel
 from scripts.maintain.labels.merge import card, counts, merge_labels
 from scripts.maintain.make_hull_entries import make_entries
 

@@ -12,10 +12,11 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import ELECTRONEGATIVITY, NOBLE_GAS, SYMBOLS
 from crystalgfn.data.labelled import Rows, read_labelled
 from crystalgfn.errors import CheckpointError, DataError, TrainingError
+from crystalgfn.fitting import ensemble_fit
 from crystalgfn.fitting import proxy as module
+from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig, fit_proxy, unmeasured
 from crystalgfn.fitting.labels import FIT, HELD, HIGH, VALUE, read_labels
-from crystalgfn.fitting.proxy import CHECKPOINT, FitConfig, fit, fit_proxy, unmeasured
-from crystalgfn.fitting.proxy_metrics import off_equilibrium, volume_scan
+from crystalgfn.fitting.proxy import fit, off_equilibrium, volume_scan
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import load_proxy
 from crystalgfn.utils.files import data_folder
@@ -75,7 +76,7 @@ def test_a_fit_learns_and_writes_what_it_measured(paths: dict[str, Path], tmp_pa
     assert metrics["val_mae"] < 0.5 * guess
     proxy = load_proxy(out)
     assert proxy.name == "formation_energy" and proxy.unit == "eV/atom"
-    assert float(proxy.high) == pytest.approx(module.CEILING, abs=0.2)  # labels end near 0
+    assert float(proxy.high) == pytest.approx(ensemble_fit.CEILING, abs=0.2)  # labels end near 0
     assert 0.4 < metrics["val_within_std"] < 0.99
 
 
@@ -111,17 +112,17 @@ def test_an_interrupted_fit_goes_on_as_if_it_had_not_been(
 ) -> None:
     settings = FitConfig(**SMALL)
     whole, _ = fit_proxy(rows, settings, tmp_path / "whole", progress=False)
-    keep = module._save_progress
+    keep = ensemble_fit._save_progress
 
     def interrupted(path: Path, state: dict, *rest) -> None:
         keep(path, state, *rest)
         if state["epoch"] == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(module, "_save_progress", interrupted)
+    monkeypatch.setattr(ensemble_fit, "_save_progress", interrupted)
     with pytest.raises(KeyboardInterrupt):
         fit_proxy(rows, settings, tmp_path / "parts", progress=False)
-    monkeypatch.setattr(module, "_save_progress", keep)
+    monkeypatch.setattr(ensemble_fit, "_save_progress", keep)
     torch.manual_seed(123)  # what has been drawn in between must not matter
     parts, _ = fit_proxy(rows, settings, tmp_path / "parts", progress=False)
     for name, value in whole.state_dict().items():
@@ -161,13 +162,14 @@ def test_the_volume_scan_finds_the_minimum(rows: Rows, monkeypatch: pytest.Monke
 
 def test_a_member_that_sees_none_of_a_batch_learns_nothing_from_it(paths: dict[str, Path]) -> None:
     rows = read_labelled(paths["train_path"], "formation_energy", paths["cache"], progress=False)
-    settings = module.FitConfig(members=2, strained=0.1)
+    settings = FitConfig(members=2, strained=0.1)
     proxy = EnsembleProxy("formation_energy", "eV/atom", members=2, width=4, depth=1)
     seen = torch.ones(2, len(rows), dtype=torch.bool)
     seen[1, 0] = False
     chosen, features = torch.tensor([0]), proxy.features(rows.crystals)
     one, none = (
-        module._loss(proxy, rows, features, chosen, s, settings, torch.Generator()).item() for s in (seen, seen & False)
+        ensemble_fit._loss(proxy, rows, features, chosen, s, settings, torch.Generator()).item()
+        for s in (seen, seen & False)
     )
     assert np.isfinite(one) and one > 0 and none == 0.0
 
@@ -226,7 +228,7 @@ def test_metals_are_a_censored_gap(rows: Rows) -> None:
     proxy.network = lambda features, group: torch.tensor([[-1.0, -1.0, 1.0]] * 2)
     three = rows[np.arange(3)]
     features = proxy.features(three.crystals)
-    errors = module._errors(proxy, features, three.crystals, torch.tensor([0.0, 0.5, 0.0]), settings)
+    errors = ensemble_fit._errors(proxy, features, three.crystals, torch.tensor([0.0, 0.5, 0.0]), settings)
     assert errors[0].tolist() == pytest.approx([0.0, 1.49, 0.99])
 
 
@@ -269,10 +271,13 @@ def test_intervals_are_calibrated_on_the_first_of_several_files(rows: Rows, tmp_
     monkeypatch.setattr(EnsembleProxy, "calibrate", lambda self, error, spread: given.append(len(error)))
     settings = FitConfig(**{**SMALL, "epochs": 1, "holdout": 0.3, "labelled": 0.0})
     for enough, first in ((10, None), (10, 200), (1000, 200)):
-        monkeypatch.setattr(module, "ENOUGH", enough)
+        monkeypatch.setattr(ensemble_fit, "ENOUGH", enough)
         fit_proxy(rows, settings, tmp_path / f"{enough}-{first}", progress=False, first=first)
-    every = len(module.split_by_formula(rows, 0.3, 0)[1])
-    assert given == [every, len(module.split_by_formula(rows[np.arange(200)], 0.3, 0)[1]), every] and given[1] < every
+    every = len(ensemble_fit.split_by_formula(rows, 0.3, 0)[1])
+    assert (
+        given == [every, len(ensemble_fit.split_by_formula(rows[np.arange(200)], 0.3, 0)[1]), every]
+        and given[1] < every
+    )
 
 
 @pytest.mark.parametrize("wyckoff", [False, True])

@@ -10,12 +10,12 @@ import pytest
 import yaml
 
 from crystalgfn.errors import DataError
-from crystalgfn.fitting.conductivity import ConductivityFitConfig
+from crystalgfn.fitting.ensemble_fit import FitConfig
 from crystalgfn.fitting.hull import HullFitConfig
-from crystalgfn.fitting.proxy import FitConfig
 from crystalgfn.utils.files import data_folder
 from crystalgfn.utils.instantiate import locate
 from scripts.maintain import refit
+from scripts.maintain.fit_conductivity import ConductivityFitConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = [

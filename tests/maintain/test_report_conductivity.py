@@ -4,10 +4,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from fitting.test_conductivity import SMALL, measured
+from maintain.test_fit_conductivity import SMALL, measured
 
 from crystalgfn.errors import NotAvailable
-from crystalgfn.fitting.conductivity import ConductivityFitConfig
+from scripts.maintain.fit_conductivity import ConductivityFitConfig
 from scripts.maintain.report_conductivity import compare
 
 

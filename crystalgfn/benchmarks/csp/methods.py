@@ -15,7 +15,7 @@ from crystalgfn.benchmarks.csp.run import TASKS, CSPQuery, Method
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import atoms_of
+from crystalgfn.crystallography.atoms import Atoms, SkippedRecord, atoms_of
 from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.data.structure_index import Key
@@ -77,7 +77,7 @@ class Built:
         if what.lattice is not None:
             return list(build([request], config)[0].orbits)
         found: list[OrbitStructure] = []
-        if config.templates is not None:
+        if isinstance(config.templates, Templates):
             found += config.templates.propose([request], k, seed)[0].structures
         rng = np.random.default_rng(seed)
         for i in range(k - len(found)):
@@ -118,7 +118,8 @@ class RelaxedAtRandom:
         if isinstance(self.place, Built):
             placed = self.place.orbits(what, k, seed)
         else:
-            placed = [orbit_structure(atoms_of("placed", one), PLACED) for one in self.place(what, k, seed)]
+            atoms = [atoms_of("placed", one) for one in self.place(what, k, seed) if not isinstance(one, SkippedRecord)]
+            placed = [orbit_structure(one, PLACED) for one in atoms if isinstance(one, Atoms)]
         relaxed = relax_orbits(placed, self.calculator, fixed_cell=what.lattice is not None)
         order = np.argsort([one.energy for one in relaxed], kind="stable")  # NaN comes last
         return [relaxed[i].structure.to_structure() for i in order]
@@ -159,7 +160,7 @@ class Refined:
 def request_of(what: CSPQuery, leave_out: bool = False) -> PlacementRequest:
     """What is given as a request to the pipeline; ``leave_out``: without templates of the crystal itself."""
     return PlacementRequest(
-        space_group=what.space_group,
+        space_group=what.known_group,
         counts=what.counts,
         lattice=None if what.lattice is None else tuple(what.lattice.tolist()),
         letters=what.letters,

@@ -57,12 +57,7 @@ class Outside:
 
     @staticmethod
     def of(folder: str | Path, rows: Iterable[str], tasks: Sequence[str] = TASKS) -> Outside:
-        """The files of some crystals.
-
-        Args:
-            folder: where they are.
-            rows: where the targets stand in their source.
-            tasks: those that the structures are for.
+        """The files of targets that stand at ``rows`` of their source.
 
         Raises:
             DataError: there is no such folder, or no file in it is named by one of the rows.
@@ -166,7 +161,7 @@ def from_random(what: CSPQuery, seed: int) -> Structure | None:
     from pyxtal import pyxtal
     from pyxtal.lattice import Lattice
 
-    group = what.space_group
+    group = what.known_group
     options: dict[str, Any] = {}
     if what.lattice is not None:
         cell = Lattice.from_para(*map(float, what.lattice), ltype=KINDS[KIND[group - 1]])
@@ -182,7 +177,8 @@ def from_random(what: CSPQuery, seed: int) -> Structure | None:
             crystal.from_random(3, group, list(what.counts), counts, random_state=seed, max_count=1, **options)
         except Exception:  # whatever pyxtal stumbles over is a crystal that it does not find
             return None
-        return crystal.to_pymatgen() if crystal.valid else None
+        structure: Any = crystal.to_pymatgen() if crystal.valid else None
+    return structure
 
 
 def _sites(group: int, letters: Mapping[str, Sequence[str]]) -> list[list[str]]:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from crystalgfn.benchmarks.csp.scores import PredictionRecord, Scores
-from crystalgfn.crystallography import space_groups
+from crystalgfn.benchmarks.csp.scores import ALL
 from crystalgfn.evaluation.report import components
 from crystalgfn.evaluation.report import figures as html_figures
 from crystalgfn.evaluation.report import page as template
@@ -85,28 +81,24 @@ def further_tables(found: Mapping[str, Any]) -> str:
 
 def columns(rows: Sequence[Mapping[str, Any]], k: int, lead: Sequence[str] = ()) -> tuple[list[str], list[list[Any]]]:
     """Heads and cells of the main table; ``lead``: keys of further columns at the left."""
-    heads = [*lead, "task", "method", "crystals"]
-    ends = sorted({1, k})
-    wanted = [(name, at) for name in METRICS for at in (at_of(k) if name == "rate" else ends)]
-    wanted = [(name, at) for name, at in wanted if any(name in row for row in rows)]
-    for name, at in wanted:
-        words, unit, _, _ = METRICS[name]
-        heads.append(f"{words} @{at}" + (f", {unit}" if unit else ""))
-    heads += [words for words, _ in MADE.values()]
-    cells = []
-    for row in rows:
-        line = [row[name] for name in (*lead, "task", "method", "crystals")]
-        line += [_cell(row.get(name), at, *METRICS[name][2:]) for name, at in wanted]
-        cells.append(line + [None if row[name] is None else factor * row[name] for name, (_, factor) in MADE.items()])
-    return heads, cells
+    lead = (*lead, "task", "method", "crystals")
+    there = [name for name in METRICS if any(name in row for row in rows)]
+    wanted = [(name, at) for name in there for at in (at_of(k) if name == "rate" else sorted({1, k}))]
+    heads = [", ".join(filter(None, (f"{METRICS[name][0]} @{at}", METRICS[name][1]))) for name, at in wanted]
+
+    def cells(row: Mapping[str, Any]) -> list[Any]:
+        metrics = [_cell(row.get(name), at, *METRICS[name][2:]) for name, at in wanted]
+        made = [None if row[name] is None else factor * row[name] for name, (_, factor) in MADE.items()]
+        return [*(row[name] for name in lead), *metrics, *made]
+
+    return [*lead, *heads, *(words for words, _ in MADE.values())], [cells(row) for row in rows]
 
 
 def recall_columns(rows: Sequence[Mapping[str, Any]], k: int) -> tuple[list[str], list[list[Any]]]:
     """Heads and cells of the table of polymorphs."""
     heads = ["task", "method", "formulas", "polymorphs", *(f"@{at}, %" for at in at_of(k))]
-    lead = [[row[name] for name in ("task", "method", "formulas", "polymorphs")] for row in rows]
     return heads, [
-        [*own, *(_cell(row["recall"], at, 100, 1) for at in at_of(k))] for own, row in zip(lead, rows, strict=True)
+        [*(row[name] for name in heads[:4]), *(_cell(row["recall"], at, 100, 1) for at in at_of(k))] for row in rows
     ]
 
 
@@ -126,115 +118,12 @@ def _bin(one: Sequence[Any]) -> str:
 
 
 def _cell(metric: Mapping[str, Sequence[float | None]] | None, at: int, factor: float, digits: int) -> str | None:
-    if metric is None or metric["value"][at - 1] is None:
+    found = [None] if metric is None else [metric[part][at - 1] for part in ("value", "low", "high")]
+    if found[0] is None:
         return None
-    value, low, high = (f"{factor * metric[part][at - 1]:.{digits}f}" for part in ("value", "low", "high"))
+    value, low, high = (f"{factor * (one or 0.0):.{digits}f}" for one in found)
     return f"{value} ({low}-{high})"
 
-
-ANY_GROUP = "T4"
-"""The task that tells the formula only, so that all its polymorphs may be predicted."""
-
-METASTABLE = 0.02
-"""eV/atom above the hull; crystals above it are the metastable slice. 0.1, the usual limit, MP-20 ends below."""
-
-CHALCOGENS, OTHER_ANIONS = {"S", "Se", "Te"}, {"O", "N", "F", "Cl", "Br", "I"}
-
-FREEDOM = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-14": (6, 14), "> 14": (15, 10**6)}
-"""Bins of the number of free coordinates."""
-
-
-def csp_figures(records: Sequence[PredictionRecord], baseline: str = "templates") -> dict[str, Any]:
-    """Everything that tables and page are made of, as JSON has it.
-
-    Keys: ``k``; ``rows``, one for each slice, task and method, with the intervals of `Scores.intervals`; ``recall``;
-    ``faults``; ``by_freedom`` and ``by_system``.
-    """
-    scores = _scores(records)
-    rows, recall = [], []
-    for (task, method), own in scores.items():
-        where = _slices(own.records, scores.get((task, baseline)), baseline)
-        for name, positions in where.items():
-            part = own.select(positions)
-            if part.records:
-                metrics = {metric: one.columns() for metric, one in part.intervals().items()}
-                about = {"slice": name, "task": task, "method": method, "crystals": len(positions)}
-                rows.append({**about, **metrics, **part.made()})
-        formulas, polymorphs, found = own.recalled()
-        if formulas and task == ANY_GROUP:
-            about = {"task": task, "method": method, "formulas": formulas, "polymorphs": polymorphs}
-            recall.append({**about, "recall": found.columns()})
-    return {
-        "k": max((record["k"] for record in records), default=0),
-        "rows": rows,
-        "recall": recall,
-        "faults": _faults(records),
-        "by_freedom": _by(scores, {name: _between(*limits) for name, limits in FREEDOM.items()}),
-        "by_system": _by(scores, {name: _of_system(name) for name in space_groups.CRYSTAL_LATTICE_SYSTEMS}),
-    }
-
-
-def chalcogenide(formula: str) -> bool:
-    """Whether a formula has S, Se or Te, and no O, N or halogen that could be its anion instead."""
-    present = set(re.findall(r"[A-Z][a-z]?", formula))
-    return bool(present & CHALCOGENS) and not present & OTHER_ANIONS
-
-
-def _scores(records: Sequence[PredictionRecord]) -> dict[tuple[str, str], Scores]:
-    pairs = dict.fromkeys((r["task"], r["method"]) for r in records)
-    return {pair: Scores.of([r for r in records if (r["task"], r["method"]) == pair]) for pair in pairs}
-
-
-def _slices(records: Sequence[PredictionRecord], baseline: Scores | None, name: str) -> dict[str, list[int]]:
-    """Positions of the crystals of each slice."""
-    own = {} if baseline is None else {r["where"]: r["rms"] for r in baseline.records}
-    tests: dict[str, Callable[[PredictionRecord], bool]] = {
-        "all crystals": lambda r: True,
-        "chalcogenides": lambda r: chalcogenide(r["formula"]),
-        f"metastable (over {METASTABLE} eV/atom above the hull)": lambda r: (r.get("e_above_hull") or 0) > METASTABLE,
-        f"without one of the {name}": lambda r: own.get(r["where"]) == [],
-        f"first of the {name} is wrong": lambda r: bool(own.get(r["where"])) and own[r["where"]][0] is None,
-    }
-    return {words: [i for i, r in enumerate(records) if test(r)] for words, test in tests.items()}
-
-
-def _faults(records: Sequence[PredictionRecord]) -> list[str]:
-    """Structures that could not be read, and why crystals have none."""
-    found = []
-    for record in records:
-        who = f"{record['method']}, {record['task']}, {record['where']}"
-        found += [f"{who}: {reason}" for reason in record.get("faults", ())]
-        found += [f"{who}: {record['error']}"] if record["error"] is not None else []
-    return found
-
-
-def _between(low: int, high: int) -> Callable[[PredictionRecord], bool]:
-    return lambda record: low <= record["free"] <= high
-
-
-def _of_system(name: str) -> Callable[[PredictionRecord], bool]:
-    return lambda record: record["system"] == name
-
-
-def _by(
-    scores: Mapping[tuple[str, str], Scores], bins: Mapping[str, Callable[[PredictionRecord], bool]]
-) -> list[dict[str, Any]]:
-    """Match rates at 1 and K in bins of the crystals; bins without a crystal are left out."""
-    used = {name: test for name, test in bins.items() if any(test(r) for own in scores.values() for r in own.records)}
-    rows = []
-    for (task, method), own in scores.items():
-        parts = {}
-        for name, test in used.items():
-            hits = np.isfinite(own.own[[test(record) for record in own.records]])
-            parts[name] = [len(hits), *(float(hits[:, i].mean()) for i in (0, -1))] if len(hits) else [0, None, None]
-        rows.append({"task": task, "method": method, "bins": parts})
-    return rows
-
-
-PAGE = "csp.html"
-
-ALL = "all crystals"
-"""The slice whose curves are drawn."""
 
 COLOURS = ("#2563c9", "#c4512d", "#1d8f86", "#7a4fb0", "#c08a1b", "#3f9142", "#b0466f", "#444a52")
 """Of the methods, again from the first where there are more."""
@@ -269,7 +158,7 @@ def csp_page(found: Mapping[str, Any]) -> str:
         f"structure prediction on {Path(str(found.get('data', 'real crystals'))).name}",
         escape(f"{found.get('crystals', 0):,} crystals; at most {found['k']} structures of each method for each."),
         sections,
-        {name: json.loads(fig.to_json()) for name, fig in drawn.items()},
+        {name: json.loads(fig.to_json() or "") for name, fig in drawn.items()},
         {"keys": heads, "heads": heads, "rows": [[_short(one) for one in row] for row in cells]},
         plotly=library,
     )

@@ -27,12 +27,15 @@ from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import PlacementError
 from crystalgfn.evaluation.metrics.matching import Match, match
 from crystalgfn.utils.parallel import parallel_map
+from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.run_folder import Journal
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
 TASKS = ("T1", "T2", "T3", "T4")
+KEY = ("where", "task", "method", "k", "seed")
+"""What a record goes by."""
 CHUNK = 20
 """Predictions that a process of several makes before they are written."""
 FAR = 10.0
@@ -53,6 +56,12 @@ class CSPQuery:
     letters: dict[str, list[str]] | None = None
     keys: frozenset[Key] = frozenset()
     where: str = ""
+
+    @property
+    def known_group(self) -> int:
+        """The space group, where the task gives one."""
+        assert self.space_group is not None, "no space group is given"
+        return self.space_group
 
 
 Method = Callable[[CSPQuery, int, int], "Sequence[Structure | SkippedRecord]"]
@@ -95,45 +104,38 @@ def run_csp(
     n_jobs: int = 1,
     progress: bool = False,
 ) -> list[dict[str, Any]]:
-    """Let every method predict every target; one record for each target, task and method.
+    """Let every method predict every target, at most ``k`` structures each; a record for each target, task and method.
 
-    Args:
-        crystals: the targets.
-        methods: by name.
-        tasks: some of T1, T2, T3, T4.
-        k: structures of each method, at most.
-        seed: of the methods.
-        out: a file of one JSON line a record, written as they come; what it holds already is not done again.
-        n_jobs: processes; with more than one, 20 predictions are written together.
-        progress: shows a bar.
+    ``out``: a file of one JSON line a record, written as they come; what it holds already is not done again.
 
     Raises:
         CheckpointError: ``out`` holds something else.
     """
-    from crystalgfn.utils.progress import Bar
-
-    path = None if out is None else Path(out)
-    journal = None if path is None else Journal(path, ("where", "task", "method", "k", "seed"), latest=True)
+    journal = None if out is None else Journal(Path(out), KEY, latest=True)
     done = {} if journal is None else dict(journal.records)
-    work = [
-        (i, task, name)
-        for i in range(len(crystals))
+    work = _work(crystals, methods, tasks, k, seed)
+    left = [job for key, job in work.items() if not _is_of(done.get(key), job[0], job[3])]
+    bar = Bar(total=len(work), initial=len(work) - len(left), shown=progress, description="predicting", mininterval=2)
+    for record in parallel_map(_predict_all, left, n_jobs=n_jobs, batch=1 if n_jobs == 1 else CHUNK):
+        done[tuple(record[name] for name in KEY)] = record
+        if journal is not None:
+            journal.add(record)
+        bar.update(1)
+    bar.close()
+    return [done[key] for key in work]
+
+
+def _work(
+    crystals: Sequence[CSPTarget], methods: Mapping[str, Method], tasks: Sequence[str], k: int, seed: int
+) -> dict[tuple, tuple]:
+    """The arguments of `predict_target`, by what its record goes by."""
+    return {
+        (one.where, task, name, k, seed): (one, task, name, method, k, seed)
+        for one in crystals
         for task in tasks
         for name, method in methods.items()
         if task in getattr(method, "tasks", TASKS)
-    ]
-    keys = {item: (crystals[item[0]].where, item[1], item[2], k, seed) for item in work}
-    left = [i for i in work if not _is_of(done.get(keys[i]), crystals[i[0]], methods[i[2]])]
-    parts = [left[i : i + CHUNK] for i in range(0, len(left), CHUNK)] if n_jobs != 1 else [[item] for item in left]
-    jobs = ([(crystals[i], task, name, methods[name], k, seed) for i, task, name in part] for part in parts)
-    bar = Bar(total=len(work), initial=len(work) - len(left), shown=progress, description="predicting", mininterval=2)
-    for part, records in zip(parts, parallel_map(_predict_all, jobs, n_jobs=n_jobs), strict=True):
-        done |= {keys[item]: record for item, record in zip(part, records, strict=True)}
-        if journal is not None:
-            journal.add(*records)
-        bar.update(len(part))
-    bar.close()
-    return [done[keys[item]] for item in work]
+    }
 
 
 def _is_of(record: Mapping[str, Any] | None, one: CSPTarget, method: Method) -> bool:
@@ -161,9 +163,8 @@ def predict_target(one: CSPTarget, task: str, name: str, method: Method, k: int,
         found = list(method(query(task, one), k, seed))[:k]
     except PlacementError as reason:
         found, error = [], str(reason)
-    seconds, cpu_seconds = time.perf_counter() - start, time.process_time() - cpu
     timed = getattr(method, "timed", True)
-    matches = [_match(structure, one.truth) for structure in found]
+    seconds = (time.perf_counter() - start, time.process_time() - cpu) if timed else (None, None)
     return {
         "where": one.where,
         "task": task,
@@ -171,20 +172,36 @@ def predict_target(one: CSPTarget, task: str, name: str, method: Method, k: int,
         "about": getattr(method, "about", None),
         "k": k,
         "seed": seed,
+        **_described(one),
+        **_compared(found, one),
+        "seconds": seconds[0],
+        "cpu_seconds": seconds[1],
+        "error": error,
+    }
+
+
+def _described(one: CSPTarget) -> dict[str, Any]:
+    """Of the target."""
+    group = one.orbits.space_group
+    return {
         "formula": formula_of(one.orbits),
-        "space_group": one.orbits.space_group,
-        "system": space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[one.orbits.space_group - 1]],
-        "free": sum(wyckoff_position(one.orbits.space_group, o.letter).n_free for o in one.orbits.orbits),
+        "space_group": group,
+        "system": space_groups.CRYSTAL_LATTICE_SYSTEMS[space_groups.CRYSTAL_LATTICE_SYSTEM[group - 1]],
+        "free": sum(wyckoff_position(group, orbit.letter).n_free for orbit in one.orbits.orbits),
         "e_above_hull": one.e_above_hull,
+        "polymorphs": list(one.polymorphs),
+    }
+
+
+def _compared(found: Sequence[Structure | SkippedRecord], one: CSPTarget) -> dict[str, Any]:
+    """Of the structures beside the target and the other crystals of its formula."""
+    matches = [_match(structure, one.truth) for structure in found]
+    return {
         "rms": [m.rms for m in matches],
         "valid": [m.valid for m in matches],
         "known": {where: [_match(s, other).rms for s in found] for where, other in one.known.items()},
-        "polymorphs": list(one.polymorphs),
         "ratio": [None if isinstance(s, SkippedRecord) else round(min(nearest_ratio(s), FAR), 4) for s in found],
         "faults": [str(s) for s in found if isinstance(s, SkippedRecord)],
-        "seconds": seconds if timed else None,
-        "cpu_seconds": cpu_seconds if timed else None,
-        "error": error,
     }
 
 

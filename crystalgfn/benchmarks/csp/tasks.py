@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,26 +70,23 @@ def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
     Raises:
         DataError: the source cannot be read, or has no crystal that can be a target.
     """
-    read = [_by_row(i, only_ordered(entry)) for i, entry in enumerate(records(source))]
-    entries = [entry for entry in read if isinstance(entry, Record) and entry.atoms is not None]
-    skipped = [entry for entry in read if isinstance(entry, SkippedRecord)]
-    if not entries:
-        reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{source} holds no crystal with atoms{reason}")
+    entries, skipped = _with_atoms(source)
     same = defaultdict(list)
     for entry in entries:
         same[_formula(entry)].append(entry)
+
+    @cache
+    def family(formula: str) -> tuple[dict[str, Structure], tuple[str, ...]]:
+        """All structures of a formula, and which of them are its polymorphs."""
+        structures = {one.where: one.structure for one in same[formula]}
+        return structures, distinct(structures)
+
     if n is not None:
         entries = [entries[i] for i in np.random.RandomState(seed).permutation(len(entries))[:n]]
-    different = {}
     found = []
     for entry in entries:
-        formula = _formula(entry)
-        if formula not in different:
-            family = {one.where: one.structure for one in same[formula]}
-            different[formula] = family, distinct(family)
-        family, polymorphs = different[formula]
-        others = {where: structure for where, structure in family.items() if where != entry.where}
+        structures, polymorphs = family(_formula(entry))
+        others = {where: structure for where, structure in structures.items() if where != entry.where}
         try:
             atoms = replace(entry.known_atoms, where=entry.where)
             found.append(target_of(atoms, _above_hull(entry), others, polymorphs))
@@ -97,6 +95,17 @@ def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
     if not found:
         raise DataError(f"{source} holds no crystal that can be a target; the first: {skipped[0]}")
     return Targets(found, skipped)
+
+
+def _with_atoms(source: str | Path) -> tuple[list[Record], list[SkippedRecord]]:
+    """The crystals of a source that have atoms, and what of it cannot be read."""
+    read = [_by_row(i, only_ordered(entry)) for i, entry in enumerate(records(source))]
+    entries = [entry for entry in read if isinstance(entry, Record) and entry.atoms is not None]
+    skipped = [entry for entry in read if isinstance(entry, SkippedRecord)]
+    if not entries:
+        reason = f"; the first: {skipped[0]}" if skipped else ""
+        raise DataError(f"{source} holds no crystal with atoms{reason}")
+    return entries, skipped
 
 
 def target_of(
@@ -113,7 +122,6 @@ def target_of(
     orbits = orbit_structure(atoms)
     formula = formula_of(orbits)
     keys = frozenset({(formula, orbits.space_group), (formula, atoms.space_group or orbits.space_group)})
-    own = polymorphs or (atoms.where,)
     return CSPTarget(
         where=atoms.where,
         truth=structure_of(atoms),
@@ -121,7 +129,7 @@ def target_of(
         keys=keys,
         e_above_hull=e_above_hull,
         known=known or {},
-        polymorphs=own,
+        polymorphs=polymorphs or (atoms.where,),
     )
 
 

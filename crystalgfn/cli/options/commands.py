@@ -5,7 +5,6 @@ from __future__ import annotations
 from crystalgfn.cli.options.declared import (
     BETA,
     CALCULATOR,
-    JSON,
     ONE_THREAD,
     PROGRESS,
     REFERENCES,
@@ -15,12 +14,34 @@ from crystalgfn.cli.options.declared import (
     TRUST,
     Command,
     Option,
+    fields_of,
+    maybe,
+    off,
+    on,
     out_folder,
 )
 from crystalgfn.cli.options.discovery_commands import DISCOVER
-from crystalgfn.cli.options.fit_commands import BENCHMARK, TRAIN_PROXY, TRAIN_REFINER
-from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Switch, Text, optional
+from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
+from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
+
+TRAINING = {
+    "space": "default",
+    "reward": "stable",
+    "objective": "vargrad",
+    "policy": "default",
+    "trainer": "default",
+}
+"""Groups that a training is made of."""
+CALCULATED = {"calculator": CALCULATOR, "energy_references": REFERENCES}
+_DEVICE = Text("a device such as cpu or cuda")
+_COUNTS = Several(item=COUNT, words="whole numbers of at least 1 such as [100,1000]", low=1)
+_REAL = "a Parquet file of real crystals with atoms (as MP-20's): their positions are tried too"
+
+
+def _some_of(*names: str) -> Several:
+    return Several(item=Choice(names), words=f"some of {', '.join(names)}", low=1)
+
 
 TRAIN = Command(
     summary="Train a sampler: it learns to draw crystals with probability proportional to a reward.",
@@ -31,15 +52,7 @@ TRAIN = Command(
         ("experiment=published_formation_energy", "a published run again"),
         ("out=runs/mine resume=true seconds=3600", "go on with an interrupted run"),
     ),
-    groups={
-        "space": "default",
-        "reward": "stable",
-        "objective": "vargrad",
-        "policy": "default",
-        "trainer": "default",
-        "logger": "csv",
-        "experiment": None,
-    },
+    groups={**TRAINING, "logger": "csv", "experiment": None},
     space="what may be drawn (every argument of crystalgfn.CrystalSpace)",
     shorts={
         "steps": "trainer.steps",
@@ -52,26 +65,17 @@ TRAIN = Command(
     },
     options={
         "out": out_folder("", "the sampler goes to <out>/sampler"),
-        "resume": Option(False, Switch(), "true: go on with the run in <out>, under its own configuration"),
+        "resume": off("true: go on with the run in <out>, under its own configuration"),
         "seed": SEEDED,
         "strata": Option(
             "default",
             STRATA,
             "how often 1, 2, ... elements: .02 .23 .40 .25 .10, a list of shares, or null: as the reward has it",
         ),
-        "real": Option(
-            None, optional(FILES), "real crystals to train on too; with trainer.real_fraction=0.1, for instance"
-        ),
-        "init": Option(
-            None,
-            optional(File()),
-            "a sampler (folder, or name of a shipped one) to start from instead of random weights; policy is then its",
-        ),
+        "real": maybe(FILES, "real crystals to train on too; with trainer.real_fraction=0.1, for instance"),
+        "init": maybe(File(), "a sampler (folder, or shipped one) to start from; policy is then its"),
         "trust": TRUST,
-        "diagnostics": Option(
-            2000, FROM_ZERO, "crystals drawn at the end to measure the effective sample size; 0: none"
-        ),
-        "json": JSON,
+        "diagnostics": Option(2000, FROM_ZERO, "crystals drawn to measure the effective sample size; 0: none"),
     },
     headings={"options": "the run"},
     notes=REST.format("trainer.replay_fraction=0.2")
@@ -99,57 +103,28 @@ SAMPLE = Command(
         "beta": BETA,
         "out": out_folder("sample_", "a folder for table.parquet, cifs and the picture"),
         "seed": SEEDED,
-        "shard_size": Option(
-            None,
-            optional(COUNT),
-            "crystals a file: written as shards/part-00000.parquet, ... in constant memory; the same command goes on",
-        ),
-        "shard": Option(
-            None,
-            optional(Several(item=FROM_ZERO, words="[i,k] with 0 <= i < k, for process i of k", low=2, high=2)),
+        "shard_size": maybe(COUNT, "crystals a file shards/part-00000.parquet, ..., in constant memory"),
+        "shard": maybe(
+            Several(item=FROM_ZERO, words="[i,k] with 0 <= i < k, for process i of k", low=2, high=2),
             "with shard_size, [i,k]: this process is number i of k that share out the files; name one out for all",
         ),
-        "resample": Option(
-            False,
-            Switch(),
-            "true: draw in proportion to importance weights, which corrects for what the policy has not learned",
-        ),
-        "structures": Option(True, Switch(), "place the atoms"),
+        "resample": off("true: draw in proportion to importance weights, which corrects the policy's errors"),
+        "structures": on("place the atoms"),
         "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
-        "refiner": Option(
-            "default",
-            optional(File()),
-            "what makes the free coordinates: a shipped one, or a folder; null: random Wyckoff placement",
-        ),
-        "templates": Option(
-            None,
-            optional(FILES),
-            "real crystals whose positions are tried too: Parquet, CSV, a folder of CIF files, aflow, or [several]",
-        ),
-        "energies": Option(
-            False,
-            Switch(),
-            "true: of each crystal's 20 likeliest structures those come first that are low in energy by the calculator",
-        ),
-        "relax": Option(
-            False,
-            Switch(),
-            "true: so chosen, relaxed with the calculator in the drawn cell, the lowest energy first",
-        ),
+        "refiner": Option("default", optional(File()), "of free coordinates: shipped, or a folder; null: at random"),
+        "templates": maybe(FILES, "real crystals whose positions are tried too: a table, CIFs, aflow, or [several]"),
+        "energies": off("true: of each crystal's 20 likeliest structures the lowest in energy by the calculator first"),
+        "relax": off("true: so chosen, relaxed with the calculator in the drawn cell, the lowest energy first"),
         "calculator": CALCULATOR,
-        "formats": Option(
-            ["cif"],
-            Several(item=Choice(("cif", "poscar", "extxyz")), words="some of cif, poscar, extxyz", low=1),
-            "cif, poscar, extxyz",
-        ),
+        "formats": Option(["cif"], _some_of("cif", "poscar", "extxyz"), "cif, poscar, extxyz"),
         "diagnostics": Option(1000, FROM_ZERO, "crystals drawn to measure the effective sample size; 0: none"),
-        "picture": Option(True, Switch(), "picture.png"),
+        "picture": on("picture.png"),
         "progress": PROGRESS,
-        "device": Option("cpu", Text("a device such as cpu or cuda"), "cpu or cuda"),
+        "device": Option("cpu", _DEVICE, "cpu or cuda"),
         "n_jobs": Option(2, JOBS, "processes"),
-        "json": JSON,
     },
     headings={"options": "the run"},
+    what="crystals of a sampler",
 )
 
 EVALUATE = Command(
@@ -161,16 +136,10 @@ EVALUATE = Command(
         ("samples=[theirs.extxyz,mine.cif] best=source_formation_energy", ""),
     ),
     options={
-        "samples": Option(
-            None,
-            optional(FILES),
-            "a run of crystalgfn sample, a folder of CIFs, a .parquet, .csv, .cif or .extxyz file, or [several]",
-        ),
-        "reference": Option(
-            None, optional(FILES), "known crystals in any of these forms, or [several]: novelty, distances, the hull"
-        ),
-        "out": out_folder("evaluate_", "the same command with the out of an interrupted evaluation goes on"),
-        "limit": Option(None, optional(COUNT), "samples that are judged, at most, drawn at random; null: all"),
+        "samples": maybe(FILES, "a run of crystalgfn sample, a folder, .parquet, .csv, .cif or .extxyz, or [several]"),
+        "reference": maybe(FILES, "known crystals in any of these forms, or [several]: novelty, distances, the hull"),
+        "out": out_folder("evaluate_"),
+        "limit": maybe(COUNT, "samples that are judged, at most, drawn at random; null: all"),
         "symprecs": Option(
             [0.01, 0.1, 0.3],
             Several(item=POSITIVE, words="numbers above 0 such as [0.01,0.1]", low=1),
@@ -180,46 +149,22 @@ EVALUATE = Command(
         "ltol": Option(0.2, POSITIVE, "of StructureMatcher, by which structures are the same"),
         "stol": Option(0.3, POSITIVE),
         "angle_tol": Option(5.0, POSITIVE),
-        "swap": Option(
-            False,
-            Switch(),
-            "also count structures as the same that differ by an exchange of elements; slow for large references",
-        ),
-        "best": Option(
-            None,
-            optional(Text("a column")),
-            "a column of structures.parquet, such as e_above_hull: the diversity of the best by it too",
-        ),
+        "swap": off("also take structures that differ by an exchange of elements for the same; slow if there are many"),
+        "best": maybe(Text("a column"), "a column such as e_above_hull: the diversity of the best by it too"),
         "best_n": Option(100, COUNT, "how many are the best"),
-        "largest_first": Option(False, Switch(), "whether large values of that column are good"),
-        "reference_n": Option(
-            5000,
-            COUNT,
-            "known crystals whose properties are compared with the samples', at most, drawn at random",
-        ),
-        "report": Option(
-            True,
-            Switch(),
-            "write report.html, one page to read that opens offline; needs plotly and pymatviz (extra [evaluate])",
-        ),
-        "relax": Option(False, Switch(), "relax with the calculator, energies above the reference's hull"),
-        "relax_n": Option(None, optional(COUNT), "samples that are relaxed, at most, drawn at random; null: all"),
+        "largest_first": off("whether large values of that column are good"),
+        "reference_n": Option(5000, COUNT, "known crystals whose properties are compared, at most, drawn at random"),
+        "report": on("write report.html, a page that opens offline; needs plotly and pymatviz (extra [evaluate])"),
+        "relax": off("relax with the calculator, energies above the reference's hull"),
+        "relax_n": maybe(COUNT, "samples that are relaxed, at most, drawn at random; null: all"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
-        "calculator": CALCULATOR,
-        "energy_references": REFERENCES,
-        "energy": Option(
-            "formation_energy_per_atom", Text("a column"), "the reference's column of formation energies, eV/atom"
-        ),
-        "dask": Option(
-            None,
-            optional(Text("an address")),
-            "address of a Dask scheduler that relaxes (tcp://...:8786), or local; null: n_jobs processes",
-        ),
+        **CALCULATED,
+        "energy": Option("formation_energy_per_atom", Text("a column"), "of the reference's formation energies"),
+        "dask": maybe(Text("an address"), "of a Dask scheduler (tcp://...:8786), or local; null: n_jobs processes"),
         "seed": SEEDED,
         "n_jobs": Option(1, JOBS, ONE_THREAD),
         "progress": PROGRESS,
-        "json": JSON,
     },
     notes="Into out=<folder> go report.html (to be read in a browser, offline too), structures.parquet (one row a "
     "crystal),\nsummary.json and summary.md. Crystals that cannot be read are named on stderr and in summary.json; the "
@@ -247,28 +192,142 @@ CHECK = Command(
         "out": out_folder("check_"),
         "n_sigma": Option(1.0, Number(low=0), "standard errors that the confidence bound lies above the prediction"),
         "n_candidates": Option(8, COUNT, "placements of each crystal, at most"),
-        "templates": Option(
-            None,
-            optional(File()),
-            "a Parquet file of real crystals with atoms (as MP-20's): their positions are tried too",
-        ),
+        "templates": maybe(File(), _REAL),
         "steps": Option(40, COUNT, "of relaxing atoms in the sampled cell, at most"),
         "full_steps": Option(100, COUNT, "of relaxing atoms and cell from there, at most"),
-        "hull": Option(
-            None,
-            optional(File()),
-            "a Parquet or CSV file of formulas and formation energies: energies above their hull as well",
-        ),
-        "calculator": CALCULATOR,
-        "energy_references": REFERENCES,
+        "hull": maybe(File(), "a table of formulas and formation energies: energies above their hull as well"),
+        **CALCULATED,
         "chunk": Option(8, COUNT, "crystals checked together, and lost when it is killed"),
         "n_jobs": Option(1, JOBS, ONE_THREAD),
-        "picture": Option(True, Switch(), "check.png"),
+        "picture": on("check.png"),
         "progress": PROGRESS,
-        "json": JSON,
     },
     headings={"options": "the check"},
     what="a check",
+)
+
+BENCHMARK = Command(
+    summary="Measure how fast crystals are trained and sampled, how near a trained sampler comes to known "
+    "distributions, what a\nsampler has dropped, or the match rate of real crystals (csp).",
+    examples=(
+        ("sampler=formation-energy", "speed of the shipped sampler, where the time goes"),
+        ("batch_sizes=[1000] threads=[1] seconds=5 out=runs/speed", ""),
+        ("space=published policy.width=128", "an untrained policy of another size, in another space"),
+        ("task=exactness out=runs/exactness", "about six minutes"),
+        ("task=modes sampler=formation-energy chains=20000 samples=10000 real=val.parquet", ""),
+        ("task=csp csp.data=val.parquet csp.templates=train.parquet csp.n=100 out=runs/csp", ""),
+        ("task=csp csp.data=val.csv csp.methods=[random] 'csp.outside={diffcsp: folder}' out=runs/csp", ""),
+        ("task=placement sampler=formation-energy placed=300 out=runs/placement", ""),
+    ),
+    groups={**TRAINING, "csp": "default", "experiment": None},
+    space="the space of an untrained sampler (every argument of crystalgfn.CrystalSpace)",
+    options={
+        "task": Option(
+            "throughput",
+            Choice(("throughput", "exactness", "modes", "csp", "placement")),
+            "or exactness, modes (mode coverage), csp (match rates of real crystals), placement (then relaxed)",
+        ),
+        "out": maybe(File(), "a folder for <task>.json and <task>.md; null: the tables are only printed"),
+        "seed": SEEDED,
+        "sampler": maybe(File(), "shipped, or a folder: its space, network and reward; null: untrained"),
+        "trust": TRUST,
+        "calculator": CALCULATOR,
+        "strata": Option("default", STRATA, "of an untrained sampler, how often 1, 2, ... elements"),
+        "real": maybe(FILES, "a Parquet file of real crystals, for trainer.real_fraction, and for task=modes"),
+        "batch_sizes": Option([100, 1000, 10000], _COUNTS),
+        "threads": Option([1, 2], _COUNTS),
+        "devices": maybe(
+            Several(item=Text("a device"), words="devices such as [cpu,cuda]", low=1), "null: the CPU, and a GPU if any"
+        ),
+        "seconds": Option(10.0, POSITIVE, "of each of the five or six measurements of training and of sampling"),
+        "competing_load": off("throughput: measured again beside a process that keeps a core busy; says what is left"),
+        "train_seconds": Option(120.0, POSITIVE, "exactness: of training in the small space"),
+        "samples": Option(400000, COUNT, "exactness: crystals for the marginals; modes: for the sampler's ln Z"),
+        "chains": Option(4000, COUNT, "modes: annealed chains a stratum; errors of ln Z of 0.1 take 20,000 to 40,000"),
+        "placed": Option(300, COUNT, "placement: crystals of the sampler"),
+        "placed_by": Option(
+            ["pyxtal", "refiner"], _some_of("pyxtal", "random", "refiner"), "placement: some of pyxtal, random, refiner"
+        ),
+        "grid_steps": maybe(COUNT, "exactness: steps on each hypergrid; null: those of the published figures"),
+        "progress": PROGRESS,
+    },
+    headings={
+        "options": "the benchmark",
+        "csp": "task=csp predicts real crystals; given T1: group, composition, cell, letters; T2: no letters; "
+        "T3: no cell; T4: formula only",
+    },
+    notes=REST.format("trainer.replay_fraction=0.2"),
+)
+
+TRAIN_PROXY = Command(
+    summary="Fit a proxy: an ensemble of networks that predicts a property from space group, composition and lattice.",
+    examples=(
+        ("train=mp20/train.parquet val=mp20/val.parquet out=runs/energy", ""),
+        ("property=band_gap train=[mp20/train.parquet,matbench:matbench_mp_gap] val=mp20/val.parquet", ""),
+        ("train=my_crystals.csv val=mp20/val.parquet settings.epochs=30 settings.members=3", ""),
+        ("active=true rounds=3 train=mp20/train.parquet templates=mp20/train.parquet val=mp20/val.parquet", ""),
+    ),
+    groups={"space": "default", "policy": "default", "trainer": "default"},
+    space="active: what samplers may draw (every argument of crystalgfn.CrystalSpace)",
+    settings="fitting.ensemble_fit:FitConfig",
+    options={
+        "property": Option("formation_energy", Text(), "or band_gap, energy_above_hull"),
+        "train": maybe(FILES, "file, folder, matbench:<task> or materials_project:<system> to fit on, or [several]"),
+        "val": maybe(File(), "the same, to report on; what shares (reduced formula, group) with it is not fitted on"),
+        "out": out_folder("proxy_"),
+        "seed": SEEDED,
+        "column": maybe(Text("a column"), "where the label stands; null: where the property usually does"),
+        "setting": Option(
+            "unknown",
+            Several(item=Text("unknown or standard"), alone=True),
+            "or standard: of cells without positions (docs/how-to/use-your-own-data.md); or a list, one for each file",
+        ),
+        "skip_bad": off("true: leave out rows that cannot be used, instead of stopping"),
+        "labels": maybe(File(), "off equilibrium (docs/how-to/label-off-equilibrium.md); null: those of the package"),
+        "settings": Option({}, Names("settings.<name>=<value>, such as settings.epochs=50"), "how to fit, see above"),
+        "active": off("true: a loop of fitting, training a sampler on the fit, labelling what it draws"),
+        "rounds": Option(3, COUNT, "active: fits after the first"),
+        "draws": Option(200, COUNT, "active: crystals labelled after each fit"),
+        "beta": Option(8.0, POSITIVE, "active: R = exp(-beta * bound) of the samplers, 1 / (eV/atom)"),
+        "strata": Option("default", STRATA, "active: how often 1, 2, ... elements; default, a list of shares, or null"),
+        "templates": maybe(File(), f"active: {_REAL}"),
+        **CALCULATED,
+        "progress": PROGRESS,
+    },
+    headings={"settings": "how to fit", "options": "the fit"},
+    notes=REST.format("trainer.seconds=300"),
+    what="a fit",
+)
+
+TRAIN_REFINER = Command(
+    summary="Train a refiner: a diffusion model of the free coordinates, and of the lattice, of crystals with known "
+    "Wyckoff letters.",
+    examples=(
+        ("train=mp20/train.parquet val=mp20/val.parquet out=runs/refiner", ""),
+        ("train=mp20/train.parquet val=mp20/val.parquet out=runs/refiner minutes=10", ""),
+        ("train=[my_cifs,more.parquet] val=mp20/val.parquet epochs=50 width=64", ""),
+        ("train=my_cifs val=my_other_cifs begin=default lr=3e-4 epochs=20", ""),
+    ),
+    options={
+        "train": maybe(
+            FILES, "Parquet file (layout of MP-20), folder of CIF files or prepared .npz to train on, or a list of them"
+        ),
+        "val": maybe(FILES, "the same, to report on; what shares (reduced formula, group) with it is not trained on"),
+        "out": out_folder("refiner_"),
+        "minutes": maybe(POSITIVE, "stop after so many in this call, with a checkpoint; null: train all epochs"),
+        "device": Option("cpu", _DEVICE, "or cuda; with torchrun each process has its own GPU"),
+        "progress": PROGRESS,
+        "symprec": Option(0.1, POSITIVE, "of spglib, in Å, when structures are standardised"),
+        "max_atoms": Option(80, COUNT, "in the primitive cell; larger crystals are left out"),
+        "skip_bad": off("true: leave out structures that cannot be used, instead of stopping"),
+        **fields_of("structures.refiner.training:RefinerSettings"),
+    },
+    notes="Structures are standardised once; the prepared crystals stay in the folder of the training, and may be "
+    "given as train and val\nof another one. Training itself then needs neither spglib nor pymatgen. On several GPUs: "
+    "torchrun --nproc-per-node=4\n--no-python crystalgfn train-refiner device=cuda ...",
+    what="a training",
+    parts=("train.npz", "val.npz"),
+    together=True,
 )
 
 COMMANDS = {

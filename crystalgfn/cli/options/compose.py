@@ -7,7 +7,7 @@ import importlib
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, fields_of
+from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, settings_of
 from crystalgfn.cli.options.kinds import Kind, Number, Switch, Unfit, of_annotation, shown
 from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.utils.files import data_folder
@@ -53,10 +53,8 @@ def program_name(name: str) -> str:
 def compose_config(name: str, arguments: Sequence[str], config_dir: str | Path | None = None) -> DictConfig:
     """The configuration of a command (``train``, ...); a resumed run's own configuration where it is resumed.
 
-    Args:
-        name: of the command.
-        arguments: name=value each, in any of the forms that `parse_options` knows.
-        config_dir: a folder with choices of groups beside the shipped ones.
+    The arguments are name=value each, in any of the forms that `parse_options` knows; ``config_dir`` is a folder with
+    choices of groups beside the shipped ones.
 
     Raises:
         OptionError: an unknown option, group or choice, or a value of the wrong kind.
@@ -82,20 +80,28 @@ def parse_options(name: str, arguments: Sequence[str]) -> list[Given]:
     command, found, rest = COMMANDS[name], [], list(arguments)
     while rest:
         text = rest.pop(0)
-        match = _GIVEN.fullmatch(text.removeprefix("--")) if text.startswith("--") or not text.startswith("-") else None
-        if match is None or (match["text"] is None and match["sign"] != "~" and not text.startswith("--")):
+        one = _read(text)
+        if one is None:
             raise OptionError(
                 f"{text!r} cannot be read: options are written name=value, lists as [a,b] (spaces only within quotes); "
                 f"see {program_name(name)} --help."
             )
-        key, value = match["key"], match["text"]
         if text.startswith("--"):
-            key = key.replace("-", "_")
-            if not (_known(key, command) or "." in key):
-                raise OptionError(f"There is no option {text!r}: {_unknown(key, name).partition('; ')[2]}")
-            value = _following(text, key, rest, command) if value is None else value
-        found.append(Given(key, value, match["sign"] or ""))
+            one = replace(one, key=one.key.replace("-", "_"))
+            if not (_known(one.key, command) or "." in one.key):
+                raise OptionError(f"There is no option {text!r}: {_unknown(one.key, name).partition('; ')[2]}")
+            one = one if one.text is not None else replace(one, text=_following(text, one.key, rest, command))
+        found.append(one)
     return found
+
+
+def _read(text: str) -> Given | None:
+    """``name=value`` in one piece, the value None after ``~name`` and ``--name``; None where it is no option."""
+    long = text.startswith("--")
+    match = _GIVEN.fullmatch(text.removeprefix("--")) if long or not text.startswith("-") else None
+    if match is None or (match["text"] is None and match["sign"] != "~" and not long):
+        return None
+    return Given(match["key"], match["text"], match["sign"] or "")
 
 
 def _following(text: str, key: str, rest: list[str], command: Command) -> str:
@@ -210,16 +216,13 @@ def _declared(command: Command) -> dict[str, Option]:
         found |= {f"space.{key}": option for key, option in SPACE.items()}
     if "csp" in command.groups:
         found |= {f"csp.{key}": option for key, option in CSP.items()}
-    if command.settings is not None:
-        own = fields_of(command.settings)
-        found |= {f"settings.{key}": own[key] for key in own if key not in ("property", "seed")}
-    return found
+    return found | settings_of(command)
 
 
 def _kind_of_group(config: DictConfig, key: str) -> Kind:
     """The kind of an argument of an object that a group describes: by its class's annotation, else by its value."""
     parent, _, last = key.rpartition(".")
-    node = OmegaConf.select(config, parent) if parent and _exists(config, parent) else None
+    node: Any = OmegaConf.select(config, parent) if parent and _exists(config, parent) else None
     default = OmegaConf.select(config, key, throw_on_missing=False) if _exists(config, key) else None
     annotation = None
     if OmegaConf.is_dict(node) and isinstance(node.get("_target_"), str) and last != "_target_":

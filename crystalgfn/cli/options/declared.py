@@ -1,18 +1,32 @@
-"""Every option of every command, declared once: its default, its kind and what it means."""
+"""What options and commands are, the options that several share, and the help that is made of them."""
 
 from __future__ import annotations
 
 import ast
 import re
+import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from crystalgfn.cli.options import kinds
-from crystalgfn.cli.options.kinds import COUNT, JOBS, SEED, Either, File, Kind, Null, Number, Switch, Text, optional
+from crystalgfn.cli.options.kinds import (
+    COUNT,
+    JOBS,
+    SEED,
+    Either,
+    File,
+    Kind,
+    Null,
+    Number,
+    Switch,
+    Text,
+    optional,
+    shown,
+)
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, Several, Symbols, System, limits
-from crystalgfn.utils.files import PACKAGE
+from crystalgfn.utils.files import PACKAGE, data_folder
 
 GROUPS = ("space", "reward", "objective", "policy", "trainer", "logger", "experiment", "csp")
 """Parts of a configuration that are chosen as a whole, from the files of ``config/<group>``."""
@@ -31,6 +45,21 @@ class Option:
     default: Any
     kind: Kind
     help: str = ""
+
+
+def on(help: str = "") -> Option:
+    """A switch that is on."""
+    return Option(True, Switch(), help)
+
+
+def off(help: str = "") -> Option:
+    """A switch that is off."""
+    return Option(False, Switch(), help)
+
+
+def maybe(kind: Kind, help: str = "") -> Option:
+    """Null, or something of a kind."""
+    return Option(None, optional(kind), help)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +96,10 @@ class Command:
     parts: tuple[str, ...] = ()
     together: bool = False
 
+    def __post_init__(self) -> None:
+        json = off("true: print run.json, what the run was and made, instead of words")
+        object.__setattr__(self, "options", {**self.options, "json": json})
+
 
 def fields_of(target: str) -> dict[str, Option]:
     """The attributes of a settings class as options, read from its source, since importing it takes long.
@@ -88,48 +121,43 @@ def fields_of(target: str) -> dict[str, Option]:
     return options
 
 
+def settings_of(command: Command) -> dict[str, Option]:
+    """``settings.<name>`` of a command: the attributes of its settings class that are no options of its own."""
+    own = {} if command.settings is None else fields_of(command.settings)
+    return {f"settings.{key}": option for key, option in own.items() if key not in ("property", "seed")}
+
+
 _RANGE = Number(whole=True)
 SPACE: dict[str, Option] = {
-    "elements": Option(None, optional(Symbols()), "null: those up to Bi with oxidation states below, but Tc and Pm"),
+    "elements": maybe(Symbols(), "null: those up to Bi with oxidation states below, but Tc and Pm"),
     "required_elements": Option([], Symbols(), "every crystal has these"),
     "excluded_elements": Option([], Symbols()),
     "any_of": Option([], Symbols(), "every crystal has at least one of these"),
-    "chemsys": Option(None, optional(System()), "Li-Mn-O: these elements, and all of them in every crystal"),
+    "chemsys": maybe(System(), "Li-Mn-O: these elements, and all of them in every crystal"),
     "n_elements": Option([1, 5], limits("whole numbers", _RANGE)),
     "atoms_per_element": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
     "n_atoms": Option([1, 20], limits("whole numbers", _RANGE), "in the primitive cell"),
-    "formula": Option(
-        None, optional(Text("a formula such as LiFePO4")), "LiFePO4: the composition, up to the number of formula units"
+    "formula": maybe(Text("a formula such as LiFePO4"), "LiFePO4: the composition, up to the number of formula units"),
+    "formulas": maybe(Several(item=Text(), words="formulas such as [CsSnI3,CsGeI3]"), "one of several formulas"),
+    "anonymous_formulas": maybe(
+        Several(item=Text(), words="forms such as [ABX3]"), "[ABX3]: forms of the composition, letters for elements"
     ),
-    "formulas": Option(
-        None, optional(Several(item=Text(), words="formulas such as [CsSnI3,CsGeI3]")), "one of several formulas"
-    ),
-    "anonymous_formulas": Option(
-        None,
-        optional(Several(item=Text(), words="forms such as [ABX3]")),
-        "[ABX3]: forms of the composition, letters for elements",
-    ),
-    "space_groups": Option(
-        None,
-        optional(
-            Several(item=Either((Number(whole=True), Text("a symbol"))), words="numbers or symbols such as [Fm-3m,225]")
-        ),
+    "space_groups": maybe(
+        Several(item=Either((Number(whole=True), Text("a symbol"))), words="numbers or symbols such as [Fm-3m,225]"),
         "numbers or symbols such as [Fm-3m,225]; null: all 230",
     ),
-    "crystal_systems": Option(
-        None,
-        optional(Several(item=Text(), words="crystal systems such as [cubic,hexagonal]")),
+    "crystal_systems": maybe(
+        Several(item=Text(), words="crystal systems such as [cubic,hexagonal]"),
         "triclinic ... cubic; trigonal, or trigonal-rhombohedral and trigonal-hexagonal apart",
     ),
-    "point_symmetries": Option(
-        None,
-        optional(Several(item=Text(), words="point symmetries such as [polar,centrosymmetric]")),
+    "point_symmetries": maybe(
+        Several(item=Text(), words="point symmetries such as [polar,centrosymmetric]"),
         "centrosymmetric, enantiomorphic-polar, polar, enantiomorphic, non-centrosymmetric (none of these)",
     ),
     "lengths": Option([2.0, 40.0], limits("numbers", Number()), "a, b, c of the conventional cell, Å"),
     "angles": Option([45.0, 140.0], limits("numbers", Number()), "degrees"),
     "volume_per_atom": Option([4.0, 60.0], limits("numbers", Number()), "Å3"),
-    "density": Option(None, optional(limits("numbers", Number())), "g/cm3, such as [2.0, 8.0]"),
+    "density": maybe(limits("numbers", Number()), "g/cm3, such as [2.0, 8.0]"),
     "relative_volume": Option(
         [0.65, 3.0],
         optional(limits("numbers", Number())),
@@ -145,35 +173,31 @@ SPACE: dict[str, Option] = {
         Either((Switch(), Text("true, false or adjacent"))),
         "false | adjacent: one element may be split over two neighbouring states | true",
     ),
-    "alloys": Option(False, Switch(), "true: compositions of metals only count as neutral"),
+    "alloys": off("true: compositions of metals only count as neutral"),
 }
 """The arguments of CrystalSpace."""
 
 
 CSP: dict[str, Option] = {
-    "data": Option(None, optional(File()), "Parquet or CSV with atoms, or a folder of CIF files"),
-    "templates": Option(
-        None,
-        optional(FILES),
-        "other real crystals, or [several]; none that shares formula and group with the one looked for",
+    "data": maybe(File(), "Parquet or CSV with atoms, or a folder of CIF files"),
+    "templates": maybe(
+        FILES, "other real crystals, or [several]; none that shares formula and group with the one looked for"
     ),
     "refiner": Option("default", File(), "a shipped one, or a folder"),
-    "n": Option(None, optional(COUNT), "so many drawn with the seed; null: all"),
+    "n": maybe(COUNT, "so many drawn with the seed; null: all"),
     "k": Option(20, COUNT, "structures of each method"),
     "steps": Option(5, COUNT, "of the refiner"),
     "tasks": Option(["T1", "T2", "T3", "T4"], Several(item=Text())),
-    "methods": Option(
-        None,
-        optional(Several(item=Text())),
+    "methods": maybe(
+        Several(item=Text()),
         "pyxtal[+relaxed], random[+relaxed|+refiner], refiner, templates[+refiner[+energies]]; null: no calculator",
     ),
-    "outside": Option(
-        None,
-        optional(Names("{name: folder} or {name: {folder: ..., task: T4}}")),
+    "outside": maybe(
+        Names("{name: folder} or {name: {folder: ..., task: T4}}"),
         "of other programs: {name: folder} or {name: {folder: f, task: T4}}; CIFs 7.cif, 7_1.cif or 7/1.cif of row 7",
     ),
     "n_jobs": Option(1, JOBS, "processes"),
-    "cache": Option(None, optional(File()), "folder where the index of the templates is kept; null: made each time"),
+    "cache": maybe(File(), "folder where the index of the templates is kept; null: made each time"),
 }
 """``csp.<name>`` of the benchmark."""
 
@@ -184,26 +208,101 @@ CALCULATOR = Option(
     Text("a calculator such as chgnet, sevennet or module:factory"),
     "of energies and forces: chgnet (extra [relax]), sevennet (extra [sevennet]), or module:factory of your own",
 )
-REFERENCES = Option(
-    None, optional(File()), "file of the energy references of a calculator of your own; null: those that are shipped"
-)
+REFERENCES = maybe(File(), "file of the energy references of a calculator of your own; null: those that are shipped")
 TRUST = Option(
     [],
     Several(item=Text("a module"), words="modules such as [my_rewards]"),
     "modules whose code a sampler's saved reward may run, beside crystalgfn's own and installed packages'",
 )
-BETA = Option(
-    None,
-    optional(Number()),
-    "inverse temperature, for a sampler trained for a range of them (trainer.betas); null: the reward's own",
+BETA = maybe(
+    Number(), "inverse temperature, for a sampler trained for a range of them (trainer.betas); null: the reward's own"
 )
 SEEDED = Option(0, SEED, "the same seed gives the same result")
-PROGRESS = Option(True, Switch(), "bars, on a terminal")
-JSON = Option(False, Switch(), "true: print run.json, what the run was and made, instead of words")
+PROGRESS = on("bars, on a terminal")
 REST = "Anything else has its full name, such as {}; --cfg prints all of them and stops."
 
 
-def out_folder(what: str, words: str | None = None) -> Option:
+def out_folder(what: str, words: str = "the same command with the out of an interrupted run goes on") -> Option:
     """The folder of a run, called by the time."""
-    words = words or f"the same command with the out of an interrupted {what.split('_')[0]} goes on"
     return Option(f"runs/{what}${{now:%Y-%m-%d_%H-%M-%S-%f}}", File(), words)
+
+
+WIDTH = 140
+_FLAGS = """
+  --cfg             print the whole configuration and stop
+  --config-dir DIR  look for choices of groups in DIR too
+  -q, --quiet       print errors and warnings alone
+  -v, --verbose     print also what is looked up and loaded"""
+
+
+def overview(commands: Mapping[str, Command], version: str) -> str:
+    """The help of ``crystalgfn`` itself."""
+    lines = "\n".join(
+        f"  {name.replace('_', '-'):<14} {re.split('[:,]', one.summary)[0]}" for name, one in commands.items()
+    )
+    return (
+        f"crystalgfn {version}: sample inorganic crystals with probability proportional to a reward.\n\n"
+        f"usage: crystalgfn [--help] [--version] <command> [name=value ...]\n\ncommands:\n{lines}\n\n"
+        "crystalgfn <command> --help lists the options of a command; name=value, --name=value and --name value say the "
+        "same."
+    )
+
+
+def help_text(one: Command, program: str) -> str:
+    """The help of a command; ``program`` is what the user types for it."""
+    width = min(60, max(len(arguments) for arguments, _ in one.examples))
+    examples = [f"  {program} {arguments:<{width}}  {meaning}".rstrip() for arguments, meaning in one.examples]
+    parts = [
+        one.summary,
+        f"usage: {program} [--help] [--cfg] [--config-dir DIR] [-q] [-v] [name=value ...]",
+        _section("examples", examples),
+        *_shared_sections(one),
+        _section(one.headings.get("options", "options"), _lines(one.options)),
+    ]
+    if "csp" in one.groups:
+        parts.append(_section(one.headings["csp"], _lines({f"csp.{key}": option for key, option in CSP.items()})))
+    if len(one.groups) > 1:
+        choices = [f"  {group:<11} {', '.join(choices_of(group))}" for group in one.groups]
+        parts.append(_section("whole groups, name=choice", choices))
+    return "\n\n".join([*parts, "also:" + _FLAGS, *([one.notes] if one.notes else [])])
+
+
+def _shared_sections(one: Command) -> list[str]:
+    """Of the space, of short names, and of the attributes of a settings class."""
+    parts = []
+    if one.space is not None:
+        parts.append(_section(one.space, _lines(SPACE, with_values=not one.narrows)))
+    if one.shorts:
+        parts.append(_section("how to train", [f"  {short:<16} {full}" for short, full in one.shorts.items()]))
+    if one.settings is not None:
+        parts.append(_section(one.headings["settings"], _lines(settings_of(one))))
+    return parts
+
+
+def choices_of(group: str) -> list[str]:
+    """The files of a group, and what is declared for it."""
+    folder = data_folder("config") / group
+    files = {path.stem for path in folder.glob("*.yaml")}
+    return sorted(files | ({"default"} if group in ("space", "csp") else set()))
+
+
+def _section(heading: str, lines: list[str]) -> str:
+    return "\n".join([f"{heading}:", *lines])
+
+
+def _lines(options: Mapping[str, Option], with_values: bool = True) -> list[str]:
+    heads = {name: f"{name}={default(one)}" if with_values else name for name, one in options.items()}
+    width = min(44, max(map(len, heads.values())))
+    lines = []
+    for name, one in options.items():
+        start = f"  {heads[name]:<{width}}  "
+        lines += textwrap.wrap(one.help, WIDTH, initial_indent=start, subsequent_indent=" " * (width + 4)) or [
+            start.rstrip()
+        ]
+    return lines
+
+
+def default(option: Option) -> str:
+    """An option's default; the date and time are filled in when it runs."""
+    text = shown(option.default)
+    return text[: text.index("${now")] + "<now>" if "${now" in text else text or "''"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,12 +45,11 @@ class Kind:
 
 @dataclass(frozen=True, kw_only=True)
 class Number(Kind):
-    """A number within limits; ``low`` and ``high`` included, ``above`` and ``below`` not."""
+    """A number within limits; ``low`` and ``high`` included, ``above`` not."""
 
     low: float | None = None
     above: float | None = None
     high: float | None = None
-    below: float | None = None
     whole: bool = False
     words: str = ""
 
@@ -63,8 +63,6 @@ class Number(Kind):
             said += f" of at most {self.high:g}"
         if self.above is not None:
             said += f" above {self.above:g}"
-        if self.below is not None:
-            said += f" below {self.below:g}"
         object.__setattr__(self, "words", self.words or said)
 
     def read(self, text: str) -> int | float:
@@ -84,11 +82,9 @@ class Number(Kind):
         """A number that is finite and within the limits."""
         if isinstance(value, bool) or not isinstance(value, int if self.whole else (int, float)):
             raise Unfit(value)
-        good = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
-        good = good and (self.low is None or value >= self.low)
-        good = good and (self.high is None or value <= self.high)
-        good = good and (self.above is None or value > self.above)
-        if not good or not (self.below is None or value < self.below):
+        finite = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+        limits = ((operator.ge, self.low), (operator.le, self.high), (operator.gt, self.above))
+        if not finite or not all(limit is None or fits(value, limit) for fits, limit in limits):
             raise Unfit(value)
         return value
 
@@ -257,10 +253,9 @@ def of_annotation(annotation: Any, default: Any) -> Kind:
     text = annotation if isinstance(annotation, str) else getattr(annotation, "__name__", str(annotation))
     names = [name.strip() for name in text.split("|")]
     plain = {"bool": Switch(), "int": Number(whole=True), "float": Number(), "str": Text("text")}
-    of_default = {bool: Switch(), int: Number(whole=True), float: Number(), str: Text("text")}
     found: list[Kind] = [plain[name] for name in names if name in plain]
     if not found or len(found) + ("None" in names) < len(names):
-        return of_default.get(type(default), AnyValue())
+        return plain.get(type(default).__name__, AnyValue())
     kind = found[0] if len(found) == 1 else Either(tuple(found))
     return optional(kind) if "None" in names else kind
 
@@ -277,8 +272,6 @@ COUNT = Number(low=1, whole=True)
 FROM_ZERO = Number(low=0, whole=True)
 
 POSITIVE = Number(above=0)
-
-SHARE = Number(low=0, high=1)
 
 SEED = Number(low=0, high=2**63 - 1, whole=True, words="a whole number from 0 to 2^63 - 1")
 

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import MissingMandatoryValue
 
-from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.errors import CrystalGFNError, sentence
+from crystalgfn.cli.options.commands import COMMANDS
+from crystalgfn.cli.options.compose import OptionError, program_name
+from crystalgfn.errors import CheckpointError, CrystalGFNError, sentence
+from crystalgfn.utils.run_folder import CONFIG, read_settings
+
+if TYPE_CHECKING:
+    from crystalgfn.crystallography.crystals import Crystals
+    from crystalgfn.sampling.sampler import Sampler
+    from crystalgfn.space.space import CrystalSpace
 
 
 def build_part(config: DictConfig, what: str) -> Any:
@@ -54,6 +63,45 @@ def listed(value: Any) -> list[Any]:
     """One value or several as a list; None is none."""
     value = plain_config(value)
     return [] if value is None else value if isinstance(value, list) else [value]
+
+
+def check_folder(name: str, folder: Path) -> None:
+    """Refuse a folder that holds the settings of another command's run, in whose place no other can stand.
+
+    Raises:
+        OptionError: it does.
+    """
+    kept: dict[str, Any] = {}
+    if (folder / CONFIG).exists():
+        with suppress(CheckpointError):  # said by what reads it
+            kept = read_settings(folder / CONFIG)
+    other = next((one for one, command in COMMANDS.items() if command.options.keys() <= kept.keys()), name)
+    if other != name:
+        raise OptionError(
+            f"{folder} holds {COMMANDS[other].what} ({program_name(other)}), and a run of {program_name(name)} needs a "
+            f"folder of its own: give another out=<folder>, such as out={folder / name}."
+        )
+
+
+def strata_of(config: DictConfig) -> Any:
+    """The shares of the strata as `crystalgfn.train` takes them."""
+    strata = plain_config(config.strata)
+    return tuple(strata) if isinstance(strata, list) else strata
+
+
+def sampler_space(sampler: Sampler, config: DictConfig) -> CrystalSpace | None:
+    """The sampler's space with the further constraints of the configuration; None without any."""
+    constraints = space_arguments(config.get("space"))
+    return sampler.space.narrowed(**constraints) if constraints else None
+
+
+def read_crystals(sources: Any) -> Crystals | None:
+    """The crystals of a file or of several; None without any."""
+    from crystalgfn.crystallography.crystals import Crystals
+    from crystalgfn.data.labelled import read_labelled
+
+    files = listed(sources)
+    return Crystals.cat([read_labelled(file).crystals for file in files]) if files else None
 
 
 def usable_device(name: str) -> str:

@@ -150,9 +150,9 @@ class Metric(Protocol):
     def columns(self, sample: DescribedCrystal) -> Mapping[str, Any]:
         """Columns of one crystal, the same names for each; values as JSON has them, None where one is unknown.
 
-        Those of crystals of the reference are asked for in the same way.
+        Those of crystals of the reference are asked for in the same way. None, where a metric adds no column.
         """
-        ...
+        return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> Any:
         """Figures of all crystals: a mapping or a dataclass, whose fields become keys of ``summary.json``."""
@@ -163,8 +163,8 @@ class Metric(Protocol):
         ...
 
     def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: Any) -> list[Panel]:
-        """Texts, tables and figures of a report; a table is in the text report too."""
-        ...
+        """Texts, tables and figures of a report; a table is in the text report too. None, where there is none."""
+        return []
 
 
 def judged_share(

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
+from scipy.stats import wasserstein_distance
 
 from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.evaluation.metrics.base import (
     LATTICE,
     PROPERTIES,
     CrystalSet,
-    DescribedCrystal,
+    Metric,
     Panel,
     Verdict,
     level,
@@ -75,20 +76,13 @@ def distributions(frame: pd.DataFrame, reference: pd.DataFrame | None = None) ->
         if not len(other):
             found[name] = PropertyDistribution(unit=unit, samples=statistics_of(own))
             continue
-        distance = wasserstein(own, other)
+        distance = float(wasserstein_distance(own, other))
         scale = float(other.std())
         scaled = distance / scale if scale > 0 else None
         found[name] = PropertyDistribution(
             unit=unit, samples=statistics_of(own), reference=statistics_of(other), wasserstein=distance, scaled=scaled
         )
     return found
-
-
-def wasserstein(one: np.ndarray, other: np.ndarray) -> float:
-    """Wasserstein distance of order 1: the area between the two cumulative distributions."""
-    both = np.sort(np.concatenate([one, other]))
-    shares = [np.searchsorted(np.sort(values), both[:-1], side="right") / len(values) for values in (one, other)]
-    return float((np.abs(shares[0] - shares[1]) * np.diff(both)).sum())
 
 
 def statistics_of(values: Sequence[float] | np.ndarray) -> ValueStatistics:
@@ -122,14 +116,10 @@ class DistributionSummary:
     energies: str | None
 
 
-class DistributionMetric:
+class DistributionMetric(Metric):
     """How the properties of samples are distributed, and how far from those of the reference."""
 
     name = "distributions"
-
-    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
-        """None: properties are columns of every described crystal."""
-        return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> DistributionSummary:
         """Statistics and distances."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.base import (
     ELEMENTS,
     CrystalSet,
-    DescribedCrystal,
+    Metric,
     Panel,
     Selection,
     Verdict,
@@ -88,23 +88,17 @@ def _counts(found: Mapping[str, int]) -> ValueCounts:
     return ValueCounts(ordered, len(found), entropy, float(np.exp(entropy)) if total else 0.0)
 
 
-def diversity(frame: pd.DataFrame, reference: Mapping[int, int] | None = None, seed: int = 0) -> Diversity:
-    """Of the rows of a table of structures.
-
-    Args:
-        frame: with the columns `KINDS` and ``Z``.
-        reference: space group -> how many known crystals have it.
-        seed: of the draws that the noise of the distance is estimated from.
-    """
-    kinds = {name: count(v for v in frame[name] if name != "space_group" or v) for name in KINDS}
+def diversity(frame: pd.DataFrame, reference: Mapping[int, int] | None = None) -> Diversity:
+    """Of the rows of a table with the columns `KINDS` and ``Z``, beside {space group: known crystals that have it}."""
+    groups = [int(g) for g in frame["space_group"] if g]
+    kinds = {name: count(groups if name == "space_group" else frame[name]) for name in KINDS}
     present = Counter(elements.SYMBOLS[z - 1] for row in frame["Z"] for z in {int(z) for z in row})
     kinds["element"] = _counts(present)
-    groups = [int(g) for g in frame["space_group"] if g]
-    distance = noise = None
-    if reference and groups:
-        distance = total_variation(Counter(groups), reference)
-        noise = _noise(reference, len(groups), seed)
-    return Diversity(n=len(frame), kinds=kinds, p1=share_of(g == 1 for g in groups), distance=distance, noise=noise)
+    found = Diversity(n=len(frame), kinds=kinds, p1=share_of(g == 1 for g in groups))
+    if not reference or not groups:
+        return found
+    distance = total_variation(Counter(groups), reference)
+    return replace(found, distance=distance, noise=_noise(reference, len(groups)))
 
 
 def best_rows(frame: pd.DataFrame, best: Selection) -> pd.DataFrame:
@@ -116,7 +110,7 @@ def best_rows(frame: pd.DataFrame, best: Selection) -> pd.DataFrame:
     if best.column not in frame:
         numbers = ", ".join(map(str, frame.select_dtypes("number").columns))
         raise DataError(f"there is no column {best.column} to choose the best by; there are {numbers}")
-    known = frame[np.isfinite(frame[best.column].astype(float))]
+    known = frame.loc[np.isfinite(frame[best.column].astype(float))]
     return known.sort_values(by=[best.column], ascending=[not best.largest], kind="stable").head(best.n)
 
 
@@ -126,14 +120,16 @@ def total_variation(one: Mapping[int, int], other: Mapping[int, int]) -> float:
     return 0.5 * sum(abs(one.get(g, 0) / sizes[0] - other.get(g, 0) / sizes[1]) for g in set(one) | set(other))
 
 
-def _noise(reference: Mapping[int, int], n: int, seed: int, draws: int = 20) -> float:
-    rng = np.random.default_rng(seed)
+def _noise(reference: Mapping[int, int], n: int) -> float:
+    rng = np.random.default_rng(0)
     shares = np.array(list(reference.values()), dtype=np.float64)
     shares /= shares.sum()
-    drawn = rng.multinomial(n, shares, size=draws) / n
+    drawn = rng.multinomial(n, shares, size=DRAWS) / n
     return float(0.5 * np.abs(drawn - shares).sum(axis=1).mean())
 
 
+DRAWS = 20
+"""Of as many crystals of the reference, for the distance that chance makes."""
 CHANCE = (2.0, 4.0)
 """Times the distance by chance: up to the first the space groups are good, up to the second fair."""
 
@@ -153,14 +149,10 @@ class DiversitySummary:
     best_by: str | None
 
 
-class DiversityMetric:
+class DiversityMetric(Metric):
     """How many systems, space groups, elements and prototypes there are, and how near the reference they lie."""
 
     name = "diversity"
-
-    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
-        """None: the columns of symmetry and composition are counted."""
-        return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> DiversitySummary:
         """ValueCounts of all, and of the best.

@@ -21,8 +21,7 @@ import numpy as np
 from crystalgfn.crystallography import elements
 from crystalgfn.evaluation.metrics.base import (
     CrystalSet,
-    DescribedCrystal,
-    Panel,
+    Metric,
     Verdict,
     judged_share,
     stated_share,
@@ -204,39 +203,36 @@ def comparison_tasks(
     for kind in (SAME, *((SWAP,) if swap else ()), DISORDER):
         own, others = _buckets(samples, kind), _buckets(dict(enumerate(known)), kind)
         for key, indices in own.items():
-            of = [samples[i] for i in indices]
-            disordered = kind == DISORDER and all(one.ordered for one in of)
-            if len(of) > 1 and not disordered:
-                found.append(
-                    ComparisonTask(
-                        name=_name(kind, key, indices, 0),
-                        kind=kind,
-                        indices=tuple(indices),
-                        samples=tuple(of),
-                        known=None,
-                        tolerances=tolerances,
-                    )
+            near = [known[j] for j in others.get(key, ())]
+            found += [
+                ComparisonTask(
+                    name=_name(kind, key, part, beside),
+                    kind=kind,
+                    indices=tuple(part),
+                    samples=tuple(samples[i] for i in part),
+                    known=beside,
+                    tolerances=tolerances,
                 )
-            near = tuple(known[j] for j in others.get(key, ()) if not (disordered and known[j].ordered))
-            for start in range(0, len(indices) if near else 0, CHUNK):
-                part = tuple(indices[start : start + CHUNK])
-                of = tuple(samples[i] for i in part)
-                found.append(
-                    ComparisonTask(
-                        name=_name(kind, key, part, len(near)),
-                        kind=kind,
-                        indices=part,
-                        samples=of,
-                        known=near,
-                        tolerances=tolerances,
-                    )
-                )
+                for part, beside in _parts(kind, indices, [samples[i] for i in indices], near)
+            ]
     return found
 
 
-def _name(kind: str, key: str, indices: Sequence[int], known: int) -> str:
+def _parts(
+    kind: str, indices: list[int], own: Sequence[Entry], near: Sequence[Entry]
+) -> Iterator[tuple[list[int], tuple[Entry, ...] | None]]:
+    """Samples of a bucket that are compared with each other (None), and with known crystals."""
+    if kind == DISORDER and all(one.ordered for one in own):  # ordered ones have been compared as they are
+        near = [one for one in near if not one.ordered]
+    elif len(indices) > 1:
+        yield indices, None
+    if near:
+        yield from ((indices[i : i + CHUNK], tuple(near)) for i in range(0, len(indices), CHUNK))
+
+
+def _name(kind: str, key: str, indices: list[int], known: Sequence[Entry] | None) -> str:
     """The same for the same comparisons only."""
-    return f"{kind} {key} {zlib.crc32(str(list(indices)).encode()):08x} {known}"
+    return f"{kind} {key} {zlib.crc32(str(indices).encode()):08x} {len(known or ())}"
 
 
 def _buckets(entries: Mapping[int, Entry], kind: str) -> dict[str, list[int]]:
@@ -306,14 +302,10 @@ class NoveltySummary:
     swap_novel: Share | None
 
 
-class NoveltyMetric:
-    """Which crystals are new, from the comparisons that an evaluation makes of all (`tasks`)."""
+class NoveltyMetric(Metric):
+    """Which crystals are new, from the comparisons that an evaluation makes of all (`comparison_tasks`)."""
 
     name = "novelty"
-
-    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
-        """None: ``unique``, ``novel`` and what is matched come of comparing all crystals."""
-        return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> NoveltySummary:
         """Shares."""
@@ -342,7 +334,3 @@ class NoveltyMetric:
             found.append(stated_share("Unique, elements exchanged", summary.swap_unique))
             found.append(stated_share("Novel, elements exchanged", summary.swap_novel, "no reference"))
         return found
-
-    def figure(self, samples: CrystalSet, reference: CrystalSet | None, summary: NoveltySummary) -> list[Panel]:
-        """None."""
-        return []

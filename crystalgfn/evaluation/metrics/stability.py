@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,7 @@ from crystalgfn.evaluation.metrics.base import (
     REPORTED,
     SKIPPED,
     CrystalSet,
-    DescribedCrystal,
+    Metric,
     Panel,
     Verdict,
     judged_share,
@@ -32,10 +32,6 @@ from crystalgfn.evaluation.metrics.compositions import composition_row
 from crystalgfn.evaluation.metrics.distributions import ValueStatistics, median_and_range, statistics_of
 from crystalgfn.properties.convex_hull import MOST, ExactHull
 from crystalgfn.utils.statistics import Share, share, share_of
-
-if TYPE_CHECKING:
-    pass
-
 
 METASTABLE = 0.1
 """eV/atom above the hull, at most."""
@@ -137,13 +133,10 @@ def label_of(frame: pd.DataFrame) -> str:
     return f"{' and '.join(sorted(names)) or 'no calculator'}, not DFT"
 
 
-def stability(frame: pd.DataFrame, hull_entries: int, limit: float = METASTABLE) -> Stability:
-    """The summary of rows that were chosen for relaxation.
+def stability(frame: pd.DataFrame, hull_entries: int) -> Stability:
+    """The summary of rows that were chosen for relaxation, beside a hull of so many entries.
 
-    Args:
-        frame: with the columns of `relaxation_row`, and ``relaxed_unique`` and ``relaxed_novel``.
-        hull_entries: what the hull is made of.
-        limit: eV/atom, of metastable.
+    The rows have the columns of `relaxation_row`, and ``relaxed_unique`` and ``relaxed_novel``.
     """
     n = len(frame)
 
@@ -151,7 +144,7 @@ def stability(frame: pd.DataFrame, hull_entries: int, limit: float = METASTABLE)
         return frame[name].to_numpy(dtype=np.float64)
 
     above = numbers("e_above_hull")
-    stable, metastable = above <= 0.0, above <= limit  # NaN is neither
+    stable, metastable = above <= 0.0, above <= METASTABLE  # NaN is neither
     new = frame["relaxed_unique"].eq(True).to_numpy() & frame["relaxed_novel"].eq(True).to_numpy()
     return Stability(
         label=label_of(frame),
@@ -189,14 +182,10 @@ class StabilitySummary:
     stability: Stability | None
 
 
-class StabilityMetric:
+class StabilityMetric(Metric):
     """Energies above the hull of relaxed crystals, and the stable, unique and novel among them."""
 
     name = "stability"
-
-    def columns(self, sample: DescribedCrystal) -> dict[str, Any]:
-        """None: relaxing is a stage of its own."""
-        return {}
 
     def summary(self, samples: CrystalSet, reference: CrystalSet | None) -> StabilitySummary:
         """Of the crystals that were chosen for relaxation."""

@@ -22,6 +22,7 @@ from crystalgfn.evaluation.metrics.base import (
     Panel,
     Verdict,
     judged_share,
+    values_of,
 )
 from crystalgfn.utils.statistics import Share, share_of
 
@@ -116,7 +117,7 @@ def _prototype(found: Any, kinds: np.ndarray) -> str:
     divisor = gcd(*counts.values())
     formula = "".join(f"{chr(65 + i)}{n // divisor}" for i, n in enumerate(sorted(counts.values())))
     label = min(
-        sorted((counts[kind], "".join(sorted(map(new.get, own)))) for kind, own in letters.items())
+        sorted((counts[kind], "".join(sorted(new[letter] for letter in own))) for kind, own in letters.items())
         for new in letter_permutations(int(found.number))
     )
     return f"{re.sub(r'(?<=[A-Z])1(?![0-9])', '', formula)}_{found.number}_{'_'.join(own for _, own in label)}"
@@ -170,7 +171,7 @@ class SymmetryMetric:
         found = [name for name in frame if name.startswith("group_") and name != "group_claimed"]
         return SymmetrySummary(
             groups={name.removeprefix("group_"): share_of(named[name] == named["group_claimed"]) for name in found},
-            claims_p1=int((frame["group_claimed"] == 1).sum()),
+            claims_p1=int(np.count_nonzero(frame["group_claimed"] == 1)),
         )
 
     def verdict(self, summary: SymmetrySummary, reference: CrystalSet | None) -> list[Verdict]:
@@ -204,7 +205,7 @@ class SymmetryMetric:
 def _sunburst(name: str, words: str, crystals: CrystalSet | None) -> list[Panel]:
     from crystalgfn.evaluation.report import figures
 
-    numbers = [] if crystals is None else [int(one) for one in crystals.frame["space_group"] if one]
+    numbers = [int(one) for one in values_of(crystals, "space_group") if one]
     if not numbers:
         return []
     caption = f"Space groups of the {words}: press a system to look into it"

@@ -7,6 +7,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.distances import IMAGES, reduced_basis
@@ -34,7 +35,6 @@ from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.utils.statistics import Share, share, share_of
 
 if TYPE_CHECKING:
-    import pandas as pd
     from pymatgen.core import Structure
 
 TABLES = tuple(elements.OXIDATION_STATES)
@@ -157,7 +157,7 @@ def nearest(structure: Structure) -> tuple[float, float]:
 
 def _site(site: Any) -> tuple[float, float]:
     """Mean radius of the atoms of a site, and how many they are."""
-    parts = [(elements.RADIUS[element.Z - 1], float(amount)) for element, amount in site.species.items()]
+    parts = [(float(elements.RADIUS[element.Z - 1]), float(amount)) for element, amount in site.species.items()]
     filled = sum(amount for _, amount in parts)
     return sum(r * amount for r, amount in parts) / filled, filled
 
@@ -248,7 +248,7 @@ class ValidityMetric:
 
 def valid_rows(frame: pd.DataFrame) -> pd.Series:
     """Which rows have a valid structure and a valid composition."""
-    return frame["valid_structure"].eq(True) & frame["valid_composition"].eq(True)
+    return pd.Series(frame["valid_structure"].eq(True) & frame["valid_composition"].eq(True))
 
 
 def _passed(frame: pd.DataFrame, name: str) -> Share | None:

@@ -69,16 +69,21 @@ def error_section(reasons: Mapping[str, str], given: int) -> str:
 
 def panels(found: Sequence[Panel]) -> str:
     """A section: texts, tables, then the places of figures."""
-    texts = [f"<p>{escape(one.caption)}</p>" for one in found if one.draw is None and not one.head]
-    tables = [
-        (f"<p>{escape(one.caption)}</p>" if one.caption else "") + html_table(one.head, one.rows)
-        for one in found
-        if one.head
-    ]
-    drawn = [one for one in found if one.draw is not None]
+    texts = [_caption(one) for one in found if one.draw is None and not one.head]
+    tables = [_caption(one) + html_table(one.head, one.rows) for one in found if one.head]
+    return "".join([*texts, *tables]) + _figures([one for one in found if one.draw is not None])
+
+
+def _caption(one: Panel) -> str:
+    return f"<p>{escape(one.caption)}</p>" if one.caption else ""
+
+
+def _figures(drawn: Sequence[Panel]) -> str:
+    if not drawn:
+        return ""
     two = " two" if any(one.size == "two" for one in drawn) else ""
     boxes = "".join(box(one.name, one.caption, "wide" if one.size == "wide" else "") for one in drawn)
-    return "".join([*texts, *tables]) + (f'<div class="figures{two}">{boxes}</div>' if drawn else "")
+    return f'<div class="figures{two}">{boxes}</div>'
 
 
 def html_table(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -123,9 +128,10 @@ def rows(frame: pd.DataFrame) -> dict[str, Any]:
     shown = frame.head(ROWS).copy()
     shown["valid"] = valid_rows(shown)
     shown["group"] = [group_name(number) for number in shown["space_group"]]
-    own = {name: name.removeprefix("source_").replace("_", " ") + " (source)" for name in shown if _of_source(name)}
+    source = [str(name) for name in shown if str(name).startswith("source_")]
+    own = {name: name.removeprefix("source_").replace("_", " ") + " (source)" for name in source}
     heads = {name: words for name, words in {**COLUMNS, **own}.items() if name in shown}
-    columns = [_column(shown[name]) for name in heads]
+    columns = [[_rounded(value) for value in shown[name].astype(object)] for name in heads]
     return {
         "keys": list(heads),
         "heads": list(heads.values()),
@@ -138,14 +144,6 @@ def group_name(number: Any) -> str:
     if number is None or number != number or not number:
         return "none found"
     return f"{int(number)} {space_groups.SYMBOL[int(number) - 1]}"
-
-
-def _of_source(name: str) -> bool:
-    return str(name).startswith("source_")
-
-
-def _column(values: pd.Series) -> list[Any]:
-    return [_rounded(value) for value in values.astype(object)]
 
 
 def _rounded(value: Any) -> Any:

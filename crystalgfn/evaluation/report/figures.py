@@ -85,7 +85,7 @@ def periodic_table(counts: Mapping[str, int], n: int) -> go.Figure:
     The heat map of pymatviz 0.18 itself calls a function of plotly that plotly 7 no longer has.
     """
     import plotly.graph_objects as go
-    from pymatviz.utils import df_ptable
+    from pymatviz.utils.data import df_ptable
 
     places = df_ptable.loc[[symbol for symbol in df_ptable.index if symbol in NUMBER]]
     rows, columns = places["row"].astype(int), places["column"].astype(int)
@@ -111,12 +111,12 @@ def periodic_table(counts: Mapping[str, int], n: int) -> go.Figure:
 
 def sunburst(numbers: Sequence[int], title: str) -> go.Figure:
     """Crystal systems and the groups in them (pymatviz)."""
-    import pymatviz
+    from pymatviz.sunburst import spacegroup_sunburst
 
-    fig = pymatviz.spacegroup_sunburst(
+    fig = spacegroup_sunburst(
         [int(one) for one in numbers], show_counts=False, color="crystal_system", color_discrete_map=COLOURS
     )
-    trace = fig.data[0]
+    trace: Any = fig.data[0]
     trace.update(
         labels=[_group_name(label) for label in trace.labels], texttemplate="%{label}<br>%{value:.0f}",
         hovertemplate="%{label}: %{value:.0f} crystals, %{percentRoot:.1%}<extra></extra>",
@@ -135,7 +135,7 @@ def volumes(frame: pd.DataFrame, limits: tuple[float, float]) -> go.Figure:
     import plotly.graph_objects as go
 
     usual = frame["volume_per_atom"] / frame["relative_volume"]
-    top = float(max(usual.max(), frame["volume_per_atom"].max())) * 1.05
+    top = float(np.max([usual, frame["volume_per_atom"]])) * 1.05
     fig = go.Figure()
     for ratio in (*limits, 1.0):
         ends = [0, min(top, top / ratio)]

@@ -20,7 +20,7 @@ from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import CheckpointError
 from crystalgfn.fitting.active_learning import CalculatorLabels, concat_labels, kept_crystals, label_in_parts, without
 from crystalgfn.fitting.labels import SHIPPED, Labels, read_labels
-from crystalgfn.fitting.proposals import TemplateCells
+from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.utils.files import write_aside
 from scripts.maintain.labels.merge import counts, hull_without

@@ -20,7 +20,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.labels import HIGH, SHIPPED, SOURCES, VALUE, Labels, label_crystals, read_labels
-from crystalgfn.fitting.proposals import TemplateCells
+from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.typing import Booleans, Integers
 from crystalgfn.utils.files import save_arrays
 from scripts.maintain.labels.merge import counts, hull_without

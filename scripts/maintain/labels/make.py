@@ -17,8 +17,8 @@ from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.data.labelled import read_labelled
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.errors import DataError
-from crystalgfn.fitting.labelling import Labeller, RawLabel
 from crystalgfn.utils.files import save_arrays
+from scripts.maintain.labels.labelling import Labeller, RawLabel
 from scripts.maintain.program import run
 
 HELD_UNITS = 7

@@ -8,7 +8,7 @@ from pymatgen.io.cif import CifWriter
 
 from crystalgfn.benchmarks.csp import run, tasks
 from crystalgfn.benchmarks.csp.outside import Outside
-from crystalgfn.benchmarks.csp.report import csp_figures
+from crystalgfn.benchmarks.csp.scores import csp_figures
 from crystalgfn.errors import DataError
 
 SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])

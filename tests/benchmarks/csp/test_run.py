@@ -10,7 +10,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.benchmarks.csp import methods as csp_methods
 from crystalgfn.benchmarks.csp import report as csp_report
-from crystalgfn.benchmarks.csp import run, tasks
+from crystalgfn.benchmarks.csp import run, scores, tasks
 from crystalgfn.benchmarks.csp.outside import Pyxtal
 from crystalgfn.calculators.base import calculate_energies
 from crystalgfn.calculators.registry import load_calculator
@@ -85,7 +85,7 @@ def test_records_and_rates(crystals, tmp_path):
         "Cl1Na1",
         "O2Ti1",
     ]
-    (row,) = [row for row in csp_report.csp_figures(records)["rows"] if row["slice"] == "all crystals"]
+    (row,) = [row for row in scores.csp_figures(records)["rows"] if row["slice"] == "all crystals"]
     assert row["rate"]["value"][:2] == row["filtered"]["value"][:2] == [0.0, 0.5]
     assert row["rmse"]["value"][0] is None and row["rmse"]["value"][1] == pytest.approx(0, abs=1e-6)
     assert (records[1]["free"], records[0]["free"], records[0]["system"]) == (1, 0, "cubic")
@@ -102,7 +102,7 @@ def test_records_and_rates(crystals, tmp_path):
     run.run_csp(crystals, {"oracle": counted}, ("T2",), k=5, out=out)
     assert len(calls) == 4 and out.read_text().count("\n") == 2
 
-    report = csp_report.csp_tables(csp_report.csp_figures(records, baseline="oracle"))
+    report = csp_report.csp_tables(scores.csp_figures(records, baseline="oracle"))
     assert "| T2 | oracle | 2 | 0.0 (0.0-0.0) | 50.0 (0.0-100.0) |" in report and "one of the oracle" in report
 
 
@@ -199,7 +199,7 @@ def test_the_refiner_as_a_method(crystals, small_refiner):
             assert min(rms for rms in record["rms"] if rms is not None) < 1e-3
         if record["formula"] == "Cl1Na1" and record["task"] == "T1":
             assert record["rms"][0] is not None  # nothing is free
-    rows = [row for row in csp_report.csp_figures(records)["rows"] if row["slice"] == "all crystals"]
+    rows = [row for row in scores.csp_figures(records)["rows"] if row["slice"] == "all crystals"]
     assert {row["method"] for row in rows} == {"plain", "helped", "held back"} and len(rows) == 9
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from crystalgfn.benchmarks.csp import report
+from crystalgfn.benchmarks.csp import report, scores
 from crystalgfn.benchmarks.csp.scores import Scores, best
 from crystalgfn.utils import statistics
 
@@ -75,7 +75,7 @@ def test_answers_of_older_records():
     old = [record("a", "A1", [0.1])]
     for name in ("known", "polymorphs", "ratio", "faults", "cpu_seconds", "e_above_hull"):
         del old[0][name]
-    found = report.csp_figures(old)
+    found = scores.csp_figures(old)
     (row,) = found["rows"]
     assert row["rate"]["value"] == [1.0] * 3
     assert "metre" not in row and "crmse" not in row and found["recall"] == []
@@ -112,7 +112,7 @@ def test_intervals_where_there_is_little():
      ("Ba1O4S1", False), ("Bi1Cl1S1", False), ("Cl1Na1", False), ("Si1", False)],
 )  # fmt: skip
 def test_chalcogenides(formula, is_one):
-    assert report.chalcogenide(formula) == is_one
+    assert scores.chalcogenide(formula) == is_one
 
 
 def test_the_hard_slices():
@@ -123,7 +123,7 @@ def test_the_hard_slices():
         *(record(where, formula, rms, method="templates") for where, formula, rms in
           (("a", "Li2S1", []), ("b", "Cl1Na1", [None, 0.1]), ("c", "O1Zn1", [0.1]))),
     ]  # fmt: skip
-    found = report.csp_figures(rows)
+    found = scores.csp_figures(rows)
     sizes = {
         row["slice"]: (row["crystals"], row["rate"]["value"][0]) for row in found["rows"] if row["method"] == "ours"
     }
@@ -142,7 +142,7 @@ def test_the_tables_and_the_page_say_the_same(tmp_path):
         record("c", "C1", [None], method="<ours>", faults=["c/1.cif: not a CIF"], error="no cell was found"),
     ]
     found = {"command": "crystalgfn-benchmark task=csp", "machine": {"spglib": "2"}, "settings": {"seed": 0}}
-    found |= {"data": "val.csv", "crystals": 2, "skipped": ["row 7: cif is empty"], **report.csp_figures(rows)}
+    found |= {"data": "val.csv", "crystals": 2, "skipped": ["row 7: cif is empty"], **scores.csp_figures(rows)}
     text = report.csp_tables(found)
     assert "| T4 | <ours> | 2 | 50.0 (0.0-100.0) |" in text
     assert "| T4 | <ours> | 1 | 2 | 50.0 (50.0-50.0) |" in text
@@ -159,5 +159,5 @@ def test_the_page_without_plotly(monkeypatch):
     import sys
 
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
-    page = report.csp_page(report.csp_figures([record("a", "A1", [0.1])]))
+    page = report.csp_page(scores.csp_figures([record("a", "A1", [0.1])]))
     assert "pip install 'crystalgfn[evaluate]'" in page and len(page) < 100_000

@@ -25,7 +25,7 @@ from crystalgfn.evaluation.metrics.distributions import (
     PropertyDistribution,
     statistics_of,
 )
-from crystalgfn.evaluation.report import components, gallery
+from crystalgfn.evaluation.report import components
 from crystalgfn.evaluation.report import page as html_report
 from crystalgfn.evaluation.summary import evaluation
 
@@ -174,7 +174,7 @@ def test_without_reference_and_energies_there_is_a_page(frame):
     assert any(one.startswith("No crystal has both an energy") for one in page.text)
     links = [attrs["href"] for tag, attrs in page.tags if tag == "a" and "download" in attrs]
     found = [Structure.from_str(base64.b64decode(one.partition(",")[2]).decode(), fmt="cif") for one in links]
-    chosen, _, how = gallery.choose(CrystalSet(frame=frame, given=3))
+    chosen, _, how = html_report.choose_best(CrystalSet(frame=frame, given=3))
     assert [one.composition.reduced_formula for one in found] == list(chosen["formula"]) and "no energies" in how
     assert "sunburst" in page.json("data-figures") and "sunburst_known" not in page.json("data-figures")
 

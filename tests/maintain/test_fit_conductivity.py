@@ -10,7 +10,12 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals, Disordered
 from crystalgfn.data.databases import read_obelix
 from crystalgfn.errors import DataError, InvalidCrystal
-from crystalgfn.fitting.conductivity import (
+from crystalgfn.properties.ensemble import EnsembleProxy
+from crystalgfn.properties.features import Features
+from crystalgfn.rewards import load_proxy
+from crystalgfn.rewards.base import example_crystals
+from crystalgfn.utils.files import data_folder
+from scripts.maintain.fit_conductivity import (
     SIZE,
     ConductivityFitConfig,
     _surprise,
@@ -21,11 +26,6 @@ from crystalgfn.fitting.conductivity import (
     scores,
     spearman,
 )
-from crystalgfn.properties.ensemble import EnsembleProxy
-from crystalgfn.properties.features import Features
-from crystalgfn.rewards import load_proxy
-from crystalgfn.rewards.base import example_crystals
-from crystalgfn.utils.files import data_folder
 
 SHIPPED = data_folder("proxies") / "ionic_conductivity"
 SMALL = {"epochs": 60, "batch": 16, "members": 2, "width": 16, "centres": 4}

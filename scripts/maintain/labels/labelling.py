@@ -14,12 +14,14 @@ from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
 from crystalgfn.data.standard_cells import Parents
-from crystalgfn.fitting.proposals import Swaps, TemplateCells, permutations, strained_copies
+from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.ground_state import CLOSEST, MAX_FORCE, GroundState, apart, lowest_structures
+from scripts.maintain.labels.proposals import Swaps, permutations, strained_copies
 
 STEPS, N_CANDIDATES = 40, 8
+
 TOO_HIGH = 4.0
 """eV/atom above the unstrained crystal; strained ones beyond are not relaxed."""
 

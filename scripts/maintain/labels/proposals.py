@@ -1,17 +1,13 @@
-"""Crystals away from equilibrium, to be labelled: strained, with swapped elements, and templates for drawn ones."""
+"""Crystals away from equilibrium, to be labelled: strained, and with swapped elements."""
 
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
-from functools import cached_property
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.crystallography.standardize import Cell, crystals_of
 from crystalgfn.data.standard_cells import Parents
@@ -19,11 +15,16 @@ from crystalgfn.fitting.perturbations import largest_volume_change, reshaped_lat
 from crystalgfn.space.space import CrystalSpace
 
 VOLUME_RANGE = (0.7, 1.5)
+
 HIGHEST = 1.0  # eV/atom; strains that the rule of thumb (fitting.perturbations) puts above are not made
+
 #: Of the strained copies of one crystal: standard deviation of ln volume (None: log-uniform) and of the shape.
 COPIES = ((None, 0.0), (None, 0.04), (0.12, 0.08))
+
 SIMILAR, ANY = 0.55, 0.15  # shares of elements replaced by a similar one, and by any
+
 SWAP_TRIALS = 40
+
 #: Of swapped crystals: standard deviation of ln volume and of the shape; the second pair for the share `WIDE` of them.
 SWAP_STRAINS, WIDE = ((0.08, 0.03), (0.2, 0.08)), 0.3
 
@@ -120,63 +121,6 @@ def permutations(cell: Cell, most: int = 4) -> list[Cell]:
         if len(found) == most:
             break
     return found
-
-
-class TemplateCells:
-    """Real crystals whose positions others may take: same group, same counts, elements mapped by similarity."""
-
-    def __init__(self, parents: Parents) -> None:
-        self.parents = parents
-        features = np.stack([2 * elements.ELECTRONEGATIVITY, 2 * elements.RADIUS], axis=1)
-        self.distance = np.linalg.norm(features[:, None] - features[None], axis=2)
-
-    @cached_property
-    def _index(self) -> dict[tuple[int, tuple[int, ...]], list[int]]:
-        index = defaultdict(list)
-        for i, atoms in enumerate(one.known_atoms for one in self.parents.entries):
-            counts = np.unique(atoms.numbers, return_counts=True)[1]
-            index[atoms.space_group, tuple(sorted(counts.tolist()))].append(i)
-        return index
-
-    def cells(self, crystal: Crystals, most: int = 3, without: str | None = None) -> list[Cell]:
-        """The atoms of a batch of one crystal on the positions of the nearest templates, nearest first.
-
-        Args:
-            crystal: a batch of one.
-            most: templates, at most.
-            without: a formula (as `Cell.formula`) that no template may have.
-        """
-        group, target = int(crystal.space_group[0]), crystal.composition[0].numpy()
-        counts = tuple(sorted(target[target > 0].tolist()))
-        rows = self._index.get((group, counts), [])
-        numbers = {i: self.parents.entries[i].known_atoms.numbers for i in rows}
-        ranked = sorted((self._map(numbers[i], target) + (i,) for i in rows), key=_cost)
-        found: list[Cell] = []
-        for _, change, i in ranked:
-            cell = self.parents.cell(i)
-            # Only where the template's setting is the canonical one do its coordinates go with the crystal's lattice.
-            if cell is None or cell.space_group != group or cell.formula == without:
-                continue
-            if np.abs(cell.canonical - cell.lattice).max() > 1e-3:
-                continue
-            moved = cell.with_numbers(np.array([change[z] for z in cell.numbers]))
-            found.append(moved.with_lattice(crystal.lattice[0].double().numpy()))
-            if len(found) == most:
-                break
-        return found
-
-    def _map(self, numbers: np.ndarray, target: np.ndarray) -> tuple[float, dict[int, int]]:
-        """The cheapest change of elements that keeps the counts, and its cost."""
-        old, counts = np.unique(numbers, return_counts=True)
-        new = np.flatnonzero(target) + 1
-        cost = self.distance[np.ix_(old - 1, new - 1)] * counts[:, None]
-        cost[counts[:, None] != target[new - 1][None]] = 1e6
-        rows, columns = linear_sum_assignment(cost)
-        return float(cost[rows, columns].sum()), dict(zip(old[rows].tolist(), new[columns].tolist(), strict=True))
-
-
-def _cost(ranked: tuple[float, dict[int, int], int]) -> float:
-    return ranked[0]
 
 
 def _element_volumes(parents: Parents) -> np.ndarray:
