@@ -21,14 +21,10 @@ from crystalgfn.gfn.diagnostics import relative_ess
 from crystalgfn.typing import Floats, Integers
 
 LogReward = Callable[[Crystals], torch.Tensor]
-
 #: Shares of the kernels in each sweep.
 MIX = {"regenerate": 0.35, "lattice": 0.25, "elements": 0.25, "counts": 0.075, "group": 0.075}
-
 ACCEPTANCE = 0.3  # of lattice steps, that the pilot aims at
-
 FIRST_STEP, STEP_LIMITS = 0.2, (1e-4, 2.0)
-
 MOST_TEMPERATURES = 2000
 
 

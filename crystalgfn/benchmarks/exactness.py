@@ -25,12 +25,9 @@ from crystalgfn.utils.provenance import markdown_table
 
 #: Share of each (group, atoms of the space's elements ...).
 Marginal = dict[tuple[int, ...], float]
-
 CHUNK = 100_000
-
 #: The small space, of 59 (group, composition) pairs.
 SPACE = {"elements": ["Na", "Cl", "O"], "space_groups": [2, 166, 225], "n_atoms": (1, 6)}
-
 #: Dimensions, trajectories a step, steps of the hypergrid's two figures; 8 cells along each dimension.
 GRIDS = ((2, 16, 2000), (4, 50, 2000))
 
@@ -248,10 +245,8 @@ def exactness_tables(small: SmallSpace, grids: list[Grid], masses: list[GridDens
 
 
 LOW, HIGH = log(2.5), log(9.0)
-
 #: The space that the density is integrated in, but for its group and number of atoms.
 CELLS = {"elements": ["Na", "Cl"], "n_elements": (2, 2), "lengths": (2.5, 9.0), "volume_per_atom": (12.0, 30.0)}
-
 #: Group, atoms, free parameters, log2 of the number of points.
 CASES = (
     (225, {"Na": 1, "Cl": 1}, 1, 13),

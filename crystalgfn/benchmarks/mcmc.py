@@ -35,23 +35,16 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Booleans, Compositions, Floats, Integers, Lattices
 
 KERNELS = ("regenerate", "lattice", "elements", "counts", "group")
-
 BATCH = 4096  # crystals walked at a time
-
 REACH = 6  # places in the order of electronegativity that a nearby element is away, at most
-
 MOST_ATOMS = 3  # by which a count goes up or down, at most
-
 SAME = 1e-7  # relative: a cell that a forced walk moved by more was outside the space
 
 
 class Base:
-    """A policy in an environment, in float64, as the exactly known distribution q0.
+    """A policy (copied) in an environment, in float64, as the exactly known distribution q0.
 
-    Args:
-        env: the environment.
-        network: the policy; copied.
-        strata: ln weights [K + 1] of the number of elements instead of the policy's own, or None.
+    ``strata``: ln weights [K + 1] of the number of elements instead of the policy's own.
     """
 
     def __init__(self, env: CrystalEnvironment, network: PolicyNetwork, strata: torch.Tensor | None = None) -> None:
@@ -78,12 +71,7 @@ class Base:
 
     @torch.no_grad()
     def complete(self, crystals: Crystals, cut: Integers, generator: torch.Generator) -> tuple[Crystals, Floats]:
-        """Keep the moves before the cut of each crystal and draw the others from q0.
-
-        Args:
-            crystals: [B].
-            cut: number of moves to keep, in the order of the environment's heads, [B].
-            generator: of the draws.
+        """Keep the first ``cut`` [B] moves of each crystal, in the order of the heads; q0 draws the others.
 
         Returns:
             The crystals [B] and their ln q0, float64 [B]; -inf where the kept moves are not in the space.
@@ -120,13 +108,7 @@ class Base:
 
 
 class MoveProposals:
-    """What the kernels propose, for a whole batch at a time.
-
-    Args:
-        space: where the crystals are.
-        n_moves: named moves of the environment; a cut is drawn uniformly below it.
-        device: where the crystals are.
-    """
+    """What the kernels propose in a space, for a whole batch at a time; a cut is drawn uniformly below ``n_moves``."""
 
     def __init__(self, space: CrystalSpace, n_moves: int, device: torch.device) -> None:
         def put(values: Any) -> torch.Tensor:
@@ -149,13 +131,9 @@ class MoveProposals:
     def __call__(
         self, crystals: Crystals, kernel: Integers, step: float, generator: torch.Generator
     ) -> tuple[Crystals, Integers, Booleans]:
-        """Propose by kernel number (a place in `KERNELS`) for each crystal.
+        """Propose by kernel number (a place in `KERNELS`) [B] for each crystal [B] inside the space.
 
-        Args:
-            crystals: [B], inside the space.
-            kernel: [B].
-            step: scale of the lattice steps, in the units of the reference measure.
-            generator: of the draws.
+        Lattice steps are of the scale ``step``, in the units of the reference measure.
 
         Returns:
             The proposed crystals [B], the number of their moves to keep (the rest is q0's to draw) [B], and False

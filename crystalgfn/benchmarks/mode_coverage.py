@@ -109,15 +109,10 @@ def coverage_figures(result: CoverageCheck) -> dict[str, Any]:
 
 
 SAMPLES = 10_000  # of the sampler itself, for its ln Z
-
 THRESHOLD = 3.0  # of ln p - ln q, up to which a crystal counts as covered: a factor of 20
-
 WORST = 10  # crystals that are listed
-
 QUANTILES = (0.01, 0.1, 0.5, 0.9, 0.99)
-
 TRIES = 20  # jittered cells that a crystal may have outside the space before it is left out
-
 EXACT = 1e-6  # tolerance of the fundamental domain for jittered cells
 
 
@@ -223,13 +218,10 @@ def coverage(
 def jittered_inside(
     crystals: Crystals, space: CrystalSpace, scale: float, generator: torch.Generator
 ) -> tuple[Crystals, Booleans]:
-    """Crystals with Gaussian noise on their free lattice parameters, and which of them are in the space, bool [B].
+    """Crystals [B] on the CPU, their free lattice parameters with noise, and which of them are in the space, bool [B].
 
-    Args:
-        crystals: [B], inside the space, on the CPU.
-        space: cells outside it are drawn again, up to 20 times.
-        scale: standard deviation on ln-lengths, and on angles in units of 60 degrees; 0: the crystals as they are.
-        generator: of the noise.
+    The noise is Gaussian, of deviation ``scale`` on ln-lengths and on angles in units of 60 degrees. Cells outside the
+    space are drawn again, up to 20 times.
     """
     found = torch.full((len(crystals),), scale == 0)
     cells = crystals.lattice.double().clone()

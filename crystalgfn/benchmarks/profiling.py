@@ -22,7 +22,6 @@ from crystalgfn.envs.base import Environment
 from crystalgfn.gfn.objectives import Objective
 
 SECTIONS = ("masks", "environment", "network", "reward", "optimiser", "other")
-
 MASKS, ENVIRONMENT, NETWORK, REWARD, OPTIMISER, OTHER = SECTIONS
 
 

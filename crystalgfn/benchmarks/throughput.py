@@ -45,7 +45,6 @@ from crystalgfn.utils.provenance import markdown_table
 
 #: Of a policy that shall stay as it is while training steps are timed.
 STANDSTILL = 1e-12
-
 WARM_UP = 2
 
 

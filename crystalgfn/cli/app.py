@@ -99,13 +99,7 @@ def flags_of(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
 
 
 def run(name: str, arguments: Sequence[str], program: str) -> int:
-    """Run a command: the exit code.
-
-    Args:
-        name: of its module.
-        arguments: as they were typed.
-        program: what the user typed for it.
-    """
+    """Run a command, called as ``program``, on the arguments as they were typed: the exit code."""
     os.environ.setdefault("PYTHONWARNINGS", "ignore")  # for the processes that place atoms
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own modules, as with python -m
@@ -189,15 +183,7 @@ def _words_of(error: Exception) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A command with its arguments.
-
-    Attributes:
-        name: of its module.
-        options: name=value each.
-        flags: what is asked of every command alike.
-        command: as it was typed.
-        warned: what was warned of, as it comes.
-    """
+    """A command (the name of its module) with options, flags and what was typed; ``warned``: of what, as it comes."""
 
     name: str
     options: Sequence[str]

@@ -15,8 +15,13 @@ from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.evaluation.proxy_check import report as check_report
-from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, formation_energy, reference_energies
-from crystalgfn.evaluation.proxy_check.run import ProxyCheck, ReferenceMaker
+from crystalgfn.evaluation.proxy_check.check import (
+    ProxyCheck,
+    ProxyCheckPlan,
+    ReferenceMaker,
+    formation_energy,
+    reference_energies,
+)
 from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.sampling.sampler import Sampler

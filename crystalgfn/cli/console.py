@@ -40,16 +40,14 @@ def write_text(text: str, stream: TextIO) -> None:
 def console(quiet: bool = False, verbose: bool = False, to_stderr: bool = False, silent: bool = False) -> Any:
     """Within this context commands are heard, and Python's warnings of this package are sentences.
 
-    Args:
-        quiet: warnings and errors alone.
-        verbose: also what is looked up and loaded.
-        to_stderr: results too, where stdout is for something else.
-        silent: nothing at all, for processes whose first one speaks for all.
+    ``quiet``: warnings and errors alone; ``verbose``: also what is looked up and loaded; ``to_stderr``: results too,
+    where stdout is for something else; ``silent``: nothing at all, for processes whose first one speaks for all.
 
     Yields:
         What was warned of, as it comes.
     """
-    handler, level, propagate = _Handler(to_stderr), log.level, log.propagate
+    handler = logging.NullHandler() if silent else _Handler(to_stderr)
+    level, propagate = log.level, log.propagate
     said: list[str] = []
 
     def warn(message: Any, *_: Any, **__: Any) -> None:
@@ -58,10 +56,7 @@ def console(quiet: bool = False, verbose: bool = False, to_stderr: bool = False,
 
     log.setLevel(_VERBOSE if verbose else _QUIET if quiet else _USUAL)
     log.propagate = False
-    if not silent:
-        log.addHandler(handler)
-    else:
-        log.addHandler(null := logging.NullHandler())
+    log.addHandler(handler)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -69,7 +64,7 @@ def console(quiet: bool = False, verbose: bool = False, to_stderr: bool = False,
             warnings.showwarning = warn
             yield said
     finally:
-        log.removeHandler(handler if not silent else null)
+        log.removeHandler(handler)
         log.setLevel(level)
         log.propagate = propagate
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, structure_of
 from crystalgfn.evaluation.metrics.base import DescribedCrystal, Metric
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.registry import BUILT_IN
@@ -77,11 +77,9 @@ class Describer:
         )
 
     def records(self, pieces: Sequence[tuple[int, Record]], energy: str | None = None) -> list[dict[str, Any]]:
-        """Rows of crystals that may not be read yet, with their indices, or why there is none, and seconds.
+        """Rows of (index, crystal) pairs that may not be readable, or why there is none, and seconds.
 
-        Args:
-            pieces: (index, crystal) pairs.
-            energy: the source's column of formation energies; None: rows have none.
+        ``energy``: the source's column of formation energies; None: rows have none.
         """
         return [_timed(i, one.where, partial(self._attempt, one, energy)) for i, one in pieces]
 
@@ -104,13 +102,21 @@ def _timed(i: int, where: str, describe: Callable[[], dict[str, Any] | SkippedRe
 
 def structure_of_row(row: Mapping[str, Any]) -> Structure:
     """The primitive cell of a row."""
-    from pymatgen.core import Lattice, Structure
+    from pymatgen.core import Structure
 
-    if row.get("sites"):
-        return Structure.from_dict(json.loads(row["sites"]))
-    names = [elements.SYMBOLS[int(z) - 1] for z in row["Z"]]
-    lattice = Lattice.from_parameters(*(row[f"cell_{name}"] for name in CELL))
-    return Structure(lattice, names, np.array(row["frac"], dtype=np.float64).reshape(-1, 3))
+    return Structure.from_dict(json.loads(row["sites"])) if row.get("sites") else structure_of(atoms_of_row(row))
+
+
+def atoms_of_row(row: Mapping[str, Any], relaxed: bool = False) -> Atoms:
+    """The ordered primitive cell of a row, or the relaxed one of a relaxation's record."""
+    prefix = "relaxed_" if relaxed else ""
+    return Atoms(
+        where=str(row.get("where", row.get("index"))),
+        lattice=np.array(row["relaxed_cell"] if relaxed else [row[f"cell_{name}"] for name in CELL]),
+        points=np.array(row[f"{prefix}frac"], dtype=np.float64).reshape(-1, 3),
+        numbers=np.array(row[f"{prefix}Z"], dtype=np.int64),
+        space_group=0 if relaxed else int(row["space_group"] or 0),
+    )
 
 
 def _cell(structure: Structure) -> dict[str, Any]:

@@ -13,8 +13,9 @@ from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.calculators.relaxation import relax
-from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import structure_of
 from crystalgfn.crystallography.standardize import nearest_ratio
+from crystalgfn.evaluation.describe import atoms_of_row
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.structures.ground_state import MAX_FORCE
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
 
 
 STEPS = 100
-
 CLOSEST = 0.6
 """Of the sum of radii; a structure with a closer pair, before or after, has no energy. All of MP-20 val lie above."""
 
@@ -111,8 +111,4 @@ def displacement(before: Structure, after: Structure) -> float:
 
 def relaxed_structure(record: Mapping[str, Any]) -> Structure:
     """The relaxed structure of a record without an error."""
-    from pymatgen.core import Lattice, Structure
-
-    names = [elements.SYMBOLS[int(z) - 1] for z in record["relaxed_Z"]]
-    points = np.array(record["relaxed_frac"], dtype=np.float64).reshape(-1, 3)
-    return Structure(Lattice.from_parameters(*record["relaxed_cell"]), names, points)
+    return structure_of(atoms_of_row(record, relaxed=True))

@@ -14,11 +14,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, all_atoms_of
-from crystalgfn.evaluation.describe import Describer, structure_of_row
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, all_atoms_of
+from crystalgfn.evaluation.describe import Describer, atoms_of_row, structure_of_row
 from crystalgfn.evaluation.metrics.base import CrystalSet, Metric, Selection
 from crystalgfn.evaluation.metrics.novelty import ComparisonTask, Matches, comparison_tasks, gather_matches
 from crystalgfn.evaluation.metrics.registry import all_metrics
@@ -146,12 +145,7 @@ class EvaluationRun:
     def relax(
         self, scheduler: str | None = None, job: Callable[[RelaxationJob], dict[str, Any]] = relax_job
     ) -> list[int]:
-        """Relax samples; the indices of those that were chosen, readable or not.
-
-        Args:
-            scheduler: the address of a Dask scheduler.
-            job: what relaxes one.
-        """
+        """Relax samples by ``job``; the indices of those that were chosen, readable or not. ``scheduler``: of Dask."""
         names = ("relax_n", "steps", "max_force", "seed", "energy", "energy_references")
         calculator = self.plan.calculator if isinstance(self.plan.calculator, str) else self.plan.calculator.name
         own = {"calculator": calculator, **{name: getattr(self.plan, name) for name in names}}
@@ -219,14 +213,11 @@ class EvaluationRun:
     ) -> Evaluation:
         """All figures of the samples that `describe` has described; what is missing of the other stages is done.
 
-        Args:
-            hull: that relaxed energies are compared with; None: nothing is relaxed.
-            best: crystals that are looked at apart.
-            scheduler: the address of a Dask scheduler that relaxes.
-            job: what relaxes one structure.
+        Relaxed energies are compared with the hull (None: nothing is relaxed), the crystals of ``best`` looked at
+        apart.
 
         Raises:
-            DataError: there is no column to choose the best by.
+            DataError: there is no column to choose the best crystals by.
         """
         frame, energies, rows = self.table(self.compare()), None, None
         known = self.describe_reference()
@@ -304,19 +295,8 @@ def _entry(row: Mapping[str, Any]) -> Entry:
         if isinstance(atoms, SkippedRecord):
             raise ValueError(str(atoms))
         return entry_of(Record(row["where"], atoms))
-    lattice, points = [row[f"cell_{name}"] for name in CELL], np.array(row["frac"]).reshape(-1, 3)
-    return _plain(row["where"], lattice, points, row["Z"], row["space_group"])
-
-
-def _plain(where: str, lattice: Sequence[float], points: np.ndarray, numbers: Sequence[int], group: int) -> Entry:
-    return entry_of(
-        Record(
-            where,
-            Atoms(where=where, lattice=np.array(lattice), points=points, numbers=np.array(numbers), space_group=group),
-        )
-    )
+    return entry_of(Record(row["where"], atoms_of_row(row)))
 
 
 def _relaxed_entry(record: Mapping[str, Any]) -> Entry:
-    points = np.array(record["relaxed_frac"]).reshape(-1, 3)
-    return _plain(str(record["index"]), record["relaxed_cell"], points, record["relaxed_Z"], 0)
+    return entry_of(Record(str(record["index"]), atoms_of_row(record, relaxed=True)))

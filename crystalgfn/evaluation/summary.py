@@ -99,14 +99,7 @@ def evaluation(
     metrics: Sequence[Metric] = BUILT_IN,
     seconds: Mapping[str, float] | None = None,
 ) -> Evaluation:
-    """The summaries of all metrics.
-
-    Args:
-        samples: with the columns of the metrics; at least one crystal.
-        errors: crystals that could not be judged, and why.
-        reference: known crystals with the same columns.
-        metrics: of `all_metrics`.
-        seconds: of work in each stage.
+    """The summaries of all metrics, of samples that have their columns (at least one crystal) and of known crystals.
 
     Raises:
         DataError: there is no column to choose the best crystals by.

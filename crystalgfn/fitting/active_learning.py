@@ -94,14 +94,9 @@ def active_learning_loop(
 
 
 def label_in_parts(crystals: Crystals, folder: Path, label: Label, number: int = 0, progress: bool = True) -> Labels:
-    """Labels of crystals, `CHUNK` at a time into files of a folder; what stands there already is read.
+    """Labels of crystals [B], `CHUNK` at a time into files of a folder; what stands there already is read.
 
-    Args:
-        crystals: [B].
-        folder: for the files.
-        label: see `active_learning_loop`.
-        number: of the round; each chunk of each round has a number of its own.
-        progress: shows a bar.
+    Each chunk of each round (``number``) has a number of its own, which ``label`` is given.
     """
     parts = []
     bar = Bar(total=len(crystals), description="labelling", unit=" crystals", shown=progress)

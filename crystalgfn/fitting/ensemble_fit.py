@@ -103,17 +103,12 @@ class FitConfig:
 
 
 CHECKPOINT = "fit.pt"
-
 ENOUGH = 100  # rows to calibrate intervals on
-
 FEWEST = 3  # held-out rows to calibrate anything on
-
 #: In what units a proxy's networks see features and give labels.
 SCALES = ("shift", "scale", "label_mean", "label_std")
-
 #: Fields that are a proxy's shape.
 SHAPE = ("members", "width", "depth", "rank", "residual", "translations", "wyckoff")
-
 #: Labels that mean "this or less": a metal's gap, so that a network may say how far from opening one it is.
 CENSORED = {"band_gap": 0.0}
 

@@ -20,6 +20,7 @@ from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import reduced_formula
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.data.labelled import Rows, bags, held
@@ -33,25 +34,17 @@ from crystalgfn.utils.files import data_folder, save_arrays
 
 SHIPPED = data_folder("proxies") / "labels" / f"{DEFAULT}.npz"
 """By the default calculator."""
-
 SOURCES = ("strained", "swapped", "placed", "proposed")
-
 #: Kinds: the energy is E*; E* is at most this; found more than `CEILING` above the hull, where labels end: at least
 #: that, as far as the search went.
 VALUE, BOUND, HIGH = 0, 1, 2
-
 #: Splits: to fit; of a composition that no fit may see; strained crystals of MP-20 val, to report only.
 FIT, HELD, VAL = 0, 1, 2
-
 CEILING = 1.0  # eV/atom above the hull of the training entries
-
 #: eV/atom; no compound of MP-20 lies below -4.6, but potentials can go astray in crowded cells.
 LOWEST = -5.0
-
 HELD_SHARE, HELD_SEED = 0.1, 0
-
 VERSION = 2
-
 FLAGS = ("kind", "source", "split", "candidates", "placed", "converged", "refined")
 
 
@@ -207,10 +200,7 @@ def label_kind(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: I
 
 def reduced_key(composition: np.ndarray) -> str:
     """Reduced formula of one composition [118] as splits go by it: alphabetical, every count written."""
-    present = np.flatnonzero(composition)
-    counts = {elements.SYMBOLS[z]: int(composition[z]) for z in present}
-    divisor = np.gcd.reduce(list(counts.values()))
-    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+    return reduced_formula({elements.SYMBOLS[z]: int(composition[z]) for z in np.flatnonzero(composition)})
 
 
 def held_out(formulas: list[str]) -> np.ndarray:
@@ -220,13 +210,11 @@ def held_out(formulas: list[str]) -> np.ndarray:
 
 #: Labels in a step.
 BATCH = 64
-
 #: How far E* lies below an upper bound, on average, eV/atom, where chance placed the atoms, against the deviation of
 #: an energy that is known: lowest of eight placements against real crystals (docs/how-to/label-off-equilibrium.md),
 #: taken as exponentially distributed. Where the refiner placed them half of the bounds are E* itself, and an absolute
 #: error, which fits medians, may mind both sides alike.
 SLACK, SLACK_REFINED, KNOWN = 0.35, 0.05, 0.05
-
 #: Weight of a prediction below what is probably too high by more than labels go.
 TOO_LOW = 1.0
 
@@ -264,13 +252,8 @@ class OffEquilibriumLabels:
     ) -> OffEquilibriumLabels:
         """The labels to fit for a proxy that has been standardised.
 
-        Args:
-            proxy: to fit.
-            labels: of all splits.
-            balance: share of the draws that are no strained real crystals, where there are both.
-            left_out: share of the formulas that each member does not see.
-            seed: of the choice of these.
-            jitter: how far cells are moved each time.
+        ``balance``: share of the draws that are no strained real crystals, where there are both; ``left_out``: share of
+        the formulas that each member does not see, chosen with the seed; ``jitter``: how far cells are moved each time.
         """
         own = labels[labels.split == FIT]
         with torch.no_grad():

@@ -15,7 +15,7 @@ These labels are a prior, not data: they place a minimum near every real cell an
 
 from __future__ import annotations
 
-from math import inf, log
+from math import log
 
 import torch
 
@@ -32,10 +32,15 @@ from crystalgfn.crystallography.lattice import (
 from crystalgfn.typing import Floats, Integers, Lattices, Vectors
 
 VOLUME_RANGE = (0.6, 1.6)
+
 MODULUS = 144.0  # eV Å3
+
 STIFFNESS_RANGE = (1.5, 20.0)  # B V0, eV
+
 SHEAR_RATIO = 0.5
+
 CEILING = 2.0  # eV/atom
+
 MAX_STRETCH, MAX_TURN = 0.4, 0.12  # standard deviations of ln(length) and of angles (radians), at most
 
 
@@ -60,15 +65,6 @@ def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) ->
 def stiffness(volume_per_atom: Floats) -> Floats:
     """B V0 of the prior, eV, from the volume per atom in Å3."""
     return (MODULUS / volume_per_atom).clamp(*STIFFNESS_RANGE)
-
-
-def largest_volume_change(volume_per_atom: float, energy: float) -> tuple[float, float]:
-    """Between which ln(V / V0) the prior's energy of a change of volume alone is at most ``energy``, eV/atom.
-
-    The inverse of E = 9/8 B V0 ((V0/V)^(2/3) - 1)²; without an upper end where the dilute limit costs less.
-    """
-    root = (energy / (9 / 8 * float(stiffness(torch.tensor([volume_per_atom], dtype=torch.float64))))) ** 0.5
-    return -1.5 * log(1 + root), -1.5 * log(1 - root) if root < 1 else inf
 
 
 def strained(crystals: Crystals, generator: torch.Generator) -> tuple[Crystals, Floats]:

@@ -31,12 +31,9 @@ class TemplateCells:
         return index
 
     def cells(self, crystal: Crystals, most: int = 3, without: str | None = None) -> list[Cell]:
-        """The atoms of a batch of one crystal on the positions of the nearest templates, nearest first.
+        """The atoms of a batch of one crystal on the positions of the ``most`` nearest templates, nearest first.
 
-        Args:
-            crystal: a batch of one.
-            most: templates, at most.
-            without: a formula (as `Cell.formula`) that no template may have.
+        No template may have the formula ``without`` (as `Cell.formula`).
         """
         group, target = int(crystal.space_group[0]), crystal.composition[0].numpy()
         counts = tuple(sorted(target[target > 0].tolist()))

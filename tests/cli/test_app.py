@@ -11,8 +11,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from forks import COMMAND
+from omegaconf import OmegaConf
 
 from crystalgfn.cli import app
+from crystalgfn.cli.options.compose import compose_config
 
 SMALL = ["reward=density", "policy=small", "elements=[Li,O]", "space_groups=[221,225]", "n_atoms=[1,6]"]
 QUICK = [*SMALL, "batch_size=20", "diagnostics=50", "progress=false"]
@@ -321,6 +323,17 @@ def test_a_reward_that_refuses_its_arguments(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "path", list(sys.path))
     mine = ["~reward", "+reward={_target_: picky_rewards.Scaled, strength: -1.0}"]
     assert "at least 0" in failure(app.train, [*QUICK[1:], *mine, "steps=1", f"out={tmp_path / 'run'}"], capsys)
+
+
+@pytest.mark.parametrize(("command", "other"), [("sample", "train"), ("train-proxy", "train"), ("train", "sample")])
+def test_the_folder_of_another_command_is_refused_in_words_that_help(command, other, tmp_path, capsys):
+    out = tmp_path / "run"
+    out.mkdir()
+    (out / "config.yaml").write_text(OmegaConf.to_yaml(compose_config(other, [f"out={out}"]), resolve=True))
+    said = failure(app.main, [command, f"out={out}"], capsys)
+    assert f"{out} holds" in said and f"(crystalgfn {other})" in said
+    assert f"give another out=<folder>, such as out={out / command.replace('-', '_')}" in said
+    assert {path.name for path in out.iterdir()} == {"config.yaml"}
 
 
 def test_a_run_is_not_overwritten(trained, capsys):

@@ -13,7 +13,7 @@ from crystalgfn.cli import app, check
 from crystalgfn.evaluation.proxy_check.check import ReferenceResult
 
 
-def above_the_prediction(crystals, plan, number, given=None, references=None):
+def above_the_prediction(crystals, plan, number, given=None):
     """Every check 0.1 eV/atom above the prediction; the first crystal of a chunk cannot be placed."""
     predicted = load_proxy("formation_energy")(crystals).tolist()
     return [ReferenceResult(failure="not placed", error="no room")] + [

@@ -21,10 +21,8 @@ if TYPE_CHECKING:
 
 AT = (1, 5, 20)
 """Numbers of structures that the tables have columns for."""
-
 FAULTS = 200
 """Crystals and structures that could not be read are listed, so many at most; the records have all."""
-
 METRICS = {
     "rate": ("match rate", "%", 100, 1),
     "filtered": ("filtered", "%", 100, 1),
@@ -33,7 +31,6 @@ METRICS = {
     "crmse": ("cRMSE", "", 1, 4),
 }
 """Name in the figures -> name in the tables, unit, factor and digits."""
-
 MADE = {
     "valid": ("valid, %", 100),
     "empty": ("no structure, %", 100),
@@ -41,7 +38,6 @@ MADE = {
     "seconds": ("s / structure", 1),
     "cpu_seconds": ("CPU s / structure", 1),
 }
-
 NOTES = """Intervals: 95 %, percentiles of 1,000 bootstrap resamples of the crystals; at 0 and 100 % they have no width.
 Match: pymatgen's StructureMatcher (stol 0.5, angle_tol 10, ltol 0.3); every crystal counts; filtered: DiffCSP's
 protocol. METRe: share of the crystals matched by any structure made for their formula, of polymorphs too. RMSE: over
@@ -127,7 +123,6 @@ def _cell(metric: Mapping[str, Sequence[float | None]] | None, at: int, factor: 
 
 COLOURS = ("#2563c9", "#c4512d", "#1d8f86", "#7a4fb0", "#c08a1b", "#3f9142", "#b0466f", "#444a52")
 """Of the methods, again from the first where there are more."""
-
 HIDDEN = {"filtered": "dot", "metre": "dash"}
 """Metrics whose curves are shown when their names are pressed, and how they are drawn."""
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 
 STOL = float(TOLERANCES["stol"])
-
 PredictionRecord = Mapping[str, Any]
 
 
@@ -169,15 +168,11 @@ def _recall(record: PredictionRecord, k: int) -> np.ndarray:
 
 ANY_GROUP = "T4"
 """The task that tells the formula only, so that all its polymorphs may be predicted."""
-
 METASTABLE = 0.02
 """eV/atom above the hull; crystals above it are the metastable slice. 0.1, the usual limit, MP-20 ends below."""
-
 CHALCOGENS, OTHER_ANIONS = {"S", "Se", "Te"}, {"O", "N", "F", "Cl", "Br", "I"}
-
 ALL = "all crystals"
 """The slice of every crystal."""
-
 FREEDOM = {"0": (0, 0), "1-2": (1, 2), "3-5": (3, 5), "6-14": (6, 14), "> 14": (15, 10**6)}
 """Bins of the number of free coordinates."""
 

@@ -176,8 +176,6 @@ SPACE: dict[str, Option] = {
     "alloys": off("true: compositions of metals only count as neutral"),
 }
 """The arguments of CrystalSpace."""
-
-
 CSP: dict[str, Option] = {
     "data": maybe(File(), "Parquet or CSV with atoms, or a folder of CIF files"),
     "templates": maybe(
@@ -200,7 +198,6 @@ CSP: dict[str, Option] = {
     "cache": maybe(File(), "folder where the index of the templates is kept; null: made each time"),
 }
 """``csp.<name>`` of the benchmark."""
-
 ONE_THREAD = "processes; give each one thread (OMP_NUM_THREADS=1)"
 SAMPLER = Option("stable", File(), "a shipped sampler, or the folder of one that you trained")
 CALCULATOR = Option(

@@ -12,7 +12,6 @@ from typing import Any
 import yaml
 
 _NULLS = ("null", "none", "~")
-
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -268,11 +267,7 @@ def shown(value: Any) -> str:
 
 
 COUNT = Number(low=1, whole=True)
-
 FROM_ZERO = Number(low=0, whole=True)
-
 POSITIVE = Number(above=0)
-
 SEED = Number(low=0, high=2**63 - 1, whole=True, words="a whole number from 0 to 2^63 - 1")
-
 JOBS = Either((COUNT, Number(high=-1, whole=True)), "a number of processes, or -1 for as many as there are cores")

@@ -104,7 +104,6 @@ def split(text: str) -> list[Any]:
 STRATA = Either(
     (Null(), Choice(("default",)), Several(item=Number(), low=1)), "shares such as [0.1,0.5,0.4], default or null"
 )
-
 FILES = Several(item=File(), words="a name or a path, or a list of them such as [a,b]", low=1, alone=True, between="")
 
 

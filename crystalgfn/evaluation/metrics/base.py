@@ -142,10 +142,8 @@ class Panel:
 class Metric(Protocol):
     """One kind of figure that an evaluation gives; an object that can be sent to other processes."""
 
-    @property
-    def name(self) -> str:
-        """A Python name, unique among metrics."""
-        ...
+    name: str
+    """A Python name, unique among metrics."""
 
     def columns(self, sample: DescribedCrystal) -> Mapping[str, Any]:
         """Columns of one crystal, the same names for each; values as JSON has them, None where one is unknown.
@@ -170,14 +168,10 @@ class Metric(Protocol):
 def judged_share(
     name: str, share: Share | None, limits: tuple[float, float], beside: Share | None = None, note: str = ""
 ) -> Verdict:
-    """The verdict on a share, beside the reference's where there is one, else by limits.
+    """The verdict on a share by ``limits``, from which it is good, and fair; unknown without a share of any crystal.
 
-    Args:
-        name: what it is of.
-        share: the figure; None, or of no crystal: unknown.
-        limits: from which it is good, and fair.
-        beside: the share of the reference; good down to 0.05 below it, fair down to 0.2 below.
-        note: a sentence that is added.
+    Where there is a share ``beside`` it, of the reference, it is good down to 0.05 below that, fair down to 0.2 below.
+    ``note`` is a sentence that is added.
     """
     if share is None or share.share is None:
         return Verdict(name=name, figure="unknown", detail="", level=UNKNOWN, why="Nothing to judge it by.")

@@ -77,12 +77,7 @@ def rules() -> dict[str, str]:
 
 @cache
 def smact_valid(counts: AtomCounts, states: str | None = None) -> bool | None:
-    """``smact_validity`` of SMACT; None where it is not installed or has no data on an element.
-
-    Args:
-        counts: of the composition.
-        states: SMACT's name of a list of oxidation states; None: its default.
-    """
+    """``smact_validity`` by SMACT's list ``states`` (None: its default); None without SMACT or data on an element."""
     judge = _smact_validity()
     if judge is None:
         return None

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.atoms import reduced_formula
 from crystalgfn.evaluation.metrics.base import (
     CrystalSet,
     Metric,
@@ -60,9 +61,7 @@ class Tolerances:
 
 def formula_key(amounts: Sequence[tuple[int, float]]) -> str:
     """The reduced formula, elements in alphabetical order, every count written; amounts must be whole."""
-    counts = {elements.SYMBOLS[z - 1]: round(n) for z, n in amounts}
-    divisor = gcd(*counts.values())
-    return "".join(f"{symbol}{counts[symbol] // divisor}" for symbol in sorted(counts))
+    return reduced_formula({elements.SYMBOLS[z - 1]: round(n) for z, n in amounts})
 
 
 def anonymous_key(amounts: Sequence[tuple[int, float]]) -> str:
@@ -191,13 +190,10 @@ def comparison_tasks(
     swap: bool = False,
     tolerances: Tolerances = Tolerances(),  # noqa: B008 - it is frozen
 ) -> list[ComparisonTask]:
-    """All comparisons that the samples need; buckets with nothing to compare make none.
+    """All comparisons that samples need, with each other and with known crystals; empty buckets make none.
 
-    Args:
-        samples: index -> sample, in the order in which the first of a kind is chosen.
-        known: known crystals.
-        swap: also element-swap matching, of ordered crystals.
-        tolerances: of the matcher.
+    The first of a kind is chosen in the order of the samples. ``swap``: also element-swap matching, of ordered
+    crystals.
     """
     found: list[ComparisonTask] = []
     for kind in (SAME, *((SWAP,) if swap else ()), DISORDER):

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 GROUP = "crystalgfn.metrics"
 """The group of entry points; each names a class (called without arguments) or an object with `Metric`'s methods."""
-
 BUILT_IN: tuple[Metric, ...] = (
     ValidityMetric(),
     SymmetryMetric(),

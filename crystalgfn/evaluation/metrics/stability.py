@@ -35,7 +35,6 @@ from crystalgfn.utils.statistics import Share, share, share_of
 
 METASTABLE = 0.1
 """eV/atom above the hull, at most."""
-
 LIMITS = {
     "relaxed": (0.95, 0.8),
     "stable": (0.1, 0.02),
@@ -44,7 +43,6 @@ LIMITS = {
     "msun": (0.5, 0.2),
 }
 """Shares from which a figure is good, or fair; conventions, not physics."""
-
 SOURCES = {
     "e_above_hull": ("source_energy_above_hull", "source_e_above_hull"),
     "formation_energy": ("source_formation_energy", "source_formation_energy_per_atom"),

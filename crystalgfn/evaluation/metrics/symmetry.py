@@ -33,7 +33,6 @@ SYMPRECS = (0.01, 0.1, 0.3)
 """Å."""
 MAIN = 0.1
 """Å; of groups and prototypes that are counted. That of the Materials Project's own records and of MP-20."""
-
 LIMITS = (0.95, 0.8)
 """Shares of space groups as the source says from which they are good, or fair."""
 

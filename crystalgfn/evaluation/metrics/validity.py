@@ -45,8 +45,6 @@ FULL = 1 + 1e-3
 """Sites that hold at most one atom together are alternatives, so their distance says nothing."""
 ROWS = 64
 """Atoms whose distances to all others are held in memory at once."""
-
-
 CHECKS = {
     "valid_structure": "no pair closer than 0.5 Å, own images included, and at least 0.1 Å3",
     "no_short_contacts": "no pair closer than 0.7 of its sum of radii",

@@ -8,11 +8,13 @@ the Materials Project.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 
 from crystalgfn.calculators.base import Calculator
@@ -22,11 +24,19 @@ from crystalgfn.calculators.relaxation import Relaxed, relax
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import Cell
 from crystalgfn.crystallography.supergroups import primitive_basis
-from crystalgfn.errors import RewardError
+from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.properties.base import Property
+from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.rewards.base import properties
+from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.ground_state import MAX_FORCE, UNKNOWN, GroundState, apart, lowest_structures, searched
+from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.parallel import parallel_map
+from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.random import derived_seed
+from crystalgfn.utils.run_folder import RunFolder
 
 NAME = "formation_energy"
 
@@ -115,10 +125,10 @@ def formation_energy(reward: Any) -> Property:
         RewardError: there is none.
     """
     found = [] if reward is None else properties(reward)
-    for prop in found:
-        for one in (prop, getattr(prop, "energy", None)):
-            if getattr(one, "name", None) == NAME:
-                return one
+    inside = [getattr(prop, "energy", None) for prop in found]
+    for one in (*found, *inside):
+        if one is not None and getattr(one, "name", None) == NAME:
+            return one
     what = "has no reward" if reward is None else "has a reward without a property"
     if found:
         what = f"has a reward of {', '.join(prop.name for prop in found)}"
@@ -132,22 +142,17 @@ def reference_energies(
     plan: ProxyCheckPlan,
     number: int = 0,
     given: Sequence[Sequence[Cell]] | None = None,
-    references: References | None = None,
 ) -> list[ReferenceResult]:
-    """What a calculator finds for crystals that are checked together.
+    """What a calculator finds for crystals [B] that are checked together.
 
-    Args:
-        crystals: [B].
-        plan: how.
-        number: of this chunk; with the plan's seed it makes that of the placements.
-        given: for each crystal structures to try besides those placed, in cells that are the crystal's.
-        references: that turn its energies into formation energies; None: those of the plan.
+    The plan's seed and ``number``, that of this chunk, make the seed of the placements. ``given``: for each crystal
+    structures to try besides those placed, in cells that are the crystal's.
 
     Raises:
         NotAvailable: the calculator's package is not installed.
     """
     calculator = load_calculator(plan.calculator)
-    references = references or references_of(calculator, plan.energy_references)
+    references = references_of(calculator, plan.energy_references)
     seed = derived_seed(plan.seed, number)
     crystals = Crystals(crystals.space_group, crystals.composition, crystals.lattice.double()).to("cpu")
     found = lowest_structures(crystals, given, plan.n_candidates, plan.steps, seed, calculator=calculator)
@@ -192,3 +197,153 @@ def _checked(crystal: Crystals, lowest: GroundState, free: Relaxed, references: 
         length_ratio=most,
         error=free.error,
     )
+
+
+DRAWN, PARTS = "drawn.pt", "parts"
+
+ReferenceMaker = Callable[..., list[ReferenceResult]]
+
+TemplateLookup = Callable[[Crystals], list[Cell]]
+
+
+class ProxyCheck:
+    """Predictions for a sampler's crystals in a folder, and reference energies as far as they are computed.
+
+    Args:
+        out: the folder; one that holds the same run goes on.
+        sampler: what draws.
+        plan: how crystals are drawn and checked.
+        space: a further constraint on the draws.
+        beta: inverse temperature of the draws; None: the reward's own.
+        run: what else tells this run from another, such as the sampler's name.
+
+    Attributes:
+        crystals: what was drawn, [n].
+        predicted: formation energy by the proxy, eV/atom [n].
+        std: its standard error [n].
+
+    Raises:
+        RewardError: the reward holds no formation energy.
+        CheckpointError: the folder holds another run, or cannot be written.
+    """
+
+    def __init__(
+        self,
+        out: str | Path | RunFolder,
+        sampler: Sampler,
+        plan: ProxyCheckPlan,
+        space: CrystalSpace | None = None,
+        beta: float | None = None,
+        run: dict[str, Any] | None = None,
+    ) -> None:
+        self.folder = out if isinstance(out, RunFolder) else RunFolder(out, "a check")
+        self.out, self.plan = self.folder.path, plan
+        prop = formation_energy(sampler.reward)
+        calculator = plan.calculator if isinstance(plan.calculator, str) else plan.calculator.name
+        settings = {**asdict(replace(plan, calculator=calculator)), "beta": beta, **(run or {})}
+        self.folder.agree(settings)
+        path = self.out / DRAWN
+        if path.exists():
+            kept = _load(path)
+        else:
+            crystals = sampler.sample(plan.n, space=space, beta=beta, seed=plan.seed)
+            with torch.no_grad():
+                values = {"predicted": prop(crystals).cpu(), "std": prop.std(crystals).cpu()}
+            kept = {"crystals": crystals.to("cpu").state_dict(), **values}
+            write_aside(path, lambda aside: torch.save(kept, aside))
+        self.crystals = Crystals.from_state_dict(kept["crystals"])
+        self.predicted, self.std = kept["predicted"], kept["std"]
+
+    @property
+    def todo(self) -> list[int]:
+        """Numbers of the chunks that are not yet checked."""
+        return [i for i in self.plan.chunks if not self._path(i).exists()]
+
+    @property
+    def done(self) -> int:
+        """Crystals that are checked."""
+        return len(self.crystals) - sum(len(self._part(i)) for i in self.todo)
+
+    def work(
+        self,
+        templates: TemplateLookup | None = None,
+        n_jobs: int = 1,
+        progress: bool = True,
+        check: ReferenceMaker = reference_energies,
+    ) -> None:
+        """Check what is not yet checked; a kill loses the chunks in work.
+
+        ``templates``: from a batch of one crystal to structures to try besides random placements.
+
+        Raises:
+            NotAvailable: the calculator's package is not installed.
+        """
+        if check is reference_energies and self.todo:
+            # better found out before the first placements than after them
+            references_of(load_calculator(self.plan.calculator), self.plan.energy_references)
+        bar = Bar(total=len(self.crystals), description="checking", unit=" crystals", shown=progress, smoothing=0.1)
+        bar.update(self.done)
+        for i, found in parallel_map(_call, self._calls(templates, check), n_jobs=n_jobs, ordered=False):
+            frame = pd.DataFrame([asdict(one) for one in found], columns=list(ReferenceResult.__dataclass_fields__))
+            frame = frame.astype({"failure": "str", "error": "str", "calculator": "str"})
+            write_aside(self._path(i), lambda aside, frame=frame: frame.to_parquet(aside, index=False))
+            bar.update(len(frame))
+            one = gap(self.table().predicted, self.table().e_star) if progress else None
+            if one:
+                bar.note(f"median |predicted - E*| {one['median_abs']:.3f}, bias {one['bias']:+.3f} eV/atom")
+        bar.close()
+
+    def _calls(self, templates: TemplateLookup | None, check: ReferenceMaker) -> Iterator[tuple[Any, ...]]:
+        for i in self.todo:
+            crystals = self._part(i)
+            given = None if templates is None else [templates(crystals[j]) for j in range(len(crystals))]
+            yield i, crystals, self.plan, given, check
+
+    def table(self, hull: ExactHull | None = None) -> pd.DataFrame:
+        """One row a crystal with a result: parameters, ``predicted``, ``std``, ``confidence_bound``, `ReferenceResult`.
+
+        The energy of a ``hull`` at each composition becomes a column, eV/atom.
+
+        Raises:
+            CheckpointError: a part is damaged.
+        """
+        todo = set(self.todo)
+        done = [i for i in self.plan.chunks if i not in todo]
+        frame = self.crystals.to_pandas()
+        frame["predicted"], frame["std"] = self.predicted.numpy(), self.std.numpy()
+        frame["confidence_bound"] = frame.predicted + self.plan.n_sigma * frame["std"]
+        if hull is not None:
+            frame["hull"] = hull.energy(self.crystals).cpu().numpy()
+        if not done:
+            return frame.iloc[:0].assign(**{name: () for name in ReferenceResult.__dataclass_fields__})
+        parts = [self._read(i).set_index(frame.index[self.plan.part(i)]) for i in done]
+        return frame.join(pd.concat(parts), how="inner")
+
+    def _part(self, i: int) -> Crystals:
+        return self.crystals[self.plan.part(i)]
+
+    def _path(self, i: int) -> Path:
+        return self.out / PARTS / f"part-{i:05d}.parquet"
+
+    def _read(self, i: int) -> pd.DataFrame:
+        path = self._path(i)
+        try:
+            part = pd.read_parquet(path)
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"{path} is damaged ({error}); delete it to check its crystals again") from error
+        if len(part) != len(self._part(i)):
+            raise CheckpointError(f"{path} has {len(part)} rows where {len(self._part(i))} belong; delete it")
+        return part
+
+
+def _call(call: tuple[Any, ...]) -> tuple[int, list[ReferenceResult]]:
+    i, crystals, plan, given, check = call
+    return i, check(crystals, plan, i, given)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        kept = torch.load(path, weights_only=True)
+        return {name: kept[name] for name in ("crystals", "predicted", "std")}
+    except Exception as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete {path.parent} to check anew") from error

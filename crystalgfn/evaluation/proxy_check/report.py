@@ -170,10 +170,10 @@ def prediction_picture(frame: pd.DataFrame, path: Path, title: str = "") -> None
 
 
 def _against(ax: Axes, frame: pd.DataFrame, column: str, label: str) -> None:
-    known = frame[frame[column].notna()]
+    known = frame.loc[frame[column].notna()]
     for name, part, words in (
-        ("is_converged", known[known.is_converged], "E* itself"),
-        ("upper_bound", known[~known.is_converged], "upper bound of E*"),
+        ("is_converged", known.loc[known.is_converged], "E* itself"),
+        ("upper_bound", known.loc[~known.is_converged], "upper bound of E*"),
     ):
         if len(part):
             ax.errorbar(

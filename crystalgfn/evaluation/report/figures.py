@@ -27,13 +27,7 @@ HEAT = [[0, "#f3f5f8"], [0.001, "#dbe9fb"], [0.5, "#7fb2ee"], [1, "#2f78d0"]]
 
 
 def histogram(own: np.ndarray, other: np.ndarray, words: str) -> go.Figure:
-    """Shares of the samples as bars, of the reference as a line.
-
-    Args:
-        own: values of the samples; those that are no numbers are left out.
-        other: values of the reference, maybe none.
-        words: of the axis.
-    """
+    """Shares of the samples as bars, of the reference (maybe without values) as a line; ``words`` of the axis."""
     import plotly.graph_objects as go
 
     own, other = (values[np.isfinite(values)] for values in (own, other))
@@ -111,7 +105,7 @@ def periodic_table(counts: Mapping[str, int], n: int) -> go.Figure:
 
 def sunburst(numbers: Sequence[int], title: str) -> go.Figure:
     """Crystal systems and the groups in them (pymatviz)."""
-    from pymatviz.sunburst import spacegroup_sunburst
+    from pymatviz.sunburst.spacegroup import spacegroup_sunburst
 
     fig = spacegroup_sunburst(
         [int(one) for one in numbers], show_counts=False, color="crystal_system", color_discrete_map=COLOURS

@@ -65,11 +65,7 @@ def write_page(path: Path, found: Evaluation, about: Mapping[str, Any] | None = 
 
 
 def report_page(found: Evaluation, about: Mapping[str, Any] | None = None) -> str:
-    """The whole page.
-
-    Args:
-        found: the figures, with the crystals that they are of.
-        about: ``command``, ``machine`` and ``settings`` as in ``summary.json``.
+    """The whole page; ``about``: ``command``, ``machine`` and ``settings`` as in ``summary.json``.
 
     Raises:
         NotAvailable: plotly or pymatviz is not installed.
@@ -213,18 +209,13 @@ def made(about: Mapping[str, Any]) -> str:
 
 
 BEST = 20
-
 MOST_SITES = 100
 """Larger conventional cells are shown as primitive ones."""
-
 ORDER = ("e_above_hull", "source_energy_above_hull", "source_e_above_hull", "formation_energy")
 """The first of these columns that has numbers orders the structures where the user names none."""
-
 CELL_LINES = {"edge": {"color": "#555d68", "width": 3, "dash": "solid"}, "node": {"size": 1}}
-
 WIDEST = 1.25
 """Of the view, what the longest side of a structure takes up."""
-
 FAR_BELOW = -0.2
 """eV/atom; energies farther below the hull are doubted in words."""
 
@@ -236,7 +227,7 @@ def choose_best(samples: CrystalSet) -> tuple[pd.DataFrame, Selection | None, st
     words = "valid and unique"
     if "novel" in frame:
         good, words = good & frame["novel"].eq(True), "valid, unique and novel"
-    pool = frame[good]
+    pool = frame.loc[good]
     if not len(pool):
         pool, words = frame, f"any, since none is {words}"
     best = samples.best
@@ -254,7 +245,7 @@ def _doubt(rows: pd.DataFrame) -> str:
     """A sentence on energies that are too good; empty where none is."""
     if "e_above_hull" not in rows:
         return ""
-    far = int((rows["e_above_hull"] < FAR_BELOW).sum())
+    far = int(np.count_nonzero(rows["e_above_hull"] < FAR_BELOW))
     reason = "more likely errors of the potential, or a hull that lacks known phases, than discoveries"
     return f"{far} of them lie more than {-FAR_BELOW:g} eV/atom below the hull: {reason}." if far else ""
 
@@ -290,17 +281,18 @@ def _file_name(rank: int, row: dict[str, Any]) -> str:
 
 def gallery_picture(structure: Structure) -> go.Figure:
     """The conventional cell with all atoms on its faces (pymatviz), which can be turned."""
-    import pymatviz
+    from pymatviz.structure.figures import structure_3d
 
     shown = conventional_structure(structure)
     size = float(np.clip(100 / max(shown.lattice.abc), 5, 16))  # of atoms, in pixels: a long cell is drawn smaller
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of radii that no table has
-        fig = pymatviz.structure_3d(
+        fig = structure_3d(
             shown, show_cell=CELL_LINES, show_cell_faces=False, subplot_title=False, atom_size=size,
             site_labels="legend", hover_text=lambda site: f"<b>{site.species_string}</b>",
         )  # fmt: skip
-    spans = np.array([np.ptp(np.concatenate([np.asarray(trace[axis]) for trace in fig.data])) for axis in "xyz"])
+    traces: Any = fig.data
+    spans = np.array([np.ptp(np.concatenate([np.asarray(trace[axis]) for trace in traces])) for axis in "xyz"])
     ratio = dict(zip("xyz", np.maximum(spans / spans.max(), 0.05) * WIDEST, strict=True))
     fig.update_scenes(aspectmode="manual", aspectratio=ratio)
     fig.update_layout(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from math import inf, log
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.orbits import cell_matrix
 from crystalgfn.crystallography.standardize import Cell, crystals_of
 from crystalgfn.data.standard_cells import Parents
-from crystalgfn.fitting.perturbations import largest_volume_change, reshaped_lattice
+from crystalgfn.fitting.perturbations import reshaped_lattice, stiffness
 from crystalgfn.space.space import CrystalSpace
 
 VOLUME_RANGE = (0.7, 1.5)
@@ -132,3 +133,12 @@ def _element_volumes(parents: Parents) -> np.ndarray:
     shares, mean = counts / atoms[:, None], float((volume / atoms).mean())
     fitted = np.linalg.solve(shares.T @ shares + np.eye(118), shares.T @ (volume / atoms - mean))
     return np.maximum(mean + fitted, 2.0)
+
+
+def largest_volume_change(volume_per_atom: float, energy: float) -> tuple[float, float]:
+    """Between which ln(V / V0) the prior's energy of a change of volume alone is at most ``energy``, eV/atom.
+
+    The inverse of E = 9/8 B V0 ((V0/V)^(2/3) - 1)²; without an upper end where the dilute limit costs less.
+    """
+    root = (energy / (9 / 8 * float(stiffness(torch.tensor([volume_per_atom], dtype=torch.float64))))) ** 0.5
+    return -1.5 * log(1 + root), -1.5 * log(1 - root) if root < 1 else inf

@@ -6,8 +6,7 @@ import torch
 
 from crystalgfn import CrystalSpace, PolicyConfig, Sampler, load_proxy, rewards
 from crystalgfn.errors import CheckpointError, RewardError
-from crystalgfn.evaluation.proxy_check.check import ProxyCheckPlan, ReferenceResult
-from crystalgfn.evaluation.proxy_check.run import DRAWN, ProxyCheck
+from crystalgfn.evaluation.proxy_check.check import DRAWN, ProxyCheck, ProxyCheckPlan, ReferenceResult
 from crystalgfn.properties.convex_hull import ExactHull
 
 PLAN = ProxyCheckPlan(n=10, chunk=4, n_sigma=2.0)
@@ -27,7 +26,7 @@ class Fake:
     def __init__(self, stop_at: int | None = None) -> None:
         self.asked, self.given, self.stop_at = [], [], stop_at
 
-    def __call__(self, crystals, plan, number, given=None, references=None):
+    def __call__(self, crystals, plan, number, given=None):
         if number == self.stop_at:
             raise KeyboardInterrupt
         self.asked.append(number)
@@ -80,7 +79,7 @@ def test_processes_find_the_same(sampler, tmp_path):
     assert two.equals(one)
 
 
-def minus_density(crystals, plan, number, given=None, references=None):
+def minus_density(crystals, plan, number, given=None):
     return [ReferenceResult(e_star=-float(d)) for d in crystals.density]
 
 
