@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +47,7 @@ def run(
     out = folder.path
     if (out / f"{FIGURES}.json").exists():
         raise OptionError(f"{out} already holds {FIGURES}.json; choose another out=<folder>, or delete it.")
-    names = ("n", "seed", "n_sigma", "n_candidates", "steps", "full_steps", "chunk", "calculator")
-    names = (*names, "energy_references")
-    plan = ProxyCheckPlan(**{name: config[name] for name in names})
+    plan = ProxyCheckPlan(**{one.name: config[one.name] for one in fields(ProxyCheckPlan)})
     if check is reference_energies:
         references_of(load_calculator(plan.calculator), plan.energy_references)  # better found out before the work
     sampler = Sampler.load(config.sampler, trust=config.trust)

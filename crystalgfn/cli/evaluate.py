@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -68,13 +69,13 @@ def _plan(config: DictConfig) -> EvaluationPlan:
         raise OptionError("samples is missing; give samples=<run, folder of CIFs, .parquet, .csv or .extxyz file>.")
     if config.relax and config.reference is None:
         raise OptionError("relax=true needs a reference with formation energies for the hull: reference=<file>.")
-    names = ("symprec", "swap", "reference_n", "relax_n", "steps", "max_force", "energy", "seed")
-    names += ("calculator", "energy_references")
+    own = {
+        "symprecs": tuple(float(value) for value in config.symprecs),
+        "tolerances": Tolerances(config.ltol, config.stol, config.angle_tol),
+        "n": config.limit,
+    }
     return EvaluationPlan(
-        symprecs=tuple(float(value) for value in config.symprecs),
-        tolerances=Tolerances(config.ltol, config.stol, config.angle_tol),
-        n=config.limit,
-        **{name: config[name] for name in names},
+        **{one.name: config[one.name] for one in fields(EvaluationPlan) if one.name not in own}, **own
     )
 
 

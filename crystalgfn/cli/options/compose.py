@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, settings_of
+from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, settings_options
 from crystalgfn.cli.options.kinds import Kind, Number, Switch, Unfit, of_annotation, shown
 from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.utils.files import data_folder
@@ -216,7 +216,7 @@ def _declared(command: Command) -> dict[str, Option]:
         found |= {f"space.{key}": option for key, option in SPACE.items()}
     if "csp" in command.groups:
         found |= {f"csp.{key}": option for key, option in CSP.items()}
-    return found | settings_of(command)
+    return found | settings_options(command)
 
 
 def _kind_of_group(config: DictConfig, key: str) -> Kind:

@@ -121,7 +121,7 @@ def fields_of(target: str) -> dict[str, Option]:
     return options
 
 
-def settings_of(command: Command) -> dict[str, Option]:
+def settings_options(command: Command) -> dict[str, Option]:
     """``settings.<name>`` of a command: the attributes of its settings class that are no options of its own."""
     own = {} if command.settings is None else fields_of(command.settings)
     return {f"settings.{key}": option for key, option in own.items() if key not in ("property", "seed")}
@@ -272,7 +272,7 @@ def _shared_sections(one: Command) -> list[str]:
     if one.shorts:
         parts.append(_section("how to train", [f"  {short:<16} {full}" for short, full in one.shorts.items()]))
     if one.settings is not None:
-        parts.append(_section(one.headings["settings"], _lines(settings_of(one))))
+        parts.append(_section(one.headings["settings"], _lines(settings_options(one))))
     return parts
 
 
