@@ -80,6 +80,7 @@ class Command:
         what: what its run is called in messages.
         parts: files that a run makes first; see `crystalgfn.utils.run_folder.RunFolder`.
         together: whether processes that torchrun started work as one.
+        beside: whether its run may stand in the folder of another command's.
     """
 
     summary: str
@@ -95,6 +96,7 @@ class Command:
     what: str = "a run"
     parts: tuple[str, ...] = ()
     together: bool = False
+    beside: bool = False
 
     def __post_init__(self) -> None:
         json = off("true: print run.json, what the run was and made, instead of words")
