@@ -207,7 +207,7 @@ class Job:
         shard = config.get("shard")
         lock = LOCK if shard is None else f"{LOCK}-{shard[0]}-of-{shard[1]}"
         folder = None if config.out is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
-        if folder is not None:
+        if folder is not None and not one.beside:
             check_folder(self.name, folder.path)
         with folder or nullcontext():
             made = import_module(f"crystalgfn.cli.{self.name}").run(config, self.command, folder)

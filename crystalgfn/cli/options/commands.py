@@ -83,6 +83,7 @@ TRAIN = Command(
     what="a training",
     together=True,
 )
+
 SAMPLE = Command(
     summary="Draw crystals from a trained sampler, place their atoms, write structure files, a table and a picture.",
     examples=(
@@ -125,6 +126,7 @@ SAMPLE = Command(
     headings={"options": "the run"},
     what="crystals of a sampler",
 )
+
 EVALUATE = Command(
     summary="Judge a set of crystals, whoever made them: validity, symmetry against what its source says, uniqueness, "
     "novelty, diversity,\ndistributions, and with relax=true energies above the hull by a calculator (not DFT).",
@@ -168,7 +170,9 @@ EVALUATE = Command(
     "crystal),\nsummary.json and summary.md. Crystals that cannot be read are named on stderr and in summary.json; the "
     "exit code is 0 as\nlong as one could be judged.",
     what="an evaluation",
+    beside=True,
 )
+
 CHECK = Command(
     summary="Compare the energies that a sampler's proxy predicts with a calculator's: sample crystals, place "
     "their atoms, relax them\nat the sampled lattice (E*), then the cell as well.",
@@ -202,6 +206,7 @@ CHECK = Command(
     headings={"options": "the check"},
     what="a check",
 )
+
 BENCHMARK = Command(
     summary="Measure how fast crystals are trained and sampled, how near a trained sampler comes to known "
     "distributions, what a\nsampler has dropped, or the match rate of real crystals (csp).",
@@ -253,7 +258,9 @@ BENCHMARK = Command(
         "T3: no cell; T4: formula only",
     },
     notes=REST.format("trainer.replay_fraction=0.2"),
+    beside=True,
 )
+
 TRAIN_PROXY = Command(
     summary="Fit a proxy: an ensemble of networks that predicts a property from space group, composition and lattice.",
     examples=(
@@ -293,6 +300,7 @@ TRAIN_PROXY = Command(
     notes=REST.format("trainer.seconds=300"),
     what="a fit",
 )
+
 TRAIN_REFINER = Command(
     summary="Train a refiner: a diffusion model of the free coordinates, and of the lattice, of crystals with known "
     "Wyckoff letters.",
@@ -323,6 +331,7 @@ TRAIN_REFINER = Command(
     parts=("train.npz", "val.npz"),
     together=True,
 )
+
 COMMANDS = {
     "train": TRAIN,
     "sample": SAMPLE,

@@ -130,6 +130,7 @@ def settings_options(command: Command) -> dict[str, Option]:
 
 
 _RANGE = Number(whole=True)
+
 SPACE: dict[str, Option] = {
     "elements": maybe(Symbols(), "null: those up to Bi with oxidation states below, but Tc and Pm"),
     "required_elements": Option([], Symbols(), "every crystal has these"),
@@ -178,6 +179,7 @@ SPACE: dict[str, Option] = {
     "alloys": off("true: compositions of metals only count as neutral"),
 }
 """The arguments of CrystalSpace."""
+
 CSP: dict[str, Option] = {
     "data": maybe(File(), "Parquet or CSV with atoms, or a folder of CIF files"),
     "templates": maybe(

@@ -20,6 +20,7 @@ ERRORS = 200
 """Crystals that could not be read are listed, so many at most."""
 ROWS = 2000
 """Rows of the table of all structures, at most."""
+
 COLUMNS = {
     "where": "where",
     "formula": "formula",
