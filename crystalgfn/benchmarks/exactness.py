@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from math import log
 
 import torch
@@ -227,9 +227,8 @@ def exactness_tables(small: SmallSpace, grids: list[Grid], masses: list[GridDens
     """All figures as Markdown."""
     first = markdown_table(
         ("pairs", "not drawn", "total variation", "of two targets", "ESS / N", "ln Z", "its error", "trained", "s"),
-        [(small.pairs, small.missing, small.variation, small.noise, small.ess, small.log_z, small.log_z_error,
-          small.trained, small.seconds)],
-    )  # fmt: skip
+        [tuple(asdict(small).values())],
+    )
     second = markdown_table(
         ("hypergrid", "trajectories", "L1", "ln Z error"),
         [(f"{g.height}^{g.dimensions}", g.trajectories, g.error, g.log_z_error) for g in grids],
@@ -258,7 +257,7 @@ CASES = (
 
 
 def density_mass(sampler: Sampler, number: int, counts: dict[str, int], free: int, log2_n: int) -> float:
-    """The integral of q over the lattices of one group and composition, under the reference measure.
+    """The integral of q over the lattices of one group and composition: 1, or the likelihoods are wrong.
 
     Nothing but `Sampler.log_prob` is used. Where an interval closes (an edge of the ratios' polygon) the density has an
     integrable spike, which sets the accuracy in two and three dimensions.

@@ -1,4 +1,4 @@
-"""An evaluation as one HTML file that opens offline: figures, pictures, the best structures, all structures.
+"""An evaluation as one HTML file that opens offline: figures, the best structures to be turned, all structures.
 
 Needs plotly and pymatviz, of the extra ``[evaluate]``.
 """
