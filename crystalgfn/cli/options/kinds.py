@@ -54,14 +54,10 @@ class Number(Kind):
 
     def __post_init__(self) -> None:
         said = "a whole number" if self.whole else "a number"
-        if self.low is not None and self.high is not None:
-            said += f" from {self.low:g} to {self.high:g}"
-        elif self.low is not None:
-            said += f" of at least {self.low:g}"
-        elif self.high is not None:
-            said += f" of at most {self.high:g}"
-        if self.above is not None:
-            said += f" above {self.above:g}"
+        between = self.low is not None and self.high is not None
+        names = ("from", "to", "above") if between else ("of at least", "of at most", "above")
+        limits = zip(names, (self.low, self.high, self.above), strict=True)
+        said += "".join(f" {name} {limit:g}" for name, limit in limits if limit is not None)
         object.__setattr__(self, "words", self.words or said)
 
     def read(self, text: str) -> int | float:
