@@ -12,7 +12,7 @@ import pandas as pd
 
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.base import BAD, FAIR, GOOD, UNKNOWN, Verdict
-from crystalgfn.evaluation.report import components, figures, gallery, page
+from crystalgfn.evaluation.report import components, figures, page
 from crystalgfn.utils.files import write_aside
 
 if TYPE_CHECKING:
@@ -149,10 +149,10 @@ def _said(value: Any) -> Any:
 def _viewer(found: Found) -> tuple[str, list[Any]]:
     """The best structures, to be turned, with their CIFs."""
     pictures, items = [], []
-    rows = found.ranked.head(gallery.BEST).to_dict("records")
+    rows = found.ranked.head(page.BEST).to_dict("records")
     for rank, (row, structure) in enumerate(zip(rows, found.structures, strict=False), 1):
-        pictures.append(json.loads(gallery.gallery_picture(structure).to_json() or ""))
-        link = f'<a class="cif" download="{gallery.file_name(rank, row)}" href="{gallery.cif_link(structure)}">CIF</a>'
+        pictures.append(json.loads(page.gallery_picture(structure).to_json() or ""))
+        link = f'<a class="cif" download="{page.file_name(rank, row)}" href="{page.cif_link(structure)}">CIF</a>'
         items.append(
             f'<li><button type="button" data-best="{rank - 1}"><b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(components.group_name(row['space_group']))}<small>{row['e_above_hull']:+.3f} eV/atom, "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from crystalgfn.cli.options.declared import (
     CALCULATOR,
-    JSON,
     ONE_THREAD,
     PROGRESS,
     REFERENCES,
@@ -13,9 +12,11 @@ from crystalgfn.cli.options.declared import (
     TRUST,
     Command,
     Option,
+    maybe,
+    on,
     out_folder,
 )
-from crystalgfn.cli.options.kinds import COUNT, JOBS, POSITIVE, Choice, File, Number, Switch, Text, optional
+from crystalgfn.cli.options.kinds import COUNT, JOBS, POSITIVE, Choice, File, Number, Text, optional
 from crystalgfn.cli.options.list_kinds import FILES
 
 DISCOVER = Command(
@@ -33,18 +34,15 @@ DISCOVER = Command(
     options={
         "sampler": SAMPLER,
         "trust": TRUST,
-        "reference": Option(
-            None,
-            optional(FILES),
+        "reference": maybe(
+            FILES,
             "known phases with formation energies, with atoms or formulas alone, or [several]: the hull, what is known",
         ),
         "energy": Option(
             "formation_energy_per_atom", Text("a column"), "the reference's column of formation energies, eV/atom"
         ),
         "budget": Option(60, COUNT, "relaxations; a larger one goes on from a smaller one in the same out"),
-        "seconds": Option(
-            None, optional(POSITIVE), "no relaxation is begun later than so long after the start; null: no limit"
-        ),
+        "seconds": maybe(POSITIVE, "no relaxation is begun later than so long after the start; null: no limit"),
         "out": out_folder("discover_"),
         "calculator": CALCULATOR,
         "energy_references": REFERENCES,
@@ -57,34 +55,31 @@ DISCOVER = Command(
             Choice(("gaussian_process", "last_layer", "none")),
             "of the predicted energies in this space: gaussian_process, last_layer (Bayesian) or none",
         ),
-        "beta": Option(
-            None,
-            optional(Number(low=0)),
-            "inverse temperature of the correction's weights, 1/(eV/atom); null: the reward's",
+        "beta": maybe(
+            Number(low=0), "inverse temperature of the correction's weights, 1/(eV/atom); null: the reward's"
         ),
         "kappa": Option(1.0, Number(low=0), "standard errors below the prediction by which candidates are chosen"),
-        "adapt": Option(None, optional(POSITIVE), "seconds of fine-tuning the sampler in the space first; null: none"),
+        "adapt": maybe(POSITIVE, "seconds of fine-tuning the sampler in the space first; null: none"),
         "refiner": Option(
             "default",
             optional(File()),
             "what makes the free coordinates: a shipped one, or a folder; null: random Wyckoff placement",
         ),
-        "templates": Option(
-            None,
-            optional(FILES),
+        "templates": maybe(
+            FILES,
             "real crystals whose positions are tried too: Parquet, CSV, a folder of CIF files, aflow, or [several]",
         ),
         "n_candidates": Option(1, COUNT, "structures of each placed crystal that may be relaxed"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
-        "report": Option(True, Switch(), "write report.html; needs plotly and pymatviz (extra [evaluate])"),
+        "report": on("write report.html; needs plotly and pymatviz (extra [evaluate])"),
         "seed": SEEDED,
         "n_jobs": Option(1, JOBS, ONE_THREAD),
         "progress": PROGRESS,
-        "json": JSON,
     },
     headings={"options": "the discovery"},
     notes="Into out=<folder> go report.html, table.csv and table.parquet (one row a relaxed candidate), cifs/ named by "
     "rank, patterns/\n(powder patterns of the first 20) and summary.json.",
     what="a discovery",
+    beside=True,
 )

@@ -116,8 +116,8 @@ def _best(samples: CrystalSet) -> tuple[list[dict[str, Any]], str]:
         pictures.append(json.loads(gallery_picture(structure).to_json() or ""))
         value = None if best is None else row[best.column]
         energy = "" if best is None or value is None else f", {escape(plain_name(best.column))} {value:.3f}"
-        name = _file_name(rank, row)
-        link = f'<a class="cif" download="{escape(name)}" href="{_cif_link(structure)}">CIF</a>'
+        name = file_name(rank, row)
+        link = f'<a class="cif" download="{escape(name)}" href="{cif_link(structure)}">CIF</a>'
         items.append(
             f'<li><button type="button" data-best="{rank - 1}"><b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(group)}<small>{escape(str(row['where']))}{', relaxed' if relaxed else ''}{energy}</small>"
@@ -266,7 +266,7 @@ def row_structure(row: dict[str, Any]) -> tuple[Structure, bool]:
     return structure_of_row({**row, "sites": sites if isinstance(sites, str) else None}), False
 
 
-def _cif_link(structure: Structure) -> str:
+def cif_link(structure: Structure) -> str:
     """A ``data:`` address of the CIF, so that no server is asked."""
     from pymatgen.io.cif import CifWriter
 
@@ -274,7 +274,7 @@ def _cif_link(structure: Structure) -> str:
     return "data:chemical/x-cif;base64," + base64.b64encode(text.encode()).decode()
 
 
-def _file_name(rank: int, row: dict[str, Any]) -> str:
+def file_name(rank: int, row: dict[str, Any]) -> str:
     """Of a downloaded CIF: rank, formula and group, of plain characters."""
     return re.sub(r"[^\w.()-]", "_", f"{rank:02d}_{row['formula']}_{int(row['space_group'] or 0)}") + ".cif"
 
