@@ -38,10 +38,10 @@ if TYPE_CHECKING:
     from crystalgfn.space.space import CrystalSpace as CrystalSpace
     from crystalgfn.structures.build import build_from_wyckoff as build_from_wyckoff
     from crystalgfn.structures.build import build_structures as build_structures
+    from crystalgfn.structures.build import refine_structures as refine_structures
     from crystalgfn.structures.predict import predict as predict
-    from crystalgfn.structures.refine import refine_structures as refine_structures
-    from crystalgfn.structures.refiner.contract import check_refiner as check_refiner
-    from crystalgfn.structures.sources.contract import check_candidate_source as check_candidate_source
+    from crystalgfn.structures.refiner.base import check_refiner as check_refiner
+    from crystalgfn.structures.sources.base import check_candidate_source as check_candidate_source
 
 __version__ = "0.1.0"
 
@@ -64,15 +64,15 @@ _MODULES = {
     "build_structures": "structures.build",
     "check_constraint": "envs.constraint_check",
     "check_metric": "evaluation.metrics.registry",
-    "check_candidate_source": "structures.sources.contract",
-    "check_refiner": "structures.refiner.contract",
+    "check_candidate_source": "structures.sources.base",
+    "check_refiner": "structures.refiner.base",
     "check_calculator": "calculators.contract",
     "check_reward": "rewards.base",
     "discover": "discovery.discover",
     "load_calculator": "calculators.registry",
     "load_proxy": "properties.registry",
     "predict": "structures.predict",
-    "refine_structures": "structures.refine",
+    "refine_structures": "structures.build",
     "train": "sampling.train",
 }
 

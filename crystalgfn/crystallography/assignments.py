@@ -54,11 +54,7 @@ class LetterPacking:
             end: the packing states to end in as a bit set; -1 for any.
             weights: [positions] relative weights of the group's free letters, in the order of ``groups.WYCKOFF``.
         """
-        open_states = [end]
-        for count in reversed(counts):
-            targets = self.packing.step_bits[count].tolist()
-            open_states.append(sum(1 << s for s, bits in enumerate(targets) if bits & open_states[-1]))
-        open_states.reverse()
+        open_states = self._open_states(counts, end)
         if not open_states[0] & 1:
             return None
         state, unused, answer = 0, {m: [f for f, n in self.fixed if n == m] for m in self._slot}, []
@@ -70,19 +66,32 @@ class LetterPacking:
             for m, slot in self._slot.items():
                 for _ in range(self.packing.states[target, slot] - self.packing.states[state, slot]):
                     chosen.append(unused[m].pop(rng.integers(len(unused[m]))))
-                    count -= m
-            while count:
-                possible = [f for f, m in self.free if m <= count and self.packing.filled[count - m]]
-                if weights is None:
-                    letter = possible[rng.integers(len(possible))]
-                else:
-                    p = weights[[self.rank[f] for f in possible]]
-                    letter = possible[rng.choice(len(possible), p=p / p.sum())]
-                chosen.append(letter)
-                count -= self.multiplicity[letter]
+            chosen += self._free_letters(count - sum(self.multiplicity[f] for f in chosen), rng, weights)
             state = target
             answer.append(tuple(sorted(chosen, key=self.rank.__getitem__)))
         return tuple(answer)
+
+    def _open_states(self, counts: tuple[int, ...], end: int) -> list[int]:
+        """Before each element and after the last the states, as a bit set, from which one of the end can be reached."""
+        states = [end]
+        for count in reversed(counts):
+            targets = self.packing.step_bits[count].tolist()
+            states.append(sum(1 << s for s, bits in enumerate(targets) if bits & states[-1]))
+        return states[::-1]
+
+    def _free_letters(self, count: int, rng: np.random.Generator, weights: np.ndarray | None) -> list[str]:
+        """Random letters with a free parameter that hold so many atoms."""
+        chosen: list[str] = []
+        while count:
+            possible = [f for f, m in self.free if m <= count and self.packing.filled[count - m]]
+            if weights is None:
+                letter = possible[rng.integers(len(possible))]
+            else:
+                p = weights[[self.rank[f] for f in possible]]
+                letter = possible[rng.choice(len(possible), p=p / p.sum())]
+            chosen.append(letter)
+            count -= self.multiplicity[letter]
+        return chosen
 
     def enumerate(self, counts: tuple[int, ...]) -> Iterator[Letters]:
         """Every assignment, once up to exchange of neighbouring elements with equal counts."""
@@ -94,11 +103,12 @@ class LetterPacking:
             return
         at = len(done)
         floor = done[-1] if at and counts[at] == counts[at - 1] else ()
-        for letters in self._element(counts[at], used):
+        for letters in self.of_element(counts[at], used):
             if [self.rank[f] for f in letters] >= [self.rank[f] for f in floor]:
                 yield from self._elements(counts, (*done, letters), used | set(letters))
 
-    def _element(self, count: int, used: frozenset[str]) -> Iterator[tuple[str, ...]]:
+    def of_element(self, count: int, used: frozenset[str]) -> Iterator[tuple[str, ...]]:
+        """Every way to lay one element while these fixed positions are used by others."""
         positions = sorted(
             [(self.rank[f], f, m, False) for f, m in self.fixed if f not in used]
             + [(self.rank[f], f, m, True) for f, m in self.free]
@@ -151,9 +161,20 @@ def sample_assignments(
     symbols = [symbol for symbol, count in counts_by_element.items() if count]
     counts = tuple(int(counts_by_element[symbol]) for symbol in symbols)
     pack = letter_packing(space_group, max(counts))
+    found = _random_exact(space_group, pack, counts, n, rng)
+    if not found:  # the rare exact ones among many; the table of realisable counts was made the same way
+        every = itertools.islice(pack.enumerate(counts), ENUMERATION_CAP)
+        found = list(itertools.islice((one for one in every if is_exact(space_group, tuple(sorted(one)))), 1))
+    return [dict(zip(symbols, letters, strict=True)) for letters in found]
+
+
+def _random_exact(
+    space_group: int, pack: LetterPacking, counts: tuple[int, ...], n: int, rng: np.random.Generator
+) -> list[Letters]:
+    """At most ``n`` different random assignments that give exactly the group; few tries follow once there is one."""
     # every other draw prefers positions with more free parameters, which more often break the supergroups
     general = np.array([(1.0 + p.n_free) ** 2 for p in space_groups.WYCKOFF[space_group - 1]])
-    found: dict[tuple[tuple[str, ...], ...], None] = {}
+    found: dict[Letters, None] = {}
     for attempt in range(TRIES * n):
         if len(found) == n or (found and attempt >= 4 * n):
             break
@@ -162,12 +183,7 @@ def sample_assignments(
             break
         if letters not in found and is_exact(space_group, tuple(sorted(letters))):
             found[letters] = None
-    if not found:  # the rare exact ones among many; the table of realisable counts was made the same way
-        for letters in itertools.islice(pack.enumerate(counts), ENUMERATION_CAP):
-            if is_exact(space_group, tuple(sorted(letters))):
-                found[letters] = None
-                break
-    return [dict(zip(symbols, letters, strict=True)) for letters in found]
+    return list(found)
 
 
 def check_assignment(

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 
 from crystalgfn.crystallography import normalizer
 from crystalgfn.crystallography.atoms import Atoms, reduced_formula
-from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.crystals import Crystals, composition_row
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of, shortest_distance
+from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.crystallography.site_assignment import orbits_of
 from crystalgfn.crystallography.standardize import Cell, standardise
@@ -61,12 +61,10 @@ def cell_of(structure: OrbitStructure) -> Cell:
     return Cell(structure.space_group, np.array(structure.lattice), points % 1.0, numbers)
 
 
-def crystals_of_orbits(structures: Sequence[OrbitStructure]) -> Crystals:
-    """Group, composition and cell of each structure, [B]; cells as they are, not moved into the fundamental domain."""
-    composition = torch.zeros(len(structures), 118, dtype=torch.int64)
-    for i, structure in enumerate(structures):
-        for z, count in structure.composition.items():
-            composition[i, z - 1] = count
-    groups = torch.tensor([structure.space_group for structure in structures], dtype=torch.int64)
-    lattices = torch.tensor([structure.lattice for structure in structures], dtype=torch.float64).reshape(-1, 6)
-    return Crystals(groups, composition, lattices)
+def crystals_of_orbits(structures: Sequence[OrbitStructure], canonical: bool = False) -> Crystals:
+    """Group, composition and cell of each structure, [B]; cells as they are, or in the fundamental domain."""
+    cells = [np.array(one.lattice) for one in structures]
+    if canonical:
+        cells = [canonical_lattice(one.space_group, cell) for one, cell in zip(structures, cells, strict=True)]
+    compositions = [composition_row(one.composition) for one in structures]
+    return Crystals.of_rows([one.space_group for one in structures], compositions, cells)

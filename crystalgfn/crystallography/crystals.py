@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
@@ -53,6 +53,9 @@ class Crystals:
                 "crystals need space_group [B], composition [B, 118] and lattice [B, 6], got "
                 f"{list(self.space_group.shape)}, {list(self.composition.shape)} and {list(self.lattice.shape)}"
             )
+        self._check_dtypes()
+
+    def _check_dtypes(self) -> None:
         if self.space_group.dtype != torch.int64 or self.composition.dtype != torch.int64:
             raise InvalidCrystal(
                 f"space_group and composition must be int64, got {self.space_group.dtype} and {self.composition.dtype}"
@@ -95,6 +98,19 @@ class Crystals:
     def from_state_dict(state: dict[str, torch.Tensor]) -> Crystals:
         """The crystals of `state_dict`; further entries are passed over."""
         return Crystals(state["space_group"], state["composition"].long(), state["lattice"])
+
+    @staticmethod
+    def of_rows(
+        space_groups: Sequence[int],
+        compositions: Sequence[np.ndarray],
+        lattices: Sequence[Sequence[float] | np.ndarray],
+    ) -> Crystals:
+        """Crystals of group numbers, atoms of each element per primitive cell [118] and cells [6], a row a crystal."""
+        return Crystals(
+            torch.tensor(space_groups, dtype=torch.int64),
+            torch.from_numpy(np.array(compositions, dtype=np.int64).reshape(-1, 118)),
+            torch.from_numpy(np.array(lattices, dtype=np.float64).reshape(-1, 6)),
+        )
 
     @staticmethod
     def cat(batches: Sequence[Crystals]) -> Crystals:
@@ -189,14 +205,16 @@ class Crystals:
             InvalidCrystal: a disordered structure, or one in which spglib finds no group; names its position.
         """
         rows = [_parameters(structure, symprec, i) for i, structure in enumerate(structures)]
-        if not rows:
-            return Crystals(
-                torch.zeros(0, dtype=torch.int64),
-                torch.zeros(0, 118, dtype=torch.int64),
-                torch.zeros(0, 6, dtype=torch.float64),
-            )
-        number, composition, lattice = (np.stack(column) for column in zip(*rows, strict=True))
-        return Crystals(torch.from_numpy(number), torch.from_numpy(composition), torch.from_numpy(lattice))
+        groups, compositions, lattices = zip(*rows, strict=True) if rows else ((), (), ())
+        return Crystals.of_rows(groups, compositions, lattices)
+
+
+def composition_row(counts: Mapping[int, int]) -> np.ndarray:
+    """Atoms by element [118] of atomic number -> atoms."""
+    row = np.zeros(118, dtype=np.int64)
+    for z, count in counts.items():
+        row[z - 1] = count
+    return row
 
 
 def _formula(row: np.ndarray) -> str:
@@ -207,7 +225,7 @@ def _formula(row: np.ndarray) -> str:
     return "".join(symbol + (str(count) if count > 1 else "") for symbol, count in counts)
 
 
-def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np.integer, np.ndarray, np.ndarray]:
+def _parameters(structure: Structure, symprec: float, position: int) -> tuple[int, np.ndarray, np.ndarray]:
     name = f"structure {position} ({structure.composition.reduced_formula})"
     if not structure.is_ordered:
         raise InvalidCrystal(
@@ -228,12 +246,9 @@ def _parameters(structure: Structure, symprec: float, position: int) -> tuple[np
             f"spglib finds no space group in {name} at "
             f"symprec {symprec}; look for atoms on top of each other or give another symprec"
         )
-    counts = np.bincount(data.std_types, minlength=119)[1:119] // int(space_groups.CENTRING[data.number - 1])
-    return (
-        np.int64(data.number),
-        counts.astype(np.int64),
-        canonical_lattice(int(data.number), standard_lattice(data)),
-    )
+    number = int(data.number)
+    counts = np.bincount(data.std_types, minlength=119)[1:119] // int(space_groups.CENTRING[number - 1])
+    return number, counts, canonical_lattice(number, standard_lattice(data))
 
 
 @dataclass(frozen=True)
@@ -246,13 +261,7 @@ class Disordered(Crystals):
         InvalidCrystal: shapes or dtypes that do not go together.
     """
 
-    def __post_init__(self) -> None:
-        n = self.space_group.shape[0] if self.space_group.ndim == 1 else -1
-        if n < 0 or self.composition.shape != (n, 118) or self.lattice.shape != (n, 6):
-            raise InvalidCrystal(
-                "crystals need space_group [B], composition [B, 118] and lattice [B, 6], got "
-                f"{list(self.space_group.shape)}, {list(self.composition.shape)} and {list(self.lattice.shape)}"
-            )
+    def _check_dtypes(self) -> None:
         if self.space_group.dtype != torch.int64 or not self.composition.dtype.is_floating_point:
             raise InvalidCrystal(
                 "disordered crystals need whole group numbers and floating-point amounts, got "

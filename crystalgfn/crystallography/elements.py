@@ -60,6 +60,15 @@ OXIDATION_STATES: dict[str, tuple[tuple[int, ...], ...]] = {
 """``"icsd" | "common" | "all"`` -> for each of the 118 elements its non-zero oxidation states, ascending."""
 
 
+def chemistry(*further: np.ndarray) -> np.ndarray:
+    """Electronegativity, radius, group, row, metal and further columns, each of mean 0 and variance 1, [118, n]."""
+    columns = np.stack([ELECTRONEGATIVITY, RADIUS, GROUP / 6, ROW / 2, METAL, *further], axis=1).astype(np.float64)
+    return (columns - columns.mean(0)) / columns.std(0)
+
+
+BRACKETS = "its brackets do not match or hold nothing"
+
+
 def parse_formula(text: Any) -> dict[int, int]:
     """Atoms of each element in a formula, {Z: atoms}, in the order in which they come; brackets may be nested.
 
@@ -74,18 +83,27 @@ def parse_formula(text: Any) -> dict[int, int]:
         raise ValueError("write symbols and whole numbers, such as LiFePO4 or Ca(OH)2")
     stack: list[dict[int, int]] = [{}]
     for symbol, opening, number in re.findall(r"(?:([A-Z][a-z]?)|([(\[])|[)\]])(\d*)", text):
-        if number and int(number) == 0:
-            raise ValueError(f"{symbol or 'a bracket'}{number} has no atoms")
+        times = _times(symbol, number)
         if opening:
             stack.append({})
             continue
-        if symbol and symbol not in NUMBER:
-            raise ValueError(f"{symbol!r} is not an element")
-        part = {NUMBER[symbol]: 1} if symbol else stack.pop()
+        part = {_number_of(symbol): 1} if symbol else stack.pop()
         if not stack or not part:
-            raise ValueError("its brackets do not match or hold nothing")
+            raise ValueError(BRACKETS)
         for z, count in part.items():
-            stack[-1][z] = stack[-1].get(z, 0) + count * int(number or 1)
+            stack[-1][z] = stack[-1].get(z, 0) + count * times
     if len(stack) != 1:
-        raise ValueError("its brackets do not match or hold nothing")
+        raise ValueError(BRACKETS)
     return stack[0]
+
+
+def _times(symbol: str, number: str) -> int:
+    if number and int(number) == 0:
+        raise ValueError(f"{symbol or 'a bracket'}{number} has no atoms")
+    return int(number or 1)
+
+
+def _number_of(symbol: str) -> int:
+    if symbol not in NUMBER:
+        raise ValueError(f"{symbol!r} is not an element")
+    return NUMBER[symbol]

@@ -9,7 +9,7 @@ from functools import cache
 import numpy as np
 
 from crystalgfn.crystallography import space_groups
-from crystalgfn.crystallography.assignments import Letters, letter_packing
+from crystalgfn.crystallography.assignments import LetterPacking, Letters, letter_packing
 from crystalgfn.crystallography.normalizer import letter_permutations
 from crystalgfn.crystallography.supergroups import is_exact
 
@@ -76,29 +76,37 @@ def _best_first(
 ) -> tuple[Iterator[Letters], bool]:
     """Assignments by falling sums of preferences, and whether these are all."""
     pack = letter_packing(space_group, max(counts))
-    bit = {f: 1 << i for i, (f, _) in enumerate(pack.fixed)}
     order = sorted(range(len(counts)), key=lambda e: counts[e])
     scores, used, chosen = np.zeros(1), np.zeros(1, dtype=np.int64), np.zeros((1, 0), dtype=np.int64)
     options: dict[int, list[tuple[str, ...]]] = {}
     whole = True
     for e in order:
-        drawn = list(itertools.islice(pack._element(counts[e], frozenset()), OPTIONS + 1))
-        value = {f: prefer(e, f) for f in set().union(*drawn)}
-        summed = np.array([sum(value[f] for f in letters) for letters in drawn])
-        ranked = np.argsort(-summed, kind="stable")
-        options[e] = [drawn[k] for k in ranked]
-        taken = np.array([sum(bit.get(f, 0) for f in letters) for letters in options[e]], dtype=np.int64)
-        i, j = _pairs(len(scores), len(ranked), cap)
-        whole &= len(drawn) <= OPTIONS and len(i) == len(scores) * len(ranked)
+        options[e], summed, taken = _options(pack, counts[e], lambda letter, e=e: prefer(e, letter))
+        i, j = _pairs(len(scores), len(summed), cap)
+        whole &= len(summed) <= OPTIONS and len(i) == len(scores) * len(summed)
         free = (used[i] & taken[j]) == 0
         i, j = i[free], j[free]
-        both = scores[i] + summed[ranked][j]
+        both = scores[i] + summed[j]
         whole &= len(both) <= BREADTH * cap
         kept = np.argsort(-both, kind="stable")[: BREADTH * cap]
         i, j = i[kept], j[kept]
         scores, used, chosen = both[kept], used[i] | taken[j], np.concatenate([chosen[i], j[:, None]], axis=1)
     place = [order.index(e) for e in range(len(counts))]
     return (tuple(options[e][row[at]] for e, at in enumerate(place)) for row in chosen.tolist()), whole
+
+
+def _options(
+    pack: LetterPacking, count: int, prefer: Callable[[str], float]
+) -> tuple[list[tuple[str, ...]], np.ndarray, np.ndarray]:
+    """Ways to lay one element by falling sums of preferences, the sums, and the fixed positions of each as bits."""
+    drawn = list(itertools.islice(pack.of_element(count, frozenset()), OPTIONS + 1))
+    value = {f: prefer(f) for f in set().union(*drawn)}
+    summed = np.array([sum(value[f] for f in letters) for letters in drawn])
+    ranked = np.argsort(-summed, kind="stable")
+    options = [drawn[k] for k in ranked]
+    bit = {f: 1 << i for i, (f, _) in enumerate(pack.fixed)}
+    taken = np.array([sum(bit.get(f, 0) for f in letters) for letters in options], dtype=np.int64)
+    return options, summed[ranked], taken
 
 
 def _pairs(n: int, m: int, cap: int) -> tuple[np.ndarray, np.ndarray]:

@@ -147,8 +147,7 @@ def apply(change: Change, structure: OrbitStructure, lattice: np.ndarray) -> Orb
         if found is None:
             raise PlacementError(f"a change of basis that does not keep space group {number}")
         orbits.append(Orbit(found[0], orbit.species, found[1], orbit.occupancy))
-    a, b, c, alpha, beta, gamma = (float(x) for x in lattice)
-    return OrbitStructure(number, (a, b, c, alpha, beta, gamma), tuple(orbits))
+    return OrbitStructure(number, tuple(map(float, lattice)), tuple(orbits))
 
 
 def _locate_point(space_group: int, point: np.ndarray) -> tuple[str, tuple[float, float, float]] | None:

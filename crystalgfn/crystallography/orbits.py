@@ -55,7 +55,7 @@ class OrbitStructure:
     """
 
     space_group: int
-    lattice: tuple[float, float, float, float, float, float]
+    lattice: tuple[float, ...]
     orbits: tuple[Orbit, ...]
 
     def __post_init__(self) -> None:
@@ -74,6 +74,11 @@ class OrbitStructure:
     def counts(self) -> dict[str, int]:
         """Element symbol -> points per primitive cell."""
         return {elements.SYMBOLS[z - 1]: n for z, n in self.composition.items()}
+
+    @property
+    def volume_per_atom(self) -> float:
+        """Å3."""
+        return primitive_volume(self.space_group, self.lattice) / sum(self.composition.values())
 
     def wyckoff(self) -> dict[str, list[str]]:
         """Element symbol -> letters of its orbits."""
@@ -127,6 +132,11 @@ def cell_matrix(lattice: Sequence[float]) -> np.ndarray:
     x, y = cb, (ca - cb * cg) / sg
     z = np.sqrt(max(1 - x * x - y * y, 0.0))
     return np.array([[a, 0, 0], [b * cg, b * sg, 0], [c * x, c * y, c * z]])
+
+
+def primitive_volume(space_group: int, lattice: Sequence[float]) -> float:
+    """Å3 of the primitive cell of a conventional one."""
+    return float(abs(np.linalg.det(cell_matrix(lattice))) / int(space_groups.CENTRING[space_group - 1]))
 
 
 _SMALL = np.array([t for t in itertools.product(range(-3, 4), repeat=3) if any(t)])

@@ -117,8 +117,7 @@ def orbits_of(cell: Cell, tolerance: float = TOLERANCE) -> OrbitStructure:
         orbits.append(Orbit(found[0], int(cell.numbers[i]), found[1]))
     rank = {p.letter: k for k, p in enumerate(space_groups.WYCKOFF[cell.space_group - 1])}
     orbits.sort(key=lambda orbit: (orbit.species, rank[orbit.letter], orbit.parameters))
-    a, b, c, alpha, beta, gamma = (float(x) for x in cell.lattice)
-    return OrbitStructure(cell.space_group, (a, b, c, alpha, beta, gamma), tuple(orbits))
+    return OrbitStructure(cell.space_group, tuple(map(float, cell.lattice)), tuple(orbits))
 
 
 def _asymmetric(cell: Cell, i: int) -> PlacementError:

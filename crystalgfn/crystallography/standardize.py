@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.atoms import reduced_formula, symbols_of
@@ -124,8 +123,5 @@ def nearest_ratio(structure: Structure, reach: float = 4.0) -> float:
 
 def crystals_of(cells: Sequence[Cell]) -> Crystals:
     """Space groups, compositions and canonical lattices of cells, [B]."""
-    return Crystals(
-        torch.tensor([cell.space_group for cell in cells], dtype=torch.int64),
-        torch.from_numpy(np.array([cell.composition for cell in cells], dtype=np.int64).reshape(-1, 118)),
-        torch.from_numpy(np.array([cell.canonical for cell in cells], dtype=np.float64).reshape(-1, 6)),
-    )
+    compositions, lattices = [cell.composition for cell in cells], [cell.canonical for cell in cells]
+    return Crystals.of_rows([cell.space_group for cell in cells], compositions, lattices)

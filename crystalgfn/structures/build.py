@@ -1,4 +1,7 @@
-"""From crystals to structures: the one pipeline over sources of candidates, the refiner, ranking and relaxation."""
+"""From crystals to structures: the one pipeline over sources of candidates, the refiner, ranking and relaxation.
+
+Structures of one's own are refined here too: from pymatgen to orbits, through the refiner, and back.
+"""
 
 from __future__ import annotations
 
@@ -6,22 +9,28 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from crystalgfn.calculators.base import Calculator
-from crystalgfn.calculators.registry import DEFAULT
+from crystalgfn.crystallography.atoms import SkippedRecord, atoms_fault, atoms_of
+from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import fault
-from crystalgfn.errors import PlacementError
+from crystalgfn.crystallography.orbit_batch import lattice_fault
+from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.errors import CrystalGFNError, PlacementError
 from crystalgfn.structures.candidate_pool import candidates
-from crystalgfn.structures.config import BuildConfig, Reference
+from crystalgfn.structures.config import BuildConfig, refiner_of
 from crystalgfn.structures.ranking.reranker import CandidateRanker, Ranked, rank_candidates
-from crystalgfn.structures.refiner.base import STEPS, Refiner
+from crystalgfn.structures.refiner.base import MAX_STRAIN, NOISE, STEPS, Refiner
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
-from crystalgfn.structures.sources.random import RandomPlacement, RandomPlacementConfig
+from crystalgfn.structures.sources.random import RandomPlacement
 from crystalgfn.utils.parallel import parallel_map
+
+if TYPE_CHECKING:
+    from pymatgen.core import Structure
 
 PLACED_TOGETHER = 4
 """Requests that a process places at random before it takes others."""
@@ -33,17 +42,7 @@ def build_structures(
     refiner: Refiner | str | Path | None = "default",
     lattice: str = "keep",
     seed: int = 0,
-    *,
-    templates: Reference = None,
-    assignment: str | None = None,
-    draws: int | None = None,
-    steps: int = STEPS,
-    energies: bool = False,
-    relax: bool = False,
-    calculator: Calculator | str = DEFAULT,
-    rounds: int = RandomPlacementConfig.rounds,
-    n_jobs: int = 1,
-    progress: bool = False,
+    **options: Any,
 ) -> list[BuildResult]:
     """Structures of crystals, with exactly their composition and space group, and their lattice unless it may move.
 
@@ -62,21 +61,7 @@ def build_structures(
             placement with soft-sphere relaxation.
         lattice: "keep", "refine" (may be strained by up to 5 %) or "generate" (the one given is not used).
         seed: the same seed gives the same structures, with any ``n_jobs``.
-        templates: real crystals whose positions are tried too: sources of them (`Prototypes.read`), "aflow" for the
-            prototypes that come with the package, a `CandidateSource` of your own, or None.
-        assignment: how Wyckoff letters are chosen: "random", or "learned" for those that real crystals make probable;
-            None: learned with a refiner, random without.
-        draws: of the refiner for each crystal; None: 6 more than twice the candidates, six times as many with
-            ``lattice="generate"``.
-        steps: of the refiner's sampler; 2 ``steps`` - 1 evaluations of its network.
-        energies: of the refiner's 20 most probable candidates those are more probable that are lower in energy, as they
-            are.
-        relax: candidates are relaxed within their symmetry (the cell too unless ``lattice`` is "keep"), at least 4 of
-            each crystal, chosen as with ``energies``, and ordered by energy.
-        calculator: of ``energies`` and ``relax``, see `load_calculator`.
-        rounds: of random placement for one crystal, at most; in each up to 6 choices of letters with 32 to 128 draws.
-        n_jobs: processes.
-        progress: shows a bar.
+        **options: further ones of `BuildConfig`, such as ``templates="aflow"``, ``relax=True``, ``n_jobs=4``.
 
     Raises:
         CheckpointError: there is no such refiner.
@@ -85,12 +70,8 @@ def build_structures(
         PlacementError: an argument that is invalid.
         DataError: ``templates`` cannot be read.
     """
-    config = BuildConfig(
-        n_candidates=n_candidates, refiner=refiner, lattice=lattice, seed=seed, templates=templates,
-        assignment=assignment, draws=draws, steps=steps, energies=energies, relax=relax,
-        calculator=calculator, n_jobs=n_jobs, progress=progress, placement=RandomPlacementConfig(rounds=rounds),
-    )  # fmt: skip
-    return build(requests_of(crystals), config)
+    main = {"n_candidates": n_candidates, "refiner": refiner, "lattice": lattice, "seed": seed}
+    return build(requests_of(crystals), BuildConfig(**main, **options))
 
 
 def build_from_wyckoff(
@@ -100,31 +81,19 @@ def build_from_wyckoff(
     refiner: Refiner | str | Path | None = "default",
     lattice: str = "keep",
     seed: int = 0,
-    *,
-    templates: Reference = None,
-    draws: int | None = None,
-    steps: int = STEPS,
-    energies: bool = False,
-    relax: bool = False,
-    calculator: Calculator | str = DEFAULT,
-    rounds: int = RandomPlacementConfig.rounds,
-    n_jobs: int = 1,
-    progress: bool = False,
+    **options: Any,
 ) -> list[BuildResult]:
     """`build_structures` with the Wyckoff letters given: for each crystal element symbol -> letters of its orbits.
 
     Example: ``[{"Na": ["a"], "Cl": ["b"]}]`` for rock salt in group 225. Letters that do not go with a crystal are an
-    ``error`` of that crystal. Arguments and exceptions are those of `build_structures`.
+    ``error`` of that crystal. Options and exceptions are those of `build_structures`.
     """
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
-    config = BuildConfig(
-        n_candidates=n_candidates, refiner=refiner, lattice=lattice, seed=seed, templates=templates, draws=draws,
-        steps=steps, energies=energies, relax=relax, calculator=calculator, n_jobs=n_jobs, progress=progress,
-        placement=RandomPlacementConfig(rounds=rounds),
-    )  # fmt: skip
     requests = requests_of(crystals)
-    return build([replace(one, letters=own) for one, own in zip(requests, letters, strict=True)], config)
+    known = [replace(one, letters=own) for one, own in zip(requests, letters, strict=True)]
+    main = {"n_candidates": n_candidates, "refiner": refiner, "lattice": lattice, "seed": seed}
+    return build(known, BuildConfig(**main, **options))
 
 
 def requests_of(crystals: Crystals) -> list[PlacementRequest]:
@@ -147,15 +116,19 @@ def build(requests: Sequence[PlacementRequest], config: BuildConfig | None = Non
         requests = [replace(request, lattice=None) for request in requests]
     results = [_refused(request) for request in requests]
     good = [i for i, result in enumerate(results) if result.error is None]
-    work = _placed if config.refiner is None else _refined
-    made = work([requests[i] for i in good], config)
+    for i, result in zip(good, _made([requests[i] for i in good], config), strict=True):
+        results[i] = result
+    return results
+
+
+def _made(requests: list[PlacementRequest], config: BuildConfig) -> list[BuildResult]:
+    """Of requests that may be met: as many structures as are wanted, in their last order."""
+    made = _placed(requests, config) if config.refiner is None else _refined(requests, config)
     if config.relax:
         made = _relaxed(made, config)
+    best = [result.ordered(range(len(result.orbits))[: config.n_candidates]) for result in made]
     name = None if config.potential is None else config.potential.name
-    for i, result in zip(good, made, strict=True):
-        ordered = result.ordered(range(len(result.orbits))[: config.n_candidates])
-        results[i] = replace(ordered, calculator=name if ordered.energies else None)
-    return results
+    return [replace(result, calculator=name if result.energies else None) for result in best]
 
 
 def _refused(request: PlacementRequest) -> BuildResult:
@@ -244,22 +217,96 @@ def _placed(requests: list[PlacementRequest], config: BuildConfig) -> list[Build
 
 
 def _from_sources(requests: Sequence[PlacementRequest], config: BuildConfig) -> list[BuildResult]:
-    sources = [config.templates, RandomPlacement(config.learned, config.placement)]
+    sources = [config.source, RandomPlacement(config.learned, config.placement)]
     results = [BuildResult(request=request, error="") for request in requests]
     for source in sources:
-        if isinstance(source, CandidateSource):
-            results = _more(results, source, config)
+        if source is not None:
+            results = _more(requests, results, source, config)
     return results
 
 
-def _more(results: list[BuildResult], source: CandidateSource, config: BuildConfig) -> list[BuildResult]:
+def _more(
+    requests: Sequence[PlacementRequest], results: list[BuildResult], source: CandidateSource, config: BuildConfig
+) -> list[BuildResult]:
     """The results with further structures of a source, as far as they are wanted."""
     found = list(results)
     for missing in range(1, config.wanted + 1):
         rows = [i for i, result in enumerate(results) if config.wanted - len(result.orbits) == missing]
-        asked = [replace(results[i].request, known=tuple(results[i].orbits)) for i in rows]
+        asked = [replace(requests[i], known=tuple(results[i].orbits)) for i in rows]
         for i, own in zip(rows, source.propose(asked, missing, config.seed) if rows else (), strict=True):
             orbits = [*results[i].orbits, *own.structures]
             origins = results[i].origins + [source.name] * len(own.structures)
             found[i] = replace(results[i], orbits=orbits, origins=origins, error=None if orbits else own.error)
     return found
+
+
+def refine_structures(
+    structures: Sequence[Structure],
+    refiner: Refiner | str | Path = "default",
+    lattice: str = "keep",
+    seed: int = 0,
+    *,
+    noise: float = NOISE,
+    max_strain: float = MAX_STRAIN,
+    steps: int = STEPS,
+    symprec: float = 0.1,
+    progress: bool = False,
+) -> list[BuildResult]:
+    """Structures with the same group, letters and composition, whose free coordinates the refiner finds likelier.
+
+    Args:
+        structures: ordered ones, no two atoms closer than 0.5 Å.
+        refiner: a shipped one by its name, the folder of one of your own, or a `Refiner`.
+        lattice: "keep", or "refine": may be strained by ``max_strain``.
+        seed: of the noise.
+        noise: how much of the start is forgotten, from 0 (nothing) to 1 (everything).
+        max_strain: largest principal logarithmic strain.
+        steps: of the refiner's sampler.
+        symprec: at which spglib finds the group, Å.
+        progress: shows a bar.
+
+    Returns:
+        One result for each; what cannot be refined has its reason in ``error`` and does not stop the others.
+
+    Raises:
+        CheckpointError: there is no such refiner.
+        PlacementError: arguments that mean nothing.
+    """
+    if lattice == "generate":
+        raise PlacementError("lattice='generate' would forget the structure; use lattice='keep' or lattice='refine'")
+    known = [_orbits(structure, symprec) for structure in structures]
+    starts = [one for one in known if isinstance(one, OrbitStructure)]
+    seeds = [(seed, i, 0) for i in range(len(starts))]
+    options = {"start": "given", "steps": steps, "noise": noise, "max_strain": max_strain}
+    made = iter(refiner_of(refiner).refine(starts, lattice, seeds=seeds, progress=progress, **options))
+    return [_result(one, next(made) if isinstance(one, OrbitStructure) else None) for one in known]
+
+
+def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
+    """A structure as orbits, or why it cannot be."""
+    name = structure.reduced_formula
+    if not len(structure):
+        return "a structure without atoms cannot be refined"
+    atoms = atoms_of(name, structure)
+    if isinstance(atoms, SkippedRecord):
+        return atoms.reason
+    if (wrong := atoms_fault(atoms)) is not None:
+        return f"{name} {wrong}"
+    try:
+        found = orbit_structure(atoms, symprec)
+    except CrystalGFNError as error:
+        return f"{name}: {error}"
+    wrong = lattice_fault(found.space_group, found.lattice)
+    return found if wrong is None else f"{name}: {wrong}"
+
+
+def _result(before: OrbitStructure | str, after: OrbitStructure | None) -> BuildResult:
+    if isinstance(before, str):
+        return BuildResult(error=before)
+    request = PlacementRequest(
+        space_group=before.space_group, counts=before.counts, lattice=before.lattice, letters=before.wyckoff()
+    )
+    wrong = "its cell ran away" if after is None else fault(after)
+    if after is None or wrong is not None:
+        return BuildResult(request=request, error=f"the refined structure did not pass: {wrong}; try less noise")
+    return BuildResult(request=request, orbits=[after], origins=["refiner"])

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of
-from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix, wyckoff_position
+from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.structures.sources.template_distance import shape_vector
 
 SAME, SAME_SHAPE = 0.12, 0.1
@@ -72,8 +71,7 @@ def candidate_of(
     ratio, shortest = (float(x[0]) for x in contacts.nearest(parameters))
     if not shortest >= SHORTEST:
         return None
-    volume = abs(np.linalg.det(cell_matrix(structure.lattice))) / int(space_groups.CENTRING[structure.space_group - 1])
-    scale = (volume / sum(structure.composition.values())) ** (1 / 3)
+    scale = structure.volume_per_atom ** (1 / 3)
     return Candidate(
         structure=structure,
         template=template,

@@ -16,14 +16,13 @@ from crystalgfn.crystallography.enumeration import representative
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidate import Candidate, Fingerprint, candidate_of, density_at, join, same
-from crystalgfn.structures.config import BuildConfig, device_of
-from crystalgfn.structures.ranking.plausibility import Plausibility
+from crystalgfn.structures.config import BuildConfig
+from crystalgfn.structures.ranking.reranker import Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.sources.base import PlacementRequest, Proposals
 from crystalgfn.utils.progress import Bar
 
 Letters = Mapping[str, Sequence[str]]
-Made = dict[tuple[int, int], OrbitStructure | None]
 
 
 @dataclass(frozen=True)
@@ -56,7 +55,7 @@ class CandidatePool:
         except PlacementError as error:
             self.error = str(error)
             return
-        source = getattr(self.config.templates, "name", "template")
+        source = getattr(self.config.source, "name", "template")
         for structure, probability in proposals.weighted():
             join(self.found, candidate_of(structure, template=probability, source=source))
         choices = list(self._choices(given))
@@ -80,7 +79,7 @@ class CandidatePool:
         shares = {key: probability for key, (_, probability) in choices.items()}
         total = sum(shares.values())
         weight = sum(candidate.template for candidate in self.found)
-        if self.found and weight > 0:
+        if weight > 0:
             shares = {key: (1 - pool.from_templates) * value / max(total, 1e-12) for key, value in shares.items()}
             for candidate in self.found:
                 key = self._key(candidate.structure.wyckoff())
@@ -124,14 +123,16 @@ class CandidatePool:
             self.refusals["the refiner gave no structure with a possible cell"] += 1
             return
         candidate = candidate_of(structure, letters=probability, draw_frequency=1 / len(self.starts))
-        wrong = f"atoms are closer than {SHORTEST} Å" if candidate is None else None
-        if candidate is not None and not any(same(candidate, other) for other in self.found):
-            wrong = group_fault(structure)
+        if candidate is None:
+            self.refusals[f"atoms are closer than {SHORTEST} Å"] += 1
+            return
+        known = any(same(candidate, other) for other in self.found)
+        wrong = None if known else group_fault(structure)
         if wrong is not None:
             self.refusals[wrong] += 1
-        else:
-            self.drawn.append((candidate.fingerprint, candidate.draw_frequency))
-            join(self.found, candidate)
+            return
+        self.drawn.append((candidate.fingerprint, candidate.draw_frequency))
+        join(self.found, candidate)
 
     def adapted(self, k: int, structure: OrbitStructure | None) -> None:
         """Count candidate ``k`` as it was refined: in its place where it is the same, else as one of its own."""
@@ -178,29 +179,19 @@ def candidates(
 ) -> list[tuple[list[Candidate], str | None]]:
     """For each request its candidates in no order, each with exactly the group, and the reason where there is none.
 
-    Where no lattice is given, templates come in their own cells, and draws in cells near them too.
-
-    Args:
-        requests: what is asked for; a lattice is a start where ``config.lattice`` is not "keep".
-        config: the refiner, its draws and steps, and a source whose structures are tried too.
-        progress: shows bars.
+    Where no lattice is given, templates come in their own cells, and draws in cells near them too. A lattice that is
+    given is a start where ``config.lattice`` is not "keep".
     """
     proposals = [Proposals()] * len(requests)
-    if config.templates is not None:
-        proposals = config.templates.propose(requests, min(config.n_draws, config.pool.templates), config.seed)
+    if config.source is not None:
+        proposals = config.source.propose(requests, min(config.n_draws, config.pool.templates), config.seed)
     pools = [CandidatePool(request=request, config=config) for request in requests]
     for pool, own in zip(Bar(pools, description="choosing letters", shown=progress), proposals, strict=True):
         pool.begin(own)
     _adapt(pools, config)
-    made = _made(pools, config, progress)
-    for i, pool in enumerate(Bar(pools, description="checking", shown=progress)):
-        for k, start in enumerate(pool.starts):
-            pool.take(made[i, k], start.probability)
-    found = [pool.with_densities() for pool in pools]
-    structures = [candidate.structure for own in found for candidate in own]
-    plausible = iter(Plausibility.shipped(device_of(config.refiner)).of(structures).tolist())
-    judged = [[replace(c, plausible=next(plausible)) for c in own] for own in found]
-    return [(own, None if own else pool.reason()) for own, pool in zip(judged, pools, strict=True)]
+    _draw(pools, config, progress)
+    found = _judged([pool.with_densities() for pool in pools], config.device)
+    return [(own, None if own else pool.reason()) for own, pool in zip(found, pools, strict=True)]
 
 
 def _adapt(pools: Sequence[CandidatePool], config: BuildConfig) -> None:
@@ -211,7 +202,7 @@ def _adapt(pools: Sequence[CandidatePool], config: BuildConfig) -> None:
     way = "near" if config.lattice == "generate" else config.lattice
     options = _options(way, config) | {"start": "given", "noise": config.pool.template_noise}
     seeds = [(0, config.seed, *pool.request.stream, k, 0) for pool, k, _ in known]
-    made = config.refiner.refine([s for *_, s in known], steps=config.steps, seeds=seeds, **options)
+    made = config.model.refine([s for *_, s in known], steps=config.steps, seeds=seeds, **options)
     for (pool, k, _), structure in zip(known, made, strict=True):
         pool.adapted(k, structure)
 
@@ -221,10 +212,8 @@ def _options(way: str, config: BuildConfig) -> dict[str, Any]:
     return {"lattice": "refine", "max_strain": config.pool.max_strain} if way == "near" else {"lattice": way}
 
 
-def _made(
-    pools: Sequence[CandidatePool], config: BuildConfig, progress: bool
-) -> dict[tuple[int, int], OrbitStructure | None]:
-    """The draws, by crystal and place among its own."""
+def _draw(pools: Sequence[CandidatePool], config: BuildConfig, progress: bool) -> None:
+    """The refiner's draws from all starts, counted by their crystals in the order of the starts."""
     made: dict[tuple[int, int], OrbitStructure | None] = {}
     starts = {(i, k): start for i, pool in enumerate(pools) for k, start in enumerate(pool.starts)}
     for way in dict.fromkeys(start.way for start in starts.values()):
@@ -233,5 +222,14 @@ def _made(
         seeds = [(0, config.seed, *pools[i].request.stream, k, 0) for i, k in own]
         structures = [starts[place].structure for place in own]
         options = _options(way, config) | {"steps": config.steps, "seeds": seeds, "progress": progress}
-        made |= zip(own, config.refiner.refine(structures, **options), strict=True)
-    return made
+        made |= zip(own, config.model.refine(structures, **options), strict=True)
+    for i, pool in enumerate(Bar(pools, description="checking", shown=progress)):
+        for k, start in enumerate(pool.starts):
+            pool.take(made[i, k], start.probability)
+
+
+def _judged(found: list[list[Candidate]], device: str) -> list[list[Candidate]]:
+    """The candidates, knowing how plausible they are."""
+    structures = [candidate.structure for own in found for candidate in own]
+    plausible = iter(Plausibility.shipped(device).of(structures).tolist())
+    return [[replace(candidate, plausible=next(plausible)) for candidate in own] for own in found]

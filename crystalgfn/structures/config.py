@@ -11,7 +11,7 @@ from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import CheckpointError, DataError, PlacementError
-from crystalgfn.structures.refiner.base import LATTICES, STEPS, Refiner
+from crystalgfn.structures.refiner.base import LATTICES, STEPS, Refiner, check_option
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import CandidateSource
 from crystalgfn.structures.sources.random import RandomPlacementConfig
@@ -121,25 +121,39 @@ class BuildConfig:
     placement: RandomPlacementConfig = field(default_factory=RandomPlacementConfig)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "refiner", refiner_of(self.refiner))
-        object.__setattr__(self, "templates", templates_of(self.templates))
-        for name, options in (("assignment", ASSIGNMENTS), ("lattice", LATTICES)):
-            value = getattr(self, name)
-            if value not in options and (name, value) != ("assignment", None):
-                raise PlacementError(f"invalid {name}={value!r}; expected one of {', '.join(options)}")
-        for name in ("n_candidates", "steps", "part", "draws"):
-            value = getattr(self, name)
-            if not (isinstance(value, int) and value >= 1) and not (name in ("part", "draws") and value is None):
-                raise PlacementError(f"{name}={value}: give a whole number of at least 1")
+        if self.refiner is not None:
+            object.__setattr__(self, "refiner", self.model)
+        object.__setattr__(self, "templates", self.source)
+        check_option("lattice", self.lattice, LATTICES)
+        if self.assignment is not None:
+            check_option("assignment", self.assignment, ASSIGNMENTS)
+        counts = {"n_candidates": self.n_candidates, "steps": self.steps}
+        counts |= {name: n for name, n in (("part", self.part), ("draws", self.draws)) if n is not None}
+        for name, n in counts.items():
+            if not isinstance(n, int) or n < 1:
+                raise PlacementError(f"{name}={n}: give a whole number of at least 1")
         if not isinstance(self.n_jobs, int) or self.n_jobs == 0:
             raise PlacementError(f"n_jobs={self.n_jobs}: give a number of processes, or -1 for one a core")
-        if self.refiner is None and self.lattice != "keep":
-            raise PlacementError(f"lattice={self.lattice!r} needs a refiner; without one use lattice='keep'")
-        if self.refiner is None and self.energies:
-            raise PlacementError("energies=True needs a refiner's candidates; give a refiner, or relax=True")
-
+        if self.refiner is None:
+            self._check_without_refiner()
         if self.potential is not None:  # refuses before the work
             object.__setattr__(self, "calculator", self.potential)
+
+    def _check_without_refiner(self) -> None:
+        if self.lattice != "keep":
+            raise PlacementError(f"lattice={self.lattice!r} needs a refiner; without one use lattice='keep'")
+        if self.energies:
+            raise PlacementError("energies=True needs a refiner's candidates; give a refiner, or relax=True")
+
+    @property
+    def model(self) -> Refiner:
+        """The refiner; PlacementError where there is none."""
+        return refiner_of(self.refiner)
+
+    @property
+    def source(self) -> CandidateSource | None:
+        """The source that ``templates`` names."""
+        return templates_of(self.templates)
 
     @property
     def potential(self) -> Calculator | None:
@@ -159,7 +173,12 @@ class BuildConfig:
     @property
     def together(self) -> int:
         """Requests that structures are made of at once, at most."""
-        return self.part or PART["cuda" if device_of(self.refiner) == "cuda" else "cpu"]
+        return self.part or PART["cuda" if self.device == "cuda" else "cpu"]
+
+    @property
+    def device(self) -> str:
+        """The type of the device that the refiner works on."""
+        return getattr(getattr(self.refiner, "device", None), "type", "cpu")
 
     @property
     def n_draws(self) -> int:
@@ -168,18 +187,14 @@ class BuildConfig:
         return self.draws or enough * (self.pool.own_cells if self.lattice == "generate" else 1)
 
 
-def device_of(refiner: Refiner | None) -> str:
-    """The type of the device that a refiner works on."""
-    return getattr(getattr(refiner, "device", None), "type", "cpu")
-
-
-def refiner_of(refiner: Refiner | str | Path | None) -> Refiner | None:
-    """The refiner that the argument ``refiner`` names.
+def refiner_of(refiner: Refiner | str | Path | None) -> Refiner:
+    """The refiner that an argument names.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: there is no such one.
+        PlacementError: the argument is none.
     """
-    if refiner is None or isinstance(refiner, Refiner):
+    if isinstance(refiner, Refiner):
         return refiner
     if not isinstance(refiner, str | Path):
         raise PlacementError(

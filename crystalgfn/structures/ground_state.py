@@ -122,45 +122,64 @@ def lowest_structures(
     pool: list[_Candidate] = []
     results: list[GroundState | SearchFailure] = []
     for i, built in enumerate(build(requests_of(crystals), config)):
-        placed = [_Candidate(i, cell_of(one).structure(), True) for one in built.orbits]
-        every = [_Candidate(i, cell.structure(), False) for cell in given[i]] + placed
+        every = _candidates(i, built, given[i])
         good = [one for one in every if nearest_ratio(one.structure) >= CLOSEST]
         results.append(_nowhere(built, len(every), len(good), potential.name))
         pool += good
     values = calculate_energies(potential, [one.structure for one in pool])
-    for owner, found in _lowest_of(pool, _shortlist(len(crystals), pool, values), potential, max_steps).items():
-        if found is None:
-            results[owner] = SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
-            continue
-        j, one = found
-        tried = [other.placed for k, other in enumerate(pool) if other.owner == owner and np.isfinite(values[k])]
-        results[owner] = GroundState(
-            structure=one.structure,
-            energy=one.energy,
-            converged=one.converged,
-            candidates=len(tried),
-            given=tried.count(False),
-            placed=pool[j].placed,
-        )
+    known = [pool[j] for j in np.flatnonzero(np.isfinite(values)).tolist()]
+    chosen = [pool[j] for j in _shortlist(len(crystals), pool, values)]
+    for owner, found in _lowest_of(chosen, potential, max_steps).items():
+        results[owner] = _result(found, [one.placed for one in known if one.owner == owner])
     return results
 
 
+def _candidates(owner: int, built: BuildResult, given: Sequence[Cell]) -> list[_Candidate]:
+    placed = [_Candidate(owner, cell_of(one).structure(), True) for one in built.orbits]
+    return [_Candidate(owner, cell.structure(), False) for cell in given] + placed
+
+
+def _result(found: tuple[_Candidate, Relaxed] | None, tried: list[bool]) -> GroundState | SearchFailure:
+    """The lowest of those that have an energy, for each of which ``tried`` says whether it was placed."""
+    if found is None or found[1].structure is None:
+        return SearchFailure(COLLAPSED, "atoms ran into each other while they relaxed")
+    candidate, relaxed = found
+    return GroundState(
+        structure=found[1].structure,
+        energy=relaxed.energy,
+        converged=relaxed.converged,
+        candidates=len(tried),
+        given=tried.count(False),
+        placed=candidate.placed,
+    )
+
+
 def _lowest_of(
-    pool: list[_Candidate], chosen: list[int], potential: Calculator, max_steps: int
-) -> dict[int, tuple[int, Relaxed] | None]:
-    """By owner the place of the lowest candidate with its relaxed structure, None where all atoms ran together."""
-    short = relax([pool[j].structure for j in chosen], potential, min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
-    best: dict[int, tuple[int, Relaxed]] = {}
-    for j, one in zip(chosen, short, strict=True):
-        owner = pool[j].owner
-        if apart(one) and (owner not in best or one.energy < best[owner][1].energy):
-            best[owner] = (j, one)
-    going = [owner for owner, (_, one) in best.items() if not one.converged and max_steps > SHORT_STEPS]
-    more = relax([best[owner][1].structure for owner in going], potential, max_steps - SHORT_STEPS, max_force=MAX_FORCE)
+    chosen: list[_Candidate], potential: Calculator, max_steps: int
+) -> dict[int, tuple[_Candidate, Relaxed] | None]:
+    """By owner the lowest candidate with its relaxed structure, None where all atoms ran together."""
+    short = relax([one.structure for one in chosen], potential, min(SHORT_STEPS, max_steps), max_force=MAX_FORCE)
+    best = _lowest_apart(chosen, short)
+    going = {
+        owner: one.structure
+        for owner, (_, one) in best.items()
+        if one.structure is not None and not one.converged and max_steps > SHORT_STEPS
+    }
+    more = relax(list(going.values()), potential, max_steps - SHORT_STEPS, max_force=MAX_FORCE)
     for owner, one in zip(going, more, strict=True):
         best[owner] = (best[owner][0], one)
-    found: dict[int, tuple[int, Relaxed] | None] = dict.fromkeys(pool[j].owner for j in chosen)
+    found: dict[int, tuple[_Candidate, Relaxed] | None] = dict.fromkeys(one.owner for one in chosen)
     return found | {owner: own for owner, own in best.items() if apart(own[1])}
+
+
+def _lowest_apart(chosen: list[_Candidate], relaxed: Sequence[Relaxed]) -> dict[int, tuple[_Candidate, Relaxed]]:
+    """By owner the lowest of those whose atoms are still apart."""
+    best: dict[int, tuple[_Candidate, Relaxed]] = {}
+    for candidate, one in zip(chosen, relaxed, strict=True):
+        owner = candidate.owner
+        if apart(one) and (owner not in best or one.energy < best[owner][1].energy):
+            best[owner] = (candidate, one)
+    return best
 
 
 def _nowhere(built: BuildResult, every: int, good: int, name: str) -> SearchFailure:

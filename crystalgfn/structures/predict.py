@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +13,6 @@ import numpy as np
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.convert import crystals_of_orbits
-from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.crystallography.realizable import MAX_ATOMS
 from crystalgfn.errors import EmptySpace, PlacementError
@@ -37,26 +36,37 @@ VOLUMES = (4.0, 60.0)
 """Å3 an atom; outside it has none either."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Prediction:
     """A polymorph.
 
     Attributes:
-        structure: the conventional cell.
-        space_group: ITA number.
+        orbits: the structure.
         probability: of this structure among all that could be.
         origin: "template", "refiner" (free coordinates and cell made by diffusion), or "fixed" (letters without a free
             coordinate).
-        wyckoff: element symbol -> letters of the orbits.
         energy: the shipped proxy's formation energy, eV/atom; None where it has not learned what it is asked.
     """
 
-    structure: Structure
-    space_group: int
+    orbits: OrbitStructure
     probability: float
     origin: str
-    wyckoff: dict[str, list[str]]
-    energy: float | None
+    energy: float | None = None
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The conventional cell."""
+        return self.orbits.to_structure()
+
+    @property
+    def space_group(self) -> int:
+        """ITA number."""
+        return self.orbits.space_group
+
+    @property
+    def wyckoff(self) -> dict[str, list[str]]:
+        """Element symbol -> letters of the orbits."""
+        return self.orbits.wyckoff()
 
 
 def predict(
@@ -108,18 +118,8 @@ def predict(
         n_candidates=n, refiner=refiner, seed=seed, templates=templates, draws=draws, steps=steps, progress=progress
     )
     found = polymorphs(units, config, space_group, max_atoms)
-    energies = energies_of([one.structure for one in found])
-    return [
-        Prediction(
-            structure=one.structure.to_structure(),
-            space_group=one.structure.space_group,
-            probability=one.probability,
-            origin=one.origin,
-            wyckoff=one.structure.wyckoff(),
-            energy=energy,
-        )
-        for one, energy in zip(found, energies, strict=True)
-    ]
+    energies = energies_of([one.orbits for one in found])
+    return [replace(one, energy=energy) for one, energy in zip(found, energies, strict=True)]
 
 
 def formula_units_of(formula: str) -> dict[int, int]:
@@ -142,10 +142,7 @@ def energies_of(structures: list[OrbitStructure]) -> list[float | None]:
     """The shipped proxy's formation energies, eV/atom; None for what it has not learned."""
     if not structures:
         return []
-    lattices = [canonical_lattice(one.space_group, np.array(one.lattice)) for one in structures]
-    crystals = crystals_of_orbits(
-        [replace(one, lattice=tuple(cell)) for one, cell in zip(structures, lattices, strict=True)]
-    )
+    crystals = crystals_of_orbits(structures, canonical=True)
     proxy = _proxy()
     values, spreads = proxy(crystals).tolist(), proxy.std(crystals).tolist()
     return [
@@ -178,15 +175,6 @@ class Pair:
     probability: float
 
 
-@dataclass(frozen=True, eq=False)
-class Polymorph:
-    """A structure with its probability and where it comes from."""
-
-    structure: OrbitStructure
-    probability: float
-    origin: str
-
-
 def polymorphs(
     units: Mapping[int, int],
     config: BuildConfig,
@@ -195,7 +183,7 @@ def polymorphs(
     *,
     model: bool = True,
     excluded: Collection[str] = (),
-) -> list[Polymorph]:
+) -> list[Prediction]:
     """At most ``config.n_candidates`` structures, the most probable first.
 
     Args:
@@ -211,7 +199,7 @@ def polymorphs(
         PlacementError: no pair can hold the formula, or nothing was found.
     """
     n = config.n_candidates
-    pairs = probable(units, config.templates, space_group, max_atoms, model=model, excluded=excluded)
+    pairs = probable(units, config.source, space_group, max_atoms, model=model, excluded=excluded)
     enough = max(n, FEWEST_PAIRS)
     before = np.cumsum([0.0, *(pair.probability for pair in pairs)])[:-1]
     chosen = [pair for i, pair in enumerate(pairs[:enough]) if i < FEWEST_PAIRS or before[i] < COVERED]
@@ -288,28 +276,31 @@ def _no_room(units: Mapping[int, int], space_group: int | None, max_atoms: int) 
 
 def _of_templates(
     pairs: list[Pair], requests: list[PlacementRequest], config: BuildConfig
-) -> tuple[list[Polymorph], list[str]]:
+) -> tuple[list[Prediction], list[str]]:
     """Structures of the pairs with their probabilities, of templates alone."""
-    found: list[Polymorph] = []
-    if config.templates is None:
+    found: list[Prediction] = []
+    source = config.source
+    if source is None:
         return found, []
     for pair, request, share in zip(pairs, requests, _shares(pairs, config.n_candidates), strict=True):
         if sum(one.probability > pair.probability for one in found) >= config.n_candidates:
             break  # nothing of this pair or the next is among the first
-        (own,) = config.templates.propose([request], share, config.seed)
-        for structure, probability in own.weighted():
-            found.append(Polymorph(structure, pair.probability * probability, config.templates.name))
+        (own,) = source.propose([request], share, config.seed)
+        found += [
+            Prediction(orbits=structure, probability=pair.probability * probability, origin=source.name)
+            for structure, probability in own.weighted()
+        ]
     return found, []
 
 
 def _of_refiner(
     pairs: list[Pair], requests: list[PlacementRequest], config: BuildConfig
-) -> tuple[list[Polymorph], list[str]]:
+) -> tuple[list[Prediction], list[str]]:
     """The same of a refiner's draws too, and why some pairs have none."""
     draws = config.draws or max(FEWEST_DRAWS, ceil(1.25 * config.n_candidates / len(pairs)))
     results = build(requests, replace(config, lattice="generate", draws=draws, retry=False, part=len(requests)))
     found = [
-        Polymorph(structure, pair.probability * probability, origin)
+        Prediction(orbits=structure, probability=pair.probability * probability, origin=origin)
         for pair, one in zip(pairs, results, strict=True)
         for structure, probability, origin in zip(one.orbits, one.probabilities, one.origins, strict=True)
     ]

@@ -11,7 +11,6 @@ import numpy as np
 
 from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.writers import cif
@@ -72,10 +71,7 @@ class BuildResult:
         best = self.orbits[0] if self.orbits else None
         if self.request is not None and (best is None or self._in_its_lattice(best)):
             return self.request.crystal
-        if best is None:
-            return crystals_of_orbits([])
-        lattice = canonical_lattice(best.space_group, np.array(best.lattice))
-        return crystals_of_orbits([replace(best, lattice=tuple(lattice.tolist()))])
+        return crystals_of_orbits([] if best is None else [best], canonical=True)
 
     def _in_its_lattice(self, structure: OrbitStructure) -> bool:
         asked = None if self.request is None else self.request.lattice

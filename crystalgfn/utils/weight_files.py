@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -91,20 +91,36 @@ def save_model(model: nn.Module, path: str | Path, half: bool = True) -> None:
     write_aside(Path(path), lambda aside: save_file(weights, aside))
 
 
-def load_model(model: Model, path: str | Path, reason: str) -> Model:
-    """A new model with the weights in a file of `save_model`, in evaluation mode.
+class StoredModel(nn.Module):
+    """A model of one shape whose weights are one file of `save_model`.
 
-    Args:
-        model: of the right shape.
-        path: the file.
-        reason: what to say of a file that holds something else, after its name.
-
-    Raises:
-        CheckpointError: the file is missing or of another kind.
+    Attributes:
+        what: what such a file holds, in words.
+        half_precision: whether it is written in half precision.
     """
-    check_size(Path(path))
-    try:
-        model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-    except (OSError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path} {reason}") from error
-    return model.eval()
+
+    what = "model"
+    half_precision = True
+
+    def save(self, path: str | Path) -> None:
+        """Write the weights as safetensors, aside and then renamed.
+
+        Raises:
+            CheckpointError: they cannot be written.
+        """
+        save_model(self, path, self.half_precision)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """The model in a file of `save`, ready to use.
+
+        Raises:
+            CheckpointError: the file is missing or of another kind.
+        """
+        check_size(Path(path))
+        model = cls()
+        try:
+            model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+        except (OSError, RuntimeError, SafetensorError) as error:
+            raise CheckpointError(f"{path} holds no {cls.what}; fit one, or use the shipped") from error
+        return model.eval().requires_grad_(False)

@@ -31,7 +31,7 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.candidate import candidate_of
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
-from crystalgfn.structures.ranking.plausibility import WEIGHTS, Plausibility
+from crystalgfn.structures.ranking.reranker import PLAUSIBILITY, Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
@@ -219,7 +219,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--begin", type=Path, help="weights to go on from; none: the refiner's own")
     parser.add_argument("--templates", help="real crystals, whose positions are tried where no cell is given")
     parser.add_argument("--among", type=int, default=1000, help="crystals for which they are tried")
-    parser.add_argument("--out", type=Path, default=WEIGHTS)
+    parser.add_argument("--out", type=Path, default=PLAUSIBILITY)
     options = parser.parse_args(arguments)
     # read before the work, so that a file that is not there is found out at once
     start = (

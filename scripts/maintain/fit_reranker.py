@@ -26,7 +26,7 @@ from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.matching import matcher
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig
-from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features, fit_reranker
+from crystalgfn.structures.ranking.reranker import N_FEATURES, WEIGHTS, CandidateRanker, features
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.utils.files import save_arrays
@@ -91,6 +91,45 @@ def gather(
         own = torch.tensor(np.array(rows[start:end])).reshape(-1, N_FEATURES)
         examples.append((own, np.array(labels[start:end], dtype=bool)))
     return examples
+
+
+def fit_reranker(
+    examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0
+) -> CandidateRanker:
+    """Weights that give the real structures of examples the most probability.
+
+    Args:
+        examples: `features` of the candidates of a crystal, and which of them are right, bool [n]; those without a
+            right or without a wrong one teach nothing.
+        decay: weight of the squares of the weights.
+        seed: of the start.
+    """
+    used = [(own, torch.tensor(right)) for own, right in examples if right.any() and not right.all()]
+    rows, hits = torch.cat([x for x, _ in used]), torch.cat([y for _, y in used])
+    owner = torch.repeat_interleave(torch.arange(len(used)), torch.tensor([len(y) for _, y in used]))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = CandidateRanker()
+    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        scores = model(rows)
+        every = _logsumexp(scores, owner, len(used))
+        right = _logsumexp(scores[hits], owner[hits], len(used))
+        penalty = sum(p.square().sum() for p in model.parameters())
+        value = (every - right).mean() + decay * penalty
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return model.eval().requires_grad_(False)
+
+
+def _logsumexp(scores: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
+    """Over the rows of each owner, [n]."""
+    top = torch.full((n,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")
+    return torch.zeros(n).index_add(0, owner, (scores - top[owner]).exp()).log() + top
 
 
 def report(model: CandidateRanker, examples: Sequence[tuple[torch.Tensor, np.ndarray]]) -> str:

@@ -14,8 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.structures.sources.template_distance import WEIGHTS, Ranking
-from crystalgfn.structures.sources.template_families import SAME, SAME_SHAPE, Family
+from crystalgfn.structures.sources.template_distance import SAME, SAME_SHAPE, WEIGHTS, Family, Ranking
 from crystalgfn.structures.sources.templates import Templates
 from crystalgfn.typing import Booleans, Floats, RowFloats, RowIndex
 from crystalgfn.utils.files import write_aside

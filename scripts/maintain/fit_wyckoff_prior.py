@@ -18,8 +18,14 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.assignments import Letters
 from crystalgfn.crystallography.enumeration import assignments, representative
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.structures.ranking.wyckoff import WEIGHTS, AssignmentBatch, WyckoffModel, collate_assignments
-from crystalgfn.structures.ranking.wyckoff_features import OF_CELL, Room, WyckoffSite, usable_letters
+from crystalgfn.structures.ranking.wyckoff import (
+    OF_CELL,
+    WEIGHTS,
+    AssignmentBatch,
+    WyckoffModel,
+    WyckoffSite,
+    collate_assignments,
+)
 from crystalgfn.typing import Booleans, Floats, Integers, RowFloats, RowIndex
 from scripts.maintain import fitting
 from scripts.maintain.program import run
@@ -79,8 +85,7 @@ def examples(structures: Iterable[OrbitStructure], seed: int = 0, progress: bool
             continue
         if len(others) > OTHERS:
             others = [others[i] for i in rng.choice(len(others), OTHERS, replace=False)]
-        room = Room(site, usable_letters(site))
-        found.append(Example(collate_assignments([(site, [truth, *others], room)]), 0))
+        found.append(Example(collate_assignments([(site, [truth, *others])]), 0))
     return found
 
 

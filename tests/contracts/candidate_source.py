@@ -7,8 +7,7 @@ class TestRockSalt(CandidateSourceContract):
 import pickle
 from dataclasses import replace
 
-from crystalgfn.structures.sources.base import CandidateSource
-from crystalgfn.structures.sources.contract import check_candidate_source, example_requests
+from crystalgfn.structures.sources.base import CandidateSource, check_candidate_source, example_requests
 
 
 class CandidateSourceContract:

@@ -6,8 +6,7 @@ class TestSpheres(RefinerContract):
 
 import pickle
 
-from crystalgfn.structures.refiner.base import Refiner
-from crystalgfn.structures.refiner.contract import check_refiner, example_structures
+from crystalgfn.structures.refiner.base import Refiner, check_refiner, example_structures
 
 
 class RefinerContract:

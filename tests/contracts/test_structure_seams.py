@@ -13,10 +13,9 @@ from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import CheckpointError, DataError, PlacementError
 from crystalgfn.structures.build import build, build_structures
 from crystalgfn.structures.config import AFLOW, BuildConfig, refiner_of, templates_of
-from crystalgfn.structures.refiner.contract import check_refiner
+from crystalgfn.structures.refiner.base import check_refiner
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
-from crystalgfn.structures.sources.base import PlacementRequest, Proposals
-from crystalgfn.structures.sources.contract import check_candidate_source, example_requests
+from crystalgfn.structures.sources.base import PlacementRequest, Proposals, check_candidate_source, example_requests
 from crystalgfn.structures.sources.random import RandomPlacement
 from crystalgfn.structures.sources.templates import Templates
 from tests.contracts.candidate_source import CandidateSourceContract

@@ -20,12 +20,12 @@ from crystalgfn.structures.ranking.reranker import (
     N_FEATURES,
     CandidateRanker,
     features,
-    fit_reranker,
     reweight_by_energy,
 )
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
+from scripts.maintain.fit_reranker import fit_reranker
 
 ROCK_SALT = (225, {"Na": 1, "Cl": 1}, (5.64, 5.64, 5.64, 90.0, 90.0, 90.0))
 RUTILE = (136, {"Ti": 2, "O": 4}, (4.6, 4.6, 2.96, 90.0, 90.0, 90.0))

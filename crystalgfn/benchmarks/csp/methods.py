@@ -176,4 +176,4 @@ def _predicted(
     excluded = frozenset(formula for formula, _ in what.keys) if leave_out else frozenset()
     config = replace(config, n_candidates=k, seed=seed)
     found = polymorphs(units, config, model=model, excluded=excluded)
-    return [one.structure.to_structure() for one in found]
+    return [one.structure for one in found]

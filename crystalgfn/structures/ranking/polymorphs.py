@@ -10,8 +10,6 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from math import gcd
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -20,11 +18,11 @@ from torch import nn
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.realizable import MAX_ATOMS, MAX_PARTS, REALISABLE, fit_patterns, pattern_rows
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import PlacementError
+from crystalgfn.structures.ranking.reranker import FeatureScore
 from crystalgfn.structures.sources.template_distance import Ranking, permutations_of
-from crystalgfn.typing import PairMask, PairScores, RowFloats, RowVectors, Slots
+from crystalgfn.typing import PairMask, PairScores, RowVectors, Slots
 from crystalgfn.utils import files
-from crystalgfn.utils.weight_files import load_model, save_model
+from crystalgfn.utils.weight_files import StoredModel
 
 WEIGHTS = files.SHIPPED / "rankers" / "polymorphs.safetensors"
 
@@ -46,19 +44,6 @@ class PolymorphBatch:
     slots: torch.Tensor  # [B, WIDTH, N_SLOT]
     whole: torch.Tensor  # [B, N_WHOLE]
     possible: torch.Tensor  # [B, 230, MAX_ATOMS] bool, pairs that can be realised
-
-
-def reduced_counts(counts: Mapping[int, int]) -> dict[int, int]:
-    """Atoms of each element (by number) in one formula unit.
-
-    Raises:
-        PlacementError: there are no atoms.
-    """
-    kept = {z: int(n) for z, n in counts.items() if n}
-    if not kept or min(kept.values()) < 0:
-        raise PlacementError(f"{dict(counts)} is no composition; give at least one atom")
-    divisor = gcd(*kept.values())
-    return {z: n // divisor for z, n in kept.items()}
 
 
 @lru_cache(maxsize=20_000)
@@ -111,7 +96,7 @@ class _Member(nn.Module):
         super().__init__()
         self.element = nn.Embedding(119, EMBEDDING, padding_idx=0)
         self.element.weight.data *= 0.1
-        self.element.weight.data[1:, :6] = torch.tensor(_chemistry(), dtype=torch.float32)
+        self.element.weight.data[1:, :6] = torch.tensor(elements.chemistry(elements.VOLUME), dtype=torch.float32)
         self.element.weight.data[0] = 0
         inputs = WIDTH * (EMBEDDING + N_SLOT) + EMBEDDING + N_WHOLE
         self.body = nn.Sequential(
@@ -135,8 +120,10 @@ class _Member(nn.Module):
         return self.group(hidden)[:, :, None] + self.units(hidden)[:, None] + together + self.prior
 
 
-class PolymorphModel(nn.Module):
+class PolymorphModel(StoredModel):
     """Probabilities of (space group, formula units) given a composition; with templates through its mixture."""
+
+    what = "model of polymorphs"
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,21 +144,6 @@ class PolymorphModel(nn.Module):
             return np.zeros((0, 230, MAX_ATOMS))
         return self(collate_polymorphs(compositions, max_atoms)).double().numpy()
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors in half precision, aside and then renamed."""
-        save_model(self, path)
-
-    @staticmethod
-    def load(path: str | Path) -> PolymorphModel:
-        """The model in a file of `save`.
-
-        Raises:
-            CheckpointError: the file is missing or of another kind.
-        """
-        return load_model(
-            PolymorphModel(), path, "holds no model of polymorphs; fit one, or use the shipped"
-        ).requires_grad_(False)
-
     @staticmethod
     @cache
     def shipped() -> PolymorphModel:
@@ -183,21 +155,6 @@ def log_softmax(scores: PairScores, allowed: PairMask) -> PairScores:
     """Over the pairs that can be, -inf elsewhere."""
     flat = scores.masked_fill(~allowed, -torch.inf).flatten(1)
     return torch.log_softmax(flat, 1).view_as(scores)
-
-
-def _chemistry() -> np.ndarray:
-    columns = np.stack(
-        [
-            elements.ELECTRONEGATIVITY,
-            elements.RADIUS,
-            elements.GROUP / 6,
-            elements.ROW / 2,
-            elements.METAL,
-            elements.VOLUME,
-        ],
-        axis=1,
-    ).astype(np.float64)
-    return (columns - columns.mean(0)) / columns.std(0)
 
 
 SHARPNESS = (1.0, 2.0, 4.0)
@@ -212,7 +169,7 @@ FLOOR = 1e-4
 LEAST = -14.0
 """The smallest ln of a probability of the model that is told apart."""
 
-N_FEATURES, MIXTURE_HIDDEN = len(SHARPNESS) + 6, 16
+N_FEATURES = len(SHARPNESS) + 6
 
 
 @dataclass(frozen=True)
@@ -306,23 +263,16 @@ def mixed_features(log_chances: np.ndarray, said: np.ndarray) -> np.ndarray:
     return np.concatenate([np.maximum(log_chances, LEAST)[..., None] / 2, said], axis=-1)
 
 
-class Mixture(nn.Module):
+class Mixture(FeatureScore):
     """Scores of pairs (group, formula units) from what the model of compositions and the templates say."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(N_FEATURES, 1, bias=False)
-        self.bent = nn.Sequential(
-            nn.Linear(N_FEATURES, MIXTURE_HIDDEN), nn.Tanh(), nn.Linear(MIXTURE_HIDDEN, 1, bias=False)
-        )
+        super().__init__(N_FEATURES)
         nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.bent[2].weight)
+        for last in self.bent[2].parameters():
+            nn.init.zeros_(last)
         with torch.no_grad():
             self.linear.weight[0, 0] = 2.0  # the model alone
-
-    def forward(self, rows: RowVectors) -> RowFloats:
-        """[n, N_FEATURES] -> [n]."""
-        return (self.linear(rows) + self.bent(rows)).squeeze(1)
 
     @torch.no_grad()
     def log_chances(self, log_chances: np.ndarray, said: np.ndarray) -> np.ndarray:

@@ -1,10 +1,14 @@
 """Which of several candidate structures is likeliest: a small learned score of what speaks for each.
 
 The scores' softmax over the candidates of a crystal is fitted to give the most to those that are the real structure.
+Among what speaks for a candidate is its plausibility, by a network that tells right structures from wrong: that of the
+refiner with another end. It looks at the structure as it is, so it also says something where no coordinate is free and
+where cells differ.
 """
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -16,10 +20,14 @@ from torch import nn
 
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.symmetric import orbit_energies
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits
+from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.candidate import Candidate, nearness
-from crystalgfn.typing import RowFloats, RowVectors
+from crystalgfn.structures.refiner.batching import bucket_by_size
+from crystalgfn.structures.refiner.network import ScoreNetwork
+from crystalgfn.typing import Floats, RowFloats, RowVectors
 from crystalgfn.utils import files
-from crystalgfn.utils.weight_files import load_model, save_model
+from crystalgfn.utils.weight_files import StoredModel, WeightFiles
 
 DATA = files.SHIPPED / "rankers"
 
@@ -82,17 +90,26 @@ def _together(own: Sequence[Candidate], chances: np.ndarray, n: int) -> np.ndarr
     return np.array(chosen)
 
 
-class CandidateRanker(nn.Module):
-    """Scores of candidates, higher for likelier ones."""
+class FeatureScore(StoredModel):
+    """A score of rows of features: a linear one plus a small network."""
 
-    def __init__(self) -> None:
+    def __init__(self, features: int, hidden: int = HIDDEN) -> None:
         super().__init__()
-        self.linear = nn.Linear(N_FEATURES, 1, bias=False)
-        self.bent = nn.Sequential(nn.Linear(N_FEATURES, HIDDEN), nn.Tanh(), nn.Linear(HIDDEN, 1, bias=False))
+        self.linear = nn.Linear(features, 1, bias=False)
+        self.bent = nn.Sequential(nn.Linear(features, hidden), nn.Tanh(), nn.Linear(hidden, 1, bias=False))
 
     def forward(self, rows: RowVectors) -> RowFloats:
-        """[n, N_FEATURES] -> [n]."""
+        """[n, features] -> [n]."""
         return (self.linear(rows) + self.bent(rows)).squeeze(1)
+
+
+class CandidateRanker(FeatureScore):
+    """Scores of candidates, higher for likelier ones."""
+
+    what, half_precision = "weights of the choice of candidates", False
+
+    def __init__(self) -> None:
+        super().__init__(N_FEATURES)
 
     @torch.no_grad()
     def ranked(self, own: Sequence[Candidate], n: int | None = None) -> list[tuple[Candidate, float]]:
@@ -110,65 +127,11 @@ class CandidateRanker(nn.Module):
         order = chosen[np.argsort(-chances[chosen], kind="stable")]
         return [(own[i], float(chances[i])) for i in order]
 
-    def save(self, path: str | Path) -> None:
-        """Write the weights as safetensors, aside and then renamed."""
-        save_model(self, path, half=False)
-
-    @staticmethod
-    def load(path: str | Path) -> CandidateRanker:
-        """The weights in a file of `save`.
-
-        Raises:
-            CheckpointError: the file is missing or of another kind.
-        """
-        return load_model(
-            CandidateRanker(), path, "holds no weights of the choice; fit it, or use the shipped"
-        ).requires_grad_(False)
-
     @staticmethod
     @cache
     def shipped(templates: bool) -> CandidateRanker:
         """The weights that come with the package, for candidates made with templates or without."""
         return CandidateRanker.load(WEIGHTS[templates])
-
-
-def fit_reranker(
-    examples: Sequence[tuple[torch.Tensor, np.ndarray]], decay: float = 1e-3, seed: int = 0
-) -> CandidateRanker:
-    """Weights that give the real structures of examples the most probability.
-
-    Args:
-        examples: `features` of the candidates of a crystal, and which of them are right, bool [n]; those without a
-            right or without a wrong one teach nothing.
-        decay: weight of the squares of the weights.
-        seed: of the start.
-    """
-    used = [(own, torch.tensor(right)) for own, right in examples if right.any() and not right.all()]
-    rows, hits = torch.cat([x for x, _ in used]), torch.cat([y for _, y in used])
-    owner = torch.repeat_interleave(torch.arange(len(used)), torch.tensor([len(y) for _, y in used]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = CandidateRanker()
-    optimizer = torch.optim.LBFGS(model.parameters(), max_iter=300, line_search_fn="strong_wolfe")
-
-    def loss() -> torch.Tensor:
-        optimizer.zero_grad()
-        scores = model(rows)
-        every = _logsumexp(scores, owner, len(used))
-        right = _logsumexp(scores[hits], owner[hits], len(used))
-        penalty = sum(p.square().sum() for p in model.parameters())
-        value = (every - right).mean() + decay * penalty
-        value.backward()
-        return value
-
-    optimizer.step(loss)
-    return model.eval().requires_grad_(False)
-
-
-def _logsumexp(scores: torch.Tensor, owner: torch.Tensor, n: int) -> torch.Tensor:
-    """Over the rows of each owner, [n]."""
-    top = torch.full((n,), -torch.inf).scatter_reduce(0, owner, scores.detach(), "amax")
-    return torch.zeros(n).index_add(0, owner, (scores - top[owner]).exp()).log() + top
 
 
 WEIGHED = 20
@@ -222,3 +185,69 @@ def reweight_by_energy(ranked: Ranked) -> Ranked:
     after = before * np.exp(-above / PER_ENERGY)
     after *= before.sum() / after.sum()
     return [(ranked[i][0], float(after[i])) for i in np.argsort(-after, kind="stable")]
+
+
+PLAUSIBILITY = files.SHIPPED / "rankers" / "plausibility.safetensors"
+"""The weights of `Plausibility` that come with the package."""
+
+FILES = WeightFiles("plausibility of structures", "crystalgfn-plausibility", 1, "fit it again")
+
+SIGMA = 0.003
+"""Noise that the network is told of: next to none."""
+
+
+class Plausibility(nn.Module):
+    """Logarithms of how plausible structures are, up to a constant of the crystal.
+
+    Args:
+        body: a refiner's network; its outputs are not used.
+    """
+
+    def __init__(self, body: ScoreNetwork) -> None:
+        super().__init__()
+        self.body = body
+        width = body.shape["width"]
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU(), nn.Linear(width, 1))
+
+    def forward(self, batch: OrbitBatch) -> Floats:
+        """The mean over the atoms of a function of each one's surroundings, [B]."""
+        sigma = batch.free.new_full((len(batch),), SIGMA)
+        _, h, *_ = self.body.encode(batch, sigma, torch.zeros_like(sigma), tensors=False)
+        share = (batch.multiplicity * batch.orbit_mask) / batch.n_atoms.clamp_min(1)[:, None]
+        return (self.head(h.to(sigma)).squeeze(-1) * share).sum(1)
+
+    @torch.no_grad()
+    def of(self, structures: Sequence[OrbitStructure]) -> Floats:
+        """The same of structures of any sizes, [n].
+
+        Raises:
+            PlacementError: a structure that cannot be.
+        """
+        for i, structure in enumerate(structures):
+            check_orbits(structure, i)
+        result = torch.zeros(len(structures))
+        device = self.body.mean.device
+        for part in bucket_by_size(structures, [(i, 0) for i in range(len(structures))], device.type):
+            rows = [i for i, _ in part]
+            result[rows] = self(OrbitBatch.of([structures[i] for i in rows]).to(device)).float().cpu()
+        return result
+
+    def save(self, path: str | Path) -> Path:
+        """Write the weights in half precision, aside and then renamed; returns the file."""
+        tensors = {name: value.half() for name, value in self.state_dict().items()}
+        return FILES.write(Path(path), tensors, shape=json.dumps(self.body.shape))
+
+    @staticmethod
+    def load(path: str | Path) -> Plausibility:
+        """The weights in a file of `save`.
+
+        Raises:
+            CheckpointError: the file is missing, damaged, or of another kind.
+        """
+        return FILES.load(Path(path), lambda header: Plausibility(ScoreNetwork(**json.loads(header["shape"]))))
+
+    @staticmethod
+    @cache
+    def shipped(device: str = "cpu") -> Plausibility:
+        """The weights that come with the package."""
+        return Plausibility.load(PLAUSIBILITY).to(device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.utils.progress import Bar
 
 PAIRS = {"cpu": 6_000, "cuda": 600_000}
 """Pairs of a representative and an atom that are in one batch, at most."""
@@ -21,8 +22,6 @@ def bucket_by_size(
         device: type of the device that the batches are for.
         progress: what a bar is called; None: no bar.
     """
-    from crystalgfn.utils.progress import Bar
-
     sizes = {i: (len(structures[i].orbits), sum(structures[i].composition.values())) for i in {i for i, _ in tasks}}
     ordered = sorted(tasks, key=lambda task: sizes[task[0]][0] * sizes[task[0]][1])
     most = PAIRS["cuda" if device == "cuda" else "cpu"]

@@ -17,6 +17,7 @@ from crystalgfn.crystallography.standardize import standardise
 from crystalgfn.data.reader import crystals, only_ordered
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.utils.files import save_arrays
+from crystalgfn.utils.progress import Bar
 
 VERSION = 1
 
@@ -44,34 +45,29 @@ def prepare(
     Raises:
         DataError: a file that cannot be read; a crystal that cannot be used, unless ``skip_bad``; none left.
     """
-    from crystalgfn.utils.progress import Bar
-
     taken = frozenset() if held_out is None else pairs(held_out, symprec)
     structures, counts = [], Counter(used=0, held_out=0, too_large=0, bad=0)
     entries = ((source, entry) for source in sources for entry in map(only_ordered, crystals(source)))
     for source, entry in Bar(entries, description="standardising", unit="crystals", shown=progress):
-        found = _orbits(entry, symprec, max_atoms)
+        found, way = _orbits(entry, symprec, max_atoms, taken)
         if isinstance(found, str) and not skip_bad:
             raise DataError(
                 f"{source}, {entry.where}: {found}; repair or remove it, or leave out such crystals with skip_bad=true"
             )
-        if isinstance(found, str):
-            counts["bad"] += 1
-        elif found is None:
-            counts["too_large"] += 1
-        elif _keys(found, entry) & taken:
-            counts["held_out"] += 1
-        else:
+        counts[way] += 1
+        if isinstance(found, OrbitStructure):
             structures.append(found)
-            counts["used"] += 1
     if not structures:
         reasons = {"held_out": f"in {held_out} too", "too_large": f"above max_atoms={max_atoms}", "bad": "not usable"}
-        why = ", ".join(f"{counts[name]} {words}" for name, words in reasons.items() if counts[name])
         raise DataError(
-            f"{', '.join(map(str, sources))}: no crystal is left to train on ({why or 'none given'}); give others"
+            f"{', '.join(map(str, sources))}: no crystal is left to train on ({_why(counts, reasons)}); give others"
         )
     save(Path(out), structures, {**counts, "sources": [Path(s).name for s in sources], "symprec": symprec})
     return dict(counts)
+
+
+def _why(counts: Counter[str], reasons: dict[str, str]) -> str:
+    return ", ".join(f"{counts[name]} {words}" for name, words in reasons.items() if counts[name]) or "none given"
 
 
 def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
@@ -89,20 +85,22 @@ def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
     return frozenset(found)
 
 
-def _keys(structure: OrbitStructure, entry: Record) -> set[tuple[str, int]]:
-    formula = formula_of(structure)
-    return {(formula, structure.space_group), (formula, entry.space_group or structure.space_group)}
-
-
-def _orbits(entry: Record | SkippedRecord, symprec: float, max_atoms: int) -> OrbitStructure | str | None:
-    """A crystal as orbits; why there are none; None where the crystal is too large."""
+def _orbits(
+    entry: Record | SkippedRecord, symprec: float, max_atoms: int, taken: frozenset[tuple[str, int]]
+) -> tuple[OrbitStructure | str | None, str]:
+    """A crystal as orbits, why there are none, or None where it is left out; and what it counts as."""
     if isinstance(entry, SkippedRecord):
-        return entry.reason
+        return entry.reason, "bad"
     try:
         structure = orbit_structure(entry.known_atoms, symprec)
     except PlacementError as error:
-        return str(error)
-    return None if sum(structure.composition.values()) > max_atoms else structure
+        return str(error), "bad"
+    if sum(structure.composition.values()) > max_atoms:
+        return None, "too_large"
+    formula = formula_of(structure)
+    if {(formula, structure.space_group), (formula, entry.space_group or structure.space_group)} & taken:
+        return None, "held_out"
+    return structure, "used"
 
 
 def save(path: Path, structures: Sequence[OrbitStructure], about: dict) -> None:

@@ -21,10 +21,13 @@ from crystalgfn.typing import Booleans, Cells, Floats, LogMetrics, OfOrbits
 
 SIGMA_DATA = 1.0
 """Standard deviation of the lattice coefficients z."""
+
 WIDEST = 8.0
 """Largest coefficient z of a denoised lattice; with none, a poor network could lead to cells beyond all numbers."""
+
 EDGES, FLATTEST = (0.05, 2000.0), 1e-4
 """Å of a primitive cell, and its volume over the product of its edges; what is beyond has run away."""
+
 IMAGES = 4
 """Periods on either side that the wrapped normal is summed over; at sigma = 0.7 the next is 1e-7."""
 
@@ -96,15 +99,15 @@ class Network(Protocol):
 
     def __call__(
         self, batch: OrbitBatch, noisy: LogMetrics, sigma: Floats, sigma_lattice: Floats, lattice: bool
-    ) -> tuple[OfOrbits, LogMetrics | None]:
-        """Normalised score of ``batch.free``, and EDM's F of the lattice where ``lattice`` says so.
+    ) -> tuple[OfOrbits, LogMetrics]:
+        """Normalised score of ``batch.free``, and EDM's F of the lattice; zeros unless ``lattice`` asks for it.
 
         Args:
             batch: at noisy coordinates, in the lattice c_skip z.
             noisy: c_in z.
             sigma: noise of the coordinates.
             sigma_lattice: noise of z; 0 for a lattice that is kept.
-            lattice: whether the second result is wanted.
+            lattice: whether the lattice moves.
         """
         ...
 
@@ -220,3 +223,89 @@ def denoising_errors(
 
 def _power(t: torch.Tensor, low: float, high: float, rho: float) -> torch.Tensor:
     return (low ** (1 / rho) + t * (high ** (1 / rho) - low ** (1 / rho))) ** rho
+
+
+class Integrator(Protocol):
+    """Takes noisy coordinates and lattices to clean ones."""
+
+    def __call__(
+        self,
+        network: Network,
+        diffusion: Diffusion,
+        batch: OrbitBatch,
+        steps: int,
+        z: LogMetrics | None = None,
+        start: float = 1.0,
+        start_lattice: float = 1.0,
+    ) -> tuple[OfOrbits, LogMetrics | None]:
+        """Free coordinates and, where the lattice moves, z.
+
+        Args:
+            network: what was trained.
+            diffusion: its noise levels.
+            batch: at the noisy coordinates; in its lattice, where that is kept.
+            steps: in the grid of noise levels.
+            z: noisy lattices; None keeps those of the batch.
+            start: time of the coordinates' noise, 1 for uniform ones.
+            start_lattice: time of the lattices' noise.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Heun:
+    """The second-order steps of Karras et al. 2022 (EDM): 2 ``steps`` - 1 evaluations of the network.
+
+    Attributes:
+        churn: EDM's S_churn; noise that is added on the way, the same for a batch of the same shape.
+        seed: of that noise.
+    """
+
+    churn: float = 0.0
+    seed: int = 0
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        network: Network,
+        diffusion: Diffusion,
+        batch: OrbitBatch,
+        steps: int,
+        z: LogMetrics | None = None,
+        start: float = 1.0,
+        start_lattice: float = 1.0,
+    ) -> tuple[OfOrbits, LogMetrics | None]:
+        """See `Integrator`."""
+        lattice = z is not None
+        times = torch.linspace(1, 0, steps, device=batch.free.device, dtype=batch.free.dtype)
+        zero = times.new_zeros(1)
+        grid = torch.cat([diffusion.sigma(start * times), zero]).tolist()
+        grid_lattice = [0.0] * (steps + 1)
+        if lattice:
+            grid_lattice = torch.cat([diffusion.sigma_lattice(start_lattice * times), zero]).tolist()
+        free, z = batch.free, z if lattice else network.standard(batch, batch.log_metric)
+        gamma = min(self.churn / steps, math.sqrt(2) - 1)
+        generator = torch.Generator().manual_seed(self.seed)
+
+        def slope(u: OfOrbits, z: LogMetrics, s: float, s_z: float) -> tuple[OfOrbits, LogMetrics]:
+            """du / dsigma = -sigma score, dz / dsigma = (z - D) / sigma."""
+            sigma, sigma_lattice = z.new_full((len(z),), s), z.new_full((len(z),), s_z)
+            field, clean = denoise(network, batch.at(u), z, sigma, sigma_lattice, lattice)
+            pull = (z - clean.clamp(-WIDEST, WIDEST)) / s_z if lattice else torch.zeros_like(z)
+            return -field * s * score_rms(sigma)[:, None, None], pull
+
+        for i in range(steps):
+            s, after = grid[i], grid[i + 1]
+            s_z, after_z = grid_lattice[i], grid_lattice[i + 1]
+            if gamma > 0 and after > 0:
+                extra = math.sqrt((1 + gamma) ** 2 - 1)
+                free = free + s * extra * torch.randn(free.shape, generator=generator).to(free)
+                z = z + s_z * extra * torch.randn(z.shape, generator=generator).to(z)
+                s, s_z = s * (1 + gamma), s_z * (1 + gamma)
+            d, d_z = slope(free, z, s, s_z)
+            free_next, z_next = free + (after - s) * d, z + (after_z - s_z) * d_z
+            if after > 0:
+                e, e_z = slope(free_next, z_next, after, after_z)
+                free_next, z_next = free + (after - s) * (d + e) / 2, z + (after_z - s_z) * (d_z + e_z) / 2
+            free, z = free_next, z_next
+        return batch.at(free).free, z if lattice else None

@@ -37,13 +37,13 @@ class Surroundings:
     Attributes:
         scalars: [B, O, N, C].
         vectors: Cartesian [B, O, N, 3, C].
-        tensors: products of unit vectors (xx, yy, zz, xy, xz, yz) of the features in space [B, O, N, 6, K], or None.
+        tensors: products of unit vectors (xx, yy, zz, xy, xz, yz) of the features in space [B, O, N, 6, K], or none.
         lattice: logarithms of the volume and of the lengths of the reduced cell [B, 4].
     """
 
     scalars: torch.Tensor
     vectors: torch.Tensor
-    tensors: torch.Tensor | None
+    tensors: torch.Tensor
     lattice: torch.Tensor
 
 
@@ -73,7 +73,7 @@ def surroundings(batch: OrbitBatch, radial: int, waves: int, cutoff: float, tens
     return Surroundings(
         torch.cat([near[..., 0, :], scalars], -1) * mask,
         torch.cat([near[..., 1:4, :], vectors], -1) * mask[..., None],
-        near[..., 4:, :] if tensors else None,
+        near[..., 4:, :],
         lattice,
     )
 

@@ -66,6 +66,11 @@ class ScoreNetwork(nn.Module):
         cutoff: of distances, Å.
     """
 
+    elements: torch.Tensor
+    sphere: torch.Tensor
+    mean: torch.Tensor
+    std: torch.Tensor
+
     def __init__(
         self, width: int = 128, layers: int = 4, radial: int = 24, waves: int = 8, cutoff: float = 6.0
     ) -> None:  # fmt: skip
@@ -87,27 +92,30 @@ class ScoreNetwork(nn.Module):
         self.layers = nn.ModuleList(Layer(width, channels) for _ in range(layers))
         self.collect = nn.ModuleList(nn.Linear(channels, channels, bias=False) for _ in range(layers))
         hidden = nn.LayerNorm(width), nn.Linear(width, width), nn.SiLU()
-        self.out = nn.Sequential(*hidden, nn.Linear(width, 2 * channels))
+        last_out = nn.Linear(width, 2 * channels)
+        self.out = nn.Sequential(*hidden, last_out)
         self.stress = nn.Linear(width, radial)
-        self.pooled = nn.Sequential(nn.Linear(width + 12, width), nn.SiLU(), nn.Linear(width, 6 + radial))
+        first, last_pooled = nn.Linear(width + 12, width), nn.Linear(width, 6 + radial)
+        self.pooled = nn.Sequential(first, nn.SiLU(), last_pooled)
         nn.init.normal_(self.group.weight, std=0.1)
-        for last in (self.out[-1], self.pooled[-1]):
+        for last in (last_out, last_pooled):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
     def forward(
         self, batch: OrbitBatch, noisy: LogMetrics, sigma: Floats, sigma_lattice: Floats, lattice: bool
-    ) -> tuple[OfOrbits, LogMetrics | None]:
+    ) -> tuple[OfOrbits, LogMetrics]:
         """See `diffusion.Network`."""
         around, h, collected, hidden = self.encode(batch, sigma, sigma_lattice, lattice)
         with _short(sigma):
             gates = self.out(h)
-            stress = self.stress(hidden) if lattice else None
         exact = sigma.dtype
         vectors = (collected.to(exact)[..., None, :] * gates.to(exact).unflatten(-1, (2, -1))[:, :, None]).sum(-1)
         field = self._to_free(batch, vectors, sigma)
         if not lattice:
-            return field, None
+            return field, torch.zeros_like(noisy)
+        with _short(sigma):
+            stress = self.stress(hidden)
         return field, self._lattice(batch, noisy, h.to(exact), stress.to(exact), around.tensors)
 
     def encode(
@@ -119,7 +127,7 @@ class ScoreNetwork(nn.Module):
         with _short(sigma):
             h = self._start(batch, around.lattice, sigma, sigma_lattice)
             scale = batch.n_atoms.clamp_min(1).rsqrt()[:, None, None]
-            collected = 0.0
+            collected, hidden = torch.zeros((), device=sigma.device), h
             for layer, collect in zip(self.layers, self.collect, strict=True):
                 h, turned, hidden = layer(h, batch, around.scalars, around.vectors, scale)
                 collected = collected + collect(turned)

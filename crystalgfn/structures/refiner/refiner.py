@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,10 +15,9 @@ from crystalgfn.crystallography.lattice_vectors import bounded, free_of
 from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits, lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.errors import CheckpointError, PlacementError
-from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STARTS, STEPS, Seed
+from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STARTS, STEPS, Seed, check_option
 from crystalgfn.structures.refiner.batching import bucket_by_size
-from crystalgfn.structures.refiner.diffusion import Diffusion
-from crystalgfn.structures.refiner.integrators import Heun, Integrator
+from crystalgfn.structures.refiner.diffusion import Diffusion, Heun, Integrator
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.utils import files
 from crystalgfn.utils.weight_files import WeightFiles
@@ -107,34 +106,23 @@ class DiffusionRefiner:
             PlacementError: an option that is invalid, or a structure that cannot be.
         """
         _check_choices(lattice, start, steps, noise, max_strain)
-        if seeds is not None and len(seeds) != len(structures):
-            raise PlacementError(f"{len(seeds)} seeds are given for {len(structures)} structures; give one for each")
-        for i, structure in enumerate(structures):
-            check_orbits(structure, i)
+        keys = [(0, i) for i in range(len(structures))] if seeds is None else list(seeds)
+        _check_given(structures, keys)
         result: list[OrbitStructure | None] = list(structures)
-        places = range(len(structures))
-        if lattice == "keep":  # where nothing is free there is nothing to do
-            places = [i for i in places if _is_free(structures[i])]
+        # where nothing is free there is nothing to do
+        places = [i for i, structure in enumerate(structures) if lattice != "keep" or _is_free(structure)]
         words = "refining" if progress else None
         for part in bucket_by_size(structures, [(i, 0) for i in places], self.device.type, words):
             rows = [i for i, _ in part]
-            batch = OrbitBatch.of([structures[i] for i in rows]).to(self.device)
-            keys = [(0, i) if seeds is None else seeds[i] for i in rows]
-            made = self._sample(batch, keys, lattice, start, steps, noise, max_strain).structures()
-            for i, structure in zip(rows, made, strict=True):
-                kept = replace(structure, lattice=structures[i].lattice) if lattice == "keep" else structure
-                result[i] = None if _ran_away(kept) else kept
+            own = [structures[i] for i in rows]
+            batch = OrbitBatch.of(own).to(self.device)
+            made = self._sample(batch, [keys[i] for i in rows], lattice, start, steps, noise, max_strain)
+            for i, structure in zip(rows, _possible(made, own, lattice == "keep"), strict=True):
+                result[i] = structure
         return result
 
     def _sample(
-        self,
-        batch: OrbitBatch,
-        keys: list[Seed],
-        lattice: str,
-        start: str,
-        steps: int,
-        noise: float,
-        max_strain: float,
+        self, batch: OrbitBatch, keys: list[Seed], lattice: str, start: str, steps: int, noise: float, max_strain: float
     ) -> OrbitBatch:
         """The batch, refined; the keys are seeds."""
         draws = [np.random.default_rng(key) for key in keys]
@@ -167,17 +155,27 @@ def _is_free(structure: OrbitStructure) -> bool:
     return any(wyckoff_position(structure.space_group, orbit.letter).free for orbit in structure.orbits)
 
 
-def _ran_away(structure: OrbitStructure) -> bool:
-    """Whether few steps or a poor network led to no crystal: coordinates that are not finite, an impossible cell."""
-    finite = np.isfinite([x for orbit in structure.orbits for x in orbit.parameters]).all()
-    return not finite or lattice_fault(structure.space_group, structure.lattice) is not None
+def _possible(made: OrbitBatch, given: Sequence[OrbitStructure], keep: bool) -> Iterator[OrbitStructure | None]:
+    """The structures, in the lattices given where these are kept.
+
+    None where few steps or a poor network led to no crystal: coordinates that are not finite, an impossible cell.
+    """
+    for structure, before in zip(made.structures(), given, strict=True):
+        kept = replace(structure, lattice=before.lattice) if keep else structure
+        finite = np.isfinite([x for orbit in kept.orbits for x in orbit.parameters]).all()
+        yield kept if finite and lattice_fault(kept.space_group, kept.lattice) is None else None
+
+
+def _check_given(structures: Sequence[OrbitStructure], keys: list[Seed]) -> None:
+    if len(keys) != len(structures):
+        raise PlacementError(f"{len(keys)} seeds are given for {len(structures)} structures; give one for each")
+    for i, structure in enumerate(structures):
+        check_orbits(structure, i)
 
 
 def _check_choices(lattice: str, start: str, steps: int, noise: float, max_strain: float) -> None:
-    if lattice not in LATTICES:
-        raise PlacementError(f"invalid lattice={lattice!r}; expected one of {', '.join(LATTICES)}")
-    if start not in STARTS:
-        raise PlacementError(f"invalid start={start!r}; expected one of {', '.join(STARTS)}")
+    check_option("lattice", lattice, LATTICES)
+    check_option("start", start, STARTS)
     if start == "given" and lattice == "generate":
         raise PlacementError("start='given' needs the lattice of the start: use lattice='keep' or lattice='refine'")
     if not isinstance(steps, int) or steps < 1 or not 0 <= noise <= 1 or not 0 < max_strain < math.inf:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -20,6 +19,7 @@ from crystalgfn.structures.refiner.diffusion import Diffusion
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.utils import distributed
+from crystalgfn.utils.progress import Bar
 
 CHECKPOINT = "checkpoint.pt"
 KIND = "refiner training"
@@ -168,13 +168,9 @@ def train_refiner(
     per_epoch = max(1, len(data) // (settings.batch * distributed.world_size()))
     steps, before = settings.epochs * per_epoch, state.seconds
     diffusion, bar = settings.diffusion(), _bar(progress, steps, state.step)
-    sizes, order = (data.n_atoms * data.orbit_mask.sum(1)).cpu(), []
-    while state.step < steps:
-        epoch, at = divmod(state.step, per_epoch)
-        if at == 0 or not order:
-            order = _order(sizes, settings, epoch)
-        rows = order[at * distributed.world_size() + distributed.rank()].to(device)
-        loss = _step(state, diffusion, data[rows], settings, settings.rate(state.step, steps))
+    sizes = (data.n_atoms * data.orbit_mask.sum(1)).cpu()
+    for rows in _rows_of_steps(sizes, settings, state.step, per_epoch):
+        loss = _step(state, diffusion, data[rows.to(device)], settings, settings.rate(state.step, steps))
         state.step += 1
         state.seconds = before + time.monotonic() - began
         bar(loss, state)
@@ -203,19 +199,27 @@ def _start(settings: RefinerSettings, data: OrbitBatch, device: str) -> State:
     if settings.begin is None:
         network.fit_lattices(data)
     else:
-        network.load_state_dict(_weights(settings, network))
+        network.load_state_dict(_weights(settings.begin, network))
     average = settings.network().to(device).requires_grad_(False)
     average.load_state_dict(network.state_dict())
     optimizer = torch.optim.AdamW(network.parameters(), lr=settings.lr, weight_decay=settings.weight_decay)
     return State(network=network, average=average, optimizer=optimizer)
 
 
-def _weights(settings: RefinerSettings, network: ScoreNetwork) -> dict[str, torch.Tensor]:
+def _weights(name: str, network: ScoreNetwork) -> dict[str, torch.Tensor]:
     """Those to begin with."""
-    known = DiffusionRefiner.load(settings.begin).network
+    known = DiffusionRefiner.load(name).network
     if known.shape != network.shape:
-        raise TrainingError(f"the refiner {settings.begin} has {known.shape}, not {network.shape}; give it these")
+        raise TrainingError(f"the refiner {name} has {known.shape}, not {network.shape}; give it these")
     return known.state_dict()
+
+
+def _rows_of_steps(sizes: torch.Tensor, settings: RefinerSettings, done: int, per_epoch: int) -> Iterator[torch.Tensor]:
+    """The crystals of this process in each step that is left."""
+    for epoch in range(done // per_epoch, settings.epochs):
+        order = _order(sizes, settings, epoch)
+        for at in range(max(0, done - epoch * per_epoch), per_epoch):
+            yield order[at * distributed.world_size() + distributed.rank()]
 
 
 def _order(sizes: torch.Tensor, settings: RefinerSettings, epoch: int) -> list[torch.Tensor]:
@@ -289,12 +293,10 @@ def _agreed(yes: bool) -> bool:
     return bool(distributed.from_first(torch.tensor(float(yes)))) if distributed.active() else yes
 
 
-def _bar(progress: bool, steps: int, done: int) -> Any:
+def _bar(progress: bool, steps: int, done: int) -> Callable[[float, State], None]:
     """What shows how it goes: the mean loss of the last hundred steps."""
     if not progress or distributed.rank():
         return lambda loss, state: None
-    from crystalgfn.utils.progress import Bar
-
     bar, losses = Bar(total=steps, initial=done, unit="steps", description="training", file=sys.stderr), []
 
     def show(loss: float, state: State) -> None:

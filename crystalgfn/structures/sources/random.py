@@ -155,20 +155,31 @@ class _Search:
         for number in range(config.rounds):
             first = number == 0 or any(self.kept.values())
             trials = self._trials(number, config.draws if first else config.extra * config.draws)
-            for trial in self._in_turn(trials):
-                if self._enough(trial):
-                    break
-                symprec = self._check(trial) if self._is_new(trial) else None
-                if symprec is not None:
-                    self.kept[symprec].append(trial)
+            self._keep(trials)
             rigid = self.given is not None and not any(trial.contacts.free for trial in trials)
-            good = [t for t in self.kept[config.loose_symprec] if t.ratio >= config.good_ratio]
-            if len(good) >= self.wanted or rigid or not trials:
+            if rigid or not trials or self._satisfied():
                 break
-        best = [t for own in self.kept.values() for t in sorted(own, key=lambda t: -t.merit)]
-        if not best:
+        if not any(self.kept.values()):
             raise PlacementError(self._reason())
-        return [self._orbits(trial) for trial in best[: self.wanted]]
+        return [self._structure(trial.assignment, trial.parameters) for trial in self._best()[: self.wanted]]
+
+    def _best(self) -> list[_Trial]:
+        """What is kept, best first: before others those that keep their group at the loose tolerance."""
+        return [trial for own in self.kept.values() for trial in sorted(own, key=lambda t: -t.merit)]
+
+    def _keep(self, trials: list[_Trial]) -> None:
+        """Keep those of a round that pass the checks and may be better than what is kept."""
+        for trial in self._in_turn(trials):
+            if self._enough(trial):
+                break
+            symprec = self._check(trial) if self._is_new(trial) else None
+            if symprec is not None:
+                self.kept[symprec].append(trial)
+
+    def _satisfied(self) -> bool:
+        """Whether enough of what is kept has room between its atoms."""
+        good = [t for t in self.kept[self.config.loose_symprec] if t.ratio >= self.config.good_ratio]
+        return len(good) >= self.wanted
 
     def _in_turn(self, trials: list[_Trial]) -> list[_Trial]:
         """Those to check, best first: a few of each assignment and stage, as one that fails seldom fails alone."""
@@ -268,12 +279,9 @@ class _Search:
         )
         return OrbitStructure(self.request.space_group, self.lattice, orbits)
 
-    def _orbits(self, trial: _Trial) -> OrbitStructure:
-        return self._structure(trial.assignment, trial.parameters)
-
     def _check(self, trial: _Trial) -> float | None:
         """The tolerance at which the placement keeps its group, the loose one if it can; None where it fails."""
-        structure = self._orbits(trial)
+        structure = self._structure(trial.assignment, trial.parameters)
         for symprec, answer in ((SYMPREC, None), (self.config.loose_symprec, SYMPREC)):
             wrong = group_fault(structure, symprec)
             if wrong is not None:

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 
-from crystalgfn.crystallography import elements, normalizer, space_groups
+from crystalgfn.crystallography import elements, normalizer
 from crystalgfn.crystallography.convert import fingerprint
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.crystallography.enumeration import representative
-from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix
+from crystalgfn.crystallography.orbits import OrbitStructure, primitive_volume
 from crystalgfn.data.structure_index import Key, Prototypes
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.sources.base import PlacementRequest, Proposals
-from crystalgfn.structures.sources.template_distance import Ranking, shape_vector
-from crystalgfn.structures.sources.template_families import SAME_SHAPE, Family, TemplateMatch, family, told_apart
+from crystalgfn.structures.sources.template_distance import (
+    SAME_SHAPE,
+    Family,
+    Ranking,
+    TemplateMatch,
+    family,
+    shape_vector,
+    told_apart,
+)
 
 DISTINCT = 0.03
 """Largest difference of fingerprints of two candidates of which one is left out."""
@@ -113,40 +120,12 @@ class Templates:
         cell = None if lattice is None else np.asarray(lattice, dtype=np.float64)
         scores = self.scores(members, target, space_group, cell)
         if without:
-            taken = [bool(key & set(without)) for key in self._keys(members)]
-            scores[np.array(taken)] = -np.inf
+            scores[[bool(self._keys[i] & set(without)) for i in members.rows.tolist()]] = -np.inf
         if not np.isfinite(scores).any():
             return []
+        place = partial(self._placed, members, target, cell)
         asked = None if letters is None else _choice_of(space_group, letters)
-        found: list[Template] = []
-        prints: list[tuple[np.ndarray, np.ndarray]] = []
-
-        def take(templates: list[Template]) -> bool:
-            """Keep those that are asked for and not there yet; whether there were any."""
-            for template in templates:
-                if asked is not None and _choice_of(space_group, template.structure.wyckoff()) != asked:
-                    continue
-                mark = _mark(template.structure)
-                if not any(_near(mark, other) for other in prints):
-                    prints.append(mark)
-                    found.append(template)
-            return bool(templates)
-
-        others: list[TemplateMatch] = []
-        for choices in told_apart(members, scores):
-            if len(found) >= n:
-                break
-            probability = sum(choice.weight for choice in choices)
-            used = next(
-                (i for i, c in enumerate(choices[:3]) if take(self._placed(members, c, target, cell, probability))), 2
-            )
-            others += choices[used + 1 :]
-        found.sort(key=lambda t: -t.probability)
-        for choice in sorted(others, key=lambda c: -c.weight)[: 2 * n]:  # the same structures with other coordinates
-            if len(found) >= n:
-                break
-            take(self._placed(members, choice, target, cell, choice.weight))
-        return found[:n]
+        return _different(told_apart(members, scores), place, n, asked)
 
     def scores(self, members: Family, target: np.ndarray, space_group: int, lattice: np.ndarray | None) -> np.ndarray:
         """Scores [R, P] of the templates of a family with each exchange of elements with equal counts.
@@ -168,12 +147,12 @@ class Templates:
             best = np.argsort(-scores.max(axis=1), kind="stable")[:SETTINGS_OF]
             for i in best[gaps[best] > 0.02].tolist():
                 gaps[i] = _setting_gaps(space_group, members.lattices[i], lattice).min()
-        surplus = np.log(_volume_per_atom(space_group, lattice, members.counts))
+        surplus = np.log(primitive_volume(space_group, lattice.tolist()) / sum(members.counts))
         surplus -= np.log(self.index.volumes[target - 1] @ shares)
         return scores + self.ranking.cells(gaps, members.surplus - surplus)[:, None]
 
     def _placed(
-        self, members: Family, choice: TemplateMatch, target: np.ndarray, lattice: np.ndarray | None, probability: float
+        self, members: Family, target: np.ndarray, lattice: np.ndarray | None, choice: TemplateMatch, probability: float
     ) -> list[Template]:
         """A template with the target's elements in each setting that suits the cell, where that passes the checks."""
         row = int(members.rows[choice.at])
@@ -208,12 +187,53 @@ class Templates:
             for i, w in zip(indices, weights / weights.sum(), strict=True)
         ]
 
-    def _keys(self, members: Family) -> list[frozenset[Key]]:
-        return [self._all_keys[i] for i in members.rows.tolist()]
-
     @cached_property
-    def _all_keys(self) -> list[frozenset[Key]]:
+    def _keys(self) -> list[frozenset[Key]]:
         return self.index.keys()
+
+
+class _Different:
+    """Templates that are different structures, with equivalent letters to those that are asked for, if any are."""
+
+    def __init__(self, letters: dict[str, tuple[str, ...]] | None) -> None:
+        self.letters = letters
+        self.found: list[Template] = []
+        self._marks: list[tuple[np.ndarray, np.ndarray]] = []
+
+    def take(self, templates: list[Template]) -> bool:
+        """Keep those that are asked for and not there yet; whether there were any."""
+        for template in templates:
+            structure = template.structure
+            if self.letters is not None and _choice_of(structure.space_group, structure.wyckoff()) != self.letters:
+                continue
+            mark = _mark(structure)
+            if not any(_near(mark, other) for other in self._marks):
+                self._marks.append(mark)
+                self.found.append(template)
+        return bool(templates)
+
+
+def _different(
+    clusters: Sequence[Sequence[TemplateMatch]],
+    place: Callable[[TemplateMatch, float], list[Template]],
+    n: int,
+    letters: dict[str, tuple[str, ...]] | None,
+) -> list[Template]:
+    """At most ``n`` templates, one of each cluster of equal structures before those with other coordinates for it."""
+    kept = _Different(letters)
+    others: list[TemplateMatch] = []
+    for choices in clusters:
+        if len(kept.found) >= n:
+            break
+        probability = sum(choice.weight for choice in choices)
+        used = next((i for i, choice in enumerate(choices[:3]) if kept.take(place(choice, probability))), 2)
+        others += choices[used + 1 :]
+    kept.found.sort(key=lambda template: -template.probability)
+    for choice in sorted(others, key=lambda c: -c.weight)[: 2 * n]:
+        if len(kept.found) >= n:
+            break
+        kept.take(place(choice, choice.weight))
+    return kept.found[:n]
 
 
 def _choice_of(space_group: int, letters: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
@@ -228,15 +248,9 @@ def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> 
     return np.linalg.norm(shape_vector(moved) - shape_vector(target), axis=-1)
 
 
-def _volume_per_atom(space_group: int, lattice: np.ndarray, counts: tuple[int, ...]) -> float:
-    return abs(np.linalg.det(cell_matrix(lattice.tolist()))) / int(space_groups.CENTRING[space_group - 1]) / sum(counts)
-
-
 def _mark(structure: OrbitStructure) -> tuple[np.ndarray, np.ndarray]:
     """Fingerprint over the cube root of the volume per atom, and shape of the cell."""
-    lattice, counts = np.array(structure.lattice), tuple(structure.composition.values())
-    scale = _volume_per_atom(structure.space_group, lattice, counts) ** (1 / 3)
-    return fingerprint(structure) / scale, shape_vector(lattice)
+    return fingerprint(structure) / structure.volume_per_atom ** (1 / 3), shape_vector(np.array(structure.lattice))
 
 
 def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:

@@ -10,7 +10,7 @@ from crystalgfn.crystallography.orbit_batch import OrbitBatch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import CheckpointError
-from crystalgfn.structures.ranking.plausibility import Plausibility
+from crystalgfn.structures.ranking.reranker import Plausibility
 from crystalgfn.structures.refiner.batching import bucket_by_size
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.structures.sources.templates import Templates

@@ -7,7 +7,7 @@ import torch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.crystallography.realizable import MAX_ATOMS, realisable
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import CheckpointError, PlacementError
+from crystalgfn.errors import CheckpointError
 from crystalgfn.structures.ranking.polymorphs import (
     N_FEATURES,
     WEIGHTS,
@@ -16,7 +16,6 @@ from crystalgfn.structures.ranking.polymorphs import (
     PolymorphModel,
     collate_polymorphs,
     possible,
-    reduced_counts,
 )
 from crystalgfn.structures.sources.template_distance import Ranking
 from scripts.maintain.fit_polymorph_prior import examples, figures, fit, loss_of, split
@@ -71,12 +70,6 @@ def test_the_order_of_the_elements_says_nothing(model):
 def test_what_is_too_large_for_any_cell():
     assert not possible((1, 20)).any()
     assert not possible((2, 7), max_atoms=8).any() and possible((2, 7), max_atoms=9).any()
-
-
-def test_formula_units():
-    assert reduced_counts({11: 4, 17: 4, 8: 0}) == {11: 1, 17: 1}
-    with pytest.raises(PlacementError, match="no composition"):
-        reduced_counts({})
 
 
 def test_templates_of_all_groups(index):

@@ -8,8 +8,7 @@ from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.enumeration import assignments, representative
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.errors import CheckpointError
-from crystalgfn.structures.ranking.wyckoff import WyckoffModel
-from crystalgfn.structures.ranking.wyckoff_features import Room, WyckoffSite, site_symmetry, usable_letters
+from crystalgfn.structures.ranking.wyckoff import WyckoffModel, WyckoffSite, site_symmetry
 from scripts.maintain.fit_wyckoff_prior import Example, cross_entropy, examples, fit, join, real_assignment
 
 PEROVSKITE = np.array([3.905, 3.905, 3.905, 90, 90, 90])
@@ -58,7 +57,7 @@ def test_site_symmetries_have_the_order_of_their_positions():
 
 def test_room_on_fixed_positions_is_by_hand():
     site = WyckoffSite(221, (38, 22, 8), (1, 1, 3), PEROVSKITE)
-    room = Room(site, usable_letters(site))
+    room = site.room
     from crystalgfn.crystallography.elements import RADIUS
 
     smallest, like, unlike = room.assignment((("a",), ("b",), ("c",)))
@@ -107,9 +106,8 @@ def test_hidden_is_the_same_as_unknown(model):
     site, truth = real_assignment(perovskite(38, 22, 8, 3.9))
     unknown = WyckoffSite(site.space_group, site.species, site.counts, None)
     found = assignments(221, site.counts)[0]
-    room = Room(site, usable_letters(site))
-    hidden = join([Example(collate_assignments([(site, found, room)]), 0)], torch.tensor([True]))[0]
-    plain = collate_assignments([(unknown, found, None)])
+    hidden = join([Example(collate_assignments([(site, found)]), 0)], torch.tensor([True]))[0]
+    plain = collate_assignments([(unknown, found)])
     assert torch.allclose(model(hidden)[0], model(plain)[0])
 
 

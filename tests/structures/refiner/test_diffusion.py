@@ -9,8 +9,7 @@ import torch
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.structures.refiner import diffusion
-from crystalgfn.structures.refiner.diffusion import Diffusion
-from crystalgfn.structures.refiner.integrators import Heun
+from crystalgfn.structures.refiner.diffusion import Diffusion, Heun
 
 SIGMAS = torch.tensor([0.003, 0.02, 0.1, 0.3, 0.5, 0.7], dtype=torch.float64)
 

@@ -11,8 +11,7 @@ from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.build import build_from_wyckoff, build_structures
-from crystalgfn.structures.sources.template_distance import Ranking, permutations_of
-from crystalgfn.structures.sources.template_families import told_apart
+from crystalgfn.structures.sources.template_distance import Ranking, permutations_of, told_apart
 from crystalgfn.structures.sources.templates import Templates
 from scripts.maintain.fit_template_distance import compare, fit, losses, save
 
