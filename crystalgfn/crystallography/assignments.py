@@ -46,13 +46,10 @@ class LetterPacking:
     def sample(
         self, counts: tuple[int, ...], rng: np.random.Generator, end: int = -1, weights: np.ndarray | None = None
     ) -> Letters | None:
-        """One random assignment, None where the counts do not fit.
+        """One random assignment of counts per primitive cell, None where they do not fit.
 
-        Args:
-            counts: atoms of each element per primitive cell.
-            rng: the source of randomness.
-            end: the packing states to end in as a bit set; -1 for any.
-            weights: [positions] relative weights of the group's free letters, in the order of ``groups.WYCKOFF``.
+        ``end`` are the packing states to end in as a bit set, -1 for any; ``weights`` [positions] those of the group's
+        free letters relative to each other, in the order of ``space_groups.WYCKOFF``.
         """
         open_states = self._open_states(counts, end)
         if not open_states[0] & 1:
@@ -150,13 +147,9 @@ def exact(space_group: int, assignment: Mapping[str, Sequence[str]]) -> bool:
 def sample_assignments(
     space_group: int, counts_by_element: Mapping[str, int], n: int, rng: np.random.Generator
 ) -> list[Assignment]:
-    """At most ``n`` different random assignments that hold the counts exactly and give exactly the group.
+    """At most ``n`` different random assignments that hold the counts per primitive cell and give exactly the group.
 
-    Args:
-        space_group: ITA number 1-230.
-        counts_by_element: element symbol -> atoms per primitive cell.
-        n: how many to look for; fewer come back where there are fewer or where they are hard to hit at random.
-        rng: the source of randomness.
+    Fewer come back where there are fewer or where they are hard to hit at random.
     """
     symbols = [symbol for symbol, count in counts_by_element.items() if count]
     counts = tuple(int(counts_by_element[symbol]) for symbol in symbols)
@@ -196,7 +189,7 @@ def check_assignment(
             twice, letters that hold another number of atoms, or an assignment that has a supergroup whatever the
             coordinates.
     """
-    name = f"space group {space_group} ({space_groups.SYMBOL[space_group - 1]})"
+    name = space_groups.words_for(space_group)
     if set(letters) != set(counts_by_element):
         raise PlacementError(
             f"letters are given for {', '.join(sorted(letters)) or 'no element'}, but the crystal has "

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import elements
+from crystalgfn.crystallography.symmetry import parameters_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -214,12 +215,9 @@ def disordered(where: str, formula: str) -> SkippedRecord:
 def from_matrix(where: str, rows: Any, points: Any, numbers: Any, space_group: int = 0) -> Atoms:
     """Atoms in a cell given by its vectors [3, 3], Å; those of a left-handed cell are inverted with their cell."""
     rows, points = np.asarray(rows, dtype=np.float64), np.asarray(points, dtype=np.float64).reshape(-1, 3)
-    lengths = np.linalg.norm(rows, axis=1)
     with np.errstate(all="ignore"):
-        unit = rows / lengths[:, None]
-        cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
-        left = np.linalg.det(unit) < 0
-    lattice = np.concatenate([lengths, np.degrees(np.arccos(cosines))])
+        lattice = parameters_of(rows)
+        left = np.linalg.det(rows / lattice[:3, None]) < 0
     return Atoms(
         where=where,
         lattice=lattice,

@@ -8,7 +8,7 @@ import numpy as np
 
 from crystalgfn.crystallography import normalizer
 from crystalgfn.crystallography.atoms import Atoms, reduced_formula
-from crystalgfn.crystallography.crystals import Crystals, composition_row
+from crystalgfn.crystallography.crystals import Crystals, row_of_counts
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of, shortest_distance
 from crystalgfn.crystallography.lattice import canonical_lattice
 from crystalgfn.crystallography.orbits import OrbitStructure
@@ -66,5 +66,5 @@ def crystals_of_orbits(structures: Sequence[OrbitStructure], canonical: bool = F
     cells = [np.array(one.lattice) for one in structures]
     if canonical:
         cells = [canonical_lattice(one.space_group, cell) for one, cell in zip(structures, cells, strict=True)]
-    compositions = [composition_row(one.composition) for one in structures]
+    compositions = [row_of_counts(one.composition) for one in structures]
     return Crystals.of_rows([one.space_group for one in structures], compositions, cells)

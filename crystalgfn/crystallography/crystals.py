@@ -209,7 +209,7 @@ class Crystals:
         return Crystals.of_rows(groups, compositions, lattices)
 
 
-def composition_row(counts: Mapping[int, int]) -> np.ndarray:
+def row_of_counts(counts: Mapping[int, int]) -> np.ndarray:
     """Atoms by element [118] of atomic number -> atoms."""
     row = np.zeros(118, dtype=np.int64)
     for z, count in counts.items():

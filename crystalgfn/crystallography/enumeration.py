@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 
 import numpy as np
@@ -22,6 +22,8 @@ BREADTH = 12
 ALL, LARGEST = 60, 15
 """Pairs of a partial assignment and an element's option are all looked at up to so many times the cap; where there are
 more, at least so many times the cap with the largest sums."""
+Choice = tuple[tuple[str, tuple[str, ...]], ...]
+"""Element symbols with their letters."""
 Preference = Callable[[int, str], float]
 """(element, letter) -> how well one orbit suits; sums of these say which assignments are looked at first."""
 
@@ -43,19 +45,20 @@ def representative(space_group: int, letters: Sequence[Sequence[str]]) -> Letter
     return tuple(tuple(names[i] for i in element) for element in best)
 
 
+def choice_of(space_group: int, letters: Mapping[str, Sequence[str]]) -> Choice:
+    """The same for letters by element symbol, elements in alphabetical order."""
+    symbols = sorted(letters)
+    return tuple(zip(symbols, representative(space_group, [letters[symbol] for symbol in symbols]), strict=True))
+
+
 def assignments(
     space_group: int, counts: Sequence[int], cap: int = CAP, prefer: Preference | None = None
 ) -> tuple[list[Letters], bool]:
     """Assignments that hold the counts and give exactly the group, and whether these are all there are.
 
     Of equivalent choices (`representative`) there is one. Where there are more than the cap, those with the highest
-    preference are looked at.
-
-    Args:
-        space_group: 1-230.
-        counts: atoms of each element per primitive cell, in any order.
-        cap: at most so many.
-        prefer: of an element (its place in ``counts``) for a letter; None: for positions with more free parameters.
+    preference are looked at: of an element (its place in ``counts``, atoms per primitive cell in any order) for a
+    letter; None: for positions with more free parameters.
     """
     if prefer is None:
         free = {p.letter: float(np.log1p(p.n_free)) for p in space_groups.WYCKOFF[space_group - 1]}

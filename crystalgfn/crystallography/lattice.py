@@ -29,8 +29,6 @@ KINDS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "hexagonal", "
 TRICLINIC, MONOCLINIC, ORTHORHOMBIC, TETRAGONAL, HEXAGONAL, CUBIC = range(6)
 #: Lattice kind of each group, [230]; R groups are on hexagonal axes.
 KIND = np.array([0, 1, 2, 3, 4, 4, 4, 5])[np.asarray(space_groups.CRYSTAL_LATTICE_SYSTEM)]
-#: Free lattice parameters of each kind.
-N_FREE = (6, 4, 3, 2, 2, 1)
 #: The length that each of a, b, c follows, and the free angles, for each kind of lattice.
 FOLLOWS = ((0, 1, 2), (0, 1, 2), (0, 1, 2), (0, 0, 2), (0, 0, 2), (0, 0, 0))
 FREE_ANGLES = ((1, 1, 1), (0, 1, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0))
@@ -83,11 +81,8 @@ def metric(lattice: Lattices) -> torch.Tensor:
 def deform(space_group: Integers, lattice: Lattices, stretch: Vectors, turn: Vectors) -> Lattices:
     """Cells of the same lattice systems with other lengths and angles, [B, 6]; what the group fixes stays fixed.
 
-    Args:
-        space_group: 1-230, [B].
-        lattice: a, b, c in Å, alpha, beta, gamma in degrees, [B, 6].
-        stretch: added to the logarithms of the lengths, [B, 3]; equal lengths take that of the first.
-        turn: added to the free angles, degrees, [B, 3].
+    ``stretch`` [B, 3] is added to the logarithms of the lengths, where equal ones take that of the first; ``turn``
+    [B, 3] to the free angles, degrees.
     """
     kind = torch.as_tensor(KIND, device=lattice.device)[space_group - 1]
     follows = torch.tensor(FOLLOWS, device=lattice.device)[kind]
@@ -115,13 +110,9 @@ def monoclinic_ratio_bounds(k: torch.Tensor, reduction: torch.Tensor) -> tuple[t
 
 
 def in_domain(space_group: Integers, lattice: Lattices, length: float = 1e-3, angle: float = 0.01) -> Booleans:
-    """Whether cells are in the fundamental domain of their group, [B].
+    """Whether cells [B, 6] are in the fundamental domain of their groups [B], bool [B].
 
-    Args:
-        space_group: ITA numbers [B].
-        lattice: cells [B, 6].
-        length: relative tolerance on lengths.
-        angle: tolerance on angles in degrees.
+    Lengths may miss it by the relative tolerance ``length``, angles by ``angle`` degrees.
     """
     kind = torch.tensor(KIND, device=lattice.device)[space_group - 1]
     a, b, c, alpha, beta, gamma = lattice.double().unbind(1)

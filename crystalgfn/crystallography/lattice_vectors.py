@@ -12,7 +12,7 @@ import torch
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.lattice import HEXAGONAL, KIND, metric
-from crystalgfn.crystallography.orbits import cell_matrix
+from crystalgfn.crystallography.orbits import cell_matrix, cell_parameters
 from crystalgfn.typing import Cells, Floats, Integers, Lattices, LogMetrics, Vectors
 
 _POINTS = {
@@ -30,11 +30,7 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> Vectors:
     """Lengths in Å of the shortest translation, of the next not parallel to it, and of the next outside their plane.
 
     These are Minkowski's successive minima of the primitive lattice, exact for cells of the fundamental domain (checked
-    against enumeration in the tests): among translations of at most one conventional cell along each axis.
-
-    Args:
-        space_group: ITA numbers, [B].
-        lattice: conventional cells a, b, c, alpha, beta, gamma in Å and degrees, [B, 6].
+    against enumeration in the tests): among translations of at most one conventional cell [B, 6] along each axis.
     """
     table = _translations(lattice.device)
     kind = table.centring[space_group - 1]
@@ -49,21 +45,13 @@ def successive_minima(space_group: Integers, lattice: Lattices) -> Vectors:
 
 @dataclass(frozen=True, kw_only=True)
 class _Table:
-    """The translations of each centring, filled up with zeros to as many.
+    """The translations of each centring, filled up with zeros to as many."""
 
-    Attributes:
-        products: of the components of each, [9, centrings * n].
-        zero: which are none, bool [centrings, n].
-        parallel: to another, [centrings, n, n].
-        planar: with two others, [centrings, n, n, n].
-        centring: of each group, [230].
-    """
-
-    products: torch.Tensor
-    zero: torch.Tensor
-    parallel: torch.Tensor
-    planar: torch.Tensor
-    centring: torch.Tensor
+    products: torch.Tensor  # of the components of each, [9, centrings * n]
+    zero: torch.Tensor  # which are none, bool [centrings, n]
+    parallel: torch.Tensor  # to another, [centrings, n, n]
+    planar: torch.Tensor  # with two others, [centrings, n, n, n]
+    centring: torch.Tensor  # of each group, [230]
 
 
 @cache
@@ -148,11 +136,7 @@ def cells_of(log_metric: LogMetrics) -> Cells:
 
 def lattices_of(space_group: Integers, log_metric: LogMetrics) -> np.ndarray:
     """Cells a, b, c, alpha, beta, gamma in float64, [B, 6]; what the lattice system fixes is exact."""
-    rows = cells_of(restricted(space_group, log_metric.double())).cpu().numpy()
-    lengths = np.linalg.norm(rows, axis=2)
-    unit = rows / lengths[:, :, None]
-    cosines = np.stack([(unit[:, i] * unit[:, j]).sum(1) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
-    lattices = np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))], axis=1)
+    lattices = cell_parameters(cells_of(restricted(space_group, log_metric.double())).cpu().numpy())
     kinds = KIND[space_group.cpu().numpy() - 1]
     for name, kind in enumerate(((), (3, 5), (3, 4, 5), (3, 4, 5), (3, 4, 5), (3, 4, 5))):
         own = kinds == name

@@ -17,12 +17,14 @@ import numpy as np
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.lattice import HEXAGONAL, KIND, MONOCLINIC, ORTHORHOMBIC, TRICLINIC
-from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix, wyckoff_position
+from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix, cell_parameters, wyckoff_position
 from crystalgfn.crystallography.site_assignment import images, locate_sites
 from crystalgfn.crystallography.supergroups import holohedry, primitive_basis
 from crystalgfn.errors import PlacementError
 
 UNIT = space_groups.TRANSLATION_UNIT
+TOLERANCE = 2e-3
+"""Relative, and in radians, by which a lattice may miss the one that is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,15 +118,10 @@ def _settings(space_group: int) -> tuple[np.ndarray, np.ndarray]:
 
 def changed_lattices(space_group: int, lattice: np.ndarray) -> np.ndarray:
     """[n, 6] the lattice in every setting that keeps the group, in the order of the settings."""
-    rows = cell_matrix(list(lattice))
     bases = _settings(space_group)[0]
-    moved = bases.transpose(0, 2, 1) @ rows
-    lengths = np.linalg.norm(moved, axis=2)
-    unit = moved / lengths[:, :, None]
-    cosines = np.stack([(unit[:, i] * unit[:, j]).sum(axis=1) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
-    angles = np.degrees(np.arccos(np.clip(cosines, -1, 1)))
-    angles[np.abs(angles - 90) < 1e-9] = 90.0
-    return np.concatenate([lengths, angles], axis=1)
+    moved = cell_parameters(bases.transpose(0, 2, 1) @ cell_matrix(list(lattice)))
+    moved[:, 3:][np.abs(moved[:, 3:] - 90) < 1e-9] = 90.0
+    return moved
 
 
 def setting(space_group: int, index: int) -> Change:
@@ -166,19 +163,13 @@ def same_place(space_group: int, one: np.ndarray, other: np.ndarray) -> bool:
     return bool(np.abs(gap - np.rint(gap)).max() < 1e-6)
 
 
-def canonical(structure: OrbitStructure, target: np.ndarray, tolerance: float = 2e-3) -> OrbitStructure | None:
-    """The same crystal in the setting whose lattice is ``target`` [6]; None where no setting reaches it.
-
-    Args:
-        structure: any crystal.
-        target: the lattice in the fundamental domain.
-        tolerance: relative on lengths, and in radians.
-    """
+def canonical(structure: OrbitStructure, target: np.ndarray) -> OrbitStructure | None:
+    """The same crystal in the setting whose lattice is ``target`` [6], in the domain; None where none reaches it."""
     moved = changed_lattices(structure.space_group, np.array(structure.lattice))
     gaps = np.concatenate([np.abs(np.log(moved[:, :3] / target[:3])), np.radians(np.abs(moved[:, 3:] - target[3:]))], 1)
     worst = gaps.max(axis=1)
-    at = int(np.argmax(worst <= max(tolerance, 1e-9)))  # the first, which is the simplest
-    if worst[at] > tolerance:
+    at = int(np.argmax(worst <= TOLERANCE))  # the first, which is the simplest
+    if worst[at] > TOLERANCE:
         return None
     return apply(setting(structure.space_group, at), structure, target)
 

@@ -21,39 +21,22 @@ class OrbitBatch:
     """Crystals with O orbits and N atoms a primitive cell at most; the first axis of every tensor is the batch.
 
     Places beyond a crystal's own orbits and atoms are filled with zeros, masked, and never change a result.
-
-    Attributes:
-        space_group: ITA numbers [B].
-        log_metric: lattice as coefficients k of `lattice_basis` [B, 6].
-        primitive: rows of the primitive cell in units of the conventional one [B, 3, 3].
-        species: atomic numbers of the orbits, 0 beyond the last [B, O].
-        multiplicity: atoms of the orbits in the primitive cell, 0 beyond the last [B, O].
-        letter: of the Wyckoff positions, 0 for a [B, O].
-        free: free coordinates u, of period 1 [B, O, 3].
-        free_mask: which of them there are [B, O, 3].
-        inverse: from a displacement of the representative (primitive coordinates) to that of u [B, O, 3, 3].
-        polar: orthonormal joint displacements of all u that shift the origin of a polar group [B, O, 3, 3]; the last
-            axis numbers them, zeros where there are fewer than three.
-        orbit: of each atom [B, N].
-        atom_mask: [B, N].
-        linear: from u of its orbit to the primitive coordinates of each atom [B, N, 3, 3].
-        shift: of each atom [B, N, 3].
     """
 
-    space_group: torch.Tensor
-    log_metric: torch.Tensor
-    primitive: torch.Tensor
-    species: torch.Tensor
-    multiplicity: torch.Tensor
-    letter: torch.Tensor
-    free: torch.Tensor
-    free_mask: torch.Tensor
-    inverse: torch.Tensor
-    polar: torch.Tensor
-    orbit: torch.Tensor
-    atom_mask: torch.Tensor
-    linear: torch.Tensor
-    shift: torch.Tensor
+    space_group: torch.Tensor  # ITA numbers [B]
+    log_metric: torch.Tensor  # lattice as coefficients k of `lattice_basis` [B, 6]
+    primitive: torch.Tensor  # rows of the primitive cell in units of the conventional one [B, 3, 3]
+    species: torch.Tensor  # atomic numbers of the orbits, 0 beyond the last [B, O]
+    multiplicity: torch.Tensor  # atoms of the orbits in the primitive cell, 0 beyond the last [B, O]
+    letter: torch.Tensor  # of the Wyckoff positions, 0 for a [B, O]
+    free: torch.Tensor  # free coordinates u, of period 1 [B, O, 3]
+    free_mask: torch.Tensor  # which of them there are [B, O, 3]
+    inverse: torch.Tensor  # from a displacement of the representative (primitive) to that of u [B, O, 3, 3]
+    polar: torch.Tensor  # orthonormal joint displacements of u, on the last axis, that shift the origin [B, O, 3, 3]
+    orbit: torch.Tensor  # of each atom [B, N]
+    atom_mask: torch.Tensor  # [B, N]
+    linear: torch.Tensor  # from u of its orbit to the primitive coordinates of each atom [B, N, 3, 3]
+    shift: torch.Tensor  # of each atom [B, N, 3]
 
     @classmethod
     def of(cls, structures: Sequence[OrbitStructure], dtype: torch.dtype = torch.float32) -> OrbitBatch:
@@ -154,19 +137,6 @@ class OrbitBatch:
             :, None
         ]
         return torch.einsum("bnij,bnj->bni", turn, self.of_atoms(self.free)) + step, among & same[:, None]
-
-    def pull_back(self, field: OfAtoms) -> OfOrbits:
-        """A covector of every atom (the gradient of a potential), averaged onto the free coordinates of its orbit.
-
-        Times the multiplicity this is the gradient of the potential with respect to ``free``.
-
-        Args:
-            field: in primitive coordinates [B, N, 3].
-        """
-        turned = torch.einsum("bnij,bni->bnj", self.linear, field * self.atom_mask[..., None])
-        total = torch.zeros_like(self.free, dtype=field.dtype)
-        total = total.scatter_add(1, self.orbit[..., None].expand_as(turned), turned)
-        return total / self.multiplicity.clamp_min(1)[..., None] * self.free_mask
 
     def without_drift(self, field: OfOrbits) -> OfOrbits:
         """A field on the free coordinates without its part that only moves the origin of a polar group."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
@@ -25,7 +25,7 @@ def wyckoff_position(space_group: int, letter: str) -> space_groups.WyckoffPosit
         if position.letter == letter:
             return position
     known = ", ".join(p.letter for p in space_groups.WYCKOFF[space_group - 1])
-    name = f"space group {space_group} ({space_groups.SYMBOL[space_group - 1]})"
+    name = space_groups.words_for(space_group)
     raise PlacementError(f"{name} has no Wyckoff position {letter!r}; it has {known}")
 
 
@@ -60,6 +60,19 @@ class OrbitStructure:
 
     def __post_init__(self) -> None:
         check_letters(self.space_group, [orbit.letter for orbit in self.orbits])
+
+    @staticmethod
+    def of_letters(
+        space_group: int,
+        lattice: tuple[float, ...],
+        letters: Mapping[str, Sequence[str]],
+        parameters: np.ndarray | None = None,
+    ) -> OrbitStructure:
+        """The structure of element symbol -> letters of its orbits; ``parameters`` [O, 3] of each, None: zeros."""
+        pairs = [(letter, elements.NUMBER[symbol]) for symbol, own in letters.items() for letter in own]
+        rows = (np.zeros((len(pairs), 3)) if parameters is None else parameters % 1.0).tolist()
+        orbits = tuple(Orbit(*pair, (x, y, z)) for pair, (x, y, z) in zip(pairs, rows, strict=True))
+        return OrbitStructure(space_group, lattice, orbits)
 
     @property
     def composition(self) -> dict[int, int]:
@@ -117,8 +130,8 @@ def check_letters(space_group: int, letters: Sequence[str]) -> None:
     for letter in letters:
         if not wyckoff_position(space_group, letter).free and letters.count(letter) > 1:
             raise PlacementError(
-                f"Wyckoff position {letter} of space group {space_group} ({space_groups.SYMBOL[space_group - 1]}) has "
-                f"no free parameter, so only one orbit can be there, not {letters.count(letter)}"
+                f"Wyckoff position {letter} of {space_groups.words_for(space_group)} has no free parameter, so only "
+                f"one orbit can be there, not {letters.count(letter)}"
             )
 
 
@@ -137,6 +150,14 @@ def cell_matrix(lattice: Sequence[float]) -> np.ndarray:
 def primitive_volume(space_group: int, lattice: Sequence[float]) -> float:
     """Å3 of the primitive cell of a conventional one."""
     return float(abs(np.linalg.det(cell_matrix(lattice))) / int(space_groups.CENTRING[space_group - 1]))
+
+
+def cell_parameters(rows: np.ndarray) -> np.ndarray:
+    """a, b, c and alpha, beta, gamma (degrees) of cells given as rows in Å, [n, 3, 3] -> [n, 6]."""
+    lengths = np.linalg.norm(rows, axis=2)
+    unit = rows / lengths[:, :, None]
+    cosines = np.stack([(unit[:, i] * unit[:, j]).sum(axis=1) for i, j in ((1, 2), (0, 2), (0, 1))], axis=1)
+    return np.concatenate([lengths, np.degrees(np.arccos(np.clip(cosines, -1, 1)))], axis=1)
 
 
 _SMALL = np.array([t for t in itertools.product(range(-3, 4), repeat=3) if any(t)])

@@ -21,13 +21,6 @@ STATUSES: tuple[str, ...] = ("does not fit", "realisable", "proven not", "exhaus
 """Meaning of the values of ``status()``. Proven not: even with every position in use that the counts allow, each orbit
 a species of its own, the group is a larger one. Exhausted: every assignment was tried. Not found: only some were."""
 
-NEEDS_MORE_ATOMS: dict[int, int] = {203: 227, 207: 221, 209: 225, 219: 215, 222: 229, 226: 221, 228: 224}
-"""Groups that nothing with at most 20 atoms realises -> a larger group that all such structures have.
-
-Even all positions that hold at most 20 atoms, each orbit a species of its own, have it (219, 226, 228: in a smaller
-cell). Only orbits of 24 or 48 atoms break it (203 g, 207 k, 209 j, 219 h, 222 i, 226 i and j, 228 g and h).
-"""
-
 
 @cache
 def patterns(max_atoms: int = MAX_ATOMS, max_parts: int = MAX_PARTS) -> np.ndarray:
@@ -159,14 +152,6 @@ class Packing:
         self.step_bits = self.step @ bits
         """[max_count + 1, S]: the same, the reachable states as a bit set."""
         self._move, self._dead = self._automaton()
-
-    def advance(self, states: int, count: int) -> int:
-        """The bit set of states that an element with ``count`` atoms can lead to from a bit set of states."""
-        reached = 0
-        for s, targets in enumerate(self.step_bits[count].tolist()):
-            if states >> s & 1:
-                reached |= targets
-        return reached
 
     def _automaton(self) -> tuple[np.ndarray, int]:
         """Transitions [sets, max_count + 1] between the sets of states that counts can lead to from state 0."""

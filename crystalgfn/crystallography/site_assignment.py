@@ -68,10 +68,7 @@ def locate_sites(
 ) -> tuple[str, tuple[float, float, float]] | None:
     """Letter and free parameters of an orbit; None where no position of the group has it.
 
-    Args:
-        space_group: 1-230.
-        members: the orbit's points in one primitive cell, in conventional fractions [n, 3].
-        tolerance: fraction of a cell.
+    ``members`` are the orbit's points in one primitive cell, in conventional fractions [n, 3].
     """
     inside = members - np.floor(members + 1e-9)
     shifted = (inside[:, None] + _translations(space_group)[None]).reshape(-1, 3)
@@ -89,12 +86,8 @@ def locate_sites(
     return answer
 
 
-def orbits_of(cell: Cell, tolerance: float = TOLERANCE) -> OrbitStructure:
+def orbits_of(cell: Cell) -> OrbitStructure:
     """The orbits of a crystal in the package's setting; exactly symmetric, so atoms may move by the tolerance.
-
-    Args:
-        cell: the crystal.
-        tolerance: fraction of a cell.
 
     Raises:
         PlacementError: the atoms do not have the symmetry of the cell's group.
@@ -106,11 +99,11 @@ def orbits_of(cell: Cell, tolerance: float = TOLERANCE) -> OrbitStructure:
             continue
         moved = images(cell.space_group, points[i] @ basis)
         gaps = moved[:, None] - points[None]
-        near = (np.abs(gaps - np.rint(gaps)).max(axis=2) < tolerance) & (cell.numbers == cell.numbers[i]) & free
+        near = (np.abs(gaps - np.rint(gaps)).max(axis=2) < TOLERANCE) & (cell.numbers == cell.numbers[i]) & free
         members = np.flatnonzero(near.any(axis=0))
         if not near.any(axis=1).all():
             raise _asymmetric(cell, i)
-        found = locate_sites(cell.space_group, points[members] @ basis, tolerance)
+        found = locate_sites(cell.space_group, points[members] @ basis)
         if found is None:
             raise _asymmetric(cell, i)
         free[members] = False
@@ -121,8 +114,7 @@ def orbits_of(cell: Cell, tolerance: float = TOLERANCE) -> OrbitStructure:
 
 
 def _asymmetric(cell: Cell, i: int) -> PlacementError:
-    number = cell.space_group
     return PlacementError(
-        f"the atom {np.round(cell.points[i], 4).tolist()} of {cell.formula} is on no orbit of space group {number} "
-        f"({space_groups.SYMBOL[number - 1]}); standardise the crystal first"
+        f"the atom {np.round(cell.points[i], 4).tolist()} of {cell.formula} is on no orbit of "
+        f"{space_groups.words_for(cell.space_group)}; standardise the crystal first"
     )

@@ -115,6 +115,11 @@ MONOCLINIC_REDUCTION: np.ndarray = _raw["monoclinic_reduction"]
 and the exchange of a and c; 2 a+c for a, but only c+2a for c; 3 a+c for c, but only a+2c for a."""
 
 
+def words_for(number: int) -> str:
+    """A group in words: "space group 225 (Fm-3m)"."""
+    return f"space group {number} ({SYMBOL[number - 1]})"
+
+
 def number_of(symbol: str) -> int:
     """The ITA number of a group from its number or Hermann-Mauguin symbol, short or full, in any of its settings.
 

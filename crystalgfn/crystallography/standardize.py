@@ -27,19 +27,12 @@ SAME = 1e-3
 
 @dataclass(frozen=True)
 class Cell:
-    """A crystal with its atoms, in the package's setting of its space group.
+    """A crystal with its atoms, in the package's setting of its space group."""
 
-    Attributes:
-        space_group: 1-230.
-        lattice: conventional a, b, c in Å, alpha, beta, gamma in degrees, [6].
-        points: fractional coordinates in the primitive cell, [N, 3].
-        numbers: atomic numbers, [N].
-    """
-
-    space_group: int
-    lattice: np.ndarray
-    points: np.ndarray
-    numbers: np.ndarray
+    space_group: int  # 1-230
+    lattice: np.ndarray  # conventional a, b, c in Å, alpha, beta, gamma in degrees, [6]
+    points: np.ndarray  # fractional coordinates in the primitive cell, [N, 3]
+    numbers: np.ndarray  # atomic numbers, [N]
 
     @cached_property
     def composition(self) -> np.ndarray:
@@ -84,13 +77,9 @@ class Cell:
 def standardise(
     lattice: Sequence[float] | np.ndarray, points: np.ndarray, numbers: np.ndarray, symprec: float = 0.1
 ) -> Cell | None:
-    """Any cell's atoms in the package's setting; None where spglib finds no group.
+    """Any cell's atoms in the package's setting; None where spglib finds no group at ``symprec`` (Å).
 
-    Args:
-        lattice: a, b, c in Å, alpha, beta, gamma in degrees.
-        points: fractional coordinates [N, 3].
-        numbers: atomic numbers [N].
-        symprec: of spglib, Å.
+    The lattice is a, b, c in Å, alpha, beta, gamma in degrees; points are fractional [N, 3], with atomic numbers [N].
     """
     cell = (cell_matrix([float(x) for x in lattice]), np.asarray(points, dtype=np.float64), np.asarray(numbers))
     data = standard_symmetry(cell, symprec)
@@ -114,9 +103,9 @@ def conventional(space_group: int, lattice: np.ndarray, points: np.ndarray, numb
     return Cell(space_group, np.asarray(lattice, dtype=np.float64), inside[kept], np.asarray(numbers)[kept])
 
 
-def nearest_ratio(structure: Structure, reach: float = 4.0) -> float:
-    """The smallest distance over the sum of radii, among pairs (own images included) closer than ``reach`` Å."""
-    first, second, _, distances = structure.get_neighbor_list(reach)
+def nearest_ratio(structure: Structure) -> float:
+    """The smallest distance over the sum of radii, among pairs (own images included) closer than 4 Å."""
+    first, second, _, distances = structure.get_neighbor_list(4.0)
     radius = elements.RADIUS[np.array([site.specie.Z for site in structure]) - 1]
     return float((distances / (radius[first] + radius[second])).min(initial=np.inf))
 

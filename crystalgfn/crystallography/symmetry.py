@@ -53,7 +53,12 @@ def standard_symmetry(cell: SpglibCell, symprec: float) -> Any | None:
 
 def standard_lattice(found: Any) -> np.ndarray:
     """Lengths in Å and angles in degrees of the standardised cell of a dataset, [6]."""
-    lengths = np.linalg.norm(found.std_lattice, axis=1)
-    unit = found.std_lattice / lengths[:, None]
+    return parameters_of(found.std_lattice)
+
+
+def parameters_of(rows: np.ndarray) -> np.ndarray:
+    """Lengths in Å and angles in degrees of the cell with these vectors [3, 3], [6]."""
+    lengths = np.linalg.norm(rows, axis=1)
+    unit = rows / lengths[:, None]
     cosines = np.clip([unit[1] @ unit[2], unit[0] @ unit[2], unit[0] @ unit[1]], -1, 1)
     return np.concatenate([lengths, np.degrees(np.arccos(cosines))])

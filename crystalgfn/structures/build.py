@@ -182,9 +182,7 @@ def _drawn(requests: list[PlacementRequest], config: BuildConfig) -> list[BuildR
     """The most probable of the refiner's candidates and the templates of each request."""
     if len(requests) <= config.together:
         return _ranked(requests, config, config.progress)
-    words = "making structures" if config.progress else None
-    work = partial(_ranked, config=config)
-    return list(parallel_map(work, requests, n_jobs=config.n_jobs, batch=config.together, description=words))
+    return _in_parts(_ranked, requests, config, config.together, "making structures")
 
 
 def _ranked(requests: Sequence[PlacementRequest], config: BuildConfig, progress: bool = False) -> list[BuildResult]:
@@ -211,9 +209,17 @@ def _of_candidates(request: PlacementRequest, ranked: Ranked, reason: str | None
 
 def _placed(requests: list[PlacementRequest], config: BuildConfig) -> list[BuildResult]:
     """Of the sources one after the other: templates, then random placement."""
-    words = "placing atoms" if config.progress else None
-    work = partial(_from_sources, config=config)
-    return list(parallel_map(work, requests, n_jobs=config.n_jobs, batch=PLACED_TOGETHER, description=words))
+    return _in_parts(_from_sources, requests, config, PLACED_TOGETHER, "placing atoms")
+
+
+def _in_parts(
+    work: Callable[..., list[BuildResult]], requests: list[PlacementRequest], config: BuildConfig, size: int, words: str
+) -> list[BuildResult]:
+    """The work on parts of the requests, shared out over processes."""
+    shown = words if config.progress else None
+    return list(
+        parallel_map(partial(work, config=config), requests, n_jobs=config.n_jobs, batch=size, description=shown)
+    )
 
 
 def _from_sources(requests: Sequence[PlacementRequest], config: BuildConfig) -> list[BuildResult]:

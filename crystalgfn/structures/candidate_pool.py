@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
-from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.assignments import sample_assignments
 from crystalgfn.crystallography.distances import SHORTEST, group_fault
-from crystalgfn.crystallography.enumeration import representative
-from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.crystallography.enumeration import Choice, choice_of
+from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.candidate import Candidate, Fingerprint, candidate_of, density_at, join, same
 from crystalgfn.structures.config import BuildConfig
@@ -23,6 +22,7 @@ from crystalgfn.structures.sources.base import PlacementRequest, Proposals
 from crystalgfn.utils.progress import Bar
 
 Letters = Mapping[str, Sequence[str]]
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class CandidatePool:
         self.found = [replace(c, letters=chances.get(self._key(c.structure.wyckoff()), 0.0)) for c in self.found]
         self.real = [(c.fingerprint, c.template) for c in self.found]
         for letters, probability, n in choices:
-            start = self._start(letters)
+            start = OrbitStructure.of_letters(request.space_group, request.cell, letters)
             n = min(n, max(n > 0, pool.pairs // (len(start.orbits) * sum(request.counts.values()))))
             near = self._cells(self._key(letters), n) if self.config.lattice == "generate" else []
             self.starts += [Start(replace(start, lattice=own), "near", probability) for own in near]
@@ -95,27 +95,22 @@ class CandidatePool:
         """Letters with their probabilities, learned ones or random ones."""
         request, pool = self.request, self.config.pool
         if self.config.learned:
-            cell = None if request.lattice is None else np.array(request.lattice)
             model = WyckoffModel.shipped()
-            return model.rank(request.space_group, request.counts, cell, pool.letters, pool.looked_at)
+            return model.rank(request.space_group, request.counts, request.lattice, pool.letters, pool.looked_at)
         rng = np.random.default_rng((self.config.seed, *request.stream))
         drawn = sample_assignments(request.space_group, dict(request.counts), pool.letters, rng)
         return [(letters, 1 / len(drawn)) for letters in drawn]
 
-    def _key(self, letters: Letters) -> tuple:
-        return representative(self.request.space_group, [letters[symbol] for symbol in self.request.counts])
+    def _key(self, letters: Letters) -> Choice:
+        return choice_of(self.request.space_group, letters)
 
-    def _start(self, letters: Letters) -> OrbitStructure:
-        orbits = tuple(Orbit(letter, elements.NUMBER[symbol]) for symbol, own in letters.items() for letter in own)
-        return OrbitStructure(self.request.space_group, self.request.cell, orbits)
-
-    def _cells(self, letters: tuple, n: int) -> list[tuple[float, ...]]:
+    def _cells(self, letters: Choice, n: int) -> list[tuple[float, ...]]:
         """For some of ``n`` draws the cells of the templates with their letters, the most probable most."""
         own = [c for c in self.found if c.template > 0 and self._key(c.structure.wyckoff()) == letters]
         if not own:
             return []
-        shares = shared_out({(i,): c.template for i, c in enumerate(own)}, round(self.config.pool.in_their_cells * n))
-        return [c.structure.lattice for i, c in enumerate(own) for _ in range(shares.get((i,), 0))]
+        shares = shared_out({i: c.template for i, c in enumerate(own)}, round(self.config.pool.in_their_cells * n))
+        return [c.structure.lattice for i, c in enumerate(own) for _ in range(shares.get(i, 0))]
 
     def take(self, structure: OrbitStructure | None, probability: float) -> None:
         """Count a draw, if it passes."""
@@ -161,11 +156,10 @@ class CandidatePool:
             return self.error
         if not self.refusals:
             return f"no assignment of Wyckoff positions was found that gives exactly {self.request.name}"
-        words = "; ".join(f"{reason} ({n} of them)" for reason, n in self.refusals.most_common(2))
-        return f"none of the {self.refusals.total()} placements tried in {self.request.name} passed: {words}"
+        return self.request.refused(self.refusals)
 
 
-def shared_out(shares: Mapping[tuple, float], draws: int) -> dict[tuple, int]:
+def shared_out(shares: Mapping[Key, float], draws: int) -> dict[Key, int]:
     """``draws`` in proportion to shares, by largest remainders."""
     total = sum(shares.values())
     exact = {key: draws * share / total for key, share in shares.items()}

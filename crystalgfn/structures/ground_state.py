@@ -38,23 +38,14 @@ NOT_PLACED, CROWDED, UNKNOWN, COLLAPSED = "not placed", "crowded", "no energy", 
 
 @dataclass(frozen=True, kw_only=True)
 class GroundState:
-    """The lowest structure that was found for a crystal.
+    """The lowest structure that was found for a crystal."""
 
-    Attributes:
-        structure: its primitive cell.
-        energy: the calculator's total energy, eV/atom.
-        converged: whether no force is above `MAX_FORCE`.
-        candidates: structures that it is the lowest of.
-        given: how many of these were given, not placed.
-        placed: whether the lowest was placed.
-    """
-
-    structure: Structure
-    energy: float
-    converged: bool
-    candidates: int
-    given: int
-    placed: bool
+    structure: Structure  # its primitive cell
+    energy: float  # the calculator's total energy, eV/atom
+    converged: bool  # whether no force is above `MAX_FORCE`
+    candidates: int  # structures that it is the lowest of
+    given: int  # how many of these were given, not placed
+    placed: bool  # whether the lowest was placed
 
 
 @dataclass(frozen=True)

@@ -184,16 +184,10 @@ def polymorphs(
     model: bool = True,
     excluded: Collection[str] = (),
 ) -> list[Prediction]:
-    """At most ``config.n_candidates`` structures, the most probable first.
+    """At most ``config.n_candidates`` structures in cells of their own, the most probable first.
 
-    Args:
-        units: atomic number -> atoms in one formula unit.
-        config: how structures are made, in cells of their own; without a refiner of templates alone. ``draws`` are for
-            each pair; None: as many as give a quarter more structures than asked for, at least 8.
-        space_group: only those with this group.
-        max_atoms: in the primitive cell.
-        model: see `probable`.
-        excluded: formulas whose crystals are no templates, as `formula_of` writes them.
+    Without a refiner they are those of templates alone. The draws of the configuration are for each pair; None: as many
+    as give a quarter more structures than asked for, at least 8. The other arguments are those of `probable`.
 
     Raises:
         PlacementError: no pair can hold the formula, or nothing was found.
@@ -267,7 +261,7 @@ def probable(
 def _no_room(units: Mapping[int, int], space_group: int | None, max_atoms: int) -> str:
     group = "no space group holds"
     if space_group is not None:
-        group = f"space group {space_group} ({space_groups.SYMBOL[space_group - 1]}) cannot hold"
+        group = f"{space_groups.words_for(space_group)} cannot hold"
     return (
         f"{group} {_formula(units)} with at most {max_atoms} atoms in the primitive cell; ask for another group or "
         f"formula, or for more atoms (max_atoms up to {MAX_ATOMS})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,21 +16,12 @@ from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.typing import Floats
 
-if TYPE_CHECKING:
-    pass
-
 DIGITS = 4
 """Decimals of Å and degrees that tell the random numbers of one crystal from those of another."""
 
 
 class OnStructures:
-    """A reward of the structures of crystals, see `on_structures`.
-
-    Args:
-        fn: structures -> log R of each.
-        failed: log R of a crystal whose atoms cannot be placed.
-        config: how they are placed.
-    """
+    """A reward of the structures of crystals, see `on_structures`."""
 
     def __init__(self, fn: Any, failed: float, config: BuildConfig) -> None:
         if not callable(fn):

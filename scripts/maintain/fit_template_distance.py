@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
+from crystalgfn.crystallography import elements
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.sources.template_distance import SAME, SAME_SHAPE, WEIGHTS, Family, Ranking
 from crystalgfn.structures.sources.templates import Templates
@@ -27,6 +28,16 @@ WIDTH = 8
 """Elements that a crystal may have; the few with more are left out."""
 PULL = 0.003
 """Pulls the embedding of elements to where it started from."""
+
+
+def unfitted() -> Ranking:
+    """Electronegativities, radii and places in the periodic table; what fitting starts from."""
+    columns = np.stack(
+        [2 * elements.ELECTRONEGATIVITY, 2 * elements.RADIUS, elements.GROUP / 8, elements.ROW / 4, elements.METAL],
+        axis=1,
+    )
+    embedding = np.concatenate([columns - columns.mean(0), np.zeros((118, 3))], axis=1)
+    return Ranking(embedding, np.array([1.0, 1.0, 1.0, 1.0]), np.array([4.0, 0.2]), np.array([1.0, 0.2]))
 
 
 @dataclass(frozen=True)
@@ -46,7 +57,7 @@ class Comparisons:
 def compare(index: Prototypes, n: int, seed: int = 0) -> Comparisons:
     """Random crystals beside templates that have another formula; crystals without one of their structure left out."""
     rng = np.random.default_rng(seed)
-    templates = Templates(index, Ranking.unfitted())
+    templates = Templates(index, unfitted())
     formulas = np.array(index.formulas())
     parts = []
     for i in rng.permutation(len(index)):
@@ -171,7 +182,7 @@ def fit(pairs: Comparisons, epochs: int = 2, held: float = 0.1, seed: int = 0, r
     rng = np.random.default_rng(seed)
     order = rng.permutation(int(pairs.owner.max()) + 1)
     cut = int(held * len(order))
-    model = _Scores(Ranking.unfitted())
+    model = _Scores(unfitted())
     optimizer = torch.optim.Adam(model.parameters(), lr=0.02)
     steps = epochs * (-(-(len(order) - cut) // 200))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)

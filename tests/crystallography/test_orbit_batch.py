@@ -1,6 +1,6 @@
 """Dense batches of orbits: coordinates, pull-back, padding."""
 
-from dataclasses import fields, replace
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -41,16 +41,6 @@ def test_structures_come_back(batch, random_orbits):
     assert [s.wyckoff() for s in batch.structures()] == [s.wyckoff() for s in random_orbits]
 
 
-def test_pulled_back_field_is_the_gradient_of_a_potential(batch):
-    free = batch.free.clone().requires_grad_()
-    points = replace(batch, free=free).points()
-    waves = torch.randn(len(batch), points.shape[1], 3, dtype=torch.float64)
-    potential = (torch.sin(2 * torch.pi * points) * waves * batch.atom_mask[..., None]).sum()
-    wanted = torch.autograd.grad(potential, free)[0]
-    field = 2 * torch.pi * torch.cos(2 * torch.pi * points.detach()) * waves
-    assert batch.pull_back(field) * batch.multiplicity[..., None] == pytest.approx(wanted.numpy(), abs=1e-9)
-
-
 def test_moving_the_origin_of_a_polar_group_moves_all_atoms_alike(batch):
     moved = batch.at(batch.free + 0.1 * batch.polar[..., 0])
     gaps = (moved.points() - batch.points()) * batch.atom_mask[..., None]
@@ -74,7 +64,6 @@ def test_rows_have_no_more_padding_than_they_need(batch):
     assert part.atom_mask.shape[1] == int(part.n_atoms.max())
     wide = part.padded(9, 60)
     assert wide.structures() == part.structures()
-    assert wide.pull_back(torch.ones(2, 60, 3, dtype=torch.float64))[:, part.species.shape[1] :].abs().max() == 0
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import spglib
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.assignments import letter_packing
 from crystalgfn.crystallography.realizable import (
-    NEEDS_MORE_ATOMS,
     REALISABLE,
     STATUSES,
     fit_patterns,
@@ -23,6 +22,13 @@ from crystalgfn.crystallography.supergroups import (
     is_exact,
     primitive_basis,
 )
+
+NEEDS_MORE_ATOMS = {203: 227, 207: 221, 209: 225, 219: 215, 222: 229, 226: 221, 228: 224}
+"""Groups that nothing with at most 20 atoms realises -> a larger group that all such structures have.
+
+Even all positions that hold at most 20 atoms, each orbit a species of its own, have it (219, 226, 228: in a smaller
+cell). Only orbits of 24 or 48 atoms break it (203 g, 207 k, 209 j, 219 h, 222 i, 226 i and j, 228 g and h).
+"""
 
 
 def generic_cell(space_group, rng):

@@ -14,8 +14,8 @@ from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.predict import Pair, energies_of, formula_units_of, polymorphs, probable
 from crystalgfn.structures.ranking.polymorphs import PolymorphModel
 from crystalgfn.structures.ranking.reranker import CandidateRanker
-from crystalgfn.structures.sources.template_distance import Ranking
 from crystalgfn.structures.sources.templates import Templates
+from scripts.maintain.fit_template_distance import unfitted
 
 
 def salt(cation, anion, a):
@@ -31,7 +31,7 @@ SALTS = [salt(11, 17, 5.64), salt(19, 17, 6.29), salt(11, 35, 5.97), caesium_chl
 
 @pytest.fixture(scope="module")
 def templates():
-    return Templates(Prototypes.of(SALTS), Ranking.unfitted())
+    return Templates(Prototypes.of(SALTS), unfitted())
 
 
 @pytest.fixture(scope="module")
@@ -43,8 +43,8 @@ def refiner(small_refiner):
 def choice(monkeypatch):
     """An unfitted choice, so that these tests do not depend on its weights."""
     torch.manual_seed(0)
-    unfitted = CandidateRanker().eval()
-    monkeypatch.setattr(CandidateRanker, "shipped", staticmethod(lambda _: unfitted))
+    unlearned = CandidateRanker().eval()
+    monkeypatch.setattr(CandidateRanker, "shipped", staticmethod(lambda _: unlearned))
 
 
 def check(found, composition):

@@ -19,7 +19,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.realizable import MAX_ATOMS, MAX_PARTS, REALISABLE, fit_patterns, pattern_rows
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.ranking.reranker import FeatureScore
-from crystalgfn.structures.sources.template_distance import Ranking, permutations_of
+from crystalgfn.structures.sources.template_distance import Ranking, ordered_elements
 from crystalgfn.typing import PairMask, PairScores, RowVectors, Slots
 from crystalgfn.utils import files
 from crystalgfn.utils.weight_files import StoredModel
@@ -200,9 +200,7 @@ class Neighbours:
     def features(self, units: Mapping[int, int], without: Collection[str] = ()) -> np.ndarray:
         """What templates say of each pair (group, formula units), [230, MAX_ATOMS, N_FEATURES - 1].
 
-        Args:
-            units: atomic number -> atoms in one formula unit.
-            without: formulas whose crystals are no templates, as `Prototypes.formulas` writes them.
+        Crystals with a formula of ``without`` (as `Prototypes.formulas` writes it) are no templates.
         """
         flat = np.zeros((230 * MAX_ATOMS, N_FEATURES - 1))
         flat[:, : len(SHARPNESS)] = np.log(FLOOR) / 2
@@ -214,7 +212,7 @@ class Neighbours:
         used = ~np.isin(self._formulas[own.rows], list(without))
         if not used.any():
             return flat.reshape(230, MAX_ATOMS, -1)
-        scores, pairs = self._scores(own, counts, target)[used], own.pairs[used]
+        scores, pairs = self.ranking.elements(own.species, counts, target, False)[used], own.pairs[used]
         best = scores.max(axis=1)
         for k, sharpness in enumerate(SHARPNESS):
             weights = np.exp(sharpness * (scores - best.max())).sum(axis=1)
@@ -238,21 +236,12 @@ class Neighbours:
         with np.errstate(divide="ignore"):
             return np.log(np.maximum(shares, 0.0) / max(shares.sum(), 1e-300))
 
-    def _scores(self, own: _SameCounts, counts: tuple[int, ...], target: np.ndarray) -> np.ndarray:
-        """[R, P] of templates with each exchange of elements with equal counts."""
-        exchanges = np.array(list(permutations_of(counts)))
-        distances = self.ranking.distance[own.species[:, exchanges] - 1, target - 1]
-        return self.ranking.elements(distances, np.array(counts) / sum(counts), False)
-
     def _same_counts(self, counts: tuple[int, ...]) -> _SameCounts | None:
         if counts not in self._rows:
             return None
         if counts not in self._kept:
             rows = self._rows[counts]
-            species = []
-            for i in rows.tolist():
-                present = np.flatnonzero(self.index.composition[i])
-                species.append(present[np.argsort(self.index.composition[i][present], kind="stable")] + 1)
+            species = [ordered_elements(self.index.composition[i])[1] for i in rows.tolist()]
             pairs = (self.index.space_group[rows].astype(np.int64) - 1) * MAX_ATOMS + self._units[rows] - 1
             self._kept[counts] = _SameCounts(rows, np.array(species), pairs)
         return self._kept[counts]
@@ -276,11 +265,9 @@ class Mixture(FeatureScore):
 
     @torch.no_grad()
     def log_chances(self, log_chances: np.ndarray, said: np.ndarray) -> np.ndarray:
-        """ln of the probabilities of pairs [230, MAX_ATOMS] of one composition; -inf stays -inf.
+        """ln of the probabilities of pairs [230, MAX_ATOMS] of one composition, from those of the model; -inf stays.
 
-        Args:
-            log_chances: those of the model, [230, MAX_ATOMS].
-            said: by the templates (`Neighbours.features`).
+        ``said`` is what templates say (`Neighbours.features`).
         """
         allowed = np.isfinite(log_chances)
         found = np.full(log_chances.shape, -np.inf)

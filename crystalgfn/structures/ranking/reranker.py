@@ -115,10 +115,8 @@ class CandidateRanker(FeatureScore):
     def ranked(self, own: Sequence[Candidate], n: int | None = None) -> list[tuple[Candidate, float]]:
         """Candidates of one crystal, the likeliest first, with their probabilities among all of these.
 
-        Args:
-            own: the candidates.
-            n: so many of them, which together are likeliest to hold the right one: of several that are hardly told
-                apart only the likeliest; None: all.
+        ``n`` of them are those that together are likeliest to hold the right one: of several that are hardly told apart
+        only the likeliest; None: all.
         """
         if not own:
             return []
@@ -153,12 +151,8 @@ def rank_candidates(
 ) -> list[Ranked]:
     """At most ``n`` candidates of each crystal, with their probabilities among all of its own.
 
-    Args:
-        found: the candidates of each crystal.
-        choice: says how likely they are.
-        n: how many, at most.
-        calculator: of more than ``n`` where there are (`WEIGHED`), those come first that are likely and low in its
-            energy; None: no energies.
+    With a calculator, of more than ``n`` where there are (`WEIGHED`), those come first that are likely and low in its
+    energy.
 
     Raises:
         NotAvailable: the calculator's package is not installed.

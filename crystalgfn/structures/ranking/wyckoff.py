@@ -96,18 +96,15 @@ class WyckoffModel(StoredModel):
         self,
         space_group: int,
         counts: Mapping[str, int],
-        lattice: np.ndarray | None = None,
+        lattice: Sequence[float] | np.ndarray | None = None,
         n: int = 20,
         cap: int = CAP,
     ) -> list[tuple[dict[str, tuple[str, ...]], float]]:
         """At most ``n`` different assignments with their probabilities, the most probable first.
 
-        Args:
-            space_group: 1-230.
-            counts: element symbol -> atoms per primitive cell.
-            lattice: conventional cell [6] in the fundamental domain of the group, or None where it is not known.
-            n: how many, at most.
-            cap: assignments looked at; the probabilities are among these.
+        ``counts`` are element symbol -> atoms per primitive cell; the lattice is the conventional cell [6] in the
+        fundamental domain of the group, or None where it is not known. The probabilities are among the ``cap``
+        assignments that are looked at.
         """
         # the order of elements decides which of equivalent choices is looked at, so it is that of the examples
         symbols = sorted((s for s, count in counts.items() if count), key=lambda s: (counts[s], elements.NUMBER[s]))
@@ -228,19 +225,12 @@ def site_symmetry(space_group: int) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class WyckoffSite:
-    """One crystal: its group, its elements, and the cell where it is known.
+    """One crystal: its group, its elements, and the cell where it is known."""
 
-    Attributes:
-        space_group: 1-230.
-        species: atomic numbers [S].
-        counts: atoms of each per primitive cell [S].
-        lattice: conventional cell [6], or None.
-    """
-
-    space_group: int
-    species: tuple[int, ...]
-    counts: tuple[int, ...]
-    lattice: np.ndarray | None
+    space_group: int  # 1-230
+    species: tuple[int, ...]  # atomic numbers [S]
+    counts: tuple[int, ...]  # atoms of each per primitive cell [S]
+    lattice: np.ndarray | None  # conventional cell [6], or None
 
     @cached_property
     def letters(self) -> list[str]:

@@ -99,11 +99,7 @@ def example_structures() -> list[OrbitStructure]:
 
 
 def check_refiner(refiner: Any, structures: Sequence[OrbitStructure] | None = None) -> None:
-    """Hold a refiner to its contract.
-
-    It gives a structure or None for each one given, with the same space group, letters and species, and with
-    ``lattice="keep"`` the same lattice; a strained lattice stays within ``max_strain`` and in the lattice system; the
-    same seeds give the same structures, and what is made of one does not depend on the others.
+    """Hold a refiner to the contract of `Refiner`; a strained lattice must stay in its system and in ``max_strain``.
 
     Args:
         refiner: to check.

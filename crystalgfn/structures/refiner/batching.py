@@ -14,13 +14,9 @@ PAIRS = {"cpu": 6_000, "cuda": 600_000}
 def bucket_by_size(
     structures: Sequence[OrbitStructure], tasks: Sequence[tuple[int, int]], device: str, progress: str | None = None
 ) -> Iterator[list[tuple[int, int]]]:
-    """Tasks, pairs of the index of a structure and anything, in parts that fit a batch.
+    """Tasks, pairs of the index of a structure and anything, in parts that fit a batch on this type of device.
 
-    Args:
-        structures: which the tasks are about.
-        tasks: to be shared out.
-        device: type of the device that the batches are for.
-        progress: what a bar is called; None: no bar.
+    ``progress`` is what a bar is called; None: no bar.
     """
     sizes = {i: (len(structures[i].orbits), sum(structures[i].composition.values())) for i in {i for i, _ in tasks}}
     ordered = sorted(tasks, key=lambda task: sizes[task[0]][0] * sizes[task[0]][1])

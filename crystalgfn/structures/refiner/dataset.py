@@ -33,14 +33,9 @@ def prepare(
 ) -> dict[str, int]:
     """Write the orbits of the crystals of some sources to an ``.npz``; returns how many were used and left out.
 
-    Args:
-        sources: of real crystals, see `crystalgfn.data.reader.records`.
-        out: the file to write.
-        held_out: a source, or an ``.npz`` of this function; what shares (reduced formula, group) with it is left out.
-        symprec: of spglib, Å.
-        max_atoms: in the primitive cell; larger crystals are left out.
-        skip_bad: leave out what cannot be used, instead of stopping.
-        progress: shows a bar.
+    Sources are those of `crystalgfn.data.reader.records`; ``symprec`` is spglib's, Å. Left out is what shares (reduced
+    formula, group) with ``held_out``, a source or an ``.npz`` of this function, what has more than ``max_atoms`` in the
+    primitive cell, and with ``skip_bad`` what cannot be used.
 
     Raises:
         DataError: a file that cannot be read; a crystal that cannot be used, unless ``skip_bad``; none left.

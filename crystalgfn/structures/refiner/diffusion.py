@@ -240,14 +240,8 @@ class Integrator(Protocol):
     ) -> tuple[OfOrbits, LogMetrics | None]:
         """Free coordinates and, where the lattice moves, z.
 
-        Args:
-            network: what was trained.
-            diffusion: its noise levels.
-            batch: at the noisy coordinates; in its lattice, where that is kept.
-            steps: in the grid of noise levels.
-            z: noisy lattices; None keeps those of the batch.
-            start: time of the coordinates' noise, 1 for uniform ones.
-            start_lattice: time of the lattices' noise.
+        The batch is at the noisy coordinates, in its lattice where that is kept (``z`` None); the times of the noise of
+        coordinates and lattices are from 0 to 1 (uniform coordinates); there are ``steps`` in the grid of noise levels.
         """
         ...
 

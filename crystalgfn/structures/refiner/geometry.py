@@ -32,31 +32,19 @@ _HALF = torch.tensor([k for k in itertools.product(range(-WAVES, WAVES + 1), rep
 
 @dataclass(frozen=True)
 class Surroundings:
-    """Features of pairs (representative of an orbit, atom); the first axis of every tensor is the batch.
+    """Features of pairs (representative of an orbit, atom); the first axis of every tensor is the batch."""
 
-    Attributes:
-        scalars: [B, O, N, C].
-        vectors: Cartesian [B, O, N, 3, C].
-        tensors: products of unit vectors (xx, yy, zz, xy, xz, yz) of the features in space [B, O, N, 6, K], or none.
-        lattice: logarithms of the volume and of the lengths of the reduced cell [B, 4].
-    """
-
-    scalars: torch.Tensor
-    vectors: torch.Tensor
-    tensors: torch.Tensor
-    lattice: torch.Tensor
+    scalars: torch.Tensor  # [B, O, N, C]
+    vectors: torch.Tensor  # Cartesian [B, O, N, 3, C]
+    tensors: torch.Tensor  # products of unit vectors (xx, yy, zz, xy, xz, yz) in space [B, O, N, 6, K], or none
+    lattice: torch.Tensor  # ln of the volume and of the lengths of the reduced cell [B, 4]
 
 
 @torch.no_grad()
 def surroundings(batch: OrbitBatch, radial: int, waves: int, cutoff: float, tensors: bool = False) -> Surroundings:
-    """Features of a batch at its coordinates and in its lattices.
+    """Features of a batch at its coordinates and in its lattices; ``tensors``: the products of unit vectors too.
 
-    Args:
-        batch: the crystals.
-        radial: radial functions of distances (K).
-        waves: radial functions of reciprocal vectors; C = radial + waves.
-        cutoff: of distances, Å.
-        tensors: whether to give the products of unit vectors too.
+    There are K = ``radial`` functions of distances up to the cutoff (Å) and ``waves`` of reciprocal vectors; C is both.
     """
     cells = batch.cells()
     change = reduction(cells)

@@ -106,8 +106,7 @@ class DiffusionRefiner:
             PlacementError: an option that is invalid, or a structure that cannot be.
         """
         _check_choices(lattice, start, steps, noise, max_strain)
-        keys = [(0, i) for i in range(len(structures))] if seeds is None else list(seeds)
-        _check_given(structures, keys)
+        keys = _keys_of(structures, seeds)
         result: list[OrbitStructure | None] = list(structures)
         # where nothing is free there is nothing to do
         places = [i for i, structure in enumerate(structures) if lattice != "keep" or _is_free(structure)]
@@ -166,11 +165,14 @@ def _possible(made: OrbitBatch, given: Sequence[OrbitStructure], keep: bool) -> 
         yield kept if finite and lattice_fault(kept.space_group, kept.lattice) is None else None
 
 
-def _check_given(structures: Sequence[OrbitStructure], keys: list[Seed]) -> None:
+def _keys_of(structures: Sequence[OrbitStructure], seeds: Sequence[Seed] | None) -> list[Seed]:
+    """Seeds of structures that can be refined."""
+    keys: list[Seed] = [(0, i) for i in range(len(structures))] if seeds is None else list(seeds)
     if len(keys) != len(structures):
         raise PlacementError(f"{len(keys)} seeds are given for {len(structures)} structures; give one for each")
     for i, structure in enumerate(structures):
         check_orbits(structure, i)
+    return keys
 
 
 def _check_choices(lattice: str, start: str, steps: int, noise: float, max_strain: float) -> None:

@@ -143,15 +143,8 @@ def train_refiner(
 
     The same whether it is interrupted or not, on one kind of device and with one number of processes.
 
-    Args:
-        structures: crystals to train on.
-        val: crystals to report the loss of, at each checkpoint.
-        settings: how.
-        out: folder of the checkpoint.
-        minutes: stop after so many in this call, with a checkpoint.
-        device: ``cpu`` or ``cuda``.
-        save_seconds: between two checkpoints.
-        progress: shows a bar.
+    A checkpoint goes to the folder ``out`` every ``save_seconds`` and after ``minutes`` in this call, when the training
+    stops; the loss on ``val`` is reported at each.
 
     Raises:
         TrainingError: nothing to train on, the checkpoint of another training, or a loss that is not finite.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
@@ -11,9 +12,9 @@ import numpy as np
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.assignments import Assignment, check_assignment
 from crystalgfn.crystallography.convert import fingerprint
-from crystalgfn.crystallography.crystals import Crystals, composition_row
+from crystalgfn.crystallography.crystals import Crystals, row_of_counts
 from crystalgfn.crystallography.distances import fault
-from crystalgfn.crystallography.enumeration import representative
+from crystalgfn.crystallography.enumeration import choice_of
 from crystalgfn.crystallography.lattice import (
     HEXAGONAL,
     KIND,
@@ -58,7 +59,7 @@ class PlacementRequest:
     @property
     def name(self) -> str:
         """The space group in words."""
-        return f"space group {self.space_group} ({space_groups.SYMBOL[self.space_group - 1]})"
+        return space_groups.words_for(self.space_group)
 
     @property
     def cell(self) -> tuple[float, ...]:
@@ -70,8 +71,13 @@ class PlacementRequest:
     @property
     def crystal(self) -> Crystals:
         """The crystal as a batch of one."""
-        composition = composition_row({elements.NUMBER[symbol]: count for symbol, count in self.counts.items()})
+        composition = row_of_counts({elements.NUMBER[symbol]: count for symbol, count in self.counts.items()})
         return Crystals.of_rows([self.space_group], [composition], [self.cell])
+
+    def refused(self, refusals: Counter[str]) -> str:
+        """Why none of the placements tried for it passed, by the number of those with each reason."""
+        reasons = "; ".join(f"{reason} ({n} of them)" for reason, n in refusals.most_common(2) if n)
+        return f"none of the {refusals.total()} placements tried in {self.name} passed: {reasons}"
 
     def assignment(self) -> Assignment | None:
         """The Wyckoff letters where they are given.
@@ -197,12 +203,7 @@ def example_requests() -> list[PlacementRequest]:
 
 
 def check_candidate_source(source: Any, requests: Sequence[PlacementRequest] | None = None) -> None:
-    """Hold a source to its contract.
-
-    It answers every request in its place with at most as many structures as are asked for, or says why there is none;
-    each structure has exactly the space group, the composition and, where given, the lattice and the letters of the
-    request, and no atoms closer than 0.5 Å; structures that are known are not proposed again; the same seed gives the
-    same answer, alone as among others.
+    """Hold a source to the contract of `CandidateSource` and `Proposals`; no atoms may be closer than 0.5 Å.
 
     Args:
         source: to check.
@@ -263,15 +264,10 @@ def _not_as_asked(request: PlacementRequest, structure: OrbitStructure) -> Itera
     if request.letters is not None:
         asked = check_assignment(request.space_group, dict(request.counts), request.letters)
         own = structure.wyckoff()
-        if _choice(request.space_group, own) != _choice(request.space_group, asked):
+        if choice_of(request.space_group, own) != choice_of(request.space_group, asked):
             yield f"proposes the Wyckoff letters {own} where {dict(request.letters)} are asked for"
     if (wrong := fault(structure)) is not None:
         yield f"proposes a structure of {structure.counts} that does not pass: {wrong}"
-
-
-def _choice(space_group: int, letters: dict) -> tuple:
-    symbols = sorted(letters, key=lambda symbol: elements.NUMBER[symbol])
-    return tuple(symbols), representative(space_group, [letters[symbol] for symbol in symbols])
 
 
 def _unsteady(

@@ -14,11 +14,11 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.assignments import Assignment, sample_assignments
+from crystalgfn.crystallography.convert import fingerprint
 from crystalgfn.crystallography.distances import SHORTEST, SYMPREC, Contacts, contacts_of, group_fault
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
-from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
+from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.sources.base import PlacementRequest, Proposals
@@ -94,25 +94,15 @@ class RandomPlacement:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Trial:
-    """One placement, not yet checked.
+    """One placement, not yet checked."""
 
-    Attributes:
-        ratio: smallest distance over the sum of radii.
-        shortest: smallest distance, Å.
-        contacts: the distances of its letters.
-        parameters: free parameters [O, 3].
-        assignment: the letters.
-        stage: 0 for random parameters, 1 after the relaxation, 2 half way.
-        merit: what trials are ordered by: the room between atoms, with learned letters their probability too.
-    """
-
-    ratio: float
-    shortest: float
-    contacts: Contacts
-    parameters: np.ndarray
-    assignment: Assignment
-    stage: int
-    merit: float
+    ratio: float  # smallest distance over the sum of radii
+    shortest: float  # smallest distance, Å
+    contacts: Contacts  # the distances of its letters
+    parameters: np.ndarray  # free ones [O, 3]
+    assignment: Assignment  # the letters
+    stage: int  # 0 for random parameters, 1 after the relaxation, 2 half way
+    merit: float  # what trials are ordered by: the room between atoms, learned letters' probability
 
     @cached_property
     def fingerprint(self) -> np.ndarray:
@@ -140,7 +130,8 @@ class _Search:
         self.given = request.assignment()
         self.lattice = request.cell
         self.rng = np.random.default_rng((seed, *request.stream))
-        self.total = n + len(request.known)
+        self.known = [fingerprint(structure) for structure in request.known]
+        self.total = n + len(self.known)
         self.refusals: Counter[str] = Counter()
         self.ranked: list[tuple[Assignment, float]] | None = None
         self.kept: dict[float, list[_Trial]] = {config.loose_symprec: [], SYMPREC: []}
@@ -160,7 +151,7 @@ class _Search:
             if rigid or not trials or self._satisfied():
                 break
         if not any(self.kept.values()):
-            raise PlacementError(self._reason())
+            raise PlacementError(self.request.refused(self.refusals))
         return [self._structure(trial.assignment, trial.parameters) for trial in self._best()[: self.wanted]]
 
     def _best(self) -> list[_Trial]:
@@ -206,10 +197,8 @@ class _Search:
             return [(self.given, None)]
         if self.learned:
             if self.ranked is None:
-                cell = None if request.lattice is None else np.array(request.lattice)
-                n = config.rounds * config.assignments
-                model = WyckoffModel.shipped()
-                self.ranked = model.rank(request.space_group, request.counts, cell, n, config.looked_at)
+                n, model = config.rounds * config.assignments, WyckoffModel.shipped()
+                self.ranked = model.rank(request.space_group, request.counts, request.lattice, n, config.looked_at)
             if self.ranked:
                 start = number * config.assignments % len(self.ranked)
                 return list(self.ranked[start : start + config.assignments])
@@ -244,10 +233,8 @@ class _Search:
         ]
 
     def _drawn(self, assignment: Assignment, probability: float | None, draws: int) -> _Draws:
-        letters = [letter for element in assignment.values() for letter in element]
-        species = [elements.NUMBER[symbol] for symbol, element in assignment.items() for _ in element]
-        contacts = Contacts(self.request.space_group, self.lattice, letters, species)
-        parameters = self.rng.random((draws if contacts.free else 1, len(letters), 3))
+        contacts, given = contacts_of(self._structure(assignment, None))
+        parameters = self.rng.random((draws if contacts.free else 1, *given.shape[1:]))
         ratios, shortest = contacts.nearest(parameters)
         order = np.argsort(-ratios, kind="stable")
         return _Draws(contacts, assignment, probability, (parameters[order], ratios[order], shortest[order]))
@@ -271,13 +258,8 @@ class _Search:
                 parameters = np.array([[o.parameters for o in next(moved).orbits] for _ in one.columns[0]])
                 yield replace(one, columns=(parameters, *one.contacts.nearest(parameters))), stage
 
-    def _structure(self, assignment: Assignment, parameters: np.ndarray) -> OrbitStructure:
-        pairs = [(symbol, letter) for symbol, letters in assignment.items() for letter in letters]
-        orbits = tuple(
-            Orbit(letter, elements.NUMBER[symbol], tuple((p % 1.0).tolist()))
-            for (symbol, letter), p in zip(pairs, parameters, strict=True)
-        )
-        return OrbitStructure(self.request.space_group, self.lattice, orbits)
+    def _structure(self, assignment: Assignment, parameters: np.ndarray | None) -> OrbitStructure:
+        return OrbitStructure.of_letters(self.request.space_group, self.lattice, assignment, parameters)
 
     def _check(self, trial: _Trial) -> float | None:
         """The tolerance at which the placement keeps its group, the loose one if it can; None where it fails."""
@@ -290,18 +272,7 @@ class _Search:
                 return answer
         return self.config.loose_symprec
 
-    @cached_property
-    def _known(self) -> list[np.ndarray]:
-        """Fingerprints of the structures that are there already."""
-        found = [contacts_of(structure) for structure in self.request.known]
-        return [contacts.fingerprint(parameters[0]) for contacts, parameters in found]
-
     def _is_new(self, trial: _Trial) -> bool:
         """Whether nothing like it is kept or known; one that is wanted alone is compared with known ones only."""
         kept = [] if self.total == 1 else [t.fingerprint for own in self.kept.values() for t in own]
-        others = [*kept, *self._known]
-        return not any(np.abs(trial.fingerprint - other).max() < self.config.distinct for other in others)
-
-    def _reason(self) -> str:
-        reasons = "; ".join(f"{reason} ({n} of them)" for reason, n in self.refusals.most_common(2) if n)
-        return f"none of the {self.refusals.total()} placements tried in {self.request.name} passed: {reasons}"
+        return not any(np.abs(trial.fingerprint - other).max() < self.config.distinct for other in [*kept, *self.known])

@@ -8,14 +8,12 @@ crystal gives the most probability to those that have its structure (neighbourho
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
 
-from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.assignments import Letters
 from crystalgfn.crystallography.enumeration import representative
 from crystalgfn.data.structure_index import Prototypes
@@ -29,29 +27,12 @@ NAMES = ("embedding", "element", "shape", "volume")
 
 @dataclass(frozen=True, eq=False)
 class Ranking:
-    """The weights.
+    """The weights."""
 
-    Attributes:
-        embedding: of the elements, [118, D].
-        element: [4] with and without a known lattice: weight of an element's distance, and of that times its share.
-        shape: [2] weight and scale of the distance of shapes.
-        volume: [2] weight and scale of the distance of volumes.
-    """
-
-    embedding: np.ndarray
-    element: np.ndarray
-    shape: np.ndarray
-    volume: np.ndarray
-
-    @staticmethod
-    def unfitted() -> Ranking:
-        """Electronegativities, radii and places in the periodic table; what fitting starts from."""
-        columns = np.stack(
-            [2 * elements.ELECTRONEGATIVITY, 2 * elements.RADIUS, elements.GROUP / 8, elements.ROW / 4, elements.METAL],
-            axis=1,
-        )
-        embedding = np.concatenate([columns - columns.mean(0), np.zeros((118, 3))], axis=1)
-        return Ranking(embedding, np.array([1.0, 1.0, 1.0, 1.0]), np.array([4.0, 0.2]), np.array([1.0, 0.2]))
+    embedding: np.ndarray  # of the elements, [118, D]
+    element: np.ndarray  # [4] with and without a known lattice: weight of a distance, and of that times its share
+    shape: np.ndarray  # [2] weight and scale of the distance of shapes
+    volume: np.ndarray  # [2] weight and scale of the distance of volumes
 
     @staticmethod
     @cache
@@ -85,14 +66,15 @@ class Ranking:
         gaps = self.embedding[:, None] - self.embedding[None]
         return np.sqrt((gaps**2).sum(-1) + 1e-6) - 1e-3
 
-    def elements(self, distances: np.ndarray, shares: np.ndarray, with_lattice: bool) -> np.ndarray:
-        """Scores [...] of elements put in the place of others.
+    def elements(
+        self, species: np.ndarray, counts: tuple[int, ...], target: np.ndarray, with_lattice: bool
+    ) -> np.ndarray:
+        """Scores [R, P] of the target's elements [S] in place of those of templates [R, S], in each exchange.
 
-        Args:
-            distances: of each pair of elements [..., S].
-            shares: of the atoms that each element has [S].
-            with_lattice: whether cells will be compared too.
+        ``counts`` of atoms ascend; elements with equal counts are exchanged. ``with_lattice``: cells are compared too.
         """
+        shares = np.array(counts) / sum(counts)
+        distances = self.distance[species[:, exchanges(counts)] - 1, target - 1]
         even, by_share = self.element[:2] if with_lattice else self.element[2:]
         return -(distances * (even / len(shares) + by_share * shares)).sum(-1)
 
@@ -112,16 +94,26 @@ def shape_vector(lattices: np.ndarray) -> np.ndarray:
     return np.concatenate([logs - logs.mean(-1, keepdims=True), np.radians(lattices[..., 3:])], axis=-1)
 
 
-def permutations_of(counts: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """The permutations of positions that keep ascending counts: of elements with equal counts among themselves."""
+@lru_cache(maxsize=1024)
+def exchanges(counts: tuple[int, ...]) -> np.ndarray:
+    """Permutations of positions that keep ascending counts, [P, S]: of elements with equal counts among themselves."""
     blocks: list[list[int]] = []
     for at, count in enumerate(counts):
         if blocks and counts[blocks[-1][0]] == count:
             blocks[-1].append(at)
         else:
             blocks.append([at])
-    for parts in itertools.product(*(itertools.permutations(block) for block in blocks)):
-        yield tuple(at for part in parts for at in part)
+    every = itertools.product(*(itertools.permutations(block) for block in blocks))
+    found = np.array([[at for part in parts for at in part] for parts in every])
+    found.flags.writeable = False
+    return found
+
+
+def ordered_elements(composition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the elements present in [118] counts by number: their order by ascending count, and their numbers in it."""
+    present = np.flatnonzero(composition)
+    order = np.argsort(composition[present], kind="stable")
+    return order, present[order] + 1
 
 
 SAME, SAME_SHAPE = 0.3, 0.25
@@ -134,27 +126,16 @@ LOOKED_AT = 256
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Family:
-    """All crystals of an index with the same group and counts; elements by ascending count, then number.
+    """All crystals of an index with the same group and counts; elements by ascending count, then number."""
 
-    Attributes:
-        rows: positions in the index [R].
-        counts: atoms of each element [S], ascending.
-        species: atomic numbers [R, S].
-        fingerprints: [R, S, S, 6], in units of the cube root of the volume per atom.
-        lattices: [R, 6].
-        surplus: ln of the volume over the sum of its elements' volumes [R].
-        space_group: 1-230.
-        letters: of each element of each member.
-    """
-
-    rows: np.ndarray
-    counts: tuple[int, ...]
-    species: np.ndarray
-    fingerprints: np.ndarray
-    lattices: np.ndarray
-    surplus: np.ndarray
-    space_group: int
-    letters: tuple[Letters, ...]
+    rows: np.ndarray  # positions in the index [R]
+    counts: tuple[int, ...]  # atoms of each element [S], ascending
+    species: np.ndarray  # atomic numbers [R, S]
+    fingerprints: np.ndarray  # [R, S, S, 6], in units of the cube root of the volume per atom
+    lattices: np.ndarray  # [R, 6]
+    surplus: np.ndarray  # ln of the volume over the sum of its elements' volumes [R]
+    space_group: int  # 1-230
+    letters: tuple[Letters, ...]  # of each element of each member
     _choices: dict[tuple[int, int], Letters] = field(default_factory=dict, repr=False)
 
     def choice(self, at: int, permutation: int) -> Letters:
@@ -171,10 +152,10 @@ class Family:
         """[R, 6]."""
         return shape_vector(self.lattices)
 
-    @cached_property
+    @property
     def permutations(self) -> np.ndarray:
         """Ways to exchange elements with equal counts, [P, S]."""
-        return np.array(list(permutations_of(self.counts)))
+        return exchanges(self.counts)
 
 
 def family(index: Prototypes, space_group: int, counts: tuple[int, ...]) -> Family | None:
@@ -184,9 +165,8 @@ def family(index: Prototypes, space_group: int, counts: tuple[int, ...]) -> Fami
         return None
     species, prints, letters = [], [], []
     for i in rows.tolist():
-        present = np.flatnonzero(index.composition[i])
-        order = np.argsort(index.composition[i][present], kind="stable")
-        species.append(present[order] + 1)
+        order, own = ordered_elements(index.composition[i])
+        species.append(own)
         prints.append(index.fingerprint(i)[np.ix_(order, order)])
         letters.append(index.letters_of(i, species[-1].tolist()))
     volumes = index.volumes[np.array(species) - 1] @ np.array(counts) / sum(counts)

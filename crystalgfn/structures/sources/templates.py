@@ -11,7 +11,7 @@ import numpy as np
 from crystalgfn.crystallography import elements, normalizer
 from crystalgfn.crystallography.convert import fingerprint
 from crystalgfn.crystallography.distances import fault
-from crystalgfn.crystallography.enumeration import representative
+from crystalgfn.crystallography.enumeration import Choice, choice_of
 from crystalgfn.crystallography.orbits import OrbitStructure, primitive_volume
 from crystalgfn.data.structure_index import Key, Prototypes
 from crystalgfn.errors import PlacementError
@@ -82,9 +82,10 @@ class Templates:
             letters = request.assignment()
         except PlacementError as error:
             return Proposals(error=str(error))
-        cell = None if request.lattice is None else np.array(request.lattice)
         known = [_mark(structure) for structure in request.known]
-        found = self.find(request.space_group, request.counts, cell, n + len(known), request.excluded, letters)
+        found = self.find(
+            request.space_group, request.counts, request.lattice, n + len(known), request.excluded, letters
+        )
         new = [one for one in found if not any(_near(_mark(one.structure), other) for other in known)][:n]
         if not new:
             return Proposals(error=f"no real crystal in {request.name} has these counts of atoms")
@@ -94,7 +95,7 @@ class Templates:
         self,
         space_group: int,
         counts: Mapping[str, int],
-        lattice: np.ndarray | None = None,
+        lattice: Sequence[float] | np.ndarray | None = None,
         n: int = 1,
         without: Collection[Key] = (),
         letters: Mapping[str, Sequence[str]] | None = None,
@@ -108,7 +109,7 @@ class Templates:
             space_group: 1-230.
             counts: element symbol -> atoms per primitive cell.
             lattice: the conventional cell [6] to use; None: that of each template, with the volume scaled.
-            n: how many, at most.
+            n: how many.
             without: pairs (reduced formula, group) that no template may have.
             letters: element symbol -> letters of its orbits, where they are known; equivalent choices count as these.
         """
@@ -124,22 +125,15 @@ class Templates:
         if not np.isfinite(scores).any():
             return []
         place = partial(self._placed, members, target, cell)
-        asked = None if letters is None else _choice_of(space_group, letters)
+        asked = None if letters is None else choice_of(space_group, letters)
         return _different(told_apart(members, scores), place, n, asked)
 
     def scores(self, members: Family, target: np.ndarray, space_group: int, lattice: np.ndarray | None) -> np.ndarray:
         """Scores [R, P] of the templates of a family with each exchange of elements with equal counts.
 
-        Args:
-            members: the family.
-            target: atomic numbers [S] by ascending count.
-            space_group: 1-230.
-            lattice: the cell [6], or None.
+        ``target`` are atomic numbers [S] by ascending count, ``lattice`` is the cell [6], or None.
         """
-        shares = np.array(members.counts) / sum(members.counts)
-        moved = members.species[:, members.permutations]
-        distances = self.ranking.distance[moved - 1, target - 1]
-        scores = self.ranking.elements(distances, shares, lattice is not None)
+        scores = self.ranking.elements(members.species, members.counts, target, lattice is not None)
         if lattice is None:
             return scores
         gaps = np.linalg.norm(members.shapes - shape_vector(lattice), axis=-1)
@@ -148,7 +142,7 @@ class Templates:
             for i in best[gaps[best] > 0.02].tolist():
                 gaps[i] = _setting_gaps(space_group, members.lattices[i], lattice).min()
         surplus = np.log(primitive_volume(space_group, lattice.tolist()) / sum(members.counts))
-        surplus -= np.log(self.index.volumes[target - 1] @ shares)
+        surplus -= np.log(self.index.volumes[target - 1] @ (np.array(members.counts) / sum(members.counts)))
         return scores + self.ranking.cells(gaps, members.surplus - surplus)[:, None]
 
     def _placed(
@@ -195,7 +189,7 @@ class Templates:
 class _Different:
     """Templates that are different structures, with equivalent letters to those that are asked for, if any are."""
 
-    def __init__(self, letters: dict[str, tuple[str, ...]] | None) -> None:
+    def __init__(self, letters: Choice | None) -> None:
         self.letters = letters
         self.found: list[Template] = []
         self._marks: list[tuple[np.ndarray, np.ndarray]] = []
@@ -204,7 +198,7 @@ class _Different:
         """Keep those that are asked for and not there yet; whether there were any."""
         for template in templates:
             structure = template.structure
-            if self.letters is not None and _choice_of(structure.space_group, structure.wyckoff()) != self.letters:
+            if self.letters is not None and choice_of(structure.space_group, structure.wyckoff()) != self.letters:
                 continue
             mark = _mark(structure)
             if not any(_near(mark, other) for other in self._marks):
@@ -217,7 +211,7 @@ def _different(
     clusters: Sequence[Sequence[TemplateMatch]],
     place: Callable[[TemplateMatch, float], list[Template]],
     n: int,
-    letters: dict[str, tuple[str, ...]] | None,
+    letters: Choice | None,
 ) -> list[Template]:
     """At most ``n`` templates, one of each cluster of equal structures before those with other coordinates for it."""
     kept = _Different(letters)
@@ -234,12 +228,6 @@ def _different(
             break
         kept.take(place(choice, choice.weight))
     return kept.found[:n]
-
-
-def _choice_of(space_group: int, letters: Mapping[str, Sequence[str]]) -> dict[str, tuple[str, ...]]:
-    """The representative of equivalent choices of letters."""
-    symbols = sorted(letters)
-    return dict(zip(symbols, representative(space_group, [letters[symbol] for symbol in symbols]), strict=True))
 
 
 def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> np.ndarray:

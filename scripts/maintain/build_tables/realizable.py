@@ -14,7 +14,7 @@ import numpy as np
 
 from crystalgfn.crystallography import space_groups
 from crystalgfn.crystallography.assignments import LetterPacking, Letters, letter_packing
-from crystalgfn.crystallography.realizable import MAX_ATOMS, STATUSES, fit_patterns, patterns
+from crystalgfn.crystallography.realizable import MAX_ATOMS, STATUSES, Packing, fit_patterns, patterns
 from crystalgfn.crystallography.supergroups import is_exact
 from crystalgfn.utils.files import save_arrays
 
@@ -26,6 +26,15 @@ UNFIT, YES, PROVEN, EXHAUSTED, NOT_FOUND = range(len(STATUSES))
 
 def _exact(space_group: int, letters: Letters) -> bool:
     return is_exact(space_group, tuple(sorted(letters)))
+
+
+def _advance(packing: Packing, states: int, count: int) -> int:
+    """The bit set of states that an element with ``count`` atoms can lead to from a bit set of states."""
+    reached = 0
+    for s, targets in enumerate(packing.step_bits[count].tolist()):
+        if states >> s & 1:
+            reached |= targets
+    return reached
 
 
 def _least_symmetric_is_larger(space_group: int, pack: LetterPacking, counts: tuple[int, ...]) -> bool:
@@ -69,7 +78,7 @@ def group_status(space_group: int) -> np.ndarray:
         for c in set(counts):
             fewer = list(counts)
             fewer.remove(c)
-            states |= pack.packing.advance(exact.get(tuple(fewer), 0), c)
+            states |= _advance(pack.packing, exact.get(tuple(fewer), 0), c)
         if states:
             answer[i] = YES
         elif _least_symmetric_is_larger(space_group, pack, counts):

@@ -21,8 +21,8 @@ from crystalgfn.evaluation.metrics.compositions import amounts, valid_compositio
 from crystalgfn.evaluation.metrics.matching import match, valid_structure
 from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.sources.base import random_cell
-from crystalgfn.structures.sources.template_distance import Ranking
 from crystalgfn.structures.sources.templates import Templates
+from scripts.maintain.fit_template_distance import unfitted
 
 SALT = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
 RUTILE = Structure.from_spacegroup(136, Lattice.tetragonal(4.59, 2.96), ["Ti", "O"], [[0] * 3, [0.305, 0.305, 0]])
@@ -114,7 +114,7 @@ def test_a_file_of_something_else(crystals, tmp_path):
 
 def test_templates_and_random_placement_as_methods(crystals):
     index = Prototypes.of([c.orbits for c in crystals])
-    templates = Templates(index, Ranking.unfitted())
+    templates = Templates(index, unfitted())
     knowing, fair = csp_methods.FromTemplates(templates, leave_out=False), csp_methods.FromTemplates(templates)
     for task in run.TASKS:
         assert run.predict_target(crystals[1], task, "knowing", knowing, 2, 0)["rms"][0] == pytest.approx(0, abs=1e-4)

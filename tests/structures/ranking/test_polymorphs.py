@@ -17,8 +17,8 @@ from crystalgfn.structures.ranking.polymorphs import (
     collate_polymorphs,
     possible,
 )
-from crystalgfn.structures.sources.template_distance import Ranking
 from scripts.maintain.fit_polymorph_prior import examples, figures, fit, loss_of, split
+from scripts.maintain.fit_template_distance import unfitted
 
 NACL, SRTIO3 = {11: 1, 17: 1}, {38: 1, 22: 1, 8: 3}
 
@@ -74,7 +74,7 @@ def test_what_is_too_large_for_any_cell():
 
 def test_templates_of_all_groups(index):
     """KCl without its own: rock salts are nearer than caesium chloride, and other counts say nothing."""
-    neighbours = Neighbours(index, Ranking.unfitted())
+    neighbours = Neighbours(index, unfitted())
     chances = np.exp(neighbours.log_chances({19: 1, 17: 1}, ["Cl1K1"]))
     assert chances.sum() == pytest.approx(1)
     assert chances[224, 0] > chances[220, 0] > 0 and chances[135].sum() == 0
@@ -88,7 +88,7 @@ def test_templates_of_all_groups(index):
 
 def test_a_mixture_that_is_not_fitted_is_the_model(model, index):
     alone = model.log_chances([NACL])[0]
-    mixed = Mixture().log_chances(alone, Neighbours(index, Ranking.unfitted()).features(NACL))
+    mixed = Mixture().log_chances(alone, Neighbours(index, unfitted()).features(NACL))
     assert np.array_equal(np.isfinite(mixed), np.isfinite(alone))
     assert np.exp(mixed).sum() == pytest.approx(1)
     likely = alone > -13

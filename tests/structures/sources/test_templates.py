@@ -11,9 +11,9 @@ from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.build import build_from_wyckoff, build_structures
-from crystalgfn.structures.sources.template_distance import Ranking, permutations_of, told_apart
+from crystalgfn.structures.sources.template_distance import Ranking, exchanges, told_apart
 from crystalgfn.structures.sources.templates import Templates
-from scripts.maintain.fit_template_distance import compare, fit, losses, save
+from scripts.maintain.fit_template_distance import compare, fit, losses, save, unfitted
 
 
 def crystal(number, lattice, species, points, shift=(0, 0, 0)):
@@ -46,7 +46,7 @@ def index():
 
 @pytest.fixture(scope="module")
 def templates(index):
-    return Templates(index, Ranking.unfitted())
+    return Templates(index, unfitted())
 
 
 def matches(structure, truth, **tolerances):
@@ -89,7 +89,7 @@ def test_axes_of_a_template_are_exchanged_to_suit_the_cell(index):
     """In Pmmm axes are ordered by length, so a slightly different cell is described with other axes."""
     lattice = (4.0, 4.2, 7.0, 90, 90, 90)
     source = crystal(47, lattice, ["Y", "Cu", "O"], [[0.5, 0.5, 0.5], [0, 0, 0], [0, 0.5, 0]])
-    alone = Templates(Prototypes.of([source]), Ranking.unfitted())
+    alone = Templates(Prototypes.of([source]), unfitted())
     wanted = crystal(47, (4.25, 4.05, 7.0, 90, 90, 90), ["Y", "Cu", "O"], [[0.5, 0.5, 0.5], [0, 0, 0], [0, 0.5, 0]])
     found = alone.find(47, {"Y": 1, "Cu": 1, "O": 1}, np.array(wanted.lattice), 12)
     assert wanted.lattice[:2] == pytest.approx((4.05, 4.25))
@@ -125,8 +125,8 @@ def test_probabilities_of_clusters_sum_to_one(templates):
 
 
 def test_permutations_keep_counts():
-    assert list(permutations_of((1, 2, 2))) == [(0, 1, 2), (0, 2, 1)]
-    assert len(list(permutations_of((1, 1, 1, 4)))) == 6
+    assert exchanges((1, 2, 2)).tolist() == [[0, 1, 2], [0, 2, 1]]
+    assert len(exchanges((1, 1, 1, 4))) == 6
 
 
 def test_build_structures_takes_templates_first(templates, make_crystals):
@@ -165,7 +165,7 @@ def test_fitting_raises_the_probability_of_the_right_templates():
     middle, corner = ("Li", "Sc", "Ga", "Ba", "Pb", "Y"), ("K", "Ti", "In", "Ca", "Sn", "La")
     rows = [perovskite(a, b, "O", 4.0) for a in corner for b in middle]
     pairs = compare(Prototypes.of(rows), 100)
-    start = Templates(Prototypes.of(rows), Ranking.unfitted())
+    start = Templates(Prototypes.of(rows), unfitted())
     fitted = Templates(start.index, fit(pairs, epochs=30, held=0.0))
     chances = []
     for templates in (start, fitted):
@@ -190,7 +190,7 @@ def test_losses_by_hand():
 
 
 def test_weights_survive_their_file(tmp_path):
-    ranking = Ranking.unfitted()
+    ranking = unfitted()
     save(ranking, tmp_path / "weights.safetensors")
     again = Ranking.load(tmp_path / "weights.safetensors")
     assert np.allclose(again.distance, ranking.distance, atol=1e-5)
