@@ -131,10 +131,8 @@ def letter_packing(space_group: int, max_count: int) -> LetterPacking:
 
 TRIES = 40
 """Random assignments drawn for each one that is asked for; about two in three are exact."""
-
 ENUMERATION_CAP = 2000
 """Assignments looked at one by one where no random one is exact."""
-
 Assignment = dict[str, tuple[str, ...]]
 """Element symbol -> letters of its orbits."""
 

@@ -15,7 +15,6 @@ from crystalgfn.errors import InvalidCrystal
 
 CHUNK = 1_500_000
 """Distances held in memory at once."""
-
 IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
 
 
@@ -126,7 +125,6 @@ class Contacts:
 
 SYMPREC = 0.01
 """Å; spglib must find the group of a crystal at this tolerance."""
-
 SHORTEST = 0.5
 """Å; no two atoms may be closer, periodic images included."""
 

@@ -95,7 +95,6 @@ BASIS = torch.tensor(
     dtype=torch.float64,
 )
 """[6, 3, 3] B_1..B_6."""
-
 #: Which k each lattice kind of `domain.lattice.KINDS` leaves free.
 _FREE = torch.tensor(
     [[1, 1, 1, 1, 1, 1], [0, 1, 0, 1, 1, 1], [0, 0, 0, 1, 1, 1], [0, 0, 0, 0, 1, 1], [0, 0, 0, 0, 1, 1], [0] * 5 + [1]]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, free_orbit,
 from crystalgfn.crystallography.supergroups import primitive_basis
 from crystalgfn.errors import PlacementError
 from crystalgfn.typing import Cells, Integers, LogMetrics, OfAtoms, OfOrbits
+from crystalgfn.utils.progress import Bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,3 +232,30 @@ def _resized(tensor: torch.Tensor, size: int) -> torch.Tensor:
     if tensor.shape[1] >= size:
         return tensor[:, :size]
     return torch.cat([tensor, tensor.new_zeros(len(tensor), size - tensor.shape[1], *tensor.shape[2:])], 1)
+
+
+PAIRS = {"cpu": 6_000, "cuda": 600_000}
+"""Pairs of a representative and an atom that are in one batch, at most."""
+
+
+def bucket_by_size(
+    structures: Sequence[OrbitStructure], rows: Sequence[int], device: str, progress: str | None = None
+) -> Iterator[list[int]]:
+    """Rows of structures in parts of about one size that fit a batch on this type of device, with little padding.
+
+    ``progress`` is what a bar is called; None: no bar.
+    """
+    sizes = {i: (len(structures[i].orbits), sum(structures[i].composition.values())) for i in rows}
+    ordered = sorted(rows, key=lambda i: sizes[i][0] * sizes[i][1])
+    most = PAIRS["cuda" if device == "cuda" else "cpu"]
+    with Bar(total=len(rows), description=progress, unit="structures", shown=progress is not None) as bar:
+        while ordered:
+            part, orbits, atoms = [], 0, 0
+            for i in ordered:
+                orbits, atoms = max(orbits, sizes[i][0]), max(atoms, sizes[i][1])
+                if part and (len(part) + 1) * orbits * atoms > most:
+                    break
+                part.append(i)
+            ordered = ordered[len(part) :]
+            yield part
+            bar.update(len(part))

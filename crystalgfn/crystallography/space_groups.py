@@ -18,7 +18,6 @@ from crystalgfn.utils import files
 DATA = files.SHIPPED / "tables"
 TRANSLATION_UNIT = 24
 """Every translation of the 230 groups is a multiple of 1 / 24 in this setting."""
-
 CRYSTAL_LATTICE_SYSTEMS: tuple[str, ...] = (
     "triclinic",
     "monoclinic",
@@ -94,7 +93,6 @@ def _read() -> tuple[dict[str, np.ndarray], tuple[tuple[WyckoffPosition, ...], .
 
 _raw, WYCKOFF = _read()
 """For each group its Wyckoff positions from letter a to the general one."""
-
 SYMBOL: tuple[str, ...] = tuple(_raw["symbol"].tolist())
 """Hermann-Mauguin symbols."""
 CRYSTAL_LATTICE_SYSTEM: np.ndarray = _raw["crystal_lattice_system"]

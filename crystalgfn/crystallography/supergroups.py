@@ -19,7 +19,6 @@ TOLERANCE = 1e-7
 """Fraction of a cell; random coordinates are many orders further from symmetric ones."""
 DRAWS = 2
 """Random coordinates tried before an assignment is called inexact."""
-
 _H = 0.5
 _T = 1 / 3
 _PRIMITIVE = {

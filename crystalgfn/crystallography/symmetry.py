@@ -12,7 +12,6 @@ from crystalgfn.crystallography import space_groups
 
 MAX_MATRIX = 1e6
 """Å; of the entries of a lattice. Squares of far larger ones overflow in the reductions."""
-
 SpglibCell = tuple[Any, Any, Any]
 """Lattice rows [3, 3] in Å, fractional coordinates [N, 3], a whole number a site [N]."""
 

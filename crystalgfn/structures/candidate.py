@@ -9,15 +9,12 @@ import numpy as np
 
 from crystalgfn.crystallography.distances import SHORTEST, contacts_of
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
-from crystalgfn.structures.sources.template_distance import shape_vector
+from crystalgfn.structures.sources.template_distance import Fingerprint, alike, shape_vector
 
 SAME, SAME_SHAPE = 0.12, 0.1
 """Largest difference of fingerprints (over the cube root of the volume per atom) and of cells of one structure."""
 NEAR, NEAR_SHAPE = 0.15, 0.15
 """Widths of the Gaussians in the same differences, of the kernel densities."""
-
-Fingerprint = tuple[np.ndarray, np.ndarray]
-"""Mean neighbour distances over the cube root of the volume per atom, and shape of the cell."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -85,8 +82,7 @@ def candidate_of(
 
 def same(one: Candidate, other: Candidate) -> bool:
     """Whether two candidates are one structure."""
-    (distances, shape), (others, other_shape) = one.fingerprint, other.fingerprint
-    return bool(np.abs(distances - others).max() < SAME and np.linalg.norm(shape - other_shape) < SAME_SHAPE)
+    return alike(one.fingerprint, other.fingerprint, SAME, SAME_SHAPE)
 
 
 def nearness(one: Fingerprint, others: Sequence[Fingerprint], width: float, shape_width: float) -> np.ndarray:

@@ -14,11 +14,12 @@ from crystalgfn.crystallography.distances import SHORTEST, group_fault
 from crystalgfn.crystallography.enumeration import Choice, choice_of
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import PlacementError
-from crystalgfn.structures.candidate import Candidate, Fingerprint, candidate_of, density_at, join, same
+from crystalgfn.structures.candidate import Candidate, candidate_of, density_at, join, same
 from crystalgfn.structures.config import BuildConfig
 from crystalgfn.structures.ranking.reranker import Plausibility
 from crystalgfn.structures.ranking.wyckoff import WyckoffModel
 from crystalgfn.structures.sources.base import PlacementRequest, Proposals
+from crystalgfn.structures.sources.template_distance import Fingerprint
 from crystalgfn.utils.progress import Bar
 
 Letters = Mapping[str, Sequence[str]]

@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 UNSURE = 0.5
 """eV/atom; standard error of the proxy above which it has no energy for a crystal."""
-
 VOLUMES = (4.0, 60.0)
 """Å3 an atom; outside it has none either."""
 
@@ -158,10 +157,8 @@ def _proxy() -> Property:
 
 FEWEST_PAIRS = 4
 """Pairs (group, formula units) that are looked into, however few structures are asked for."""
-
 FEWEST_DRAWS = 8
 """Of a refiner for a pair."""
-
 COVERED = 0.97
 """Of the probability of all pairs; the rest is not looked into where there are enough."""
 

@@ -28,7 +28,6 @@ WEIGHTS = files.SHIPPED / "rankers" / "polymorphs.safetensors"
 
 WIDTH = 8
 """Elements that have a place of their own; more only count in the means."""
-
 MEMBERS, EMBEDDING, HIDDEN, SHARED = 2, 16, 128, 24
 
 N_SLOT = 5
@@ -159,16 +158,12 @@ def log_softmax(scores: PairScores, allowed: PairMask) -> PairScores:
 
 SHARPNESS = (1.0, 2.0, 4.0)
 """Of the softmax over templates."""
-
 PLAIN = 1
 """Which of them speaks for templates alone."""
-
 FLOOR = 1e-4
 """Added to probabilities before their logarithm is taken."""
-
 LEAST = -14.0
 """The smallest ln of a probability of the model that is told apart."""
-
 N_FEATURES = len(SHARPNESS) + 6
 
 

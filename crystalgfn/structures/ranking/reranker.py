@@ -20,10 +20,9 @@ from torch import nn
 
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.symmetric import orbit_energies
-from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, bucket_by_size, check_orbits
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.candidate import Candidate, nearness
-from crystalgfn.structures.refiner.batching import bucket_by_size
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.typing import Floats, RowFloats, RowVectors
 from crystalgfn.utils import files
@@ -33,15 +32,12 @@ DATA = files.SHIPPED / "rankers"
 
 WEIGHTS = {True: DATA / "choice.safetensors", False: DATA / "choice_alone.safetensors"}
 """With templates among what speaks for candidates, and without."""
-
 N_FEATURES, HIDDEN = 15, 16
 
 FLOOR = 1e-3
 """Added to probabilities before their logarithm is taken."""
-
 LEAST = -10.0
 """Logarithm of the probability by plausibility alone, at least."""
-
 ALIKE, ALIKE_SHAPE = 0.27, 0.3
 """Widths of the Gaussians in the differences of fingerprints and cells that say how often two structures are both right
 or both wrong; for fingerprints about `fit_plausibility.RIGHT`."""
@@ -134,11 +130,9 @@ class CandidateRanker(FeatureScore):
 
 WEIGHED = 20
 """Candidates of a crystal that get energies, where so many were found."""
-
 PER_ENERGY = 0.05
 """eV/atom by which a candidate is higher than another for odds of 1 to e: about what is wrong with energies of
 structures that nobody relaxed, so far more than any thermal energy."""
-
 Ranked = list[tuple[Candidate, float]]
 """Candidates of one crystal with their probabilities, the likeliest first."""
 
@@ -183,7 +177,6 @@ def reweight_by_energy(ranked: Ranked) -> Ranked:
 
 PLAUSIBILITY = files.SHIPPED / "rankers" / "plausibility.safetensors"
 """The weights of `Plausibility` that come with the package."""
-
 FILES = WeightFiles("plausibility of structures", "crystalgfn-plausibility", 1, "fit it again")
 
 SIGMA = 0.003
@@ -221,8 +214,7 @@ class Plausibility(nn.Module):
             check_orbits(structure, i)
         result = torch.zeros(len(structures))
         device = self.body.mean.device
-        for part in bucket_by_size(structures, [(i, 0) for i in range(len(structures))], device.type):
-            rows = [i for i, _ in part]
+        for rows in bucket_by_size(structures, range(len(structures)), device.type):
             result[rows] = self(OrbitBatch.of([structures[i] for i in rows]).to(device)).float().cpu()
         return result
 

@@ -179,16 +179,12 @@ def collate_assignments(
 
 N_ORBIT, N_CRYSTAL, N_ASSIGNMENT = 21, 14, 6
 """Lengths of the vectors below."""
-
 OF_CELL = {"orbit": slice(17, 20), "crystal": slice(8, 14), "assignment": slice(3, 6)}
 """The parts of them that are zero where the cell is not known."""
-
 DRAWS = 8
 """Random coordinates tried for the room on a position with free ones."""
-
 LIKE = 0.6
 """Difference of electronegativity below which two elements rather avoid each other."""
-
 LARGEST_RATIO = 2.0
 
 VOLUME = 15.0

@@ -13,16 +13,12 @@ from crystalgfn.errors import PlacementError
 
 LATTICES = ("keep", "refine", "generate")
 """What a refiner may do with lattices: nothing, strain them a little, make them."""
-
 STARTS = ("noise", "given")
 """Where the coordinates start: from noise, or from those of the structures under some noise."""
-
 STEPS = 5
 """Of the shipped refiner's sampler; more do not find more crystals: 9 evaluations of the network."""
-
 NOISE, MAX_STRAIN = 0.4, 0.05
 """How much of a start is forgotten, and the largest principal logarithmic strain, where nothing else is said."""
-
 Seed = tuple[int, ...]
 
 
@@ -69,7 +65,6 @@ class Refiner(Protocol):
 
 CHECK_STEPS, SLACK = 2, 1.1
 """Of the sampler while a refiner is checked; times the strain that is allowed which are let pass."""
-
 DIFFERENT = 1e-3
 """Of a cell and of an edge, to which a structure must not depend on the others of a call."""
 

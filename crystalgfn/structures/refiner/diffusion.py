@@ -21,13 +21,10 @@ from crystalgfn.typing import Booleans, Cells, Floats, LogMetrics, OfOrbits
 
 SIGMA_DATA = 1.0
 """Standard deviation of the lattice coefficients z."""
-
 WIDEST = 8.0
 """Largest coefficient z of a denoised lattice; with none, a poor network could lead to cells beyond all numbers."""
-
 EDGES, FLATTEST = (0.05, 2000.0), 1e-4
 """Å of a primitive cell, and its volume over the product of its edges; what is beyond has run away."""
-
 IMAGES = 4
 """Periods on either side that the wrapped normal is summed over; at sigma = 0.7 the next is 1e-7."""
 

@@ -12,11 +12,10 @@ import numpy as np
 import torch
 
 from crystalgfn.crystallography.lattice_vectors import bounded, free_of
-from crystalgfn.crystallography.orbit_batch import OrbitBatch, check_orbits, lattice_fault
+from crystalgfn.crystallography.orbit_batch import OrbitBatch, bucket_by_size, check_orbits, lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure, wyckoff_position
 from crystalgfn.errors import CheckpointError, PlacementError
 from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STARTS, STEPS, Seed, check_option
-from crystalgfn.structures.refiner.batching import bucket_by_size
 from crystalgfn.structures.refiner.diffusion import Diffusion, Heun, Integrator
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.utils import files
@@ -111,8 +110,7 @@ class DiffusionRefiner:
         # where nothing is free there is nothing to do
         places = [i for i, structure in enumerate(structures) if lattice != "keep" or _is_free(structure)]
         words = "refining" if progress else None
-        for part in bucket_by_size(structures, [(i, 0) for i in places], self.device.type, words):
-            rows = [i for i, _ in part]
+        for rows in bucket_by_size(structures, places, self.device.type, words):
             own = [structures[i] for i in rows]
             batch = OrbitBatch.of(own).to(self.device)
             made = self._sample(batch, [keys[i] for i in rows], lattice, start, steps, noise, max_strain)

@@ -172,13 +172,10 @@ def random_cell(space_group: int, counts: Mapping[str, int], rng: np.random.Gene
 
 REPEATED = 1e-2
 """Å, between mean neighbour distances of one structure."""
-
-N = 3
+ASKED = 3
 """Structures that are asked for of each request."""
-
 LATTICE = 1e-4
 """Å and degrees, to which a lattice that is given must be kept."""
-
 PARAMETERS = 1e-3
 """Of a cell, to which coordinates must not depend on the other requests of a call."""
 
@@ -230,7 +227,7 @@ def check_candidate_source(source: Any, requests: Sequence[PlacementRequest] | N
 
 
 def _proposed(source: CandidateSource, requests: Sequence[PlacementRequest]) -> list[Proposals]:
-    found = source.propose(requests, N, 0)
+    found = source.propose(requests, ASKED, 0)
     if not isinstance(found, list) or [type(one) for one in found] != [Proposals] * len(requests):
         raise PlacementError(
             f"The source {source.name} returns {type(found).__name__} for {len(requests)} requests; it must return a "
@@ -242,8 +239,8 @@ def _proposed(source: CandidateSource, requests: Sequence[PlacementRequest]) -> 
 def _wrong(request: PlacementRequest, found: Proposals) -> Iterator[str]:
     """What is wrong with the answer to one request."""
     n = len(found.structures)
-    if n > N:
-        yield f"proposes {n} structures where {N} are asked for"
+    if n > ASKED:
+        yield f"proposes {n} structures where {ASKED} are asked for"
     if bool(n) == (found.error is not None) or found.error == "":
         yield "must give either structures or the reason why there is none"
     if found.probabilities and (len(found.probabilities) != n or not all(0 <= p <= 1 for p in found.probabilities)):

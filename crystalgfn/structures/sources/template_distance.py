@@ -2,7 +2,8 @@
 
 The score of a template is minus a sum over its elements of a distance to the element that takes their place, minus
 terms for the shape of the cell and for the volume. Scores are fitted so that their softmax over all templates of a
-crystal gives the most probability to those that have its structure (neighbourhood components analysis).
+crystal gives the most probability to those that have its structure (neighbourhood components analysis). Templates with
+one space group and the same counts are a family, in which those that are one structure are found.
 """
 
 from __future__ import annotations
@@ -88,6 +89,15 @@ def _robust(distance: np.ndarray, weight: float, scale: float) -> np.ndarray:
     return weight * np.log1p((distance / scale) ** 2)
 
 
+Fingerprint = tuple[np.ndarray, np.ndarray]
+"""Mean neighbour distances over the cube root of the volume per atom, and shape of the cell."""
+
+
+def alike(one: Fingerprint, other: Fingerprint, gap: float, shape_gap: float) -> bool:
+    """Whether the largest difference of distances and that of the shapes are below limits."""
+    return bool(np.abs(one[0] - other[0]).max() < gap and np.linalg.norm(one[1] - other[1]) < shape_gap)
+
+
 def shape_vector(lattices: np.ndarray) -> np.ndarray:
     """Shapes of cells whatever their volume: ln lengths about their mean, angles in radians; [..., 6] -> [..., 6]."""
     logs = np.log(lattices[..., :3])
@@ -119,7 +129,6 @@ def ordered_elements(composition: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 SAME, SAME_SHAPE = 0.3, 0.25
 """Largest difference of two fingerprints, in units of the cube root of the volume per atom, and of the shapes of two
 cells, of one structure; the letters must be equivalent too."""
-
 LOOKED_AT = 256
 """Of the templates and permutations of a crystal, so many of the best are told apart."""
 

@@ -19,8 +19,10 @@ from crystalgfn.structures.sources.base import PlacementRequest, Proposals
 from crystalgfn.structures.sources.template_distance import (
     SAME_SHAPE,
     Family,
+    Fingerprint,
     Ranking,
     TemplateMatch,
+    alike,
     family,
     shape_vector,
     told_apart,
@@ -28,13 +30,10 @@ from crystalgfn.structures.sources.template_distance import (
 
 DISTINCT = 0.03
 """Largest difference of fingerprints of two candidates of which one is left out."""
-
 SETTINGS_OF = 100
 """Of the templates, so many of the best are compared with the cell in every setting."""
-
 NEAR = 0.1
 """Settings whose cells are so much farther than the nearest make candidates of their own."""
-
 FARTHEST = 0.5
 """Difference of shapes above which a template's setting is not tried."""
 
@@ -86,7 +85,7 @@ class Templates:
         found = self.find(
             request.space_group, request.counts, request.lattice, n + len(known), request.excluded, letters
         )
-        new = [one for one in found if not any(_near(_mark(one.structure), other) for other in known)][:n]
+        new = [one for one in found if not _is_among(_mark(one.structure), known)][:n]
         if not new:
             return Proposals(error=f"no real crystal in {request.name} has these counts of atoms")
         return Proposals(tuple(one.structure for one in new), tuple(one.probability for one in new))
@@ -192,7 +191,7 @@ class _Different:
     def __init__(self, letters: Choice | None) -> None:
         self.letters = letters
         self.found: list[Template] = []
-        self._marks: list[tuple[np.ndarray, np.ndarray]] = []
+        self._marks: list[Fingerprint] = []
 
     def take(self, templates: list[Template]) -> bool:
         """Keep those that are asked for and not there yet; whether there were any."""
@@ -201,7 +200,7 @@ class _Different:
             if self.letters is not None and choice_of(structure.space_group, structure.wyckoff()) != self.letters:
                 continue
             mark = _mark(structure)
-            if not any(_near(mark, other) for other in self._marks):
+            if not _is_among(mark, self._marks):
                 self._marks.append(mark)
                 self.found.append(template)
         return bool(templates)
@@ -236,11 +235,10 @@ def _setting_gaps(space_group: int, lattice: np.ndarray, target: np.ndarray) -> 
     return np.linalg.norm(shape_vector(moved) - shape_vector(target), axis=-1)
 
 
-def _mark(structure: OrbitStructure) -> tuple[np.ndarray, np.ndarray]:
-    """Fingerprint over the cube root of the volume per atom, and shape of the cell."""
+def _is_among(mark: Fingerprint, others: Sequence[Fingerprint]) -> bool:
+    """Whether one of the others is the same structure, whatever its letters."""
+    return any(alike(mark, other, DISTINCT, SAME_SHAPE) for other in others)
+
+
+def _mark(structure: OrbitStructure) -> Fingerprint:
     return fingerprint(structure) / structure.volume_per_atom ** (1 / 3), shape_vector(np.array(structure.lattice))
-
-
-def _near(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> bool:
-    """Whether two structures (fingerprint, shape of the cell) are one, whatever their letters."""
-    return bool(np.abs(one[0] - other[0]).max() < DISTINCT and np.linalg.norm(one[1] - other[1]) < SAME_SHAPE)
