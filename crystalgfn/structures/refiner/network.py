@@ -58,12 +58,8 @@ class Layer(nn.Module):
 class ScoreNetwork(nn.Module):
     """Score of the free coordinates and, where asked for, the change of the lattice.
 
-    Args:
-        width: of the features.
-        layers: rounds of messages.
-        radial: radial functions of distances.
-        waves: radial functions of reciprocal vectors.
-        cutoff: of distances, Å.
+    ``width`` is that of the features, ``layers`` are rounds of messages, ``radial`` and ``waves`` radial functions of
+    distances up to the ``cutoff`` (Å) and of reciprocal vectors.
     """
 
     elements: torch.Tensor

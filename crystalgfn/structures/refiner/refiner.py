@@ -29,13 +29,9 @@ TYPICAL = 0.2
 
 
 class DiffusionRefiner:
-    """The `Refiner` that ships: a network trained by diffusion, and an integrator that follows it.
+    """The `Refiner` that ships: a network trained by diffusion under noise levels, and an integrator that follows it.
 
-    Args:
-        network: the trained network.
-        diffusion: its noise levels.
-        source: where it comes from, for messages.
-        integrator: takes noise to structures.
+    ``source`` says in messages where it comes from.
     """
 
     def __init__(

@@ -138,13 +138,8 @@ class CandidateSource(Protocol):
     def propose(self, requests: Sequence[PlacementRequest], n: int, seed: int = 0) -> list[Proposals]:
         """At most ``n`` structures for each request.
 
-        What it answers to a request depends on this, ``n`` and ``seed`` alone, not on the other requests. A request
-        that cannot be met is an error in its place.
-
-        Args:
-            requests: the crystals.
-            n: structures of each, at most.
-            seed: with the request's ``stream`` it seeds all random numbers.
+        What it answers to a request depends on this, ``n`` and ``seed`` alone, not on the other requests; the seed with
+        the request's ``stream`` seeds all random numbers. A request that cannot be met is an error in its place.
         """
         ...
 

@@ -68,12 +68,7 @@ class RandomPlacementConfig:
 
 
 class RandomPlacement:
-    """The source of structures placed at random.
-
-    Args:
-        learned: Wyckoff letters that real crystals make probable; False: random ones.
-        config: how much is tried.
-    """
+    """The source of structures placed at random; ``learned``: on letters that real crystals make probable."""
 
     name = "random"
 
