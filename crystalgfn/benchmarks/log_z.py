@@ -73,14 +73,9 @@ def compare_log_z(
 ) -> list[LogZ]:
     """ln Z of the sampler's reward by two routes; for each number of elements where the sampler has strata.
 
-    Args:
-        sampler: with a reward.
-        space: a further constraint.
-        base: where annealing starts; default an untrained policy in the same space. A sampler at another temperature
-            saves time, but must not have dropped modes itself.
-        n_q: samples for the sampler's own estimate.
-        seed: of all draws.
-        options: of `anneal`: n, islands, keep, sweeps, ...
+    Annealing starts from ``base``: by default an untrained policy in the same space. A sampler at another temperature
+    saves time, but must not have dropped modes itself. ``n_q`` are samples for the sampler's own estimate, ``options``
+    those of `anneal`.
 
     Raises:
         RewardError: a sampler without a reward.

@@ -25,13 +25,7 @@ LEAST_RECALL, MOST_DIFFERENCE = 0.98, 0.1  # what counts as passed
 
 @dataclass(frozen=True)
 class CoverageCheck:
-    """Both checks of a sampler.
-
-    Attributes:
-        log_z: ln Z by two routes.
-        annealed: coverage of the ends of the annealed chains, for each entry of ``log_z``.
-        real: coverage of real crystals, or None where none were given.
-    """
+    """Both checks: ln Z by two routes, of each the coverage of the annealed chains' ends, and that of real crystals."""
 
     log_z: tuple[LogZ, ...]
     annealed: tuple[Coverage, ...]

@@ -38,21 +38,11 @@ CHUNK = 16
 
 
 class EvaluationRun:
-    """The work of one evaluation, kept in a folder.
+    """The work of one evaluation, kept in a folder (a path, or that of the command at work).
 
-    Args:
-        out: the folder, or that of the command at work.
-        samples: what `crystalgfn.data.reader.crystals` found.
-        reference: known crystals, or None.
-        plan: how.
-        names: what the sources are called; a folder goes on with the same ones only.
-        n_jobs: processes.
-        progress: shows bars.
-        metrics: further ones besides those of the package and of installed packages.
-
-    Attributes:
-        items: those of the samples that can be tried, by index.
-        unread: those that cannot, by index.
+    Samples are what `crystalgfn.data.reader.crystals` found; ``names`` are what the sources are called, with which
+    alone a folder goes on; ``metrics`` further ones besides those of the package and of installed packages. ``items``
+    are the samples that can be tried and ``unread`` those that cannot, by index.
 
     Raises:
         CheckpointError: the folder holds an evaluation of something else.

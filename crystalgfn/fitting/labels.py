@@ -143,12 +143,13 @@ def label_crystals(
     seed: int = 0,
     calculator: Calculator | str = DEFAULT,
 ) -> tuple[Labels, Integers]:
-    """Labels of crystals that a sampler drew, for a loop of sampling and fitting.
+    """Labels of crystals [B] that a sampler drew, for a loop of sampling and fitting.
 
     Args:
         crystals: [B].
-        given: for each crystal structures to try besides the refiner's (`TemplateCells.cells` of
-            `crystalgfn.fitting.template_cells`); with one, the lowest is a value.
+        given: for each crystal structures to try besides the refiner's (`TemplateCells.cells`); with one, the lowest is
+        a
+            value.
         hull: above which labels end; none without.
         references: that turn the calculator's energies into formation energies; None: those that come with the package.
         seed: of the placements.

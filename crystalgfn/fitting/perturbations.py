@@ -45,12 +45,9 @@ MAX_STRETCH, MAX_TURN = 0.4, 0.12  # standard deviations of ln(length) and of an
 
 
 def strain_energy(before: Lattices, after: Lattices, volume_per_atom: Floats) -> Floats:
-    """The prior's energy of straining cells, eV/atom, [B].
+    """The prior's energy of straining cells [B, 6] with the same axes, eV/atom [B].
 
-    Args:
-        before: equilibrium cells [B, 6].
-        after: strained cells [B, 6], same axes.
-        volume_per_atom: of the equilibrium cells, Å3 [B].
+    ``volume_per_atom`` is that of the equilibrium cells, Å3 [B].
     """
     factor = torch.linalg.cholesky(metric(before))
     left = torch.linalg.solve_triangular(factor, metric(after), upper=False)

@@ -51,12 +51,7 @@ class CSPTarget:
 
 @dataclass(frozen=True)
 class Targets:
-    """The targets of a source.
-
-    Attributes:
-        crystals: to predict.
-        skipped: crystals of the source that can be no targets, and why.
-    """
+    """The targets of a source, and what of it can be none, with the reasons."""
 
     crystals: list[CSPTarget]
     skipped: list[SkippedRecord]

@@ -244,7 +244,7 @@ BENCHMARK = Command(
         "competing_load": off("throughput: measured again beside a process that keeps a core busy; says what is left"),
         "train_seconds": Option(120.0, POSITIVE, "exactness: of training in the small space"),
         "samples": Option(400000, COUNT, "exactness: crystals for the marginals; modes: for the sampler's ln Z"),
-        "chains": Option(4000, COUNT, "modes: annealed chains a stratum; errors of ln Z of 0.1 take 20,000 to 40,000"),
+        "chains": Option(4000, Number(above=0, whole=True), "modes: a stratum; errors of 0.1 take 20,000 to 40,000"),
         "placed": Option(300, COUNT, "placement: crystals of the sampler"),
         "placed_by": Option(
             ["pyxtal", "refiner"], _some_of("pyxtal", "random", "refiner"), "placement: some of pyxtal, random, refiner"

@@ -105,12 +105,7 @@ SCALED = (0.25, 1.0)
 
 @dataclass(frozen=True, kw_only=True)
 class DistributionSummary:
-    """Distributions of properties beside the reference's.
-
-    Attributes:
-        properties: column -> its distribution.
-        energies: whose formation energies these are; None where there are none.
-    """
+    """Column -> distribution beside the reference's; ``energies``: whose formation energies these are, None without."""
 
     properties: dict[str, PropertyDistribution]
     energies: str | None

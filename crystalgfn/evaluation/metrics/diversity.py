@@ -136,13 +136,7 @@ CHANCE = (2.0, 4.0)
 
 @dataclass(frozen=True, kw_only=True)
 class DiversitySummary:
-    """Diversity of a set of crystals and of the best of them.
-
-    Attributes:
-        diversity: of all that were read.
-        diversity_best: of the best of them by a column; None where none was named.
-        best_by: that column.
-    """
+    """Diversity of all crystals that were read, and of the best of them by a column, None where none was named."""
 
     diversity: Diversity
     diversity_best: Diversity | None

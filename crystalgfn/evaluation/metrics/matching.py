@@ -24,9 +24,8 @@ SHORTEST, SMALLEST = 0.5, 0.1
 class Match:
     """One structure beside the one looked for.
 
-    Attributes:
-        rms: root mean square displacement over the cube root of the volume per atom; None where they do not match.
-        valid: whether both are valid by the filtered protocol.
+    ``rms`` is the root mean square displacement over the cube root of the volume per atom, None where they do not
+    match; ``valid``: whether both are valid by the filtered protocol.
     """
 
     rms: float | None

@@ -132,11 +132,9 @@ def crystal_system(space_group: int) -> str | None:
 
 @dataclass(frozen=True, kw_only=True)
 class SymmetrySummary:
-    """Space groups found beside those that the source names.
+    """Tolerance in Å -> share of the crystals whose source names a space group above P1 that have it.
 
-    Attributes:
-        groups: tolerance in Å -> share of the crystals whose source names a space group above P1 that have it.
-        claims_p1: crystals of which the source names P1, which most writers of CIFs say of anything.
+    ``claims_p1``: crystals of which the source names P1, which most writers of CIFs say of anything.
     """
 
     groups: dict[str, Share]

@@ -209,18 +209,9 @@ TemplateLookup = Callable[[Crystals], list[Cell]]
 class ProxyCheck:
     """Predictions for a sampler's crystals in a folder, and reference energies as far as they are computed.
 
-    Args:
-        out: the folder; one that holds the same run goes on.
-        sampler: what draws.
-        plan: how crystals are drawn and checked.
-        space: a further constraint on the draws.
-        beta: inverse temperature of the draws; None: the reward's own.
-        run: what else tells this run from another, such as the sampler's name.
-
-    Attributes:
-        crystals: what was drawn, [n].
-        predicted: formation energy by the proxy, eV/atom [n].
-        std: its standard error [n].
+    A folder that holds the same run goes on; ``run`` is what else tells this run from another, such as the sampler's
+    name. ``crystals`` are what was drawn [n], ``predicted`` formation energies by the proxy, ``std`` their standard
+    errors, eV/atom [n].
 
     Raises:
         RewardError: the reward holds no formation energy.
