@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ import torch
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Discrete, Head, Lookahead
-from crystalgfn.space.charge_lookahead import ChargeSets, LastTwo, Multisets
+from crystalgfn.space.charge_lookahead import ChargeSets, LastTwo, Multisets, to_tensor
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.space.sum_lookahead import SumLookahead
 from crystalgfn.typing import Compositions, Integers, Mask, RowIndex
@@ -122,9 +123,7 @@ class CompositionMoves:
         tables = space.tables
         table = tables.composition
 
-        def put(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+        put = partial(to_tensor, device=device)
         self.k_max = space.n_elements[1]
         self.names = frozenset(turn_names(self.k_max))
         self.child, self.low, self.high = put(table.pattern_child), put(table.pattern_low), put(table.pattern_high)

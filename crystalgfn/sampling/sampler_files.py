@@ -158,10 +158,15 @@ def built_reward(config: dict[str, Any], folder: Path, trust: Sequence[str] | No
 def checksum(tensors: dict[str, torch.Tensor]) -> str:
     """SHA-256 of names, shapes and values of tensors, whatever their order."""
     digest = hashlib.sha256()
+    add_tensors(digest, tensors)
+    return digest.hexdigest()
+
+
+def add_tensors(digest: Any, tensors: dict[str, torch.Tensor]) -> None:
+    """Take names, shapes and values of tensors into a hash, in the order of their names."""
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

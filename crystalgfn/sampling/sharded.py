@@ -17,6 +17,7 @@ from crystalgfn.data.shards import FOLDER, MANIFEST, Damaged, Manifest, open_sha
 from crystalgfn.errors import ShardError
 from crystalgfn.rewards.base import properties
 from crystalgfn.sampling.sampler import ResamplingWarning, Sampler
+from crystalgfn.sampling.sampler_files import add_tensors
 from crystalgfn.sampling.table import results_table
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.progress import Bar
@@ -162,9 +163,8 @@ def run_fingerprint(sampler: Sampler) -> str:
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     modules = [sampler.network, *(prop for prop in properties(reward) if isinstance(prop, torch.nn.Module))]
     states = [{"log_z": sampler.log_z}, *(module.state_dict() for module in modules)]
-    for name, tensor in (pair for state in states for pair in sorted(state.items())):
-        digest.update(f"{name} {tensor.dtype} {list(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    for state in states:
+        add_tensors(digest, state)
     return digest.hexdigest()
 
 

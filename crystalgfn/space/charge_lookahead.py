@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 
@@ -10,6 +12,11 @@ from crystalgfn.typing import Followers, Pairs, RowIndex
 
 #: Rows at a time while the tables are made, so that memory stays bounded.
 CHUNK = 4_000
+
+
+def to_tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
+    """An array of any layout as a tensor on a device."""
+    return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
 
 class LastTwo:
@@ -32,9 +39,7 @@ class LastTwo:
         possible = (table.finish[ones, 0] != 0).any((2, 3))  # [ones, E]
         follow = possible[:, None] & table.after[None, 1:]
 
-        def put(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+        put = partial(to_tensor, device=device)
         self.place, self.single, self.multisets = put(place), put(single), Multisets(table, device)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
@@ -98,9 +103,7 @@ class Multisets:
     """What is left of the counts of a pattern, and what an element takes of it."""
 
     def __init__(self, table: CompositionTables, device: torch.device) -> None:
-        def put(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+        put = partial(to_tensor, device=device)
         self.count, self.next = put(table.slot_count), put(table.slot_next)
         self.automaton = None
         if table.automaton is not None:
@@ -122,9 +125,7 @@ class ChargeSets:
     """
 
     def __init__(self, table: CompositionTables, alloys: bool, device: torch.device) -> None:
-        def put(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+        put = partial(to_tensor, device=device)
         self.plain, self.split, self.family = put(table.plain), put(table.split), put(table.family)
         self.metal = put(table.metal)
         self.half_width = table.half_width

@@ -9,12 +9,13 @@ elements are tried in turn.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 
 import numpy as np
 import torch
 
 from crystalgfn.errors import InvalidSpace
-from crystalgfn.space.charge_lookahead import ChargeSets, Multisets
+from crystalgfn.space.charge_lookahead import ChargeSets, Multisets, to_tensor
 from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
 
 
@@ -66,9 +67,7 @@ class SumLookahead:
     def __init__(
         self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
     ) -> None:
-        def put(array: np.ndarray) -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(array)).to(device)
-
+        put = partial(to_tensor, device=device)
         self.sets = ChargeSets(table, rules.charge.alloys, device)
         self.finish, self.after, self.first = put(table.finish), put(table.after), put(table.first)
         self.multisets, self.leftover = Multisets(table, device), put(table.leftover)
