@@ -40,6 +40,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
         OptionError: values that cannot be, or figures that are there already.
     """
     tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp, "placement": _placement}
+    tasks["discovery"] = _discovery
     task, out = config.task, None if folder is None else folder.path
     if out is not None and (out / f"{task}.json").exists():
         raise OptionError(f"{out} already holds {task}.json; choose another out=<folder>, or delete it.")
@@ -255,3 +256,32 @@ def _placement(config: DictConfig) -> tuple[str, dict[str, Any]]:
         ways[placement.WAYS[way]] = placement.measure_placement(crystals, placed, calculator, progress=config.progress)
     outcomes = {name: [asdict(one) for one in own] for name, own in ways.items()}
     return placement.placement_table(ways, calculator.name), {"calculator": calculator.name, "outcomes": outcomes}
+
+
+def _discovery(config: DictConfig) -> tuple[str, dict[str, Any]]:
+    """Held-back stable phases, looked for by several methods; what a folder holds already is not done again."""
+    from crystalgfn.benchmarks.discovery import run as discovery
+    from crystalgfn.benchmarks.discovery.methods import DiscoverySettings
+    from crystalgfn.benchmarks.discovery.systems import choose_systems
+    from crystalgfn.calculators.registry import load_calculator
+    from crystalgfn.discovery.phases import read_phases
+    from crystalgfn.discovery.proposer import ProposerConfig
+
+    for name in ("sampler", "known", "targets", "out"):
+        if config[name] is None:
+            raise OptionError(f"task=discovery needs {name}=: a sampler, known phases, phases to find, and a folder.")
+    calculator = load_calculator(config.calculator)  # refuses before the work
+    sampler = Sampler.load(config.sampler, trust=config.trust)
+    known, held = (
+        read_phases(plain_config(config[name]), "formation_energy_per_atom")[1] for name in ("known", "targets")
+    )
+    allowed = [z for z in sampler.space.element_numbers if calculator.knows([z])]
+    systems = choose_systems(held, known, allowed, config.systems, config.phases, config.seed)
+    settings = DiscoverySettings(
+        budget=config.budget, calculator=calculator, energy_references=config.energy_references, sampler=sampler,
+        templates=[one for one in known if one.entry is not None], seed=config.seed,
+        more={"proposer": ProposerConfig(build={"templates": plain_config(config.templates)})},
+    )  # fmt: skip
+    records = discovery.run_discovery(systems, settings, config.discovered_by, Path(config.out), config.progress)
+    figures = {"calculator": calculator.name, **discovery.discovery_figures(records)}
+    return discovery.discovery_tables(figures), figures

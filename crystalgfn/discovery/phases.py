@@ -88,14 +88,14 @@ class KnownPhases:
 
         Args:
             reference: sources that `crystalgfn.data.reader.records` takes (a file, a database, a list of them), a
-                table, a mapping formula -> formation energy, or pairs of these.
+                table, a mapping formula -> formation energy, pairs of these, or known phases.
             numbers: atomic numbers that may occur in the space.
             energy: the column of formation energies, eV/atom.
 
         Raises:
             DataError: it cannot be read, has no energies, or no phase with some element of the space.
         """
-        name, found = _rows(reference, energy)
+        name, found = read_phases(reference, energy)
         within, lacking = set(numbers), set(numbers)
         phases = []
         for one in found:
@@ -199,8 +199,10 @@ def reduced_formula_of(pairs: Sequence[tuple[int, float]]) -> str:
     return Crystals(torch.ones(1, dtype=torch.int64), row.round().long(), torch.ones(1, 6)).formulas()[0]
 
 
-def _rows(reference: Any, energy: str) -> tuple[str, list[KnownPhase]]:
-    """Its name, and the phases with an energy."""
+def read_phases(reference: Any, energy: str) -> tuple[str, list[KnownPhase]]:
+    """The name of a reference, and its phases with an energy; arguments and errors as of `KnownPhases.read`."""
+    if isinstance(reference, KnownPhases):
+        return reference.name, list(reference.phases)
     if not _is_source(reference):
         rows, energies, names = read_entries(reference, "formula", energy, skip=True)
         found = [

@@ -20,7 +20,7 @@ from crystalgfn.cli.options.declared import (
     on,
     out_folder,
 )
-from crystalgfn.cli.options.discovery_commands import DISCOVER
+from crystalgfn.cli.options.discovery_commands import DISCOVER, HELD_BACK
 from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
@@ -219,14 +219,15 @@ BENCHMARK = Command(
         ("task=csp csp.data=val.parquet csp.templates=train.parquet csp.n=100 out=runs/csp", ""),
         ("task=csp csp.data=val.csv csp.methods=[random] 'csp.outside={diffcsp: folder}' out=runs/csp", ""),
         ("task=placement sampler=formation-energy placed=300 out=runs/placement", ""),
+        ("task=discovery sampler=stable known=train.parquet targets=val.parquet out=runs/found", "hours"),
     ),
     groups={**TRAINING, "csp": "default", "experiment": None},
     space="the space of an untrained sampler (every argument of crystalgfn.CrystalSpace)",
     options={
         "task": Option(
             "throughput",
-            Choice(("throughput", "exactness", "modes", "csp", "placement")),
-            "or exactness, modes (mode coverage), csp (match rates of real crystals), placement (then relaxed)",
+            Choice(("throughput", "exactness", "modes", "csp", "placement", "discovery")),
+            "or exactness, modes (mode coverage), csp (match rates), placement (then relaxed), discovery",
         ),
         "out": maybe(File(), "a folder for <task>.json and <task>.md; null: the tables are only printed"),
         "seed": SEEDED,
@@ -249,6 +250,7 @@ BENCHMARK = Command(
         "placed_by": Option(
             ["pyxtal", "refiner"], _some_of("pyxtal", "random", "refiner"), "placement: some of pyxtal, random, refiner"
         ),
+        **HELD_BACK,
         "grid_steps": maybe(COUNT, "exactness: steps on each hypergrid; null: those of the published figures"),
         "progress": PROGRESS,
     },

@@ -17,7 +17,9 @@ from crystalgfn.cli.options.declared import (
     out_folder,
 )
 from crystalgfn.cli.options.kinds import COUNT, JOBS, POSITIVE, Choice, File, Number, Text, optional
-from crystalgfn.cli.options.list_kinds import FILES
+from crystalgfn.cli.options.list_kinds import FILES, Several
+
+_METHODS = "some of discover, uncorrected, substitution, random"
 
 DISCOVER = Command(
     summary="Look for stable crystals: sample, place the atoms, relax the most promising with a calculator, correct "
@@ -83,3 +85,19 @@ DISCOVER = Command(
     what="a discovery",
     beside=True,
 )
+
+HELD_BACK: dict[str, Option] = {
+    "known": maybe(FILES, "discovery: known phases: what was fitted on, templates, entries of the hull"),
+    "targets": maybe(FILES, "discovery: crystals with formation energies that are to be found"),
+    "templates": maybe(FILES, "discovery: real crystals whose positions placement tries too; null: none"),
+    "systems": Option(12, COUNT, "discovery: chemical systems"),
+    "phases": Option(15, COUNT, "discovery: stable phases in them together, at least"),
+    "budget": Option(50, COUNT, "discovery: relaxations in each system by each method"),
+    "discovered_by": Option(
+        ["discover", "uncorrected", "substitution", "random"],
+        Several(item=Choice(("discover", "uncorrected", "substitution", "random")), words=_METHODS, low=1),
+        f"discovery: {_METHODS}",
+    ),
+    "energy_references": REFERENCES,
+}
+"""Options of the benchmark of discovery."""
