@@ -42,7 +42,7 @@ class AcquisitionConfig:
         most: times that a penalty is added, at most.
     """
 
-    kappa: float = 1.0
+    kappa: float = 0.2
     penalties: Mapping[str, float] = field(
         default_factory=lambda: {"formula": 0.02, "prototype": 0.005, "crystal": 0.05}
     )

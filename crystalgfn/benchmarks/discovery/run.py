@@ -11,7 +11,7 @@ import numpy as np
 
 from crystalgfn.benchmarks.discovery.methods import METHODS, DiscoverySettings, Relaxations
 from crystalgfn.benchmarks.discovery.systems import HeldBackSystem
-from crystalgfn.discovery.phases import SAME_ENERGY, formula_key_of
+from crystalgfn.discovery.phases import SAME_ENERGY, KnownPhase, formula_key_of
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.metrics.novelty import SAME, Comparer
 from crystalgfn.utils.progress import Bar
@@ -72,22 +72,25 @@ def score(system: HeldBackSystem, relaxed: Relaxations) -> dict[str, Any]:
     comparer = Comparer(SAME)
     reduced = [comparer.reduced(one) for one in structures]
     keys = [formula_key_of(tuple(amounts(one).items())) for one in structures]
-    found, best = [], {}
-    for target in system.targets:
-        own = [i for i, key in enumerate(keys) if key == formula_key_of(target.amounts)]
-        truth = None if target.entry is None else comparer.reduced(target.entry.structure())
-        near = [abs(energies[i] - target.energy) <= SAME_ENERGY for i in own]
-        same = [truth is not None and comparer.same(reduced[i], truth) for i in own]
-        if any(near) or any(same):
-            found.append(target.identifier)
-        best[target.identifier] = min((energies[i] - target.energy for i in own), default=None)
+    met = {target.identifier: _meets(target, comparer, reduced, keys, energies) for target in system.targets}
     return {
         "targets": len(system.targets),
-        "found": found,
-        "best": best,
+        "found": [name for name, (is_found, _) in met.items() if is_found],
+        "best": {name: gap for name, (_, gap) in met.items()},
         "relaxations": spent,
         "near": _distinct_near(system, relaxed, comparer, reduced, keys),
     }
+
+
+def _meets(
+    target: KnownPhase, comparer: Comparer, reduced: Sequence[Any], keys: Sequence[str], energies: Sequence[float]
+) -> tuple[bool, float | None]:
+    """Whether a target was found, and the lowest energy of its formula over its own."""
+    own = [i for i, key in enumerate(keys) if key == formula_key_of(target.amounts)]
+    truth = None if target.entry is None else comparer.reduced(target.entry.structure())
+    near = [abs(energies[i] - target.energy) <= SAME_ENERGY for i in own]
+    same = [truth is not None and comparer.same(reduced[i], truth) for i in own]
+    return any(near) or any(same), min((energies[i] - target.energy for i in own), default=None)
 
 
 def _distinct_near(
@@ -105,29 +108,27 @@ def _distinct_near(
 
 def discovery_figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of each method over all systems; the share found per relaxation near the hull has a bootstrap over systems."""
-    figures = {}
-    for name in dict.fromkeys(one["method"] for one in records):
-        own = [one for one in records if one["method"] == name]
-        targets = sum(one["targets"] for one in own)
-        gaps = [gap for one in own for gap in one["best"].values() if gap is not None]
-        rates = np.array([[one["near"] / max(one["relaxations"], 1)] for one in own])
-        rate = bootstrap_mean(rates)
-        figures[name] = {
-            "systems": len(own),
-            "targets": targets,
-            "found": sum(len(one["found"]) for one in own),
-            "share_found": sum(len(one["found"]) for one in own) / max(targets, 1),
-            "near_per_relaxation": {
-                "mean": float(rate.value[0]),
-                "low": float(rate.low[0]),
-                "high": float(rate.high[0]),
-            },
-            "formulas_met": len(gaps),
-            "median_gap_of_met_formulas": float(np.median(gaps)) if gaps else None,
-            "relaxations": sum(one["relaxations"] for one in own),
-            "seconds": round(sum(one["seconds"] for one in own), 1),
-        }
+    names = dict.fromkeys(one["method"] for one in records)
+    figures = {name: _figures([one for one in records if one["method"] == name]) for name in names}
     return {"methods": figures, "records": [dict(one) for one in records]}
+
+
+def _figures(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Of one method."""
+    found, targets = sum(len(one["found"]) for one in own), sum(one["targets"] for one in own)
+    gaps = [gap for one in own for gap in one["best"].values() if gap is not None]
+    rate = bootstrap_mean(np.array([[one["near"] / max(one["relaxations"], 1)] for one in own]))
+    return {
+        "systems": len(own),
+        "targets": targets,
+        "found": found,
+        "share_found": found / max(targets, 1),
+        "near_per_relaxation": {name: float(getattr(rate, name)[0]) for name in ("value", "low", "high")},
+        "formulas_met": len(gaps),
+        "median_gap_of_met_formulas": float(np.median(gaps)) if gaps else None,
+        "relaxations": sum(one["relaxations"] for one in own),
+        "seconds": round(sum(one["seconds"] for one in own), 1),
+    }
 
 
 def discovery_tables(figures: Mapping[str, Any]) -> str:
@@ -135,7 +136,7 @@ def discovery_tables(figures: Mapping[str, Any]) -> str:
     head = ["method", "stable phases found", "share", "within 0.05 eV/atom per relaxation", "95 %", "relaxations", "s"]
     rows = [
         [
-            name, f"{one['found']} of {one['targets']}", one["share_found"], one["near_per_relaxation"]["mean"],
+            name, f"{one['found']} of {one['targets']}", one["share_found"], one["near_per_relaxation"]["value"],
             f"{one['near_per_relaxation']['low']:.2f}-{one['near_per_relaxation']['high']:.2f}", one["relaxations"],
             one["seconds"],
         ]

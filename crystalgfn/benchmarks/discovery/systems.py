@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,8 +15,6 @@ SIZES = (3, 4)
 """Elements of a system."""
 ATTEMPTS = 1000
 """Orders that are tried for one with enough phases."""
-STABLE = 1e-6
-"""eV/atom above the hull of all phases, at most."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -68,14 +65,7 @@ def choose_systems(
     Raises:
         DataError: there are not so many.
     """
-    of_system: dict[frozenset[int], list[KnownPhase]] = defaultdict(list)
-    for one in held:
-        own = frozenset(z for z, _ in one.amounts)
-        if len(own) in SIZES and own <= set(allowed) and one.entry is not None:
-            of_system[own].append(one)
-    sets = {frozenset(z for z, _ in one.amounts) for one in known}
-    free = sorted((own for own in of_system if not any(own <= other for other in sets)), key=sorted)
-    eligible = [one for own in free if (one := _system(own, held, known)) is not None]
+    eligible = [one for own in _free(held, known, set(allowed)) if (one := _system(own, held, known)) is not None]
     rng = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
         chosen = [eligible[i] for i in rng.permutation(len(eligible))[:n]]
@@ -87,15 +77,25 @@ def choose_systems(
     )
 
 
+def _elements(one: KnownPhase) -> frozenset[int]:
+    return frozenset(z for z, _ in one.amounts)
+
+
+def _free(held: Sequence[KnownPhase], known: Sequence[KnownPhase], allowed: set[int]) -> list[frozenset[int]]:
+    """Sets of elements of held phases that no known phase has all of, in a fixed order."""
+    own = {_elements(one) for one in held if one.entry is not None}
+    taken = {_elements(one) for one in known}
+    fitting = [one for one in own if len(one) in SIZES and one <= allowed]
+    return sorted((one for one in fitting if not any(one <= other for other in taken)), key=sorted)
+
+
 def _system(own: frozenset[int], held: Sequence[KnownPhase], known: Sequence[KnownPhase]) -> HeldBackSystem | None:
-    """A system; None where none of its held phases is stable."""
-    within = [one for one in (*known, *held) if {z for z, _ in one.amounts} <= own]
-    shown = [one for one in within if {z for z, _ in one.amounts} != own]
-    if {z for one in shown for z, _ in one.amounts} != own:
-        return None
+    """A system; None where none of its held phases is stable, or an element is in no phase that is shown."""
+    within = [one for one in (*known, *held) if _elements(one) <= own]
+    shown = [one for one in within if _elements(one) != own]
     everything = KnownPhases("all phases", within)
-    targets = tuple(one for one in everything.stable if {z for z, _ in one.amounts} == own and one.entry is not None)
-    if not targets:
+    targets = tuple(one for one in everything.stable if _elements(one) == own and one.entry is not None)
+    if not targets or frozenset[int]().union(*map(_elements, shown)) != own:
         return None
     return HeldBackSystem(
         numbers=tuple(sorted(own)), targets=targets, known=KnownPhases("phases shown", shown), everything=everything

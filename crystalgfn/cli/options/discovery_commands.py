@@ -60,7 +60,7 @@ DISCOVER = Command(
         "beta": maybe(
             Number(low=0), "inverse temperature of the correction's weights, 1/(eV/atom); null: the reward's"
         ),
-        "kappa": Option(1.0, Number(low=0), "standard errors below the prediction by which candidates are chosen"),
+        "kappa": Option(0.2, Number(low=0), "standard errors below the prediction by which candidates are chosen"),
         "adapt": maybe(POSITIVE, "seconds of fine-tuning the sampler in the space first; null: none"),
         "refiner": Option(
             "default",

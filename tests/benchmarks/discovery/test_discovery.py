@@ -110,7 +110,7 @@ def test_what_is_done_is_not_done_again_and_figures_are_of_all(system, tmp_path,
     figures = run.discovery_figures(records)
     own = figures["methods"]
     assert own["exact"]["share_found"] == 1 and own["nothing"]["share_found"] == 0
-    assert own["exact"]["near_per_relaxation"]["mean"] == pytest.approx(1 / 3)
+    assert own["exact"]["near_per_relaxation"]["value"] == pytest.approx(1 / 3)
     assert own["nothing"]["median_gap_of_met_formulas"] is None and math.isfinite(own["exact"]["seconds"])
     assert json.loads(json.dumps(figures)) == figures
     assert "| exact | 2 of 2 |" in run.discovery_tables(figures)
