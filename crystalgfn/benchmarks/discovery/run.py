@@ -56,12 +56,12 @@ def run_discovery(
             start = time.perf_counter()
             relaxed = METHODS[name](system, settings, out / system.name / name)
             seconds = round(time.perf_counter() - start, 3)
-            journal.add({"system": system.name, "method": name, **score(system, relaxed), "seconds": seconds})
+            journal.add({"system": system.name, "method": name, **score_discovery(system, relaxed), "seconds": seconds})
             bar.update()
     return [journal.records[system.name, name] for system, name in pairs]
 
 
-def score(system: HeldBackSystem, relaxed: Relaxations) -> dict[str, Any]:
+def score_discovery(system: HeldBackSystem, relaxed: Relaxations) -> dict[str, Any]:
     """What a method found in a system.
 
     ``found`` are the targets that a relaxed structure is by StructureMatcher, or whose formula it has within 0.02

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import itertools
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +67,10 @@ def choose_systems(
     Raises:
         DataError: there are not so many.
     """
-    eligible = [one for own in _free(held, known, set(allowed)) if (one := _system(own, held, known)) is not None]
+    of_elements: dict[frozenset[int], list[KnownPhase]] = defaultdict(list)
+    for phase in (*known, *held):
+        of_elements[_elements(phase)].append(phase)
+    eligible = [one for own in _free(held, known, set(allowed)) if (one := _system(own, of_elements)) is not None]
     rng = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
         chosen = [eligible[i] for i in rng.permutation(len(eligible))[:n]]
@@ -84,14 +89,19 @@ def _elements(one: KnownPhase) -> frozenset[int]:
 def _free(held: Sequence[KnownPhase], known: Sequence[KnownPhase], allowed: set[int]) -> list[frozenset[int]]:
     """Sets of elements of held phases that no known phase has all of, in a fixed order."""
     own = {_elements(one) for one in held if one.entry is not None}
-    taken = {_elements(one) for one in known}
-    fitting = [one for one in own if len(one) in SIZES and one <= allowed]
-    return sorted((one for one in fitting if not any(one <= other for other in taken)), key=sorted)
+    taken = {frozenset(part) for one in {_elements(one) for one in known} for part in _parts(one, SIZES)}
+    return sorted((one for one in own if len(one) in SIZES and one <= allowed and one not in taken), key=sorted)
 
 
-def _system(own: frozenset[int], held: Sequence[KnownPhase], known: Sequence[KnownPhase]) -> HeldBackSystem | None:
+def _parts(own: frozenset[int], sizes: Iterable[int]) -> Iterator[tuple[int, ...]]:
+    """Subsets of some sizes."""
+    return itertools.chain.from_iterable(itertools.combinations(sorted(own), k) for k in sizes)
+
+
+def _system(own: frozenset[int], of_elements: Mapping[frozenset[int], list[KnownPhase]]) -> HeldBackSystem | None:
     """A system; None where none of its held phases is stable, or an element is in no phase that is shown."""
-    within = [one for one in (*known, *held) if _elements(one) <= own]
+    parts = _parts(own, range(1, len(own) + 1))
+    within = [one for part in parts for one in of_elements.get(frozenset(part), ())]
     shown = [one for one in within if _elements(one) != own]
     everything = KnownPhases("all phases", within)
     targets = tuple(one for one in everything.stable if _elements(one) == own and one.entry is not None)

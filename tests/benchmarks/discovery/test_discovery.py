@@ -76,14 +76,14 @@ def test_substitution_puts_strontium_where_calcium_was(system):
 def test_found_is_the_same_structure_or_the_formula_at_its_energy(system):
     other = Structure.from_spacegroup("P4/mmm", Lattice.tetragonal(4, 6), ["Sr", "Ti", "O"],
                                       [[0, 0, 0], [0.5, 0.5, 0.3], [0, 0, 0.5]])  # fmt: skip
-    assert run.score(system, ([perovskite("Sr", "Ti", "O", 4.2)], [-2.3], 1))["found"] == ["found"]
-    assert run.score(system, ([other], [-2.6], 1))["found"] == []
+    assert run.score_discovery(system, ([perovskite("Sr", "Ti", "O", 4.2)], [-2.3], 1))["found"] == ["found"]
+    assert run.score_discovery(system, ([other], [-2.6], 1))["found"] == []
     rearranged = perovskite("Ti", "Sr", "O", 4.4)
-    at_its_energy = run.score(system, ([rearranged], [-2.585], 5))
+    at_its_energy = run.score_discovery(system, ([rearranged], [-2.585], 5))
     assert at_its_energy["found"] == ["found"] and at_its_energy["near"] == 1 and at_its_energy["relaxations"] == 5
     assert at_its_energy["best"]["found"] == pytest.approx(0.015)
-    assert run.score(system, ([rearranged, rearranged.copy()], [-2.57, -2.56], 2))["near"] == 1  # each once
-    assert run.score(system, ([rearranged], [-2.5], 1)) == {
+    assert run.score_discovery(system, ([rearranged, rearranged.copy()], [-2.57, -2.56], 2))["near"] == 1  # each once
+    assert run.score_discovery(system, ([rearranged], [-2.5], 1)) == {
         "targets": 1, "found": [], "best": {"found": pytest.approx(0.1)}, "relaxations": 1, "near": 0,
     }  # fmt: skip
 
