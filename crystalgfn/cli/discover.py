@@ -86,7 +86,7 @@ def _tell(found: Found) -> None:
     if len(rows):
         names = ["rank", "formula", "space_group", "e_above_hull", "known_as", "decomposition"]
         with pd.option_context("display.width", 160, "display.max_colwidth", 60):
-            tell(f"\n{rows[names].to_string(index=False, float_format=lambda value: f'{value:.3f}')}")
+            tell(f"\n{rows[names].to_string(index=False, float_format='%.3f')}")
     if found.summary["stopped_by"] != "budget":
         tell(f"\nStopped by: {found.summary['stopped_by']}.")
     tell(f"\nAll of them: {found.out / 'table.csv'}; the figures: {found.out / SUMMARY}")
