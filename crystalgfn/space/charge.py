@@ -15,9 +15,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
+
 from crystalgfn.crystallography import elements
 
 MIXED_VALENCE = (False, "adjacent", True)
+
+WORD = 63
+"""Bits of an int64 that are used in packed sets, so that no value is negative."""
 
 
 @dataclass(frozen=True)
@@ -86,3 +91,54 @@ def _shift(bits: int, charges: Sequence[int]) -> int:
     for charge in charges:
         out |= bits << charge if charge >= 0 else bits >> -charge
     return out
+
+
+def pack(bits: np.ndarray) -> np.ndarray:
+    """Boolean [..., N] -> int64 [..., ceil(N / 63)]."""
+    n_words = -(-bits.shape[-1] // WORD)
+    padded = np.zeros((*bits.shape[:-1], n_words * WORD), dtype=bool)
+    padded[..., : bits.shape[-1]] = bits
+    weights = np.int64(1) << np.arange(WORD, dtype=np.int64)
+    return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
+
+
+def balanced(sets: np.ndarray, charges: tuple[int, ...], valid: np.ndarray) -> np.ndarray:
+    """Packed sets [words, rows] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
+    out = np.zeros_like(sets)
+    for first, step, n in _progressions(charges):
+        part, k = _moved(sets, -first), 1
+        while k < n:  # part holds the first k charges; all lie on one side, so that nothing dropped would come back
+            more = min(k, n - k)
+            part |= _moved(part, -step * more)
+            k += more
+        out |= part
+    return out & valid[:, None]
+
+
+def _moved(sets: np.ndarray, by: int) -> np.ndarray:
+    """Packed sets [words, rows] moved by so many charges; what leaves the words is dropped."""
+    words, bits = divmod(by, WORD)
+    out, n = np.zeros_like(sets), len(sets)
+    for at in (words, words + 1)[
+        : 1 + (bits > 0)
+    ]:  # the lower bits stay in their word or so many on, the upper go one on
+        low, high = max(at, 0), min(at + n, n)
+        if low < high:
+            part = sets[low - at : high - at]
+            out[low:high] |= (part & ((1 << (WORD - bits)) - 1)) << bits if at == words else part >> (WORD - bits)
+    return out
+
+
+@lru_cache(maxsize=4096)
+def _progressions(charges: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+    """Charges as arithmetic progressions away from zero: first, step, number of members."""
+    found = []
+    for own in ([q for q in charges if q >= 0], [q for q in charges if q < 0]):
+        rest = sorted(own, key=abs)
+        while rest:
+            step, n = rest[1] - rest[0] if len(rest) > 1 else 0, 1
+            while n < len(rest) and rest[n] - rest[n - 1] == step:
+                n += 1
+            found.append((rest[0], step, n))
+            rest = rest[n:]
+    return tuple(found)

@@ -7,7 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from crystalgfn.space.compositions import WORD, CompositionTables, initial_charge, pack
+from crystalgfn.space.charge import WORD, pack
+from crystalgfn.space.compositions import CompositionTables, initial_charge
 from crystalgfn.typing import Followers, Pairs, RowIndex
 
 #: Rows at a time while the tables are made, so that memory stays bounded.

@@ -16,10 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalgfn.space.automata import Automaton, StateTable, state_table
-from crystalgfn.space.charge import ChargeRule
+from crystalgfn.space.charge import WORD, ChargeRule, balanced, pack
 from crystalgfn.space.patterns import _slots, trie
-
-WORD = 63  # bits of an int64 that are used, so that no value is negative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,15 +112,6 @@ class CompositionTables:
     def n_atoms(self) -> np.ndarray:
         """Atoms of each pattern, [P]."""
         return self.patterns.sum(1)
-
-
-def pack(bits: np.ndarray) -> np.ndarray:
-    """Boolean [..., N] -> int64 [..., ceil(N / 63)]."""
-    n_words = -(-bits.shape[-1] // WORD)
-    padded = np.zeros((*bits.shape[:-1], n_words * WORD), dtype=bool)
-    padded[..., : bits.shape[-1]] = bits
-    weights = np.int64(1) << np.arange(WORD, dtype=np.int64)
-    return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
 def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) -> CompositionTables:
@@ -252,6 +241,42 @@ def rest_of(table: AutomatonTables | None, left: np.ndarray, following: np.ndarr
     return np.where(state >= 0, table.place[state, following], -1)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """Multisets from which one count is taken.
+
+    Attributes:
+        rest: what is left of them, each once, [U].
+        row, slot, back: multisets with tables of charges, the slot of the count, the place in ``rest``, [n].
+        root, root_slot, root_back: the same of whole patterns.
+    """
+
+    rest: np.ndarray
+    row: np.ndarray
+    slot: np.ndarray
+    back: np.ndarray
+    root: np.ndarray
+    root_slot: np.ndarray
+    root_back: np.ndarray
+
+    @staticmethod
+    def of(rows: np.ndarray, slots: np.ndarray, rest: np.ndarray, n_small: int, root_rows: np.ndarray) -> _Part:
+        """The part of ``rows`` [n] with ``rest`` left; -1: nothing may be."""
+        kept = rest >= 0
+        rows, slots = rows[kept], slots[kept]
+        unique, back = np.unique(rest[kept], return_inverse=True)
+        small, root = rows < n_small, root_rows[rows] >= 0
+        return _Part(
+            rest=unique,
+            row=rows[small],
+            slot=slots[small],
+            back=back[small],
+            root=root_rows[rows[root]],
+            root_slot=slots[root],
+            root_back=back[root],
+        )
+
+
 def _charges(
     rules: CompositionRules,
     automaton: AutomatonTables | None,
@@ -267,10 +292,9 @@ def _charges(
     accepted = empty if automaton is None else empty & automaton.accept[automaton.state[:n_small]]
     counts = np.unique(slot_count[slot_count > 0]).tolist()
     pairs = {c: np.nonzero(slot_count == c) for c in counts}
-    rests = {c: slot_next[at] for c, at in pairs.items()}
-    following = {c: (rest, *np.unique(rest, return_inverse=True)) for c, rest in rests.items()}
     root_rows = np.full(len(slot_count), -1)
     root_rows[leftover] = np.arange(len(leftover))
+    parts = {} if automaton else {c: _Part.of(*at, slot_next[at], n_small, root_rows) for c, at in pairs.items()}
     first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
     finish = np.zeros((n_small, n_slots, n_el, 2, -(-(width + 1) // WORD)), dtype=np.int64)
 
@@ -278,9 +302,9 @@ def _charges(
     words = finish.shape[-1]
     valid = pack(np.arange(width + 1) < width)
     at_zero, metal_bit = pack(np.arange(width + 1) == half), pack(np.arange(width + 1) == width)
-    whole, mixed = np.zeros((n_small, words), dtype=np.int64), np.zeros((n_small, words), dtype=np.int64)
+    whole, mixed = np.zeros((words, n_small), dtype=np.int64), np.zeros((words, n_small), dtype=np.int64)
     metals = np.zeros(n_small, dtype=bool)  # can be finished with metals only
-    whole[accepted] = at_zero
+    whole[:, accepted] = at_zero[:, None]
     metals[accepted] = True
     for e in range(n_el - 1, -1, -1):
         new_whole, new_mixed, new_metals = (
@@ -289,53 +313,29 @@ def _charges(
             else (whole.copy(), mixed.copy(), metals.copy())
         )
         for c, (rows, slots) in pairs.items():
+            part = parts.get(c)
             if automaton is not None:
-                rest = rest_of(automaton, rows, slot_next[rows, slots], e, c)
-                keep = rest >= 0
-                rows, slots, rest = rows[keep], slots[keep], rest[keep]
-                if not len(rows):
-                    continue
-                unique, inverse = np.unique(rest, return_inverse=True)
-            else:
-                rest, unique, inverse = following[c]
+                part = _Part.of(rows, slots, rest_of(automaton, rows, slot_next[rows, slots], e, c), n_small, root_rows)
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
-            before = whole[unique]
-            one = _balanced(before, plain, valid)
-            two = _balanced(mixed[unique], plain, valid) | _balanced(before, split, valid)
-            metal = metals[unique] & rules.metal[e]
-            one, two, metal = one[inverse], two[inverse], metal[inverse]
+            before = whole[:, part.rest]
+            one = balanced(before, plain, valid)
+            two = balanced(mixed[:, part.rest], plain, valid) | balanced(before, split, valid)
+            metal = metals[part.rest] & rules.metal[e]
             either = one | two
-            small = rows < n_small
-            r, s = rows[small], slots[small]
-            new_whole[r] |= one[small]  # a multiset has one slot a count: rows are unique
-            new_mixed[r] |= two[small]
-            new_metals[r] |= metal[small]
-            finish[r, s, e, 0] = either[small]
-            finish[r, s, e, 1] = one[small] | np.where(metal[small, None], metal_bit, 0)
-            root = root_rows[rows]
-            at = root >= 0
-            start = ((either[at] & at_zero) != 0).any(1) | (metal[at] & rules.charge.alloys)
-            if rules.charge.states is None:
-                start = ((one[at] & at_zero) != 0).any(1)
+            new_whole[:, part.row] |= one[:, part.back]  # a multiset has one slot a count: rows are unique
+            new_mixed[:, part.row] |= two[:, part.back]
+            new_metals[part.row] |= metal[part.back]
+            finish[part.row, part.slot, e, 0] = either.T[part.back]
+            finish[part.row, part.slot, e, 1] = (one | np.where(metal, metal_bit[:, None], 0)).T[part.back]
+            neutral = one if rules.charge.states is None else either
+            start = ((neutral & at_zero[:, None]) != 0).any(0)
+            if rules.charge.states is not None:
+                start |= metal & rules.charge.alloys
             if rules.required <= {e}:  # a pure element counts as neutral
-                start |= accepted[rest[at]]
-            first[root[at], slots[at], e] = start
+                start |= accepted[part.rest]
+            first[part.root, part.root_slot, e] = start[part.root_back]
         whole, mixed, metals = new_whole, new_mixed, new_metals
     return first, finish, half
-
-
-def _balanced(sets: np.ndarray, charges: tuple[int, ...], valid: np.ndarray) -> np.ndarray:
-    """Packed sets [rows, words] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
-    out = np.zeros_like(sets)
-    n = sets.shape[1]
-    for charge in charges:
-        words, bits = divmod(-charge, WORD)
-        for part, by in (((sets & ((1 << (WORD - bits)) - 1)) << bits, words), (sets >> (WORD - bits), words + 1)):
-            if 0 <= by < n:
-                out[:, by:] |= part[:, : n - by]
-            elif -n < by < 0:
-                out[:, :by] |= part[:, -by:]
-    return out & valid
 
 
 def initial_charge(half_width: int, alloys: bool) -> np.ndarray:

@@ -242,7 +242,8 @@ def build_tables(rules: MaskRules) -> SpaceTables:
         sums = sum_limits(rules, cases)
         if sums is not None:
             allowed &= _sums_allowed(rules, table, allowed, sums)
-    below = np.concatenate([np.zeros((230, 1), np.int64), np.cumsum(allowed, axis=1, dtype=np.int64)], axis=1)
+    below = np.zeros((230, allowed.shape[1] + 1), dtype=np.int64)
+    np.cumsum(allowed, axis=1, dtype=np.int64, out=below[:, 1:])
     return SpaceTables(table, allowed, below, sums)
 
 

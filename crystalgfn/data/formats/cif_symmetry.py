@@ -154,9 +154,12 @@ def _checked_group(texts: tuple[str, ...], centring: tuple[str, ...]) -> Operati
     for text in texts:
         for shift in centring:
             try:
-                found.append(gemmi.Op(shift) * gemmi.Op(text.replace(" ", "").lower()))
+                one = gemmi.Op(shift) * gemmi.Op(text.replace(" ", "").lower())
             except (RuntimeError, ValueError) as error:
                 raise DataError(f"lists the symmetry operation {text!r}, which cannot be read") from error
+            if abs(one.det_rot()) != gemmi.Op.DEN**3:
+                raise DataError(f"lists the symmetry operation {text!r}, which does not keep volumes, so it is none")
+            found.append(one)
     unique = list(dict.fromkeys(one.wrap().triplet() for one in found))
     operations = [gemmi.Op(text) for text in unique]
     keys = {_key(one) for one in operations}
