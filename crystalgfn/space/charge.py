@@ -105,7 +105,7 @@ def pack(bits: np.ndarray) -> np.ndarray:
 def balanced(sets: np.ndarray, charges: tuple[int, ...], valid: np.ndarray) -> np.ndarray:
     """Packed sets [words, rows] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
     out = np.zeros_like(sets)
-    for first, step, n in _progressions(charges):
+    for first, step, n in progressions(charges):
         part, k = _moved(sets, -first), 1
         while k < n:  # part holds the first k charges; all lie on one side, so that nothing dropped would come back
             more = min(k, n - k)
@@ -130,7 +130,7 @@ def _moved(sets: np.ndarray, by: int) -> np.ndarray:
 
 
 @lru_cache(maxsize=4096)
-def _progressions(charges: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
+def progressions(charges: tuple[int, ...]) -> tuple[tuple[int, int, int], ...]:
     """Charges as arithmetic progressions away from zero: first, step, number of members."""
     found = []
     for own in ([q for q in charges if q >= 0], [q for q in charges if q < 0]):

@@ -8,6 +8,7 @@ elements are tried in turn.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from crystalgfn.errors import InvalidSpace
+from crystalgfn.space.charge import progressions
 from crystalgfn.space.charge_lookahead import ChargeSets, Multisets, to_tensor
 from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
 
@@ -32,11 +34,13 @@ class SumConfig:
 
     chunk: int = 50_000
     chunk_values: int = 6_000_000
-    table_values: int = 76_000_000
-    work: int = 300_000_000
+    table_values: int = 150_000_000
+    work: int = 450_000_000
 
 
 CONFIG = SumConfig()
+ROUNDING = 1e-7
+"""Relative error of the tables' values; what lies so near the end of a range is looked at one element deeper."""
 REMEDY = "the limits on density and volumes (or sums over atoms) are too narrow together for these elements and atoms: "
 
 
@@ -77,18 +81,8 @@ class SumLookahead:
         ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
         self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
         self.atoms = put(_atoms(table))
-        shape = (len(rules.zs) + 1, len(table.finish), 2, 2 * table.half_width + 2, len(own))
-        self.values = 2 * int(np.prod(shape[2:]))  # of both tables for one option
-        if self.values * shape[0] * shape[1] > CONFIG.table_values:
-            raise InvalidSpace(
-                f"{REMEDY}their tables would take {self.values * shape[0] * shape[1] * 8 / 1e9:.1f} GB; give fewer "
-                "elements, fewer atoms, or drop one of the limits"
-            )
-        least, greatest = np.empty(shape), np.empty(shape)
-        for j, weight in enumerate(own):
-            least[..., j] = _extremes(rules, table, weight)
-            np.negative(_extremes(rules, table, -weight), out=greatest[..., j])
-        self.least, self.greatest = put(least), put(greatest)
+        self.completions = _Completions(rules, table, own, device)
+        self.values = 2 * (2 * table.half_width + 2) * (1 + 2 * len(own))  # charges of an option, and their sums
         self.chunk = max(1, min(CONFIG.chunk, CONFIG.chunk_values // self.values))
         self.work: int | None = None  # what is left of it; None: not bounded
 
@@ -195,15 +189,14 @@ class SumLookahead:
         low, high = rows.low[row] - spent, rows.high[row] - spent
         charge = self.sets.after(rows.charge[row], column, count)
         pure = rows.pure[row]
-        open_ = self.sets.unpack(charge)[..., None]
-        least = torch.where(open_, self.least[column + 1, rest], torch.inf).amin((1, 2))
-        greatest = torch.where(open_, self.greatest[column + 1, rest], -torch.inf).amax((1, 2))
+        least, greatest = self.completions.ends(column + 1, rest, self.sets.unpack(charge))
         least, greatest = (torch.where(pure[:, None], 0.0, x) for x in (least, greatest))
-        least_in = (least >= low) & (least <= high)
-        greatest_in = (greatest >= low) & (greatest <= high)
+        error = ROUNDING * torch.maximum(least.abs(), greatest.abs()).nan_to_num(posinf=0.0)
+        least_in = (least >= low + error) & (least <= high - error)
+        greatest_in = (greatest >= low + error) & (greatest <= high - error)
         # all completions are in all ranges but one, and one of them in that too
         sure = (least_in | greatest_in).all(1) & ((~(least_in & greatest_in)).sum(1) <= 1)
-        unsure = ~sure & (least <= high).all(1) & (greatest >= low).all(1)
+        unsure = ~sure & (least <= high + error).all(1) & (greatest >= low - error).all(1)
         return (
             sure,
             unsure,
@@ -222,8 +215,79 @@ def _atoms(table: CompositionTables) -> np.ndarray:
     return total
 
 
-def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> np.ndarray:
-    """Least sum of the weights [E] of completions, [E + 1, M, 2, W + 1], laid out as the charges they balance."""
+class _Completions:
+    """Least and greatest sums of completions, by position in the order of the elements, multiset and charge.
+
+    Only charges that some completion balances have a place: from the lowest to the highest of a position and multiset.
+
+    Args:
+        rules, table: of the compositions.
+        weights: of each sum, [J, E].
+        device: where the tables live.
+
+    Raises:
+        InvalidSpace: they would take too much memory.
+    """
+
+    def __init__(
+        self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
+    ) -> None:
+        shape, n_sums = (len(rules.zs) + 1, len(table.finish)), len(weights)
+        low, size = (np.zeros(shape, dtype=np.int64) for _ in range(2))
+        for e, whole, mixed, _ in _extremes(rules, table, weights[0]):
+            there = np.isfinite(np.minimum(whole, mixed))
+            low[e], size[e] = (
+                there.argmax(1),
+                there.any(1) * (there.shape[1] - there.argmax(1) - there[:, ::-1].argmax(1)),
+            )
+        end = 2 * np.cumsum(size.ravel())
+        if 2 * n_sums * end[-1] > CONFIG.table_values:
+            raise InvalidSpace(
+                f"{REMEDY}their tables would take {2 * n_sums * end[-1] * 4 / 1e9:.1f} GB; give fewer elements, fewer "
+                "atoms, or drop one of the limits"
+            )
+        start = end.reshape(shape) - 2 * size
+        values = np.empty((end[-1], 2 * n_sums), dtype=np.float32)
+        metals = np.empty((*shape, 2 * n_sums))
+        for j, weight in enumerate([*weights, *-weights]):
+            for e, whole, mixed, metal in _extremes(rules, table, weight):
+                charge = np.arange(whole.shape[1])
+                there = (charge >= low[e, :, None]) & (charge < (low + size)[e, :, None])
+                both = np.stack([np.minimum(whole, mixed), whole], axis=1)
+                place = slice(start[e, 0], start[e, -1] + 2 * size[e, -1])
+                values[place, j] = both[np.broadcast_to(there[:, None], both.shape)]
+                metals[e, :, j] = metal
+        tensors = (torch.from_numpy(x).to(device) for x in (low, size, start, values, metals))
+        self.low, self.size, self.start, self.values, self.metals = tensors
+        self.n_sums = n_sums
+
+    def ends(
+        self, position: torch.Tensor, rest: torch.Tensor, charges: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Least and greatest sums [rows, J] over completions; inf and -inf where there is none.
+
+        Args:
+            position: of the first element that may follow, [rows].
+            rest: multisets left, [rows].
+            charges: reached, as `ChargeSets.unpack` has them, [rows, 2, W + 1].
+        """
+        row, split, charge = charges[..., :-1].nonzero().unbind(1)
+        size = self.size[position, rest][row]
+        place = charge - self.low[position, rest][row]
+        inside = (place >= 0) & (place < size)
+        at = (self.start[position, rest][row] + split * size + place)[inside]
+        found = torch.where(charges[:, 1, -1:], self.metals[position, rest], torch.inf)
+        values = self.values[at].double()
+        found.scatter_reduce_(0, row[inside, None].expand_as(values), values, "amin")
+        return found[:, : self.n_sums], -found[:, self.n_sums :]
+
+
+def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> Iterator[tuple]:
+    """Least sum of the weights [E] of completions by the charge that they balance, from the last position to the first.
+
+    Yields:
+        The position; without a split element [M, W], with one [M, W], of metals only [M].
+    """
     half, n_small, n_el = table.half_width, len(table.finish), len(rules.zs)
     width = 2 * half + 1
     count, following = table.slot_count[:n_small], table.slot_next[:n_small]
@@ -233,15 +297,8 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
     whole, mixed, metals = (np.full(shape, np.inf) for shape in ((n_small, width), (n_small, width), (n_small,)))
     whole[empty, half] = 0.0
     metals[empty] = 0.0
-    out = np.full((n_el + 1, n_small, 2, width + 1), np.inf)
     pairs = {c: np.nonzero(count == c) for c in np.unique(count[count > 0]).tolist()}
-
-    def write(e: int) -> None:
-        out[e, :, 0, :width] = np.minimum(whole, mixed)[:, ::-1]
-        out[e, :, 1, :width] = whole[:, ::-1]
-        out[e, :, 1, width] = metals
-
-    write(n_el)
+    yield n_el, whole[:, ::-1], mixed[:, ::-1], metals
     for e in range(n_el - 1, -1, -1):
         z = rules.zs[e]
         skip = e not in rules.required
@@ -258,17 +315,27 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
             if rules.metal[e]:
                 new[2][rows] = np.minimum(new[2][rows], metals[rest] + added)
         whole, mixed, metals = new
-        write(e)
-    return out
+        yield e, whole[:, ::-1], mixed[:, ::-1], metals
 
 
 def _shifted(values: np.ndarray, charges: tuple[int, ...]) -> np.ndarray:
-    """The smallest value [..., W] over moves by each charge."""
+    """The smallest value [rows, W] over moves by each charge."""
     out = np.full_like(values, np.inf)
-    width = values.shape[-1]
-    for q in charges:
-        if q >= 0:
-            out[..., q:] = np.minimum(out[..., q:], values[..., : max(width - q, 0)])
-        else:
-            out[..., :q] = np.minimum(out[..., :q], values[..., -q:])
+    for first, step, n in progressions(charges):
+        part, k = _moved(values, first), 1
+        while k < n:  # part is over the first k charges
+            more = min(k, n - k)
+            np.minimum(part, _moved(part, step * more), out=part)
+            k += more
+        np.minimum(out, part, out=out)
+    return out
+
+
+def _moved(values: np.ndarray, by: int) -> np.ndarray:
+    """Values [rows, W] moved by a charge; infinite where nothing comes to lie."""
+    out, width = np.full_like(values, np.inf), values.shape[1]
+    if by >= 0:
+        out[:, by:] = values[:, : max(width - by, 0)]
+    else:
+        out[:, :by] = values[:, -by:]
     return out
