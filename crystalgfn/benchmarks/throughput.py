@@ -46,6 +46,7 @@ from crystalgfn.utils.provenance import markdown_table
 #: Of a policy that shall stay as it is while training steps are timed.
 STANDSTILL = 1e-12
 WARM_UP = 2
+WORKS = ("trained", "sampled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -296,15 +297,24 @@ def throughput_tables(found: list[Measurement]) -> str:
         "The floor: the network's matrix products alone, per CPU second on a CPU and per second on a GPU\n\n"
         f"{_floors(first, both)}",
     ]
-    loaded = [
-        (m.device, m.threads, m.batch_size, name, round(100 * share, 1))
-        for m in found
-        for name, share in (m.loaded or {}).items()
-    ]
-    if loaded:
-        table = markdown_table((*first, "crystals / s that are left, %"), loaded)
+    if loaded := _loaded(found):
+        table = markdown_table((*first, "crystals / s that are left, %", "of one free core's crystals / s, %"), loaded)
         parts.append(f"Beside a process that keeps one core busy\n\n{table}")
     return "\n\n".join(parts)
+
+
+def _loaded(found: list[Measurement]) -> list[tuple[Any, ...]]:
+    """What a competing load leaves, in per cent: of the same threads, and of one thread without a load."""
+    free = {
+        (m.device, m.batch_size, m.threads, name): getattr(m, name).crystals.per_second for m in found for name in WORKS
+    }
+    rows = []
+    for m in found:
+        for name, share in (m.loaded or {}).items():
+            own, one = (free.get((m.device, m.batch_size, threads, name)) for threads in (m.threads, 1))
+            of_one = round(100 * share * own / one, 1) if own and one else None
+            rows.append((m.device, m.threads, m.batch_size, name, round(100 * share, 1), of_one))
+    return rows
 
 
 def _floors(first: tuple[str, ...], both: list[tuple[tuple[str, int, int, str], Activity]]) -> str:

@@ -7,6 +7,8 @@ from pymatgen.core import Lattice
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.distances import Contacts, reduced_basis
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix
+from crystalgfn.crystallography.symmetry import MAX_MATRIX
+from crystalgfn.errors import InvalidCrystal
 
 CASES = [
     (1, (3.1, 4.9, 12.0, 55.0, 62.0, 71.0), ["a", "a", "a"], [3, 8, 26]),
@@ -49,3 +51,22 @@ def test_fingerprint_ignores_origin_and_letters():
     assert prints[0] == pytest.approx(prints[1])
     blende = Contacts(216, cell, ["a", "c"], [11, 17]).fingerprint(np.zeros((2, 3)))
     assert np.abs(blende - prints[0]).max() > 0.3
+
+
+def test_reducing_any_cell_ends():
+    rng = np.random.default_rng(2)
+    for number in range(400):
+        rows = rng.standard_normal((3, 3)) * 10 ** rng.uniform(-3, 3)
+        for _ in range(3):
+            i, j = rng.choice(3, 2, replace=False)
+            rows[i] += rows[j] * 10 ** rng.uniform(0, 8)
+        if number % 4 == 0:  # almost in one plane
+            rows[2] = rows[1] + rows[0] + 1e-9 * rng.random(3)
+        try:
+            reduced = reduced_basis(rows)
+        except InvalidCrystal:
+            assert np.abs(rows).max() >= MAX_MATRIX or np.linalg.cond(rows) > 1e10
+            continue
+        assert (np.linalg.norm(reduced, axis=1) <= np.linalg.norm(rows, axis=1).max() * (1 + 1e-9)).all()
+        if np.linalg.cond(rows) < 1e6:
+            assert abs(np.linalg.det(reduced)) == pytest.approx(abs(np.linalg.det(rows)), rel=1e-4)

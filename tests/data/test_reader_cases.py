@@ -480,3 +480,10 @@ def test_rows_with_a_formula_and_an_energy_alone_are_a_hull(tmp_path):
         assert not reference.entries and reference.hull("e").n_entries == 3
     with pytest.raises(DataError, match="no crystal with positions"):
         list(crystals(tmp_path / "x.csv"))
+
+
+def test_an_operation_that_flattens_space_is_named(tmp_path):
+    loop = "loop_\n _symmetry_equiv_pos_as_xyz\n 'x,y,z'\n '-z,0,5-x+1/2'\n"
+    (tmp_path / "x.cif").write_text(cif(CUBE, loop))
+    (bad,) = records(tmp_path / "x.cif")
+    assert isinstance(bad, SkippedRecord) and "does not keep volumes" in bad.reason

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from crystalgfn.crystallography import elements
-from crystalgfn.space.charge import ChargeRule
+from crystalgfn.space.charge import ChargeRule, balanced, pack
+from crystalgfn.space.sum_lookahead import _shifted
 
 ICSD = elements.OXIDATION_STATES["icsd"]
 
@@ -58,3 +59,22 @@ def test_known_compounds():
     assert not adjacent.neutral({number["Na"]: 1, number["Cl"]: 2})
     assert not adjacent.neutral({number["Li"]: 1, number["Be"]: 1})
     assert ChargeRule(ICSD, "adjacent", alloys=True).neutral({number["Li"]: 1, number["Be"]: 1})
+
+
+@pytest.mark.parametrize("charges", [(3,), (-4, -2, 5), (7, 8, 9, 10, 12, 14, 16), (-90, -60, -30), (0,), ()])
+def test_charges_are_taken_off_packed_sets_and_least_sums(charges):
+    rng = np.random.default_rng(0)
+    width = 150
+    bits = rng.random((20, width)) < 0.2
+    valid = pack(np.arange(width) < width)
+    got = balanced(pack(bits).T.copy(), charges, valid)
+    wanted, least = np.zeros_like(bits), np.full(bits.shape, np.inf)
+    values = np.where(bits, rng.random(bits.shape), np.inf)
+    for row, column in zip(*bits.nonzero(), strict=True):
+        for charge in charges:
+            if 0 <= column - charge < width:
+                wanted[row, column - charge] = True
+            if 0 <= column + charge < width:
+                least[row, column + charge] = min(least[row, column + charge], values[row, column])
+    assert (got.T == pack(wanted)).all()
+    assert (_shifted(values, charges) == least).all()
