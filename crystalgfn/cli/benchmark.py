@@ -135,9 +135,11 @@ def _csp(config: DictConfig) -> tuple[str, dict[str, Any]]:
         )
     _refuse_unknown("csp.tasks", "task", chosen.tasks, csp.TASKS)
     folders = _outside(config, known=csp.TASKS)
+    if folders and len(listed(chosen.data)) > 1:
+        raise OptionError("csp.outside names structures by the row of csp.data; give one file of it, not a list.")
     # The calculator and the refiner are found to be there before the work.
     methods, calculator = _csp_methods(config, list(folders))
-    asked = targets(chosen.data, chosen.n, config.seed)
+    asked = targets(plain_config(chosen.data), chosen.n, config.seed)
     rows = [one.where for one in asked.crystals]
     methods |= {name: Outside.of(folder, rows, tasks) for name, (folder, tasks) in folders.items()}
     kept = None if config.out is None else Path(config.out) / "csp.jsonl"

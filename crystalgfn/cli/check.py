@@ -13,7 +13,7 @@ from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments
+from crystalgfn.cli.options.objects import listed, plain_config, sampler_space, space_arguments
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.evaluation.proxy_check import report as check_report
 from crystalgfn.evaluation.proxy_check.check import (
@@ -54,9 +54,10 @@ def run(
     formation_energy(sampler.reward)
     space = sampler_space(sampler, config)
     sampler.level(config.beta)
-    hull = None if config.hull is None else ExactHull.from_entries(Path(config.hull), skip=True)
-    templates = None if config.templates is None else TemplateCells(Parents.read(config.templates)).cells
-    of = {"sampler": str(config.sampler), "space": space_arguments(config.get("space")), "templates": config.templates}
+    hull = None if config.hull is None else ExactHull.from_entries(listed(config.hull), skip=True)
+    templates = None if config.templates is None else TemplateCells(Parents.read(listed(config.templates))).cells
+    of = {"sampler": str(config.sampler), "space": space_arguments(config.get("space"))}
+    of["templates"] = plain_config(config.templates)
     job = ProxyCheck(folder, sampler, plan, space, config.beta, of)
     if job.done:
         tell(f"{out} holds {job.done} of {plan.n} crystals checked: {'going on' if job.todo else 'all'}.")

@@ -15,10 +15,17 @@ from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import build_part, listed, plain_config, space_arguments, strata_of
 from crystalgfn.data.labelled import COLUMNS, read_labelled
 from crystalgfn.data.standard_cells import Parents
-from crystalgfn.fitting.active_learning import CalculatorLabels, Label, SamplerDraws, active_learning_loop, hull_of
+from crystalgfn.fitting.active_learning import (
+    CalculatorLabels,
+    Label,
+    SamplerDraws,
+    active_learning_loop,
+    concat_labels,
+    hull_of,
+)
 from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig
 from crystalgfn.fitting.labels import Labels, read_labels
-from crystalgfn.fitting.proxy import fit
+from crystalgfn.fitting.proxy import fit, validation_rows
 from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.provenance import METRICS
@@ -50,7 +57,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
             _loop(config, out, labels, settings, reading, label)
             return {"files": ["gaps.csv", "labels.npz", "metrics.json", "weights.safetensors"]}
         train = listed(config.train)
-        metrics = fit(train, config.val, out, None, config.progress, labels, **reading, **settings)
+        metrics = fit(train, listed(config.val), out, None, config.progress, labels, **reading, **settings)
         _say(metrics, config)
         return {
             "files": ["metrics.json", "weights.safetensors"],
@@ -77,11 +84,12 @@ def _loop(
         strata=strata_of(config),
         seed=config.seed,
     )
-    val = read_labelled(config.val, progress=config.progress)
+    val = validation_rows(listed(config.val), progress=config.progress)
     taken = frozenset().union(*val.keys)
     if label is None:
         first = listed(config.train)[0]
-        templates = None if config.templates is None else TemplateCells(Parents.read(config.templates, taken)).cells
+        files = listed(config.templates)
+        templates = TemplateCells(Parents.read(files, taken)).cells if files else None
         label = CalculatorLabels(
             hull=hull_of(read_labelled(first, progress=config.progress), val),
             templates=templates,
@@ -91,7 +99,7 @@ def _loop(
         )
 
     def refit(folder: Path, known: Labels) -> None:
-        fit(listed(config.train), config.val, folder, None, config.progress, known, **reading, **settings)
+        fit(listed(config.train), listed(config.val), folder, None, config.progress, known, **reading, **settings)
 
     table = active_learning_loop(out, config.rounds, labels, refit, draw, label, taken, config.progress)
     tell("Claims of each proxy against labels of what its own sampler draws, eV/atom:")
@@ -132,7 +140,7 @@ def _check(config: DictConfig, out: Path) -> None:
 def _labels(config: DictConfig) -> Labels | None:
     """The labels of the file that is named; those that come with the package for a loop, which adds to them."""
     if config.labels is not None:
-        return read_labels(config.labels)
+        return concat_labels([read_labels(one) for one in listed(config.labels)])
     return read_labels() if config.active else None
 
 

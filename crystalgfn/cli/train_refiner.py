@@ -113,15 +113,13 @@ def _check(config: DictConfig, out: Path) -> None:
     for name in ("train", "val"):
         if config[name] is None:
             raise OptionError(f"{name} has no default; give {name}=<file or folder>.")
-    if len(listed(config.val)) > 1:
-        raise OptionError("val must be one file or folder, not a list.")
     if config.begin is not None and not (out / CHECKPOINT).exists():
         DiffusionRefiner.load(config.begin)  # better found out before the data are standardised
 
 
 def _prepare(config: DictConfig, out: Path) -> None:
     """Standardise what is not standardised yet."""
-    for name, held_out in (("val", None), ("train", config.val)):
+    for name, held_out in (("val", None), ("train", listed(config.val))):
         sources = listed(config[name])
         if _prepared(sources) or (out / f"{name}.npz").exists():
             continue

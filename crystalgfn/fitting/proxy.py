@@ -13,6 +13,7 @@ from scipy.stats import spearmanr
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import Rows, exclude, read_labelled, together
+from crystalgfn.data.reader import Source
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.ensemble_fit import CHECKPOINT, FitConfig, fit_proxy
 from crystalgfn.fitting.labels import (
@@ -30,7 +31,7 @@ from crystalgfn.utils.provenance import versions, write_metrics
 
 def fit(
     train_path: str | Path | Sequence[str | Path],
-    val_path: str | Path,
+    val_path: Source,
     out: str | Path,
     cache: str | Path | None = None,
     progress: bool = True,
@@ -49,7 +50,7 @@ def fit(
     Args:
         train_path: file of crystals to fit on, or several: what an earlier one holds is left out of the later ones. The
             first holds what the proxy is for: standard errors and intervals are calibrated on rows held out of it.
-        val_path: file of crystals to report on.
+        val_path: file of crystals to report on, or several.
         out: folder of the proxy.
         cache: see :func:`crystalgfn.data.labelled.read_labelled`.
         progress: whether to show a progress bar.
@@ -73,7 +74,7 @@ def fit(
     if len(ways) != len(paths):
         raise DataError(f"{len(ways)} settings for {len(paths)} files; give one for all, or one for each")
     how = {"column": column, "skip_bad": skip_bad}
-    val = read_labelled(val_path, config.property, cache, progress, setting=ways[0], **how)
+    val = validation_rows(val_path, config.property, cache, progress, setting=ways[0], **how)
     parts = [
         read_labelled(path, config.property, cache, progress, setting=way, **how)
         for path, way in zip(paths, ways, strict=True)
@@ -110,17 +111,24 @@ def fit(
     return metrics
 
 
+def validation_rows(val_path: Source, property: str = "formation_energy", *args: Any, **how: Any) -> Rows:
+    """The rows to report on: of one source, or of several without what an earlier one holds; see `read_labelled`."""
+    paths = [val_path] if isinstance(val_path, str | Path) else val_path
+    return together([read_labelled(path, property, *args, **how) for path in paths])
+
+
 def _command(
     train: list[str | Path],
-    val_path: str | Path,
+    val_path: Source,
     out: str | Path,
     config: FitConfig,
     setting: str | Sequence[str],
     skip_bad: bool,
 ) -> str:
     """The call that repeats this fit, with the last two parts of each path."""
-    *first, val, folder = ("/".join(Path(path).parts[-2:]) for path in (*train, val_path, out))
-    paths = [repr(first[0] if len(first) == 1 else first), repr(val), repr(folder)]
+    sources = [[one] if isinstance(one, str | Path) else one for one in (train, val_path, out)]
+    short = [["/".join(Path(path).parts[-2:]) for path in one] for one in sources]
+    paths = [repr(one[0] if len(one) == 1 else one) for one in short]
     changed = [f"{k}={v!r}" for k, v in asdict(config).items() if v != getattr(FitConfig, k)]
     changed += [] if setting == "unknown" else [f"setting={setting!r}"]
     changed += ["skip_bad=True"] if skip_bad else []

@@ -91,7 +91,7 @@ class ExactHull:
         skip: bool = False,
         identifier: str = "material_id",
     ) -> ExactHull:
-        """A hull from a Parquet or CSV file, a pandas table, a mapping, or an iterable of entries.
+        """A hull from a Parquet or CSV file or several, a pandas table, a mapping, or an iterable of entries.
 
         Args:
             entries: the path of a Parquet or CSV file or a table, with one row an entry; a mapping formula -> energy;

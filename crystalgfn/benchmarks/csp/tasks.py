@@ -14,7 +14,7 @@ import numpy as np
 from crystalgfn.crystallography.atoms import Atoms, Record, SkippedRecord, reduced_formula, structure_of, symbols_of
 from crystalgfn.crystallography.convert import formula_of, orbit_structure
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.data.reader import only_ordered, records
+from crystalgfn.data.reader import Source, only_ordered, records
 from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.evaluation.metrics.matching import matcher
@@ -57,7 +57,7 @@ class Targets:
     skipped: list[SkippedRecord]
 
 
-def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
+def targets(source: Source, n: int | None = None, seed: int = 0) -> Targets:
     """The crystals of a source, or ``n`` of them drawn at random (for a Parquet file as ``DataFrame.sample`` does).
 
     Polymorphs are looked for in the whole source. A chosen crystal without a space group is in ``skipped``.
@@ -88,18 +88,22 @@ def targets(source: str | Path, n: int | None = None, seed: int = 0) -> Targets:
         except PlacementError as error:
             skipped.append(SkippedRecord(entry.where, str(error)))
     if not found:
-        raise DataError(f"{source} holds no crystal that can be a target; the first: {skipped[0]}")
+        raise DataError(f"{_name(source)} holds no crystal that can be a target; the first: {skipped[0]}")
     return Targets(found, skipped)
 
 
-def _with_atoms(source: str | Path) -> tuple[list[Record], list[SkippedRecord]]:
+def _name(source: Source) -> str:
+    return str(source) if isinstance(source, str | Path) else ", ".join(map(str, source))
+
+
+def _with_atoms(source: Source) -> tuple[list[Record], list[SkippedRecord]]:
     """The crystals of a source that have atoms, and what of it cannot be read."""
     read = [_by_row(i, only_ordered(entry)) for i, entry in enumerate(records(source))]
     entries = [entry for entry in read if isinstance(entry, Record) and entry.atoms is not None]
     skipped = [entry for entry in read if isinstance(entry, SkippedRecord)]
     if not entries:
         reason = f"; the first: {skipped[0]}" if skipped else ""
-        raise DataError(f"{source} holds no crystal with atoms{reason}")
+        raise DataError(f"{_name(source)} holds no crystal with atoms{reason}")
     return entries, skipped
 
 

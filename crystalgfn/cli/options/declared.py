@@ -181,7 +181,7 @@ SPACE: dict[str, Option] = {
 """The arguments of CrystalSpace."""
 
 CSP: dict[str, Option] = {
-    "data": maybe(File(), "Parquet or CSV with atoms, or a folder of CIF files"),
+    "data": maybe(FILES, "Parquet or CSV with atoms, a folder of CIF files, or [several]"),
     "templates": maybe(
         FILES, "other real crystals, or [several]; none that shares formula and group with the one looked for"
     ),

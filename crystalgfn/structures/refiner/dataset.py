@@ -14,7 +14,7 @@ from crystalgfn.crystallography.atoms import Record, SkippedRecord, reduced_form
 from crystalgfn.crystallography.convert import formula_of, orbit_structure
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.crystallography.standardize import standardise
-from crystalgfn.data.reader import crystals, only_ordered
+from crystalgfn.data.reader import Source, crystals, only_ordered
 from crystalgfn.errors import DataError, PlacementError
 from crystalgfn.utils.files import save_arrays
 from crystalgfn.utils.progress import Bar
@@ -25,7 +25,7 @@ VERSION = 1
 def prepare(
     sources: Sequence[str | Path],
     out: str | Path,
-    held_out: str | Path | None = None,
+    held_out: Source | None = None,
     symprec: float = 0.1,
     max_atoms: int = 80,
     skip_bad: bool = False,
@@ -40,7 +40,8 @@ def prepare(
     Raises:
         DataError: a file that cannot be read; a crystal that cannot be used, unless ``skip_bad``; none left.
     """
-    taken = frozenset() if held_out is None else pairs(held_out, symprec)
+    sets = [] if held_out is None else [held_out] if isinstance(held_out, str | Path) else held_out
+    taken = frozenset().union(*(pairs(one, symprec) for one in sets))
     structures, counts = [], Counter(used=0, held_out=0, too_large=0, bad=0)
     entries = ((source, entry) for source in sources for entry in map(only_ordered, crystals(source)))
     for source, entry in Bar(entries, description="standardising", unit="crystals", shown=progress):
