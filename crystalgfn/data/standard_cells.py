@@ -125,7 +125,7 @@ class Parents:
     _cells: dict[int, Cell | None] = field(default_factory=dict, repr=False)
 
     @staticmethod
-    def read(path: str | Path, taken: frozenset[tuple[str, int]] = frozenset()) -> Parents:
+    def read(path: Source, taken: frozenset[tuple[str, int]] = frozenset()) -> Parents:
         """Parents of a source; whatever cannot be read is no parent.
 
         Raises:
@@ -133,7 +133,7 @@ class Parents:
         """
         entries = [one for one in energetic(path) if one.atoms is not None and one.atoms.is_ordered]
         if not entries:
-            raise DataError(f"{path} has no row with both atoms and a formation energy ({ENERGY})")
+            raise DataError(f"{_name(path)} has no row with both atoms and a formation energy ({ENERGY})")
         return Parents(entries, taken)
 
     def __len__(self) -> int:
@@ -154,7 +154,7 @@ class Parents:
         return self._cells[i]
 
 
-def energetic(path: str | Path) -> list[Record]:
+def energetic(path: Source) -> list[Record]:
     """The entries of a source with a formation energy, with atoms or without."""
     found = (one for one in records(path) if not isinstance(one, SkippedRecord))
     return [one for one in found if ENERGY in one.numbers]
