@@ -104,6 +104,13 @@ def _number(value: Any, row: int) -> float:
         raise DataError(f"entry {row}: the formation energy {value!r} is no number, eV/atom") from error
 
 
+def _joined(parts: Sequence[tuple[list, list, list | None]]) -> tuple[list, list, list | None]:
+    """The columns of several files as those of one."""
+    named = any(names is not None for _, _, names in parts)
+    names = [name for _, values, own in parts for name in own or [""] * len(values)] if named else None
+    return [x for one, _, _ in parts for x in one], [x for _, one, _ in parts for x in one], names
+
+
 def _columns(entries: Any, formula: str, energy: str, identifier: str) -> tuple[list, list, list | None]:
     """Formulas, energies, and identifiers where the entries have them."""
     import pandas as pd
@@ -119,10 +126,7 @@ def _columns(entries: Any, formula: str, energy: str, identifier: str) -> tuple[
         raise DataError(f"entries must be a file, a table, a mapping or pairs (formula, energy), not {entries!r}")
     pairs = list(entries)
     if pairs and all(isinstance(one, str | Path) for one in pairs):
-        parts = [_columns(Path(one), formula, energy, identifier) for one in pairs]
-        named = any(names is not None for _, _, names in parts)
-        names = [name for _, values, own in parts for name in own or [""] * len(values)] if named else None
-        return [x for one, _, _ in parts for x in one], [x for _, one, _ in parts for x in one], names
+        return _joined([_columns(Path(one), formula, energy, identifier) for one in pairs])
     if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
         raise DataError("entries in a list must be pairs (formula, formation energy in eV/atom)")
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs], None
