@@ -62,7 +62,8 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     if config.shard_size is not None:
         return made | _write_shards(sampler, space, config, out)
     folder.agree(plain_config(config), FREE)
-    crystals = sampler.sample(config.n, space=space, beta=config.beta, resample=config.resample, seed=config.seed)
+    how = {"beta": config.beta, "resample": config.resample, "tries": config.tries}
+    crystals = sampler.sample(config.n, space=space, seed=config.seed, **how)
     if config.diagnostics and sampler.reward is not None:
         _diagnose(sampler, space, config)
     frame = table.results_table(sampler, crystals, space, beta=config.beta)
@@ -93,7 +94,8 @@ def _unfinished(out: Path) -> bool:
 
 
 def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) -> None:
-    found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, beta=config.beta)
+    how = {"beta": config.beta, "tries": config.tries}
+    found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, **how)
     there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
     tell(f"{config.sampler} {there}: {str(found).splitlines()[0]}")
 
@@ -116,7 +118,7 @@ def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConf
     shard = plain_config(config.shard) or [0, 1]
     run = ShardRun(
         sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
-        config.beta,
+        config.beta, config.tries,
     )  # fmt: skip
     whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"
     left = len(run.own) - len(run.done)

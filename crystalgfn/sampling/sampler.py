@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -15,31 +15,18 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
 from crystalgfn.gfn.diagnostics import LOW_ESS, Diagnostics, diagnose, reading
-from crystalgfn.gfn.rollout import rollout, teacher_forced
-from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, evaluate
 from crystalgfn.sampling import sampler_files
+from crystalgfn.sampling.proportions import BATCH, WORTH, Draws, Resampling, keep
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
 
-BATCH = 4096  # crystals walked at a time
-OVERSAMPLING = 8  # candidates for each crystal kept by importance resampling
-
 
 class ResamplingWarning(UserWarning):
     """Importance resampling kept few distinct crystals."""
-
-
-@dataclass(frozen=True)
-class Resampling:
-    """What importance resampling did: candidates sampled, their ESS / N, share of distinct crystals kept."""
-
-    candidates: int
-    ess: float
-    distinct: float
 
 
 class Sampler:
@@ -120,8 +107,9 @@ class Sampler:
         n: int,
         space: CrystalSpace | dict[str, Any] | None = None,
         beta: float | None = None,
-        resample: bool = False,
+        resample: bool | str = False,
         seed: int = 0,
+        tries: int = 1,
     ) -> Crystals:
         """Draw crystals.
 
@@ -130,48 +118,54 @@ class Sampler:
             space: a further constraint, intersected with the sampler's own; no retraining.
             beta: inverse temperature, for samplers conditioned on it: R to the power of beta over the reward's own
                 beta (1 where it has none); None: the reward as it is.
-            resample: draw 8 n candidates and keep n by importance weights R / q, which corrects what narrowing
-                and imperfect training leave; see `resampling` for the ESS.
+            resample: correct by importance weights R / q what narrowing and imperfect training leave. True: keep n of
+                8 n candidates, repeats among them. "auto": no repeats, of as many candidates as it takes until
+                the kept ones are worth 90 % of their number (at most 64 n). See `resampling` for what it did.
             seed: of the draws.
+            tries: lattices that are drawn for each composition; one is kept by its weight, see `proportions`.
 
         Raises:
             EmptySpace: the constraint leaves nothing.
-            InvalidSpace: a constraint that means nothing or cannot narrow the space, or a negative ``n``.
-            RewardError: a ``beta`` that the sampler was not trained for, or resampling without a reward.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space, a negative ``n``, or ``tries``
+                below 1.
+            RewardError: a ``beta`` that the sampler was not trained for, or resampling or tries without a reward.
         """
-        level = self.level(beta)
         if n < 0:
             raise InvalidSpace(f"n={n}: give a number of crystals of at least 0")
+        if tries < 1 or resample not in (False, True, "auto"):
+            raise InvalidSpace(
+                f"tries={tries}, resample={resample!r}: tries is at least 1, resample true, false or auto"
+            )
+        draws = self._draws(space, beta)
         generator = torch.Generator(device=self.device).manual_seed(seed)
-        env = self.environment(self.narrow(space))
+        if not resample and tries == 1:
+            return draws.draw(n, generator)
+
+        def weighted(size: int) -> tuple[Crystals, torch.Tensor]:
+            return draws.weighted(size, tries, generator)
+
         if not resample:
-            return self._draw(env, n, generator, level)
-        candidates = self._draw(env, OVERSAMPLING * n, generator, level)
-        log_weight = self.log_reward(candidates, beta) - self._log_prob(env, candidates, level)
-        weight = torch.softmax(log_weight, 0)
-        ess = float(1 / (weight.square().sum() * len(weight)))
-        # systematic resampling: one draw, n evenly spaced positions on the cumulative weights
-        positions = (torch.arange(n, device=self.device) + torch.rand(1, generator=generator, device=self.device)) / n
-        kept = torch.searchsorted(weight.cumsum(0), positions.double()).clamp_max(len(weight) - 1)
-        distinct = len(kept.unique()) / max(n, 1)
-        self.resampling = Resampling(len(candidates), ess, distinct)
-        if ess < LOW_ESS or distinct < 0.5:
+            return weighted(n)[0]
+        crystals, self.resampling = keep(weighted, n, resample == "auto", generator)
+        done = self.resampling
+        if n and (done.ess < LOW_ESS or done.distinct < 0.5 or (resample == "auto" and done.worth < WORTH)):
             warnings.warn(
-                f"resampling kept {distinct:.0%} distinct crystals (ESS {reading(ess)}): the sampler is far from its "
-                "target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
+                f"resampling kept {done.distinct:.0%} distinct crystals (ESS {reading(done.ess)}): the sampler is far "
+                "from its target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
                 ResamplingWarning,
                 stacklevel=2,
             )
-        order = torch.randperm(n, generator=generator, device=self.device)
-        return candidates[kept[order]]
+        return crystals
 
-    def _draw(self, env: CrystalEnvironment, n: int, generator: torch.Generator, level: float | None) -> Crystals:
-        parts = []
-        for start in range(0, max(n, 1), BATCH):
-            size = min(BATCH, n - start)
-            condition = self._condition(size, level)
-            parts.append(rollout(env, self.network, size, 0.0, self.log_omega, generator, False, condition).objects)
-        return Crystals.cat(parts)
+    def _draws(self, space: CrystalSpace | dict[str, Any] | None, beta: float | None) -> Draws:
+        return Draws(
+            env=self.environment(self.narrow(space)),
+            network=self.network,
+            exact=self._exactly,
+            omega=self.log_omega,
+            level=self.level(beta),
+            log_reward=lambda crystals: self.log_reward(crystals, beta),
+        )
 
     # ---- likelihoods --------------------------------------------------------------------------------------------
 
@@ -188,21 +182,13 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space.
             RewardError: a ``beta`` that the sampler was not trained for.
         """
-        level = self.level(beta)
-        return self._log_prob(self.environment(self.narrow(space)), crystals, level)
+        return self._draws(space, beta).log_prob(crystals)
 
-    @torch.no_grad()
-    def _log_prob(self, env: CrystalEnvironment, crystals: Crystals, level: float | None) -> torch.Tensor:
+    def _exactly(self) -> PolicyNetwork:
+        """The policy in float64, for likelihoods."""
         if self._exact is None:
             self._exact = copy.deepcopy(self.network).double()
-        crystals = crystals.to(self.device)
-        parts = [torch.zeros(0, dtype=torch.float64, device=self.device)]
-        omega = None if self.log_omega is None else self.log_omega.to(self.device)
-        for start in range(0, len(crystals), BATCH):
-            batch = crystals[start : start + BATCH]
-            walked = teacher_forced(env, batch, len(batch), self._condition(len(batch), level))
-            parts.append(log_forward(env, self._exact, walked, omega) - walked.log_backward)
-        return torch.cat(parts)
+        return self._exact
 
     def log_reward(self, crystals: Crystals, beta: float | None = None) -> Floats:
         """ln R, float64 [B]; with strata ln(omega_k R / Z_k), so that ln q - log_reward is constant when perfect."""
@@ -230,8 +216,12 @@ class Sampler:
         space: CrystalSpace | dict[str, Any] | None = None,
         seed: int = 0,
         beta: float | None = None,
+        tries: int = 1,
     ) -> Diagnostics:
         """ESS, ln Z, correlation and spread of ln w over ``n`` own samples, also for each number of elements.
+
+        With ``tries`` lattices a composition the weights are those of `sample` with as many; ln q of a kept crystal is
+        then ln R less the ln of its weight.
 
         A rare crystal that the sampler draws far too seldom shows only in large samples, so ESS falls with ``n``.
 
@@ -240,10 +230,14 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space.
             RewardError: a sampler without a reward, or a ``beta`` that it was not trained for.
         """
-        level = self.level(beta)
-        env = self.environment(self.narrow(space))
-        crystals = self._draw(env, n, torch.Generator(device=self.device).manual_seed(seed), level)
-        return diagnose(self._log_prob(env, crystals, level), self.log_reward(crystals, beta), crystals.n_elements)
+        draws = self._draws(space, beta)
+        generator = torch.Generator(device=self.device).manual_seed(seed)
+        if tries == 1:
+            crystals = draws.draw(n, generator)
+            return diagnose(draws.log_prob(crystals), self.log_reward(crystals, beta), crystals.n_elements)
+        crystals, log_weight = draws.weighted(n, tries, generator)
+        log_reward = self.log_reward(crystals, beta)
+        return diagnose(log_reward - log_weight, log_reward, crystals.n_elements)
 
     def adapt(
         self, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
@@ -282,11 +276,6 @@ class Sampler:
             RewardError: an inverse temperature that the sampler was not trained for.
         """
         return level_of(beta, self.betas, self.own_beta)
-
-    def _condition(self, n: int, level: float | None) -> torch.Tensor | None:
-        if level is None:
-            return None
-        return torch.full((n,), level, dtype=torch.float64, device=self.device)
 
     # ---- files --------------------------------------------------------------------------------------------------
 

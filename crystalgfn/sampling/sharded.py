@@ -43,11 +43,12 @@ class ShardRun:
         n: crystals in all.
         shard_size: crystals a file; the memory that is needed depends on this and not on ``n``.
         space: a further constraint, intersected with the sampler's own.
-        resample: keep crystals by importance weights, within each shard.
+        resample: keep crystals by importance weights, within each shard; see `Sampler.sample`.
         seed: the run's; that of a shard follows from it and the shard's number.
         shard: (i, k): this process writes the shards whose number leaves i when divided by k.
         name: what the manifest calls the sampler; what counts is its content.
         beta: the inverse temperature, for a sampler that was trained for a range of them; None: the reward's own.
+        tries: lattices a composition, see `Sampler.sample`.
 
     Attributes:
         manifest: what run this is.
@@ -68,11 +69,12 @@ class ShardRun:
         n: int,
         shard_size: int,
         space: CrystalSpace | dict[str, Any] | None = None,
-        resample: bool = False,
+        resample: bool | str = False,
         seed: int = 0,
         shard: Sequence[int] = (0, 1),
         name: str | None = None,
         beta: float | None = None,
+        tries: int = 1,
     ) -> None:
         for key, value in {"n": n, "shard_size": shard_size}.items():
             if value < 1:
@@ -81,7 +83,8 @@ class ShardRun:
             raise ShardError(f"shard={list(shard)}: give [i,k] with 0 <= i < k, for process i of k")
         sampler.level(beta)
         narrowed = sampler.narrow(space)
-        self.sampler, self.out, self.resample, self.seed, self.beta = sampler, Path(out), resample, seed, beta
+        self.sampler, self.out, self.seed, self.beta = sampler, Path(out), seed, beta
+        self.how: dict[str, Any] = {"resample": resample, "tries": tries}
         self.space = None if space is None else narrowed
         settings = {
             "sampler": run_fingerprint(sampler),
@@ -95,6 +98,8 @@ class ShardRun:
         }
         if beta is not None:
             settings["beta"] = float(beta)
+        if tries != 1:
+            settings["tries"] = tries
         self.manifest = Manifest(name, json.loads(json.dumps(settings)))
         self.own = range(shard[0], self.manifest.n_shards, shard[1])
         self.done: set[int] = set()
@@ -145,7 +150,7 @@ class ShardRun:
 
     def _write(self, i: int) -> None:
         rows, seed = self.manifest.rows(i), derived_seed(self.seed, i)
-        crystals = self.sampler.sample(rows, space=self.space, beta=self.beta, resample=self.resample, seed=seed)
+        crystals = self.sampler.sample(rows, space=self.space, beta=self.beta, seed=seed, **self.how)
         parts = [
             results_table(self.sampler, crystals[start : start + ROWS], self.space, beta=self.beta)
             for start in range(0, rows, ROWS)

@@ -21,7 +21,7 @@ from crystalgfn.cli.options.declared import (
     out_folder,
 )
 from crystalgfn.cli.options.discovery_commands import DISCOVER, HELD_BACK
-from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
+from crystalgfn.cli.options.kinds import AUTO, COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
 
@@ -108,7 +108,8 @@ SAMPLE = Command(
             Several(item=FROM_ZERO, words="[i,k] with 0 <= i < k, for process i of k", low=2, high=2),
             "with shard_size, [i,k]: this process is number i of k that share out the files; name one out for all",
         ),
-        "resample": off("true: draw in proportion to importance weights, which corrects the policy's errors"),
+        "tries": Option(1, COUNT, "lattices drawn for each composition, of which one is kept by its weight"),
+        "resample": Option(False, AUTO, "correct errors by importance weights: true, repeats among 8 n; auto, none"),
         "structures": on("place the atoms"),
         "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
         "refiner": Option("default", optional(File()), "of free coordinates: shipped, or a folder; null: at random"),

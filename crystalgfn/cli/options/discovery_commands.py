@@ -48,6 +48,7 @@ DISCOVER = Command(
         "out": out_folder("discover_"),
         "calculator": CALCULATOR,
         "energy_references": REFERENCES,
+        "scale": Option("charge", Choice(("charge", "mp2020")), "of energies above the hull; mp2020: as published"),
         "batch": Option(10, COUNT, "relaxations a round"),
         "shortlist": Option(30, COUNT, "crystals a round whose atoms are placed"),
         "draws": Option(1000, COUNT, "crystals sampled a round"),

@@ -233,6 +233,10 @@ class Null(Kind):
             raise Unfit(value)
 
 
+AUTO = Either((Switch(), Choice(("auto",))))
+"""A switch with a third place."""
+
+
 def optional(kind: Kind) -> Either:
     """A kind, or null."""
     return Either((Null(), kind), f"{kind.words}, or null")
