@@ -1,10 +1,11 @@
 """One scale for energies: references that turn a calculator's total energies into formation energies as MP-20 has them.
 
 Per element one number, fitted by ridge regression to E_calculator - E_f over real crystals, both in eV/atom and at the
-database's own geometry, with the fractions of the elements as features. No correction of the Materials Project is put
-on top: what a per-element number can carry of them it carries. Those that are shipped (one file a calculator in
-``weights/tables/energy_references``) are of MP-20 training rows without those that share (reduced formula, space group)
-with the validation split; their errors there are in the files. For another calculator
+database's own geometry, with the fractions of the elements as features. Some calculators learned energies that carry
+the Materials Project's corrections (CHGNet), others raw ones (SevenNet), to which `mp2020_corrections` are added first:
+numbers for elements cannot carry what only anions get. The fit finds out which. Those that are shipped (one file a
+calculator in ``weights/tables/energy_references``) are of MP-20 training rows without those that share (reduced
+formula, space group) with the validation split; their errors there are in the files. For another calculator
 ``python -m scripts.maintain.fit_energy_references`` makes such a file.
 """
 
@@ -16,10 +17,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.errors import DataError
+from crystalgfn.properties.energy_scale import mp2020_corrections
 from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 
@@ -40,6 +43,7 @@ class References:
         model: its version.
         rows: crystals that were fitted.
         checks: what was measured on crystals not fitted: class -> rows, MAE and bias in eV/atom.
+        raw: whether the calculator's energies lack the Materials Project's corrections, which are then added.
     """
 
     energies: tuple[float, ...]
@@ -47,19 +51,27 @@ class References:
     model: str
     rows: int
     checks: dict[str, dict[str, float]]
+    raw: bool = False
 
     def formation_energy(self, composition: np.ndarray, energy: np.ndarray) -> np.ndarray:
         """Formation energies in eV/atom, [B], of atoms by element [B, 118]; NaN where an element has no reference."""
         shares = composition / composition.sum(1, keepdims=True)
         known = np.nan_to_num(np.array(self.energies))
         unknown = (composition[:, np.isnan(self.energies)] > 0).any(1)
-        return np.where(unknown, np.nan, energy - shares @ known)
+        return np.where(unknown, np.nan, corrected(composition, energy, self.raw) - shares @ known)
 
     def save(self, path: Path) -> None:
         """Write a JSON file (elements without a reference are left out)."""
         named = {s: round(e, 5) for s, e in zip(elements.SYMBOLS, self.energies, strict=True) if np.isfinite(e)}
         text = json.dumps({**asdict(self), "energies": named}, indent=1)
         write_aside(path, lambda aside: aside.write_text(text + "\n"))
+
+
+def corrected(composition: np.ndarray, energy: np.ndarray, raw: bool) -> np.ndarray:
+    """Total energies in eV/atom [B] with the Materials Project's corrections, added where they are ``raw``."""
+    if not raw:
+        return energy
+    return energy + mp2020_corrections(torch.from_numpy(np.asarray(composition, dtype=np.float64))).numpy()
 
 
 def references_of(calculator: Calculator | str, path: str | Path | None = None) -> References:
@@ -73,8 +85,8 @@ def references_of(calculator: Calculator | str, path: str | Path | None = None) 
         DataError: there is none, the file is not one of references, or it is of another calculator.
 
     Example:
-        >>> references_of("SevenNet-l3i5").rows
-        700
+        >>> references_of("SevenNet-l3i5").raw, references_of("CHGNet").raw
+        (True, False)
     """
     name = calculator if isinstance(calculator, str) else calculator.name
     if path is None:
@@ -112,6 +124,7 @@ def load_references(path: Path) -> References:
             model=found["model"],
             rows=int(found["rows"]),
             checks=found["checks"],
+            raw=bool(found.get("raw", False)),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(f"{path} holds no references ({error}); fit them with python -m {COMMAND}") from error

@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from crystalgfn.calculators.base import Calculator, calculate_energies
-from crystalgfn.calculators.energy_references import ANIONS, FOLDER, References, anion
+from crystalgfn.calculators.energy_references import ANIONS, FOLDER, References, anion, corrected
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.data.standard_cells import Parents
@@ -134,6 +134,8 @@ def fit_references(
 ) -> References:
     """References from crystals with both energies, eV/atom [B] (NaN: left out), and atoms by element [B, 118].
 
+    The energies are taken as raw ones, to which the Materials Project's corrections are added, where that fits better.
+
     Raises:
         DataError: no row has both energies.
     """
@@ -144,15 +146,26 @@ def fit_references(
         )
     shares = composition[good] / composition[good].sum(1, keepdims=True)
     seen = shares.any(0)
-    shares, target = shares[:, seen], (energy - formation)[good]
+    fits = [_solve(shares[:, seen], (corrected(composition, energy, raw) - formation)[good]) for raw in (False, True)]
+    raw = fits[1][1] < fits[0][1]
+    values = np.full(118, np.nan)
+    values[seen] = fits[raw][0]
+    return References(
+        energies=tuple(values.tolist()),
+        calculator=calculator,
+        model=model,
+        rows=int(good.sum()),
+        checks={},
+        raw=bool(raw),
+    )
+
+
+def _solve(shares: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, float]:
+    """Energies of the elements, and the mean absolute residual."""
     # The ridge pulls towards the mean, which only matters for elements seen a few times.
     mean = target.mean()
-    fitted = mean + np.linalg.solve(shares.T @ shares + RIDGE * np.eye(seen.sum()), shares.T @ (target - mean))
-    values = np.full(118, np.nan)
-    values[seen] = fitted
-    return References(
-        energies=tuple(values.tolist()), calculator=calculator, model=model, rows=int(good.sum()), checks={}
-    )
+    fitted = mean + np.linalg.solve(shares.T @ shares + RIDGE * np.eye(shares.shape[1]), shares.T @ (target - mean))
+    return fitted, float(np.abs(target - shares @ fitted).mean())
 
 
 def check_references(

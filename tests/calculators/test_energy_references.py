@@ -2,10 +2,13 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from crystalgfn.calculators.energy_references import References, anion, load_references, references_of
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError
+from crystalgfn.properties.energy_scale import mp2020_corrections
+from crystalgfn.properties.hull_entries import composition_of
 from scripts.maintain.fit_energy_references import check_references, fit_references
 
 
@@ -97,3 +100,29 @@ def test_the_shipped_ones_meet_what_was_asked_of_them():
     assert {"F", "O", "Cl", "S"} < set(small)
     assert max(row["mae"] for row in small.values()) <= 0.03
     assert json.dumps(checks)  # plain numbers only
+
+
+def test_raw_energies_are_found_out_and_corrected() -> None:
+    """A calculator of raw energies in compounds of one anion in several amounts, beside one that has them."""
+    formulas = [
+        "NaCl",
+        "MgCl2",
+        "AlCl3",
+        "Na2O",
+        "MgO",
+        "Al2O3",
+        "NaAl",
+        "MgAl2",
+        "Na3Mg",
+        "NaAlO2",
+        "MgAl2O4",
+        "NaAlCl4",
+    ]
+    rows = torch.stack([composition_of(formula, 0) for formula in formulas])
+    shares = (rows / rows.sum(1, keepdim=True)).numpy()
+    formation = np.linspace(-3, -0.2, len(formulas))
+    carried = formation + shares @ np.linspace(-1, -9, 118)
+    for raw, energy in ((False, carried), (True, carried - mp2020_corrections(rows).numpy())):
+        found = fit_references(rows.numpy(), energy, formation, "made")
+        assert found.raw is raw
+        assert found.formation_energy(rows.numpy(), energy) == pytest.approx(formation, abs=0.01)
