@@ -43,7 +43,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         raise OptionError("discover needs known phases with formation energies: reference=<file>.")
     build = {name: plain_config(config[name]) for name in ("refiner", "templates", "n_candidates", "n_jobs")}
     names = ("budget", "calculator", "batch", "shortlist", "correction", "energy_references", "seconds", "steps")
-    names += ("max_force", "seed", "n_jobs", "progress")
+    names += ("max_force", "seed", "n_jobs", "progress", "scale")
     try:
         found = discover(
             space_arguments(config.get("space")) or None,

@@ -24,8 +24,8 @@ from crystalgfn.discovery.proposer import (
 from crystalgfn.errors import CalculatorError
 from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job
 from crystalgfn.properties.base import Property
-from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.structures.ground_state import MAX_FORCE
+from crystalgfn.typing import Floats
 from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar, report
 from crystalgfn.utils.run_folder import Journal, RunFolder
@@ -86,6 +86,14 @@ class CampaignPlan:
             raise ValueError(f"seconds={self.seconds}: give a number above 0, or None for no limit but the budget")
 
 
+class Hull(Protocol):
+    """What energies are measured against."""
+
+    def energy(self, crystals: Crystals) -> Floats:
+        """Formation energy at which each crystal lies on the hull, eV/atom [B]."""
+        ...
+
+
 class Campaign:
     """The rounds of a discovery.
 
@@ -99,7 +107,7 @@ class Campaign:
         folder: of the run.
         proposer: makes candidates.
         energy: the predicted formation energy, eV/atom.
-        hull: of the known phases.
+        hull: of the known phases, on the scale of ``energy``.
         correction: of the predicted energy.
         represent: crystals as the correction sees them.
         acquisition: chooses.
@@ -119,7 +127,7 @@ class Campaign:
         folder: RunFolder,
         proposer: Proposes,
         energy: Property,
-        hull: ExactHull,
+        hull: Hull,
         correction: Correction,
         represent: Representation,
         acquisition: Acquisition,

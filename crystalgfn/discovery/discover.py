@@ -65,6 +65,7 @@ def discover(
     energy: Property | str = "formation_energy",
     energy_column: str = "formation_energy_per_atom",
     energy_references: str | None = None,
+    scale: str = "charge",
     seconds: float | None = None,
     steps: int = CampaignPlan.steps,
     max_force: float = CampaignPlan.max_force,
@@ -101,6 +102,8 @@ def discover(
         energy: the predicted formation energy, or the name of its proxy.
         energy_column: of the reference.
         energy_references: file of the energy references of a calculator of your own.
+        scale: of energies above the hull, see `crystalgfn.properties.energy_scale`; the reference and the energies of
+            the calculator are on the Materials Project's, "mp2020", and are moved to it.
         seconds: no relaxation is begun later than so long after the start; the campaign can then be gone on with.
         steps: of a relaxation, at most.
         max_force: eV/Å at which it has converged.
@@ -115,6 +118,7 @@ def discover(
         CalculatorError: there is no such calculator, or it relaxes nothing.
         CheckpointError: the folder holds another campaign or is in use.
         DataError: no reference, one that cannot be read, or one without the elements of the space.
+        RewardError: there is no such scale.
         EmptySpace: nothing is left of the space.
         ValueError: numbers that mean nothing, such as a budget of 0.
 
@@ -134,7 +138,7 @@ def discover(
     _check_elements(plan, narrowed)
     proxy = load_proxy(energy) if isinstance(energy, str) else energy
     model, represent = _correction_of(correction, proxy)
-    phases = KnownPhases.read(reference, narrowed.element_numbers, energy_column)
+    phases = KnownPhases.read(reference, narrowed.element_numbers, energy_column, scale)
     making = proposer or ProposerConfig()
     choosing = _acquisition_of(acquisition)
     settings = {
@@ -143,6 +147,7 @@ def discover(
         "reference": phases.name,
         "phases": len(phases.phases),
         "energy_column": energy_column,
+        "scale": scale,
         "calculator": references.calculator,
         "correction": model.name,
         "acquisition": _plain_settings(getattr(choosing, "config", type(choosing).__name__)),
@@ -164,7 +169,7 @@ def discover(
     with _folder_of(out) as folder:
         folder.agree(settings, FREE, file=SETTINGS)
         made = Proposer(_adapted(drawing, narrowed, making, seed, folder.path), narrowed, seed, making)
-        campaign = Campaign(folder, made, proxy, phases.hull, model, represent, choosing, plan, progress)
+        campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress)
         _run(campaign)
         return _finish(campaign, phases, references, [*properties_of(drawing.reward), *columns], about)
 

@@ -14,6 +14,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.discovery.phases import KnownPhases
 from crystalgfn.discovery.ranking import ranked
 from crystalgfn.errors import DataError
+from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.sampling.table import write_table
 from crystalgfn.utils.files import write_aside
 
@@ -97,11 +98,13 @@ class Found:
         entries = [PDEntry(Composition(symbol), 0.0, name=symbol) for symbol in axes]
         for phase in self.phases.phases:
             own = _composition(phase.amounts)
-            entries.append(PDEntry(own, phase.energy * own.num_atoms, name=phase.identifier))
+            energy = phase.energy + self.phases.shift(phase.amounts)
+            entries.append(PDEntry(own, energy * own.num_atoms, name=phase.identifier))
         for rank, (structure, energy) in enumerate(
             zip(self.structures, self.ranked["formation_energy"], strict=True), 1
         ):
             own = structure.composition
+            energy = energy + self.phases.shift(tuple(amounts(structure).items()))
             name = f"{own.reduced_formula} (rank {rank})"
             entries.append(PDEntry(own, energy * own.num_atoms, name=name, attribute=rank))
         return [one for one in entries if {element.symbol for element in one.elements} <= set(axes)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,9 @@ from crystalgfn.evaluation.metrics.compositions import amounts, composition_row,
 from crystalgfn.evaluation.metrics.novelty import SAME, Comparer, formula_key
 from crystalgfn.evaluation.reference import Entry, entry_of, pairs_of_formula
 from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.properties.energy_scale import check_scale, scale_shift
 from crystalgfn.properties.hull_entries import read_entries
+from crystalgfn.typing import Floats, Fractions
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -76,25 +78,32 @@ class KnownPhases:
 
     Attributes:
         name: of the reference.
-        phases: all of them.
+        phases: all of them, energies on the Materials Project's scale.
+        scale: on which crystals are compared with them, see `crystalgfn.properties.energy_scale`.
     """
 
     name: str
     phases: Sequence[KnownPhase]
+    scale: str = "mp2020"
 
     @classmethod
-    def read(cls, reference: Any, numbers: Sequence[int], energy: str = "formation_energy_per_atom") -> KnownPhases:
+    def read(
+        cls, reference: Any, numbers: Sequence[int], energy: str = "formation_energy_per_atom", scale: str = "mp2020"
+    ) -> KnownPhases:
         """The phases whose elements are all among those of a space.
 
         Args:
             reference: sources that `crystalgfn.data.reader.records` takes (a file, a database, a list of them), a
                 table, a mapping formula -> formation energy, pairs of these, or known phases.
             numbers: atomic numbers that may occur in the space.
-            energy: the column of formation energies, eV/atom.
+            energy: the column of formation energies, eV/atom, on the Materials Project's scale.
+            scale: on which crystals are compared with them.
 
         Raises:
             DataError: it cannot be read, has no energies, or no phase with some element of the space.
+            RewardError: there is no such scale.
         """
+        check_scale(scale)
         name, found = read_phases(reference, energy)
         within, lacking = set(numbers), set(numbers)
         phases = []
@@ -109,20 +118,33 @@ class KnownPhases:
                 f"the reference {name} has no phase with {symbols} among the elements of the space, so energies above "
                 f"its hull would say nothing; give a reference that has, or excluded_elements=[{symbols}]"
             )
-        return cls(name, phases)
+        return cls(name, phases, scale)
 
     @cached_property
     def hull(self) -> ExactHull:
-        """Of all phases."""
+        """Of all phases, on the scale."""
         rows = torch.stack([composition_row(one.amounts) for one in self.phases])
         energies = torch.tensor([one.energy for one in self.phases], dtype=torch.float64)
-        return ExactHull(rows, energies, [one.identifier for one in self.phases])
+        return ExactHull(rows, energies + scale_shift(rows, self.scale), [one.identifier for one in self.phases])
+
+    def energy(self, crystals: Crystals | Fractions) -> Floats:
+        """Formation energy on the Materials Project's scale at which a crystal lies on the hull, eV/atom [B]."""
+        return self.hull.energy(crystals) - scale_shift(crystals, self.scale)
+
+    @cached_property
+    def published(self) -> KnownPhases:
+        """The same on the Materials Project's own scale."""
+        return self if self.scale == "mp2020" else replace(self, scale="mp2020")
+
+    def shift(self, composition: Sequence[tuple[int, float]]) -> float:
+        """What formation energies at a composition, (Z, atoms) pairs, are moved by to the scale, eV/atom."""
+        return float(scale_shift(composition_row(composition)[None], self.scale))
 
     @cached_property
     def stable(self) -> list[KnownPhase]:
         """Compounds on the hull, the lowest of each composition."""
         rows = torch.stack([composition_row(one.amounts) for one in self.phases])
-        above = self.hull.energy(rows)
+        above = self.energy(rows)
         lowest: dict[str, KnownPhase] = {}
         for one, level in zip(self.phases, above.tolist(), strict=True):
             if len(one.amounts) > 1 and one.energy <= level + 1e-6:
@@ -143,14 +165,14 @@ class KnownPhases:
         return Comparer(SAME)
 
     def above(self, structure: Structure, energy: float) -> float:
-        """Energy above the hull, eV/atom; negative below it.
+        """Energy above the hull on the scale, eV/atom; negative below it.
 
         Args:
             structure: of the composition.
-            energy: formation energy, eV/atom.
+            energy: formation energy on the Materials Project's scale, eV/atom.
         """
         row = composition_row(amounts(structure).items())
-        return float(self.hull.above(row[None], torch.tensor([energy], dtype=torch.float64)))
+        return energy - float(self.energy(row[None]))
 
     def neighbours(self, structure: Structure, energy: float) -> PhaseNeighbours:
         """Where a relaxed crystal stands; arguments as of `above`.

@@ -124,6 +124,7 @@ def _row(
         "prototype": symmetry.prototype,
         "e_above_hull": phases.above(structure, done["formation_energy"]),
         "e_above_hull_std": calculator_error(structure, references),
+        "e_above_hull_mp2020": phases.published.above(structure, done["formation_energy"]),
         "formation_energy": done["formation_energy"],
         "decomposition": near.decomposition,
         "nearest_phase": near.nearest,

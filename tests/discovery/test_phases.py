@@ -6,7 +6,9 @@ from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
 from pymatgen.core import Composition, Lattice, Structure
 
 from crystalgfn.discovery.phases import KnownPhases
-from crystalgfn.errors import DataError
+from crystalgfn.errors import DataError, RewardError
+from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.properties.energy_scale import scale_shift
 
 ROWS = {"Li2O": -2.0, "LiO": -1.4, "MnO": -2.1, "LiMnO2": -2.3, "LiMn2O4": -2.15, "Li": 0.0, "Mn": 0.0, "O": 0.0}
 
@@ -72,3 +74,19 @@ def test_a_reference_without_an_element_of_the_space_is_refused():
         KnownPhases.read({"Li2O": -2.0}, [3, 8, 25])
     with pytest.raises(DataError, match="column e_form"):
         KnownPhases.read(pd.DataFrame({"formula": ["LiO"], "energy": [1.0]}), [3, 8], "e_form")
+
+
+def test_crystals_and_phases_are_compared_on_one_scale() -> None:
+    known = {"FeS": -0.75, "FeS2": -0.8}
+    phases = KnownPhases.read(known, [26, 16], scale="charge")
+    disulfide = Structure.from_spacegroup("Pa-3", Lattice.cubic(5.4), ["Fe", "S"], [[0, 0, 0], [0.385] * 3])
+    shift = scale_shift(["FeS2", "FeS"]).tolist()
+    # On the hull by its published energy; without the correction of half-charged sulfur it may lie above.
+    hull = ExactHull.from_entries(known, scale="charge")
+    wanted = -0.8 + shift[0] - float(hull.energy(["FeS2"]))
+    assert phases.above(disulfide, -0.8) == pytest.approx(wanted)
+    published = float(ExactHull.from_entries(known).energy(["FeS2"]))
+    assert phases.published.above(disulfide, -0.8) == pytest.approx(-0.8 - published)
+    assert phases.above(disulfide, -0.7) - phases.above(disulfide, -0.8) == pytest.approx(0.1)
+    with pytest.raises(RewardError, match="no energy scale 'pbe'"):
+        KnownPhases.read(known, [26, 16], scale="pbe")
