@@ -1,7 +1,4 @@
-"""Fitting the shipped hull: exact energies of a completed hull at many compositions, learned by a small ensemble.
-
-python -m crystalgfn.fitting.hull mp20/train.parquet mp20/val.parquet out
-"""
+"""Fitting the shipped hull: exact hull energies of known compounds at many compositions, in a small ensemble."""
 
 from __future__ import annotations
 
@@ -13,28 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import torch
 
-from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.data.cells import reduced
-from crystalgfn.data.labelled import COLUMNS, Rows, exclude, read_labelled, together
 from crystalgfn.errors import DataError
-from crystalgfn.fitting.completion import swapped
-from crystalgfn.properties.base import Property
 from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.ensemble import std_factor
 from crystalgfn.properties.features import scales
-from crystalgfn.properties.hull_entries import composition_of
+from crystalgfn.properties.hull_entries import read_entries
 from crystalgfn.properties.hull_surrogate import HullModel
-from crystalgfn.rewards import load_proxy
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats, RowFractions, RowValues
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
-STABLE = 0.03  # eV/atom above the hull of the entries, up to which crystals are worth swapping
 FEWEST = 250  # compositions to fit on, of which 1 in 50 calibrates
 HELD_OUT = 10_000  # compositions of each kind that measure, and fit nothing
 
@@ -46,10 +36,9 @@ class HullFitConfig:
     Attributes:
         seed: of the compositions, the initial weights and the order of the rows.
         untrained: compositions drawn from an untrained sampler of the default space.
-        sampler: a shipped sampler whose compositions are drawn too.
-        drawn: how many.
+        samplers: shipped samplers whose compositions are drawn too.
+        drawn: how many of each.
         perturbed: compositions made from those of entries by changing amounts and by mixing two.
-        n_sigma: standard errors added to the energies of swapped crystals.
         steps: of AdamW, with a short warm-up and a cosine to 0.
         batch: compositions a step.
         lr: largest learning rate.
@@ -59,10 +48,9 @@ class HullFitConfig:
 
     seed: int = 0
     untrained: int = 150_000
-    sampler: str = "formation-energy"
-    drawn: int = 100_000
-    perturbed: int = 300_000
-    n_sigma: float = 1.0
+    samplers: tuple[str, ...] = ("formation-energy", "stable")
+    drawn: int = 80_000
+    perturbed: int = 400_000
     steps: int = 15_000
     batch: int = 1024
     lr: float = 3e-3
@@ -71,26 +59,19 @@ class HullFitConfig:
 
 
 def fit_hull(
-    train_path: str | Path | Sequence[str | Path],
-    val_path: str | Path,
+    references: str | Path | Sequence[str | Path],
     out: str | Path,
-    energy: Property | None = None,
-    cache: str | Path | None = None,
+    scale: str = "charge",
     progress: bool = True,
     **hyperparameters: Any,
 ) -> dict[str, Any]:
     """Fit a hull and write ``weights.safetensors`` and ``metrics.json`` into ``out``.
 
-    Entries are the rows of ``train_path`` that share no (reduced formula, space group) with ``val_path``, and swapped
-    copies of the stable ones (see `crystalgfn.fitting.completion`). The validation file is looked at once, at the end.
-
     Args:
-        train_path: Parquet file of crystals with formation energies; rows without positions count too. Or several:
-            what an earlier one has is left out of the later ones.
-        val_path: Parquet file of crystals to report on.
+        references: Parquet or CSV files of known compounds (``formula``, ``formation_energy_per_atom`` on the scale of
+            MP2020); rows without an energy are left out.
         out: folder of the fitted hull.
-        energy: proxy of the formation energy, for the swapped crystals (default: the shipped one).
-        cache: see `crystalgfn.data.labelled.read_labelled`.
+        scale: of the hull, see `crystalgfn.properties.energy_scale`.
         progress: whether to show progress bars.
         **hyperparameters: see `HullFitConfig`.
 
@@ -99,57 +80,39 @@ def fit_hull(
 
     Raises:
         DataError: data that cannot be used.
+        RewardError: there is no such scale.
     """
     config = HullFitConfig(**hyperparameters)
-    energy = load_proxy("formation_energy") if energy is None else energy
-    val = read_labelled(val_path, "formation_energy", cache, progress)
-    paths = [train_path] if isinstance(train_path, str | Path) else list(train_path)
-    composition, energies = entries(paths, val)
+    composition, energies = entries(references, scale)
     known = ExactHull(composition, energies)
-    rows = exclude(together([read_labelled(path, "formation_energy", cache, progress) for path in paths]), val)
-    stable = rows.labels - known.energy(rows.crystals) < STABLE
     start = time.process_time()
-    virtual, virtual_energies = swapped(rows.crystals[stable], energy, config.n_sigma, progress)
-    completed = ExactHull(torch.cat([composition, virtual]), torch.cat([energies, virtual_energies]))
     drawn = _drawn(config, config.seed, config.untrained, config.drawn)
-    made = _perturbed(torch.cat([composition, composition, virtual]), config.perturbed, config.seed)
-    points = _distinct(torch.cat([*drawn.values(), composition, virtual, made]))
+    made = _perturbed(composition.long(), config.perturbed, config.seed)
+    points = _distinct(torch.cat([*drawn.values(), composition.long(), made]))
     if len(points) < FEWEST:
         raise DataError(
             f"{len(points)} different compositions are too few to fit a hull on and to calibrate it; raise untrained, "
             f"drawn or perturbed so that there are at least {FEWEST}"
         )
-    targets = completed.energy(points)
-    model = _learn(points, targets, config, progress)
+    model = _learn(points, known.energy(points), config, progress)
     seconds = time.process_time() - start
-    # Samplers with other seeds, and formulas of the validation file, without all that was fitted on.
-    held = _drawn(config, config.seed + 1, HELD_OUT, HELD_OUT) | {"validation formulas": val.crystals.composition}
+    # Samplers with other seeds and other neighbours of entries, without all that was fitted on.
+    held = _drawn(config, config.seed + 1, HELD_OUT, HELD_OUT)
+    held["near known compounds"] = _perturbed(composition.long(), HELD_OUT, config.seed + 1)
     held = {name: some[~torch.isin(_prints(some), _prints(points))] for name, some in held.items()}
-    held = {name: some for name, some in held.items() if len(some)}
-    everything = ExactHull(torch.cat([composition, val.crystals.composition]), torch.cat([energies, val.labels]))
-
-    def off(hull: ExactHull) -> dict[str, dict[str, float]]:
-        return {name: hull_errors(model, hull.energy(some), some) for name, some in held.items()}
-
     metrics = {
         "property": "energy of the convex hull",
         "unit": "eV/atom",
-        "against_completed_hull": off(completed),
-        "against_entries_alone": off(known),
-        "against_entries_and_validation": off(everything),
-        "completed_against_entries_and_validation": {
-            name: _statistics(completed.energy(some) - everything.energy(some)) for name, some in held.items()
+        "scale": scale,
+        "against_the_exact_hull": {
+            name: hull_errors(model, known.energy(some), some) for name, some in held.items() if len(some)
         },
-        "entries_alone_against_entries_and_validation": {
-            name: _statistics(known.energy(some) - everything.energy(some)) for name, some in held.items()
-        },
+        "known_compounds": hull_errors(model, known.energy(composition), composition),
         "entries": len(energies),
         "entries_on_their_hull": known.n_stable,
-        "swapped": len(virtual_energies),
-        "compounds_on_completed_hull": completed.n_stable,
         "compositions_fitted": len(points),
         "cpu_seconds": round(seconds, 1),
-        "settings": asdict(config),
+        "settings": asdict(config) | {"samplers": list(config.samplers)},
         "versions": versions(),
     }
     model.save(out)
@@ -157,57 +120,32 @@ def fit_hull(
     return metrics
 
 
-def entries(path: str | Path | Sequence[str | Path], val: Rows) -> tuple[RowFractions, RowValues]:
-    """Compositions and formation energies (eV/atom) of a file's rows, positions or not, that are not in ``val``.
-
-    Of several files each (reduced formula, space group) counts in the first that has it.
+def entries(references: str | Path | Sequence[str | Path], scale: str = "mp2020") -> tuple[RowFractions, RowValues]:
+    """Compositions and formation energies (eV/atom) on a scale, of files as `fit_hull` takes them.
 
     Raises:
-        DataError: no such file or columns, or no row left.
+        DataError: no such file or columns, or no row with an energy.
+        RewardError: there is no such scale.
     """
-    paths = [path] if isinstance(path, str | Path) else list(path)
-    kept = exclude(together([_entries(one) for one in paths]), val)
-    if not len(kept):
-        raise DataError(
-            f"{', '.join(map(str, paths))} has no row with a formation energy that is not in the validation file"
-        )
-    return kept.crystals.composition, kept.labels
-
-
-def _entries(path: str | Path) -> Rows:
-    column = COLUMNS["formation_energy"][0]
-    try:
-        table = pd.read_parquet(path, columns=["formula", "spacegroup", column]).dropna()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as Parquet with formula, spacegroup, {column}: {error}") from error
-    composition = torch.zeros(0, 118, dtype=torch.int64)
-    if len(table):
-        rows = [composition_of(formula, i) for i, formula in enumerate(table.formula)]
-        composition = torch.stack(rows).round().long()
-    # Only group and composition matter here; many rows have no lattice that could be trusted.
-    group = torch.tensor(table.spacegroup.to_numpy()).long()
-    crystals = Crystals(group, composition, torch.full((len(table), 6), torch.nan))
-    keys = [frozenset({(reduced(f), g)}) for f, g in zip(table.formula, group.tolist(), strict=True)]
-    return Rows(crystals, torch.tensor(table[column].to_numpy()), keys)
+    paths = [references] if isinstance(references, str | Path) else list(references)
+    parts = [read_entries(path, "formula", "formation_energy_per_atom", skip=True)[:2] for path in paths]
+    composition = torch.cat([rows for rows, _ in parts])
+    return composition, torch.cat([values for _, values in parts]) + scale_shift(composition, scale)
 
 
 def hull_errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:
     """How far the model is off, eV/atom: mean absolute error, bias, quantiles; the share within one standard error."""
     mean, std = model.moments(composition)
-    return _statistics(mean - truth) | {"within_std": float(((mean - truth).abs() <= std).double().mean())}
-
-
-def _statistics(error: torch.Tensor) -> dict[str, float]:
+    error = mean - truth
     quantile = {f"quantile_{q:g}": round(float(error.abs().quantile(q)), 5) for q in (0.5, 0.95, 0.99)}
-    return {"mae": round(float(error.abs().mean()), 5), "bias": round(float(error.mean()), 5)} | quantile
+    sizes = {"mae": round(float(error.abs().mean()), 5), "bias": round(float(error.mean()), 5)} | quantile
+    return sizes | {"within_std": round(float((error.abs() <= std).double().mean()), 4)}
 
 
 def _drawn(config: HullFitConfig, seed: int, untrained: int, shipped: int) -> dict[str, torch.Tensor]:
-    """Compositions of an untrained sampler and of a shipped one."""
-    samplers = {
-        "untrained sampler": (Sampler.untrained(CrystalSpace(), seed=0), untrained),
-        f"{config.sampler} sampler": (Sampler.load(config.sampler), shipped),
-    }
+    """Compositions of an untrained sampler and of shipped ones."""
+    samplers = {"untrained sampler": (Sampler.untrained(CrystalSpace(), seed=0), untrained)}
+    samplers |= {f"{name} sampler": (Sampler.load(name), shipped) for name in config.samplers}
     return {name: sampler.sample(n, seed=seed).composition for name, (sampler, n) in samplers.items() if n}
 
 

@@ -12,6 +12,7 @@ import torch
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
+from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.hull_entries import Phase, compositions, read_entries
 from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues, Values
 
@@ -90,6 +91,7 @@ class ExactHull:
         energy: str = "formation_energy_per_atom",
         skip: bool = False,
         identifier: str = "material_id",
+        scale: str = "mp2020",
     ) -> ExactHull:
         """A hull from a Parquet or CSV file or several, a pandas table, a mapping, or an iterable of entries.
 
@@ -101,12 +103,14 @@ class ExactHull:
             energy: column of the formation energies.
             skip: leave out rows without an energy, instead of raising.
             identifier: column of the entries' names, if the table has it.
+            scale: of the hull; entries are taken to be on the Materials Project's, "mp2020", and moved to it.
 
         Raises:
             DataError: no such file or column, a formula that cannot be read (with its row), an energy that is missing,
                 no entry at all.
         """
-        return cls(*read_entries(entries, formula, energy, skip, identifier))
+        composition, energies, names = read_entries(entries, formula, energy, skip, identifier)
+        return cls(composition, energies + scale_shift(composition, scale), names)
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Energy of the hull at each composition, eV/atom, at most 0, float64 [B].

@@ -12,12 +12,15 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.properties.base import Property, check_property, describe, moved
 from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.properties.energy_scale import Rescaled, check_scale
 from crystalgfn.properties.hull_surrogate import HullModel
 from crystalgfn.properties.registry import load_proxy
 from crystalgfn.typing import Floats
 from crystalgfn.utils.files import data_folder
 
 TABLES = (".parquet", ".csv")
+SHIPPED = {"charge": "hull", "mp2020": "hull_mp2020"}
+"""Folders of the shipped hulls, by scale."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -31,11 +34,13 @@ class EnergyAboveHull:
         energy: the formation energy, eV/atom, on the scale of the hull's entries.
         hull: a fitted hull, or the exact one of entries.
         source: by which name or path ``config`` refers to the hull, if it can.
+        scale: of the energy and the hull, see `crystalgfn.properties.energy_scale`.
     """
 
     energy: Property
     hull: HullModel | ExactHull
     source: str | None = None
+    scale: str = "mp2020"
     name: str = "energy_above_hull"
     unit: str = "eV/atom"
 
@@ -79,7 +84,8 @@ class EnergyAboveHull:
                 "(formula, formation_energy_per_atom) and pass its path as hull"
             )
         target = "crystalgfn.rewards.energy_above_hull"
-        return {"_target_": target, "energy": describe(self.energy), "hull": self.source}
+        energy = self.energy.energy if isinstance(self.energy, Rescaled) else self.energy
+        return {"_target_": target, "energy": describe(energy), "hull": self.source, "scale": self.scale}
 
 
 def _above(crystals: Crystals, energy: Floats, hull: Floats) -> Floats:
@@ -89,26 +95,37 @@ def _above(crystals: Crystals, energy: Floats, hull: Floats) -> Floats:
 
 
 def energy_above_hull(
-    energy: Property | str | Path = "formation_energy", hull: HullModel | ExactHull | str | Path = "default"
+    energy: Property | str | Path = "formation_energy",
+    hull: HullModel | ExactHull | str | Path = "default",
+    scale: str = "charge",
 ) -> EnergyAboveHull:
     """The property from an energy and a hull.
 
     Args:
-        energy: the formation energy, or the name or folder of its proxy.
-        hull: "default", the shipped hull; a folder with a fitted one; a Parquet or CSV file of entries (columns
-            ``formula`` and ``formation_energy_per_atom``; rows without an energy are left out), whose exact hull is
-            taken; or the hull itself.
+        energy: the formation energy on the Materials Project's scale (MP2020), or the name or folder of its proxy.
+        hull: "default", the shipped hull; a folder with one fitted on ``scale``; a Parquet or CSV file of entries
+            (columns ``formula`` and ``formation_energy_per_atom``, on the Materials Project's scale; rows without an
+            energy are left out), whose exact hull is taken; or the hull itself, on ``scale``.
+        scale: on which both are compared, see `crystalgfn.properties.energy_scale`: "charge", whose anion corrections
+            go with the charge that the anions carry, or "mp2020", that of the Materials Project.
 
     Raises:
         DataError: entries that cannot be read.
         CheckpointError: a fitted hull that is missing or damaged.
+        RewardError: there is no such scale.
     """
     energy = load_proxy(energy) if isinstance(energy, str | Path) else energy
-    if not isinstance(hull, str | Path):
-        return EnergyAboveHull(energy=energy, hull=hull)
+    if check_scale(scale) != "mp2020":
+        energy = Rescaled(energy=energy, scale=scale)
+    found, source = _read_hull(hull, scale) if isinstance(hull, str | Path) else (hull, None)
+    return EnergyAboveHull(energy=energy, hull=found, source=source, scale=scale)
+
+
+def _read_hull(hull: str | Path, scale: str) -> tuple[HullModel | ExactHull, str]:
+    """A hull on a scale, and how a configuration refers to it."""
     if str(hull) == "default":
-        return EnergyAboveHull(energy=energy, hull=HullModel.load(data_folder("proxies") / "hull"), source="default")
+        return HullModel.load(data_folder("proxies") / SHIPPED[scale]), "default"
     path = Path(hull).resolve()
     if path.suffix.lower() in TABLES:
-        return EnergyAboveHull(energy=energy, hull=ExactHull.from_entries(path, skip=True), source=str(path))
-    return EnergyAboveHull(energy=energy, hull=HullModel.load(path), source=str(path))
+        return ExactHull.from_entries(path, skip=True, scale=scale), str(path)
+    return HullModel.load(path), str(path)

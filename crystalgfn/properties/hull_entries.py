@@ -124,9 +124,13 @@ def _columns(entries: Any, formula: str, energy: str, identifier: str) -> tuple[
         return _of_table(where, entries, formula, energy, identifier)
     if not isinstance(entries, Iterable):
         raise DataError(f"entries must be a file, a table, a mapping or pairs (formula, energy), not {entries!r}")
-    pairs = list(entries)
-    if pairs and all(isinstance(one, str | Path) for one in pairs):
-        return _joined([_columns(Path(one), formula, energy, identifier) for one in pairs])
+    listed = list(entries)
+    if listed and all(isinstance(one, str | Path) for one in listed):
+        return _joined([_columns(Path(one), formula, energy, identifier) for one in listed])
+    return _of_pairs(listed)
+
+
+def _of_pairs(pairs: list) -> tuple[list, list, None]:
     if not all(isinstance(pair, Sequence) and not isinstance(pair, str) and len(pair) == 2 for pair in pairs):
         raise DataError("entries in a list must be pairs (formula, formation energy in eV/atom)")
     return [pair[0] for pair in pairs], [pair[1] for pair in pairs], None

@@ -43,7 +43,7 @@ class HullModel(nn.Module):
     def __init__(self, members: int = 3, width: int = 256) -> None:
         super().__init__()
         self.shape = {"members": members, "width": width}
-        self.register_buffer("element_table", _element_table())
+        self.register_buffer("element_table", chemistry_table())
         size = self.features(torch.eye(118)[:1]).shape[1]
         self.first = nn.Parameter(torch.randn(size, members * width) * (2 / size) ** 0.5)
         self.offset = nn.Parameter(torch.zeros(members * width))
@@ -120,7 +120,7 @@ class HullModel(nn.Module):
         return FILES.load(Path(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"])))
 
 
-def _element_table() -> ElementTable:
+def chemistry_table() -> ElementTable:
     """Electronegativity, ln radius, row, group, lowest and highest common oxidation state of each element."""
     states = [some or (0,) for some in elements.OXIDATION_STATES[STATES]]
     columns = [

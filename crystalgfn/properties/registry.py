@@ -7,6 +7,7 @@ from pathlib import Path
 from crystalgfn.errors import NotAvailable, RewardError
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.ensemble import EnsembleProxy
+from crystalgfn.properties.plausibility import CrystalPlausibility
 from crystalgfn.utils.files import data_folder
 
 #: The proxies that go by a name, with what each predicts.
@@ -15,6 +16,7 @@ PROXIES = {
     "band_gap": "PBE band gap, eV",
     "ionic_conductivity": "log10 of the Li-ion conductivity, S/cm",
     "energy_above_hull": "energy above the convex hull, eV/atom",
+    "plausibility": "probability that a crystal like this is known rather than drawn",
 }
 
 
@@ -33,6 +35,8 @@ def load_proxy(name: str | Path) -> Property:
         from crystalgfn.properties.hull import energy_above_hull
 
         return energy_above_hull()
+    if str(name) == "plausibility":
+        return CrystalPlausibility.load(data_folder("proxies") / "plausibility", source="plausibility")
     if str(name) in PROXIES:
         folder = data_folder("proxies") / str(name)
         if not (folder / "weights.safetensors").is_file():

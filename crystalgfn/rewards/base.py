@@ -30,7 +30,7 @@ def properties(reward: Any) -> list[Property]:
     """The properties that a reward is made of, each once, wherever in it they are."""
     if isinstance(reward, Property):
         return [reward]
-    parts = [getattr(reward, name, ()) for name in ("prop", "reward", "rewards")]
+    parts = [getattr(reward, name, ()) for name in ("prop", "plausibility", "reward", "rewards")]
     found = [
         prop for part in parts for one in (part if isinstance(part, tuple) else (part,)) for prop in properties(one)
     ]

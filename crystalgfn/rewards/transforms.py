@@ -21,6 +21,7 @@ from crystalgfn.rewards.base import Reward
 from crystalgfn.typing import Floats
 
 DIRECTIONS = ("minimise", "maximise")
+SMALLEST_PLAUSIBILITY = 1e-4
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +50,7 @@ def _on(value: Any, device: torch.device | str) -> Any:
 def _plain(value: Any) -> Any:
     if isinstance(value, tuple):
         return [_plain(one) for one in value]
-    return value if isinstance(value, int | float | str) else describe(value)
+    return value if value is None or isinstance(value, int | float | str) else describe(value)
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,40 +123,74 @@ class Target(Transform):
 target = Target
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Stable(Transform):
-    """``log R = -beta * max(E_hull + n_sigma * std, floor)``: constant for crystals far enough below the hull.
+    """``log R = -beta * (max(E, floor) + max(too_low - E, 0)) + weight * ln max(p - n_sigma * std, 1e-4)``.
+
+    E is the energy above the hull plus ``n_sigma`` standard errors. The first term is constant below ``floor``, and
+    below ``too_low`` it counts against the crystal: new compounds lie hardly ever so far below the hull of all that are
+    known, so a claim that low is an error of the energy or a gap of the hull. The second term, with the probability
+    p that a crystal is known rather than drawn, is there if ``plausibility`` is given.
 
     Attributes:
         prop: the energy above the hull, eV/atom.
         beta: per eV/atom, > 0.
         floor: below it nothing is gained, eV/atom: larger negatives are nearly always the proxy's error.
         n_sigma: how many standard errors are added, >= 0.
+        too_low: eV/atom, at most the floor; None: no claim is too low.
+        plausibility: a probability in 0 to 1; None: the first term alone.
+        weight: of its logarithm, >= 0.
     """
 
     prop: Property
     beta: float = 20.0
     floor: float = -0.05
     n_sigma: float = 1.0
+    too_low: float | None = None
+    plausibility: Property | None = None
+    weight: float = 2.0
 
     def __post_init__(self) -> None:
         check_property("stable", self.prop)
+        if self.plausibility is not None:
+            check_property("stable", self.plausibility)
+        check_number("stable", "weight", self.weight)
         check_number("stable", "beta", self.beta, positive=True)
         check_number("stable", "n_sigma", self.n_sigma)
         if isinstance(self.floor, bool) or not math.isfinite(self.floor):
             raise RewardError(f"stable: floor must be a finite number, eV/atom, not {self.floor!r}.")
+        if self.too_low is not None and not self.too_low <= self.floor:
+            raise RewardError(f"stable: too_low must be at most the floor, {self.floor} eV/atom, not {self.too_low!r}.")
 
     def __call__(self, crystals: Crystals) -> Floats:
         """Log R of each crystal."""
-        return -self.beta * self.prop.confidence_bound(crystals, self.n_sigma).clamp_min(self.floor)
+        above = self.prop.confidence_bound(crystals, self.n_sigma)
+        log_r = -self.beta * above.clamp_min(self.floor)
+        if self.too_low is not None:
+            log_r = log_r - self.beta * (self.too_low - above).clamp_min(0)
+        if self.plausibility is None or self.weight == 0:
+            return log_r
+        p = self.plausibility.confidence_bound(crystals, -self.n_sigma)
+        return log_r + self.weight * p.clamp_min(SMALLEST_PLAUSIBILITY).log()
 
 
-def stable(beta: float = 20.0, floor: float = -0.05, n_sigma: float = 1.0, prop: Any = None) -> Stable:
+def stable(
+    beta: float = 20.0,
+    floor: float = -0.05,
+    n_sigma: float = 1.0,
+    prop: Any = None,
+    too_low: float | None = None,
+    plausibility: Any = None,
+    weight: float = 2.0,
+) -> Stable:
     """Crystals near or below the convex hull; ``prop`` is the shipped energy above the hull unless given.
 
     See :class:`Stable`; for a hull of your own entries ``prop=energy_above_hull(hull="my_entries.parquet")``.
     """
-    return Stable(load_proxy("energy_above_hull") if prop is None else prop, beta, floor, n_sigma)
+    prop = load_proxy("energy_above_hull") if prop is None else prop
+    return Stable(
+        prop=prop, beta=beta, floor=floor, n_sigma=n_sigma, too_low=too_low, plausibility=plausibility, weight=weight
+    )
 
 
 @dataclass(frozen=True, eq=False)

@@ -294,7 +294,11 @@ def _charges(
     pairs = {c: np.nonzero(slot_count == c) for c in counts}
     root_rows = np.full(len(slot_count), -1)
     root_rows[leftover] = np.arange(len(leftover))
-    parts = {} if automaton else {c: _Part.of(*at, slot_next[at], n_small, root_rows) for c, at in pairs.items()}
+    parts = {
+        c: _Part.of(rows, slots, slot_next[rows, slots], n_small, root_rows)
+        for c, (rows, slots) in pairs.items()
+        if automaton is None
+    }
     first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
     finish = np.zeros((n_small, n_slots, n_el, 2, -(-(width + 1) // WORD)), dtype=np.int64)
 
@@ -313,8 +317,9 @@ def _charges(
             else (whole.copy(), mixed.copy(), metals.copy())
         )
         for c, (rows, slots) in pairs.items():
-            part = parts.get(c)
-            if automaton is not None:
+            if automaton is None:
+                part = parts[c]
+            else:
                 part = _Part.of(rows, slots, rest_of(automaton, rows, slot_next[rows, slots], e, c), n_small, root_rows)
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
             before = whole[:, part.rest]

@@ -1,4 +1,4 @@
-"""Fits the convex hull's surrogate: ``python -m scripts.maintain.fit_hull TRAIN VAL OUT``."""
+"""Fits the convex hull's surrogate: ``python -m scripts.maintain.fit_hull REFERENCES --out OUT``."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from scripts.maintain.program import run
 def main(arguments: list[str] | None = None) -> None:
     """The command: fits with the default settings and prints the figures."""
     parser = argparse.ArgumentParser(prog="python -m scripts.maintain.fit_hull", description="Fit the shipped hull.")
-    parser.add_argument("train", help="Parquet file of crystals with formation energies, such as mp20/train.parquet")
-    parser.add_argument("val", help="Parquet file whose crystals are not used, such as mp20/val.parquet")
-    parser.add_argument("out", help="folder to write to")
-    parser.add_argument("--also", nargs="*", default=[], help="further files as the first, for what it lacks")
+    parser.add_argument("references", nargs="+", help="Parquet or CSV files of known compounds with formation energies")
+    parser.add_argument("--out", required=True, help="folder to write to")
+    parser.add_argument("--scale", default="charge", help="of the hull, charge or mp2020")
     given = parser.parse_args(arguments)
-    print(json.dumps(fit_hull([given.train, *given.also], given.val, given.out), indent=2))
+    print(json.dumps(fit_hull(given.references, given.out, given.scale), indent=2))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """How good the energy above the hull is: on real crystals with known values, and on what a sampler draws.
 
-    python -m scripts.maintain.report_hull mp20/val.parquet --train mp20/train.parquet
+    python -m scripts.maintain.report_hull mp20/val.parquet --references mp20/train.parquet mp20/val.parquet \
+        hull/mp_entries.parquet
 
 Run it again whenever the proxy of the formation energy or the hull has been fitted anew.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read_labelled
 from crystalgfn.fitting.hull import entries
 from crystalgfn.properties.convex_hull import ExactHull
-from crystalgfn.rewards import EnergyAboveHull, load_proxy
+from crystalgfn.properties.energy_scale import scale_shift
+from crystalgfn.rewards import EnergyAboveHull, energy_above_hull, load_proxy
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.typing import Booleans, Floats, Values
 from scripts.maintain.program import run
@@ -30,7 +33,7 @@ QUANTILES = (0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99)
 
 def evaluate(
     val_path: str | Path,
-    train_path: str | Path | None = None,
+    references: Sequence[str | Path] = (),
     prop: EnergyAboveHull | None = None,
     cache: str | Path | None = None,
 ) -> pd.DataFrame:
@@ -38,7 +41,8 @@ def evaluate(
 
     Args:
         val_path: Parquet file with formation energies and energies above the hull.
-        train_path: Parquet file with entries for an exact hull; None: only the property's own hull.
+        references: files of entries of an exact hull, see `crystalgfn.fitting.hull.entries`; none: only the
+            property's own hull.
         prop: the property (default: the shipped one).
         cache: see `crystalgfn.data.labelled.read_labelled`.
 
@@ -53,6 +57,7 @@ def evaluate(
     prop = load_proxy("energy_above_hull") if prop is None else prop
     val = read_labelled(val_path, "energy_above_hull", cache, progress=False)
     labels = read_labelled(val_path, "formation_energy", cache, progress=False).labels
+    labels = labels + scale_shift(val.crystals, prop.scale).to(labels)
     predicted, spread = prop.energy(val.crystals), prop.energy.std(val.crystals)
     hull, hull_spread = prop.hull.moments(val.crystals)
     claim, claim_spread = prop.moments(val.crystals)
@@ -60,17 +65,11 @@ def evaluate(
         "proxy - hull": _scores(claim, val.labels, claim_spread),
         "label - hull": _scores(labels - hull, val.labels, hull_spread),
     }
-    if train_path is not None:
-        composition, energies = entries(train_path, val)
-        alone = ExactHull(composition, energies).energy(val.crystals)
-        with_own = ExactHull(torch.cat([composition, val.crystals.composition]), torch.cat([energies, labels]))
-        own = with_own.energy(val.crystals)
-        none = torch.zeros_like(spread)
+    if references:
+        exact = ExactHull(*entries(references, prop.scale)).energy(val.crystals)
         rows |= {
-            "proxy - exact hull of train": _scores(predicted - alone, val.labels, spread),
-            "label - exact hull of train": _scores(labels - alone, val.labels, none),
-            "proxy - exact hull of train and val": _scores(predicted - own, val.labels, spread),
-            "label - exact hull of train and val": _scores(labels - own, val.labels, none),
+            "proxy - exact hull": _scores(predicted - exact, val.labels, spread),
+            "label - exact hull": _scores(labels - exact, val.labels, torch.zeros_like(spread)),
         }
     return pd.DataFrame(rows).T
 
@@ -128,20 +127,15 @@ def main(arguments: list[str] | None = None) -> None:
         prog="python -m scripts.maintain.report_hull", description="Measure the energy above the hull."
     )
     parser.add_argument("val", help="Parquet file with known energies above the hull, such as mp20/val.parquet")
-    parser.add_argument("--train", help="Parquet file of entries for exact hulls, such as mp20/train.parquet")
+    parser.add_argument("--references", nargs="*", default=[], help="files of entries of an exact hull")
+    parser.add_argument("--scale", default="charge", help="of energies and hulls")
     parser.add_argument("--sampler", default="formation-energy", help="sampler whose crystals are looked at")
     parser.add_argument("--n", type=int, default=2000, help="how many of its crystals")
     given = parser.parse_args(arguments)
     options: dict[str, Any] = {"float_format": lambda x: f"{x:.3f}"}
-    print(evaluate(given.val, given.train).to_string(**options))
-    prop = load_proxy("energy_above_hull")
-    val = read_labelled(given.val, "formation_energy", progress=False)
-    exact = {}
-    if given.train:
-        composition, energies = entries(given.train, val)
-        exact["exact hull of train"] = ExactHull(composition, energies)
-        both = torch.cat([composition, val.crystals.composition]), torch.cat([energies, val.labels])
-        exact["exact hull of train and val"] = ExactHull(*both)
+    prop = energy_above_hull(scale=given.scale)
+    print(evaluate(given.val, given.references, prop).to_string(**options))
+    exact = {"exact hull": ExactHull(*entries(given.references, given.scale))} if given.references else {}
     crystals = Sampler.load(given.sampler).sample(given.n, seed=0)
     print(f"\n{given.n} crystals of the sampler {given.sampler}, eV/atom above the hull:")
     print(claims(crystals, prop, exact).to_string(**options))

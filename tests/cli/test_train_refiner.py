@@ -85,7 +85,7 @@ def test_ctrl_c_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
     ("wrong", "words"),
     [
         (["train=null"], ["train has no default"]),
-        (["val=[a,b]"], ["val must be one"]),
+        (["val=[a,b]"], ["no file or folder a"]),
         (["train=nowhere.parquet"], ["nowhere.parquet"]),
         (["val=nowhere.npz"], ["nowhere.npz"]),
         (["train=table.csv"], ["table.csv", "no file or folder"]),

@@ -12,6 +12,7 @@ import yaml
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.ensemble_fit import FitConfig
 from crystalgfn.fitting.hull import HullFitConfig
+from crystalgfn.fitting.plausibility import PlausibilityConfig
 from crystalgfn.utils.files import data_folder
 from crystalgfn.utils.instantiate import locate
 from scripts.maintain import refit
@@ -22,7 +23,12 @@ PROGRAMS = [
     ".".join(path.relative_to(ROOT).with_suffix("").parts)
     for path in sorted((ROOT / "scripts" / "maintain").rglob("*.py"))
 ]
-CONFIGS = {"fit": FitConfig, "fit_hull": HullFitConfig, "fit_conductivity": ConductivityFitConfig}
+CONFIGS = {
+    "fit": FitConfig,
+    "fit_hull": HullFitConfig,
+    "fit_conductivity": ConductivityFitConfig,
+    "fit_shipped": PlausibilityConfig,
+}
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
@@ -49,7 +55,7 @@ def test_a_recipe_has_the_settings_that_the_proxy_was_fitted_with(path: Path) ->
     own = inspect.signature(function).parameters
     given = {key: value for key, value in steps[-1].items() if key != "_target_" and key not in own}
     config = CONFIGS[function.__name__](**given)
-    assert {key: getattr(config, key) for key in known} == known
+    assert json.loads(json.dumps({key: getattr(config, key) for key in known})) == known
     for step in steps[:-1]:
         assert callable(locate(step["_target_"]))
 

@@ -18,10 +18,11 @@ from crystalgfn.rewards import (
     describe,
     energy_above_hull,
     function,
+    load,
     load_proxy,
     stable,
 )
-from crystalgfn.rewards.base import evaluate, example_crystals
+from crystalgfn.rewards.base import evaluate, example_crystals, properties
 from crystalgfn.utils.instantiate import instantiate
 
 
@@ -99,7 +100,7 @@ def test_wrong_settings_are_named(arguments: dict, message: str, exact: EnergyAb
 def test_a_hull_of_ones_own_entries(tmp_path: Path, exact: EnergyAboveHull) -> None:
     table = pd.DataFrame({"formula": ["NaCl", "KCl"], "formation_energy_per_atom": [-2.1, None]})
     table.to_csv(tmp_path / "entries.csv", index=False)
-    prop = energy_above_hull(energy="formation_energy", hull=tmp_path / "entries.csv")
+    prop = energy_above_hull(energy="formation_energy", hull=tmp_path / "entries.csv", scale="mp2020")
     crystals = example_crystals()
     assert torch.allclose(prop(crystals) - prop.energy(crystals), -prop.hull.energy(crystals))
     assert float(prop.hull.energy(["NaCl"])) == pytest.approx(-2.1)
@@ -114,3 +115,28 @@ def test_ten_thousand_crystals_take_a_moment(shipped: EnergyAboveHull) -> None:
     start = time.process_time()
     evaluate(stable(prop=shipped), crystals)
     assert time.process_time() - start < 4  # a quarter of a second alone on one core
+
+
+def test_claims_that_are_too_low_count_against_a_crystal(exact: EnergyAboveHull) -> None:
+    crystals = example_crystals()
+    for shift in (-0.4, -0.1, 0.0, 0.3):
+        prop = function(lambda c, at=shift: torch.full((len(c),), at, dtype=torch.float64), "above")
+        reward = stable(beta=10, prop=prop, too_low=-0.2)
+        expected = -10 * (max(shift, -0.05) + max(-0.2 - shift, 0))
+        assert reward(crystals).tolist() == pytest.approx([expected] * len(crystals))
+    with pytest.raises(RewardError, match="too_low must be at most the floor, -0.05 eV/atom, not 0.1"):
+        stable(prop=exact, too_low=0.1)
+
+
+def test_the_plausibility_is_a_factor() -> None:
+    crystals = example_crystals()
+    prop = function(lambda c: torch.full((len(c),), 0.1, dtype=torch.float64), "above")
+    known = function(lambda c: torch.linspace(0, 1, len(c), dtype=torch.float64), "known")
+    with_it, without = stable(prop=prop, plausibility=known, weight=2), stable(prop=prop)
+    p = torch.linspace(0, 1, len(crystals), dtype=torch.float64).clamp_min(1e-4)
+    assert torch.allclose(with_it(crystals), without(crystals) + 2 * p.log())
+    assert torch.equal(stable(prop=prop, plausibility=known, weight=0)(crystals), without(crystals))
+    assert [one.name for one in properties(with_it)] == ["above", "known"]
+    shipped = load("stable")
+    assert torch.equal(instantiate(describe(shipped), trust=None)(crystals), shipped(crystals))
+    check_reward(shipped)

@@ -28,6 +28,7 @@ from crystalgfn.errors import CheckpointError, RewardError
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.properties.energy_scale import Rescaled
 from crystalgfn.rewards.base import properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
@@ -119,7 +120,7 @@ class ReferenceResult:
 
 
 def formation_energy(reward: Any) -> Property:
-    """The formation energy that a reward is made of, also inside an energy above the hull.
+    """The formation energy that a reward is made of, also inside an energy above the hull, on MP2020's scale.
 
     Raises:
         RewardError: there is none.
@@ -128,7 +129,7 @@ def formation_energy(reward: Any) -> Property:
     inside = [getattr(prop, "energy", None) for prop in found]
     for one in (*found, *inside):
         if one is not None and getattr(one, "name", None) == NAME:
-            return one
+            return one.energy if isinstance(one, Rescaled) else one
     what = "has no reward" if reward is None else "has a reward without a property"
     if found:
         what = f"has a reward of {', '.join(prop.name for prop in found)}"
