@@ -123,7 +123,7 @@ def _compose(name: str, given: list[str], whole: bool) -> tuple[str, str]:
 def _build(config: Any, whole: bool) -> None:
     """The parts that a command makes of its configuration before it works."""
     from crystalgfn.cli.options.objects import build_part, space_arguments
-    from crystalgfn.space.constraints.charge import Neutral
+    from crystalgfn.space.constraints.composition import Neutral
     from crystalgfn.space.space import CHARGE, READERS, CrystalSpace
 
     for part in ("objective", "policy", "trainer"):

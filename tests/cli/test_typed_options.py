@@ -310,3 +310,16 @@ def test_a_configuration_is_kept_and_read_back(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert "config.yaml is damaged" in line, content
     assert os.listdir(tmp_path) == [CONFIG]
+
+
+@pytest.mark.parametrize(
+    ("command", "given"),
+    [
+        ("train", "reward=-inf"), ("train", "experiment=True"), ("sample", "space=nan"), ("check", "~space=[4,4]"),
+        ("benchmark", "+csp=[1,2]"), ("train_proxy", "+space=1"),
+    ],
+)  # fmt: skip
+def test_a_group_is_chosen_by_name(command: str, given: str) -> None:
+    group = given.strip("+~").partition("=")[0]
+    with pytest.raises(OptionError, match=f"{group} is chosen by name: "):
+        compose_config(command, [given])

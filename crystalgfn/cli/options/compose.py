@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, settings_options
+from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, choices_of, settings_options
 from crystalgfn.cli.options.kinds import Kind, Number, Switch, Unfit, of_annotation, shown
 from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.utils.files import data_folder
@@ -123,6 +123,8 @@ def _known(key: str, command: Command) -> bool:
 def _groups(name: str, given: Sequence[Given], config_dir: str | Path | None) -> DictConfig:
     """The defaults of the command, with the groups that were chosen."""
     command = COMMANDS[name]
+    for one in given:
+        _check_choice(one, command)
     lines = [str(one) for one in given if _chooses_group(one, command)]
     if config_dir is not None:
         if not Path(config_dir).is_dir():
@@ -165,6 +167,16 @@ def _chooses_group(one: Given, command: Command) -> bool:
     if one.key not in command.groups:
         return False
     return one.sign == "~" or not (one.text or "").startswith(("{", "["))
+
+
+def _check_choice(one: Given, command: Command) -> None:
+    """Refuse what is no name for a group: numbers, switches, lists, and a value where a group is left out."""
+    groups = {"space", "csp", *command.groups}
+    if one.key not in groups or not one.text or one.text.startswith("{"):
+        return
+    named = re.fullmatch(r"(?!true$|false$|null$|[+-]?(inf|nan)$)[a-z_]\S*", one.text, re.IGNORECASE)
+    if one.sign == "~" or not named:
+        raise OptionError(f"{one}: {one.key} is chosen by name: {', '.join(choices_of(one.key)) or 'of a file'}.")
 
 
 def _set(config: DictConfig, one: Given, name: str) -> None:
