@@ -78,3 +78,9 @@ def test_charges_are_taken_off_packed_sets_and_least_sums(charges):
                 least[row, column + charge] = min(least[row, column + charge], values[row, column])
     assert (got.T == pack(wanted)).all()
     assert (_shifted(values, charges) == least).all()
+
+
+def test_alloys_are_of_metals_alone() -> None:
+    rule, number = ChargeRule(ICSD, "adjacent", alloys=True), elements.NUMBER
+    assert rule.neutral({number["Fe"]: 1, number["Ti"]: 2})
+    assert not rule.neutral({number["Na"]: 1, number["O"]: 1})  # one metal is not enough

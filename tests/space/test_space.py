@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import EmptySpace, InvalidSpace
+from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 
 
@@ -175,3 +176,16 @@ def test_all_real_crystals(shared_data):
     }
     print({name: round(float(share), 4) for name, share in shares.items()})
     assert shares["default"] < shares["alloys"] < shares["no charge rule"]
+
+
+def test_limits_that_just_meet_leave_a_crystal() -> None:
+    """As many atoms as the elements can have, and a required element that is the only one."""
+    four = CrystalSpace(elements=["Fe"], n_elements=(1, 1), atoms_per_element=(1, 4), n_atoms=(4, 20))
+    counts = torch.zeros(2, 118, dtype=torch.int64)
+    counts[:, 25] = torch.tensor([4, 5])
+    crystals = Crystals(torch.tensor([221, 221]), counts, torch.tensor([[3.6, 3.6, 3.6, 90.0, 90.0, 90.0]] * 2))
+    assert four.contains(crystals).tolist() == [True, False]
+    pure = CrystalSpace(elements=["Fe", "O"], required_elements=["Fe"], n_elements=(1, 1), n_atoms=(1, 4))
+    assert bool(pure.contains(crystals)[0])
+    drawn = Sampler.untrained(pure).sample(5)
+    assert (drawn.composition[:, 25] > 0).all() and (drawn.n_elements == 1).all()
