@@ -11,7 +11,7 @@ from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.compose import OptionError, compose_config
 from crystalgfn.cli.options.declared import CSP, SPACE
 from crystalgfn.cli.options.kinds import Unfit
-from crystalgfn.cli.options.objects import plain_config, space_arguments
+from crystalgfn.cli.options.objects import build_part, plain_config, space_arguments
 
 CIF = """data_salt
 _symmetry_space_group_name_H-M 'F m -3 m'
@@ -323,3 +323,8 @@ def test_a_group_is_chosen_by_name(command: str, given: str) -> None:
     group = given.strip("+~").partition("=")[0]
     with pytest.raises(OptionError, match=f"{group} is chosen by name: "):
         compose_config(command, [given])
+
+
+def test_a_part_that_is_no_part_is_a_sentence() -> None:
+    with pytest.raises(OptionError, match="trainer: the configuration has no _target_"):
+        build_part(compose_config("check", ["++trainer=true"]).trainer, "trainer")

@@ -22,13 +22,13 @@ if TYPE_CHECKING:
     from crystalgfn.space.space import CrystalSpace
 
 
-def build_part(config: DictConfig, what: str) -> Any:
+def build_part(config: Any, what: str) -> Any:
     """The object that a part of the configuration names by its ``_target_``.
 
     Raises:
         OptionError: its class cannot be found, or refuses its arguments, or lacks one.
     """
-    if "_target_" not in config:
+    if not isinstance(config, DictConfig) or "_target_" not in config:
         raise OptionError(f"{what}: the configuration has no _target_, the dotted path of a class or function.")
     try:
         return instantiate(config, _convert_="all")
