@@ -25,7 +25,7 @@ DISCOVER = Command(
     summary="Look for stable crystals: sample, place the atoms, relax the most promising with a calculator, correct "
     "the predicted\nenergies by what came, and again, until the budget is spent; then a ranked list.",
     examples=(
-        ("chemsys=Li-Mn-O reference=train.parquet", "60 relaxations with CHGNet"),
+        ("chemsys=Li-Mn-O reference=train.parquet", "60 relaxations"),
         ("chemsys=Li-Mn-O reference=[train.parquet,mp_entries.parquet] budget=200 n_jobs=2 out=runs/limno", ""),
         ("anonymous_formulas=[ABX3] any_of=[Cl,Br,I] reference=train.parquet templates=train.parquet", ""),
         ("chemsys=Na-Cl reference=mine.csv calculator=my_calculator:Pairs energy_references=mine.json", ""),
