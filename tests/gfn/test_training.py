@@ -7,10 +7,12 @@ from crystalgfn.benchmarks.exactness import SoftVolume, hypergrid, hypergrids
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.envs.hypergrid import HyperGrid
 from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.gfn.batches import Replay
 from crystalgfn.gfn.loggers import CsvLogger
 from crystalgfn.gfn.objectives import TrajectoryBalance, VarGrad
 from crystalgfn.gfn.training import CHECKPOINT, TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
+from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
 
@@ -174,3 +176,22 @@ def test_real_crystals_are_trained_on(tmp_path):
     lines = (tmp_path / "log.csv").read_text().splitlines()
     assert len(lines) == 11
     assert lines[0].startswith("step,loss")
+
+
+def test_a_replay_is_a_ring_with_bounded_weights() -> None:
+    space = CrystalSpace(elements=["Na", "Cl"], n_atoms=(2, 4), n_elements=(2, 2))
+    crystals = Sampler.untrained(space).sample(12)
+    replay = Replay(type(crystals), 5, bound=2.0)
+    excess = torch.linspace(-9, 9, 12, dtype=torch.float64)
+    for start in (0, 4, 8):
+        part = slice(start, start + 4)
+        replay.add(crystals[part], torch.zeros(4, dtype=torch.float64), excess[part])
+    assert len(replay) == 5 and torch.equal(replay.objects.lattice, crystals[7:].lattice)
+    assert torch.allclose(replay.weight, excess[7:].clamp(-2, 2).exp())
+
+
+def test_shares_of_a_batch_leave_something_to_sample() -> None:
+    for shares in ((0.5, 0.5), (0.9, 0.2)):
+        with pytest.raises(ValueError, match="leave nothing to sample"):
+            TrainerConfig(replay_fraction=shares[0], real_fraction=shares[1])
+    assert TrainerConfig(replay_fraction=0.5, real_fraction=0.25).real_fraction == 0.25

@@ -112,3 +112,24 @@ def test_flattening_is_a_power():
     expected = torch.where(mask, logits.softmax(1) ** 0.25, 0.0)
     found = torch.stack([flat.log_prob(torch.tensor([i])).exp() for i in range(4)], 1)
     assert torch.allclose(found, expected / expected.sum())
+
+
+def test_exploring_is_a_mixture_with_the_uniform_distribution() -> None:
+    """(1 - epsilon) p + epsilon / allowed: of three allowed actions, measured and exact."""
+    logits = torch.tensor([[3.0, 0.0, -1.0, 9.0]]).expand(60_000, -1)
+    choices = MaskedCategorical.of(logits, torch.tensor([True, True, True, False]))
+    drawn = choices.sample(0.5, torch.Generator().manual_seed(0))
+    p = torch.softmax(torch.tensor([3.0, 0.0, -1.0]), 0)
+    wanted = 0.5 * p + 0.5 / 3
+    assert torch.allclose(torch.bincount(drawn, minlength=3)[:3] / len(drawn), wanted, atol=0.01)
+
+
+def test_a_flattened_component_is_wider() -> None:
+    """A logistic of scale s to the power of 1/4 is one of scale 4 s: the spread of what is drawn says so."""
+    n = 40_000
+    pieces = torch.tensor([[[-500.0, 500.0]]]).expand(n, -1, -1)
+    alone = torch.tensor([[0.0, -400.0]]).expand(n, -1)  # no uniform part
+    sharp = TruncatedMixture(alone, torch.zeros(n, 1), torch.zeros(n, 1), pieces)
+    flat = sharp.tempered(torch.full((n,), 0.25))
+    spread = [one.sample(0.0, torch.Generator().manual_seed(0)).std() for one in (sharp, flat)]
+    assert float(spread[1] / spread[0]) == pytest.approx(4, rel=0.05)
