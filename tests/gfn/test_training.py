@@ -186,6 +186,7 @@ def test_a_replay_is_a_ring_with_bounded_weights() -> None:
     for start in (0, 4, 8):
         part = slice(start, start + 4)
         replay.add(crystals[part], torch.zeros(4, dtype=torch.float64), excess[part])
+        assert len(replay) == min(5, start + 4)
     assert len(replay) == 5 and torch.equal(replay.objects.lattice, crystals[7:].lattice)
     assert torch.allclose(replay.weight, excess[7:].clamp(-2, 2).exp())
 
