@@ -127,10 +127,8 @@ def entries(references: str | Path | Sequence[str | Path], scale: str = "mp2020"
         DataError: no such file or columns, or no row with an energy.
         RewardError: there is no such scale.
     """
-    paths = [references] if isinstance(references, str | Path) else list(references)
-    parts = [read_entries(path, "formula", "formation_energy_per_atom", skip=True)[:2] for path in paths]
-    composition = torch.cat([rows for rows, _ in parts])
-    return composition, torch.cat([values for _, values in parts]) + scale_shift(composition, scale)
+    composition, energies, _ = read_entries(references, "formula", "formation_energy_per_atom", skip=True)
+    return composition, energies + scale_shift(composition, scale)
 
 
 def hull_errors(model: HullModel, truth: Floats, composition: RowFractions) -> dict[str, float]:

@@ -12,6 +12,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.properties.features import scales
 from crystalgfn.properties.plausibility import CrystalPlausibility, formula_units, stoichiometry_keys
+from crystalgfn.typing import Booleans, Values
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
@@ -107,8 +108,6 @@ def fit_plausibility(
 def classifier_scores(model: CrystalPlausibility, known: Crystals, drawn: Crystals) -> dict[str, float]:
     """AUC; share of the drawn that pass where 90 % of the known do; calibration error; both kinds weigh the same."""
     good, bad = model(known).double(), model(drawn).double()
-    low = bad.sort().values
-    wins = torch.searchsorted(low, good, right=False) + torch.searchsorted(low, good, right=True)
     p = torch.cat([good, bad])
     weight = torch.cat([torch.full_like(good, 0.5 / len(good)), torch.full_like(bad, 0.5 / len(bad))])
     truth = torch.cat([torch.ones_like(good), torch.zeros_like(bad)])
@@ -117,11 +116,18 @@ def classifier_scores(model: CrystalPlausibility, known: Crystals, drawn: Crysta
         float(((p - truth) * weight)[bins == b].sum().abs()) for b in range(10)
     )  # expected calibration error over ten bins
     return {
-        "auc": round(float(wins.double().mean()) / (2 * len(low)), 4),
+        "auc": round(area_under_roc(p, truth > 0), 4),
         "threshold_90": round(float(good.quantile(0.1)), 4),
         "drawn_above_it": round(float((bad >= good.quantile(0.1)).double().mean()), 4),
         "calibration_error": round(off, 4),
     }
+
+
+def area_under_roc(score: Values, positive: Booleans) -> float:
+    """Chance that a positive has a higher score than a negative, ties counted half; NaN with only one kind."""
+    high, low = score[positive], score[~positive].sort().values
+    wins = torch.searchsorted(low, high, right=False) + torch.searchsorted(low, high, right=True)
+    return float(wins.double().mean() / (2 * len(low))) if len(high) and len(low) else float("nan")
 
 
 def _stoichiometries(known: Crystals) -> tuple[torch.Tensor, torch.Tensor]:

@@ -20,11 +20,12 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read_labelled
 from crystalgfn.fitting.hull import entries
+from crystalgfn.fitting.plausibility import area_under_roc
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.rewards import EnergyAboveHull, energy_above_hull, load_proxy
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.typing import Booleans, Floats, Values
+from crystalgfn.typing import Floats
 from scripts.maintain.program import run
 
 STABLE = 0.02  # eV/atom; up to here a crystal counts as stable
@@ -72,13 +73,6 @@ def evaluate(
             "label - exact hull": _scores(labels - exact, val.labels, torch.zeros_like(spread)),
         }
     return pd.DataFrame(rows).T
-
-
-def area_under_roc(score: Values, positive: Booleans) -> float:
-    """Chance that a positive has a higher score than a negative, ties counted half; NaN with only one kind."""
-    high, low = score[positive], score[~positive].sort().values
-    wins = torch.searchsorted(low, high, right=False) + torch.searchsorted(low, high, right=True)
-    return float(wins.double().mean() / (2 * len(low))) if len(high) and len(low) else float("nan")
 
 
 def seconds_for(prop: EnergyAboveHull, crystals: Crystals, n: int = 10_000) -> float:
