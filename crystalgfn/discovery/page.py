@@ -174,7 +174,7 @@ def _figures(found: Found) -> dict[str, tuple[str, Any]]:
     if diagram is not None:
         from pymatgen.analysis.phase_diagram import PDPlotter
 
-        plot = PDPlotter(diagram, show_unstable=0.2, backend="plotly").get_plot()
+        plot: Any = PDPlotter(diagram, show_unstable=0.2, backend="plotly").get_plot()  # a figure of plotly's
         drawn["Phase diagram"] = ("phases", figures.sized(plot, 620))
     own = found.table[found.table["error"].isna()]
     if len(own):

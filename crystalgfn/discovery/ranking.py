@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -180,7 +181,7 @@ def calculator_error(structure: Structure, references: References) -> float:
 
 def ranked(table: pd.DataFrame) -> pd.DataFrame:
     """The rows with a rank."""
-    return table[table["rank"].notna()]
+    return table.loc[table["rank"].notna()]
 
 
 def summary_of(table: pd.DataFrame, rounds: Sequence[Mapping[str, Any]], phases: KnownPhases) -> dict[str, Any]:
@@ -190,15 +191,15 @@ def summary_of(table: pd.DataFrame, rounds: Sequence[Mapping[str, Any]], phases:
     relaxed energies above the hull, of all and of the last round with at least four.
     """
     own = ranked(table)
-    new, status = own[own["status"].eq("candidate")], table["status"]
+    new, counts = own.loc[own["status"].eq("candidate")], Counter(table["status"])
     above = new["e_above_hull"].astype(float)
-    with_energy = table[table["error"].isna()]
+    with_energy = table.loc[table["error"].isna()]
     stable = {one.identifier for one in phases.stable}
     return {
         "relaxed": len(table),
-        "failed": int(status.eq("failed").sum()),
-        "duplicates": int(status.eq("duplicate").sum()),
-        "known": int(own["status"].eq("known").sum()),
+        "failed": counts["failed"],
+        "duplicates": counts["duplicate"],
+        "known": counts["known"],
         "new": len(new),
         "new_stable": int((above <= 0).sum()),
         "new_within_0.05": int((above <= STABLE).sum()),
@@ -222,9 +223,9 @@ def summary_of(table: pd.DataFrame, rounds: Sequence[Mapping[str, Any]], phases:
 
 
 def _last(frame: pd.DataFrame) -> float | None:
-    sizes = frame["round"].value_counts()
-    large = [number for number, n in sizes.items() if n >= 4]
-    return _correlation(frame[frame["round"] == max(large)], "corrected_e_above_hull") if large else None
+    rounds, sizes = np.unique(frame["round"].to_numpy(dtype=int), return_counts=True)
+    large = rounds[sizes >= 4]
+    return _correlation(frame.loc[frame["round"] == large[-1]], "corrected_e_above_hull") if len(large) else None
 
 
 def _correlation(frame: pd.DataFrame, name: str) -> float | None:

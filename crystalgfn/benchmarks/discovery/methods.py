@@ -174,7 +174,7 @@ def _exchanged(phase: KnownPhase, exchange: Mapping[str, str]) -> Structure:
         raise ValueError(f"{phase.identifier} has no structure")
     structure = phase.entry.structure().get_primitive_structure()
     before = _usual_volume(structure)
-    structure.replace_species(dict(exchange))
+    structure.replace_species({one: other for one, other in exchange.items()})
     structure.scale_lattice(structure.volume * _usual_volume(structure) / before)
     return structure
 

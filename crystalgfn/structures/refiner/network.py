@@ -193,7 +193,8 @@ class ScoreNetwork(nn.Module):
     @torch.no_grad()
     def fit_lattices(self, batch: OrbitBatch) -> None:
         """Set mean and standard deviation of the coefficients of each lattice system; of one crystal, the least."""
-        self.mean.zero_(), self.std.fill_(1.0)
+        self.mean.zero_()
+        self.std.fill_(1.0)
         offset = batch.log_metric - self._centre(batch)
         everywhere = free_of(batch.space_group)
         for kind in range(6):
