@@ -42,14 +42,15 @@ from crystalgfn.space.constraints.limits import (
     VolumePerAtom,
 )
 from crystalgfn.space.constraints.parse import Rule, numbers_of, plain
+from crystalgfn.space.constraints.prototypes import NamedPrototypes
 from crystalgfn.space.rules import MaskRules, SpaceTables, build_tables
 from crystalgfn.typing import Booleans
 
 #: In the order in which `CrystalSpace.explain` names reasons.
 RULES: tuple[type[Rule], ...] = (
     Elements, RequiredElements, ExcludedElements, AnyOf, ChemicalSystem, NumberOfElements, NumberOfAtoms,
-    AtomsPerElement, Formula, Formulas, AnonymousFormulas, SpaceGroups, CrystalSystems, PointSymmetries, Lengths,
-    Angles, VolumePerAtom, Density, RelativeVolume,
+    AtomsPerElement, Formula, Formulas, AnonymousFormulas, NamedPrototypes, SpaceGroups, CrystalSystems,
+    PointSymmetries, Lengths, Angles, VolumePerAtom, Density, RelativeVolume,
 )  # fmt: skip
 #: Argument -> what reads it.
 READERS: dict[str, Callable[[Any], Rule]] = {rule.name: rule.parse for rule in RULES}
@@ -81,6 +82,8 @@ class CrystalSpace:
         formula: fixes the composition up to the number of formula units, e.g. ``"LiFePO4"`` or ``"Ca(OH)2"``.
         formulas: several of them.
         anonymous_formulas: forms of the composition with letters for elements, e.g. ``["ABX3"]``.
+        prototypes: structure types by name, e.g. ``["perovskite", "spinel"]``: their space groups, each with its counts
+            of atoms (`crystalgfn.space.constraints.prototypes.prototype_names` lists them).
         space_groups: ITA numbers or Hermann-Mauguin symbols; None: all 230.
         crystal_systems: names of crystal-lattice systems ("trigonal" means both of its lattices); None: all.
         point_symmetries: names of point symmetries; None: all.
@@ -117,6 +120,7 @@ class CrystalSpace:
     formula: str | None = None
     formulas: tuple[str, ...] | None = None
     anonymous_formulas: tuple[str, ...] | None = None
+    prototypes: tuple[str, ...] | None = None
     space_groups: tuple[int, ...] | None = None
     crystal_systems: tuple[str, ...] | None = None
     point_symmetries: tuple[str, ...] | None = None
@@ -280,7 +284,7 @@ def _read(values: Mapping[str, Any]) -> dict[str, Constraint]:
     parts: dict[str, Constraint] = {}
     for name, read in READERS.items():
         parts[name] = read(values[name])
-        if name == "anonymous_formulas":
+        if name == "prototypes":
             parts["oxidation_states"] = Neutral.parse(*(values[name] for name in CHARGE))
     return parts
 

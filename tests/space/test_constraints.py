@@ -83,7 +83,7 @@ def test_exactly_what_obeys_has_a_probability(name):
         ("any_of", ["F", "Cl"]), ("chemsys", "Li-Fe-O"), ("formulas", ["Li2O", "FeF2"]),
         ("anonymous_formulas", ["AB2"]), ("required_elements", ["Li"]), ("space_groups", ["Fm-3m", 1]),
         ("crystal_systems", "cubic"), ("atoms_per_element", [1, 2]), ("density", [2, 4]), ("lengths", [4, 6]),
-        ("volume_per_atom", [10, 12]),
+        ("volume_per_atom", [10, 12]), ("prototypes", ["rock salt", "Rutile", "CdI2"]),
     ],
 )  # fmt: skip
 def test_the_built_in_constraints_agree_with_their_masks(name, value):

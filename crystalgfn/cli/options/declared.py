@@ -145,6 +145,10 @@ SPACE: dict[str, Option] = {
     "anonymous_formulas": maybe(
         Several(item=Text(), words="forms such as [ABX3]"), "[ABX3]: forms of the composition, letters for elements"
     ),
+    "prototypes": maybe(
+        Several(item=Text(), words="names such as [perovskite,spinel]"),
+        "[perovskite,spinel]: space groups and counts of atoms of structure types",
+    ),
     "space_groups": maybe(
         Several(item=Either((Number(whole=True), Text("a symbol"))), words="numbers or symbols such as [Fm-3m,225]"),
         "numbers or symbols such as [Fm-3m,225]; null: all 230",
