@@ -58,6 +58,11 @@ OXIDATION_STATES: dict[str, tuple[tuple[int, ...], ...]] = {
     name: tuple(tuple(states) for states in table) for name, table in _raw["oxidation_states"].items()
 }
 """``"icsd" | "common" | "all"`` -> for each of the 118 elements its non-zero oxidation states, ascending."""
+SPLITS: dict[str, frozenset[tuple[int, int]]] = {symbol: frozenset() for symbol in SYMBOLS}
+"""Symbol -> pairs of consecutive oxidation states that one known compound or more has side by side, as Fe3O4 has Fe2+
+and Fe3+; 28 elements have any (``scripts.maintain.build_mixed_valence`` says which compounds count)."""
+for _row in json.loads((DATA / "mixed_valence.json").read_text())["splits"]:
+    SPLITS[_row["element"]] |= {tuple(_row["states"])}
 
 
 def chemistry(*further: np.ndarray) -> np.ndarray:

@@ -3,6 +3,8 @@
 Rules of mixed valence (``CrystalSpace.mixed_valence``):
 
 * ``False``: all atoms of an element have one state of its table;
+* ``"known"``: at most one element of the crystal is split over two consecutive states, and known compounds split it so
+  (`crystalgfn.crystallography.elements.SPLITS`);
 * ``"adjacent"``: at most one element of the crystal is split over two consecutive states with the same sign;
 * ``True``: every atom has any state of its table.
 
@@ -14,12 +16,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 
 from crystalgfn.crystallography import elements
 
-MIXED_VALENCE = (False, "adjacent", True)
+MIXED_VALENCE = (False, "known", "adjacent", True)
+"""The rules, the narrowest first."""
 
 WORD = 63
 """Bits of an int64 that are used in packed sets, so that no value is negative."""
@@ -31,7 +35,7 @@ class ChargeRule:
 
     Attributes:
         states: for each Z - 1, its non-zero states in increasing order; None: no charge rule at all.
-        mixed_valence: False, "adjacent" or True.
+        mixed_valence: False, "known", "adjacent" or True.
         alloys: compositions of metals only count as neutral.
     """
 
@@ -50,11 +54,15 @@ class ChargeRule:
 
     def split(self, z: int, count: int) -> tuple[int, ...]:
         """Further total charges with the atoms split over two consecutive states of the same sign."""
-        if self.states is None or self.mixed_valence != "adjacent":
+        return tuple(sorted({m * s + (count - m) * t for s, t in self.pairs(z) for m in range(1, count)}))
+
+    def pairs(self, z: int) -> tuple[tuple[int, int], ...]:
+        """Consecutive states of the same sign that the atoms of element ``z`` can be split over."""
+        if self.states is None or self.mixed_valence not in ("known", "adjacent"):
             return ()
-        states = self.states[z - 1]
-        pairs = [(s, t) for s, t in zip(states, states[1:], strict=False) if s * t > 0]
-        return tuple(sorted({m * s + (count - m) * t for s, t in pairs for m in range(1, count)}))
+        both = tuple((s, t) for s, t in pairwise(self.states[z - 1]) if s * t > 0)
+        known = elements.SPLITS[elements.SYMBOLS[z - 1]]
+        return both if self.mixed_valence == "adjacent" else tuple(pair for pair in both if pair in known)
 
     def half_width(self, zs: Sequence[int], n_atoms: int) -> int:
         """The largest |charge| that part of a neutral crystal of ``n_atoms`` can have."""

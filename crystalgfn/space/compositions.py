@@ -143,8 +143,9 @@ def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) 
     after = _after(rules)
     first &= after[0]
     families: dict[tuple, int] = {}
-    states_of = {z: () if rules.charge.states is None else rules.charge.states[z - 1] for z in rules.zs}
-    family = np.array([families.setdefault(states_of[z], len(families)) for z in rules.zs], dtype=np.int64)
+    states = rules.charge.states
+    kinds = [((), ()) if states is None else (states[z - 1], rules.charge.pairs(z)) for z in rules.zs]
+    family = np.array([families.setdefault(kind, len(families)) for kind in kinds], dtype=np.int64)
     representative = [rules.zs[list(family).index(f)] for f in range(len(families))]
     plain = _charge_lists(rules.charge.plain, representative, c_max, half_width)
     split = _charge_lists(rules.charge.split, representative, c_max, half_width)

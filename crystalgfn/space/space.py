@@ -94,8 +94,8 @@ class CrystalSpace:
         relative_volume: lowest and highest volume over what the atoms take up in known crystals
             (`crystalgfn.space.constraints.limits.relative_volume`), or None; 0.65 to 3 holds 99.8 % of MP-20.
         oxidation_states: "icsd", "common", "all", a table such as {"Fe": [2, 3]}, or None for no charge rule.
-        mixed_valence: False, "adjacent" (at most one element split over two consecutive states of its table with the
-            same sign) or True (any state for any atom).
+        mixed_valence: False, "known" (at most one element split over two consecutive states of its table, as it is in
+            known compounds), "adjacent" (any element, states with the same sign) or True (any state for any atom).
         alloys: compositions of metals only count as neutral.
         constraints: further ones (`crystalgfn.space.constraint.Constraint`).
 
@@ -130,7 +130,7 @@ class CrystalSpace:
     density: tuple[float, float] | None = None
     relative_volume: tuple[float, float] | None = None
     oxidation_states: Any = "icsd"
-    mixed_valence: bool | str = "adjacent"
+    mixed_valence: bool | str = "known"
     alloys: bool = False
     constraints: tuple[Constraint, ...] = ()
 

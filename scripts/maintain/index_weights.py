@@ -29,6 +29,12 @@ ENTRIES = (
     ),
     ("weights/tables/energy_references/", "Apache-2.0", f"{MP}; SevenNet-l3i5 (MIT)", "weights/tables/README.md"),
     ("weights/tables/atomic_volumes", "Apache-2.0", MP, "weights/tables/README.md"),
+    (
+        "weights/tables/mixed_valence",
+        "Apache-2.0",
+        "COD (CC0), AMCSD, pymatgen (MIT): numbers of formulas",
+        "weights/tables/README.md",
+    ),
     ("weights/tables/", "Apache-2.0", "pymatgen (MIT), spglib (BSD-3), pyxtal (MIT)", "weights/tables/README.md"),
     ("proxies/ionic_conductivity/", "Apache-2.0", "OBELiX (CC-BY-4.0)", "{folder}/README.md"),
     ("proxies/labels/", "Apache-2.0", f"{MP}; energies by CHGNet 0.3.0 (BSD-3)", "{folder}/README.md"),

@@ -38,6 +38,7 @@ NARROW = {
     "close and heavy": {"relative_volume": (0.7, 1.4), "density": (8, 11), "elements": ["Li", "O", "Pb", "W"]},
     "alloys": {"alloys": True, "elements": ["Fe", "Ni", "Al", "O"]},
     "no charges": {"oxidation_states": None, "elements": ["Fe", "Ni", "Al", "O"]},
+    "adjacent valence": {"mixed_valence": "adjacent", "elements": ["Fe", "La", "S", "O"]},
     "any valence": {"mixed_valence": True, "elements": ["Fe", "Sn", "S", "O"]},
     "large": {"elements": ["Li", "Fe", "P", "O"], "n_atoms": (40, 80), "atoms_per_element": (1, 48)},
 }

@@ -12,6 +12,7 @@ from crystalgfn.typing import Mask
 
 SPACES = {
     "plain": {"elements": ["Li", "Na", "Fe", "Cu", "O", "S", "Cl"], "n_elements": (2, 4), "n_atoms": (2, 12)},
+    "known valence": {"elements": ["Ni", "Co", "Fe", "La", "Se", "Te", "O"], "n_elements": (2, 4), "n_atoms": (2, 12)},
     "any valence": {"elements": ["Li", "Fe", "Mn", "O", "F"], "n_elements": (2, 4), "mixed_valence": True},
     "required": {"elements": ["Li", "Na", "K", "O", "S"], "n_elements": (3, 4), "required_elements": ["Na"]},
     "alloys": {"elements": ["Li", "Al", "Fe", "Cu", "O"], "n_elements": (3, 4), "n_atoms": (3, 9), "alloys": True},

@@ -27,7 +27,7 @@ def reached(rule, moves, half):
 
 @pytest.mark.parametrize("alloys", [False, True])
 @pytest.mark.parametrize("n_atoms", [20, 80])
-@pytest.mark.parametrize("mixed_valence", [False, "adjacent", True])
+@pytest.mark.parametrize("mixed_valence", [False, "known", "adjacent", True])
 @pytest.mark.unchecked
 def test_sets_of_charges_are_the_sums_over_the_states(mixed_valence, n_atoms, alloys):
     space = cg.CrystalSpace(

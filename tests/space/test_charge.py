@@ -24,8 +24,9 @@ def brute(counts, rule):
                 options.add((sum(states), 0))
             elif rule.mixed_valence is True:
                 options.add((sum(states), 0))
-            elif rule.mixed_valence == "adjacent" and len(kinds) == 2 and kinds[0] * kinds[1] > 0:
-                if table.index(kinds[1]) - table.index(kinds[0]) == 1:
+            elif rule.mixed_valence in ("known", "adjacent") and len(kinds) == 2 and kinds[0] * kinds[1] > 0:
+                known = tuple(kinds) in elements.SPLITS[elements.SYMBOLS[z - 1]]
+                if (rule.mixed_valence == "adjacent" or known) and table.index(kinds[1]) - table.index(kinds[0]) == 1:
                     options.add((sum(states), 1))
         per_element.append(options)
     return any(
@@ -34,7 +35,7 @@ def brute(counts, rule):
     )
 
 
-@pytest.mark.parametrize("mixed_valence", [False, "adjacent", True])
+@pytest.mark.parametrize("mixed_valence", [False, "known", "adjacent", True])
 def test_neutral_agrees_with_brute_force(mixed_valence):
     rule = ChargeRule(ICSD, mixed_valence, alloys=False)
     rng = np.random.default_rng(0)
@@ -59,6 +60,32 @@ def test_known_compounds():
     assert not adjacent.neutral({number["Na"]: 1, number["Cl"]: 2})
     assert not adjacent.neutral({number["Li"]: 1, number["Be"]: 1})
     assert ChargeRule(ICSD, "adjacent", alloys=True).neutral({number["Li"]: 1, number["Be"]: 1})
+
+
+@pytest.mark.parametrize(
+    ("formula", "known"),
+    [
+        ("Fe3O4", True), ("Pb3O4", True), ("V4O7", True), ("Sb2O4", True), ("Ba2Bi2O6", True), ("Mn3O4", True),
+        ("Na2W4O12", True), ("Ce7O12", True), ("Ba2S3", False), ("K3Te2", False), ("Ga2Cl5", False),
+        ("N2Cl4", False), ("La2I5", False),
+    ],
+)  # fmt: skip
+def test_only_elements_of_known_mixed_valence_are_split(formula, known):
+    """Mixed valences of textbooks are allowed, those of anions, nonmetals and most others are not."""
+    counts = elements.parse_formula(formula)
+    assert ChargeRule(ICSD, "adjacent", False).neutral(counts)
+    assert ChargeRule(ICSD, "known", False).neutral(counts) == known
+    assert not ChargeRule(ICSD, False, False).neutral(counts)
+
+
+def test_pairs_that_are_known_are_consecutive_positive_states_of_metals_and_metalloids():
+    split = {symbol: pairs for symbol, pairs in elements.SPLITS.items() if pairs}
+    assert len(split) == 28 and sum(map(len, split.values())) == 40
+    for symbol, pairs in split.items():
+        states = ICSD[elements.NUMBER[symbol] - 1]
+        for low, high in pairs:
+            assert 0 < low < high and states.index(high) == states.index(low) + 1
+    assert not {"O", "S", "Se", "N", "P", "C", "H", "Cl", "La", "Ga"} & set(split)
 
 
 @pytest.mark.parametrize("charges", [(3,), (-4, -2, 5), (7, 8, 9, 10, 12, 14, 16), (-90, -60, -30), (0,), ()])

@@ -33,7 +33,7 @@ from crystalgfn.space.space import CrystalSpace
         ({"oxidation_states": {"Fe": [0]}}, InvalidSpace, "must be whole numbers"),
         ({"oxidation_states": {"Fe": 9}}, InvalidSpace, "from -8 to 8"),
         ({"elements": [["Li"]]}, InvalidSpace, "is not an element"),
-        ({"mixed_valence": "some"}, InvalidSpace, "choose False"),
+        ({"mixed_valence": "some"}, InvalidSpace, "choose False, .known"),
         ({"lengths": [30, 40]}, EmptySpace, "lengths"),
         ({"required_elements": ["Li", "Na", "K"], "n_elements": [1, 2]}, EmptySpace, "do not fit"),
         ({"elements": ["Li", "Na"], "n_elements": [2, 2]}, EmptySpace, "leaves no crystal"),

@@ -176,9 +176,9 @@ SPACE: dict[str, Option] = {
         "icsd | common | all | {Fe: [2, 3], ...} | null: no rule of charge",
     ),
     "mixed_valence": Option(
-        "adjacent",
-        Either((Switch(), Text("true, false or adjacent"))),
-        "false | adjacent: one element may be split over two neighbouring states | true",
+        "known",
+        Either((Switch(), Text("true, false, known or adjacent"))),
+        "false | known, adjacent: one element may have two neighbouring states, as known compounds do, or any | true",
     ),
     "alloys": off("true: compositions of metals only count as neutral"),
 }

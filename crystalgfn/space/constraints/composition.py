@@ -199,7 +199,7 @@ class Neutral:
 
     Attributes:
         oxidation_states: name of a table, a table ((symbol, (states)), ...), or None for no rule.
-        mixed_valence: False, "adjacent" or True.
+        mixed_valence: False, "known", "adjacent" or True.
         alloys: compositions of metals only count as neutral.
     """
 
@@ -214,8 +214,8 @@ class Neutral:
         Raises:
             InvalidSpace: names the one that means nothing.
         """
-        if not any(mixed_valence is known or mixed_valence == known == "adjacent" for known in MIXED_VALENCE):
-            raise InvalidSpace(f"mixed_valence={mixed_valence!r}: choose False, 'adjacent' or True")
+        if not (isinstance(mixed_valence, (bool, str)) and mixed_valence in MIXED_VALENCE):
+            raise InvalidSpace(f"mixed_valence={mixed_valence!r}: choose False, 'known', 'adjacent' or True")
         if not isinstance(alloys, bool):
             raise InvalidSpace(f"alloys={alloys!r}: choose true or false")
         return cls(_states(oxidation_states), mixed_valence, alloys)
