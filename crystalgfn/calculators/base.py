@@ -54,9 +54,10 @@ class ForcesAndStress:
 class Calculator(Protocol):
     """Energies, forces and stresses of ordered structures (pymatgen's), periodic in all directions.
 
-    Both functions are called with at most `BATCH_ATOMS` atoms or one structure. They answer in the structures' order,
-    change none of them, and give each what they would give it alone: `crystalgfn.calculators.contract.check_calculator`
-    tests it.
+    Both functions are called with at most `BATCH_ATOMS` atoms or one structure (or with as many as an attribute
+    ``call_atoms`` says, where there is one). They answer in the structures' order, change none of them, and give each
+    what they would give it alone: `crystalgfn.calculators.contract.check_calculator` tests it. A method ``torch_sim()``
+    offers batches of torch-sim (`crystalgfn.calculators.torchsim`).
 
     Example:
         >>> class Springs:
@@ -165,7 +166,7 @@ def _each(
             else:
                 yield i, error
                 bar.update()
-        for part in _batches(good, structures):
+        for part in _batches(good, structures, getattr(calculator, "call_atoms", BATCH_ATOMS)):
             try:
                 answers = work(part)
             except CrystalGFNError:
@@ -195,11 +196,11 @@ def formula(structure: Structure) -> str:
     return "".join(f"{symbol}{n // divisor if n > divisor else ''}" for symbol, n in counts.items())
 
 
-def _batches(good: Sequence[int], structures: Sequence[Structure]) -> Iterator[list[int]]:
+def _batches(good: Sequence[int], structures: Sequence[Structure], largest: int) -> Iterator[list[int]]:
     batch: list[int] = []
     atoms = 0
     for i in good:
-        if batch and atoms + len(structures[i]) > BATCH_ATOMS:
+        if batch and atoms + len(structures[i]) > largest:
             yield batch
             batch, atoms = [], 0
         batch.append(i)

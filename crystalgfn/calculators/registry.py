@@ -39,7 +39,8 @@ def load_calculator(spec: Any = DEFAULT) -> Calculator:
     Args:
         spec: "chgnet"; "sevennet" (7net-l3i5) or "sevennet:7net-0"; the name of an entry point
             ``crystalgfn.calculators``; "module:factory" of your own, where ``factory`` is a calculator, a class of one
-            or a function that returns one; a calculator of ase (an instance); or a `Calculator`, which is returned.
+            or a function that returns one; a calculator of ase or a model of torch-sim (an instance); or a
+            `Calculator`, which is returned.
 
     Raises:
         CalculatorError: there is no such calculator, or it is not one.
@@ -97,13 +98,15 @@ def _is_calculator(found: Any) -> bool:
 
 
 def _as_calculator(found: Any, spec: str) -> Calculator:
-    """A calculator of this package or of ase, as one of this package."""
+    """A calculator of this package, of ase or of torch-sim, as one of this package."""
     if isinstance(found, Calculator):
         return found
     if hasattr(found, "get_potential_energy") and hasattr(found, "implemented_properties"):
-        from crystalgfn.calculators.registry import ASECalculator
-
         return ASECalculator(found)
+    if hasattr(found, "memory_scales_with") and hasattr(found, "compute_forces"):
+        from crystalgfn.calculators.torchsim import TorchSimCalculator
+
+        return TorchSimCalculator(found)
     lacking = [name for name in NEEDED if not hasattr(found, name)]
     raise CalculatorError(
         f"calculator={spec} is a {type(found).__name__}, no calculator: it lacks {', '.join(lacking)} "

@@ -10,6 +10,7 @@ import numpy as np
 
 from crystalgfn.calculators.base import Calculator, ForcesAndStress, calculate_forces
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
+from crystalgfn.calculators.torchsim import in_batches
 from crystalgfn.utils.progress import Bar
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def relax(
     fixed_cell: bool = True,
     max_force: float = MAX_FORCE,
     progress: bool = False,
+    torch_sim: bool | None = None,
 ) -> list[Relaxed]:
     """Relax all structures together; those that are done leave the batch.
 
@@ -69,10 +71,12 @@ def relax(
         fixed_cell: False lets the cell relax too, all six parameters (within the symmetry, as stresses have it).
         max_force: a structure is converged when no atom feels more than this, eV/Å.
         progress: shows a bar.
+        torch_sim: whether torch-sim runs the batches; None: where it is installed and the calculator offers it (see
+            `crystalgfn.calculators.torchsim`). The energies are the same.
 
     Raises:
-        CalculatorError: there is no such calculator, or it breaks its contract.
-        NotAvailable: its package is not installed.
+        CalculatorError: there is no such calculator, or it breaks its contract, or does not offer torch-sim.
+        NotAvailable: its package, or torch-sim where it is demanded, is not installed.
 
     Example:
         >>> from ase.calculators.emt import EMT
@@ -82,7 +86,7 @@ def relax(
         >>> done.converged, round(done.structure.lattice.a, 2)
         (True, 3.58)
     """
-    potential = load_calculator(calculator)
+    potential = in_batches(load_calculator(calculator), torch_sim)
     descents = [Descent(structure, max_force, fixed_cell) for structure in structures]
     active = list(range(len(descents)))
     with Bar(total=len(descents), description="relaxing", shown=progress, mininterval=1, leave=False) as bar:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import torch
 
 from crystalgfn.calculators.base import ForcesAndStress
+from crystalgfn.calculators.torchsim import TorchSimCalculator, require_torch_sim
+from crystalgfn.crystallography.elements import SYMBOLS
 from crystalgfn.errors import NotAvailable, sentence
 
 if TYPE_CHECKING:
@@ -28,7 +30,7 @@ VOIGT = [[0, 3, 5], [3, 1, 4], [5, 4, 2]]
 
 
 class SevenNet:
-    """SevenNet on the CPU.
+    """SevenNet on the CPU, or by torch-sim on a GPU where there is one (`torch_sim`).
 
     Raises:
         NotAvailable: the package is not installed, or there is no such model.
@@ -71,19 +73,17 @@ class SevenNet:
             for i in range(len(structures))
         ]
 
-    def _batch(self, structures: Sequence[Structure]) -> Any:
-        """The graphs of structures as one."""
-        from ase import Atoms
-        from sevenn.atom_graph_data import AtomGraphData
-        from sevenn.train.dataload import unlabeled_atoms_to_graph
-        from torch_geometric.data import Batch
+    def torch_sim(self) -> TorchSimCalculator:
+        """The same potential in torch-sim's batches, on a GPU where there is one.
 
-        graphs = []
-        for structure in structures:
-            numbers = [site.specie.Z for site in structure]
-            atoms = Atoms(numbers=numbers, positions=structure.cart_coords, cell=structure.lattice.matrix, pbc=True)
-            graphs.append(AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, self._full.cutoff)))
-        return Batch.from_data_list(graphs)
+        Raises:
+            NotAvailable: torch-sim is not installed.
+        """
+        return _in_torch_sim(self.model, "cuda" if torch.cuda.is_available() else "cpu")
+
+    def _batch(self, structures: Sequence[Structure]) -> Any:
+        crystals = (([site.specie.Z for site in one], one.cart_coords, one.lattice.matrix) for one in structures)
+        return _graphs(crystals, self._full.cutoff)
 
     @staticmethod
     def _per_atom(output: Any, structures: Sequence[Structure]) -> np.ndarray:
@@ -98,6 +98,56 @@ def _quiet(function: Callable[..., Any], *arguments: Any) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return function(*arguments)
+
+
+def _graphs(crystals: Iterable[tuple[Any, np.ndarray, np.ndarray]], cutoff: float) -> Any:
+    """The graphs of crystals (atomic numbers, Cartesian positions, cell in rows) as one."""
+    from ase import Atoms
+    from sevenn.atom_graph_data import AtomGraphData
+    from sevenn.train.dataload import unlabeled_atoms_to_graph
+    from torch_geometric.data import Batch
+
+    graphs = []
+    for numbers, positions, cell in crystals:
+        atoms = Atoms(numbers=numbers, positions=positions, cell=cell, pbc=True)
+        graphs.append(AtomGraphData.from_numpy_dict(unlabeled_atoms_to_graph(atoms, cutoff)))
+    return Batch.from_data_list(graphs)
+
+
+@cache
+def _in_torch_sim(model: str, device: str) -> TorchSimCalculator:
+    """The model as one of torch-sim's; that of either package works with some versions of the other alone."""
+    require_torch_sim()
+    import sevenn._keys as key
+    from torch_sim.models.interface import ModelInterface
+
+    full = _load(model)[0]
+    network = full if device == "cpu" else copy.deepcopy(full).to(device)
+
+    class Network(ModelInterface):
+        def __init__(self) -> None:
+            super().__init__()
+            self._device, self._dtype = torch.device(device), torch.float32
+            self._compute_stress = self._compute_forces = True
+            self._memory_scales_with = "n_atoms_x_density"
+
+        def forward(self, state: Any, **_: Any) -> dict[str, torch.Tensor]:
+            cells = state.row_vector_cell.cpu().numpy()
+            ends = torch.bincount(state.system_idx).cumsum(0)[:-1].tolist()
+            numbers, positions = (
+                np.split(values.cpu().numpy(), ends) for values in (state.atomic_numbers, state.positions)
+            )
+            graphs = _graphs(zip(numbers, positions, cells, strict=True), network.cutoff).to(self.device)
+            with torch.enable_grad():
+                output = _quiet(network, graphs)
+            return {
+                "energy": output[key.PRED_TOTAL_ENERGY].detach().reshape(-1),
+                "forces": output[key.PRED_FORCE].detach(),
+                "stress": -output[key.PRED_STRESS].detach()[:, VOIGT],  # theirs is that of pressure
+            }
+
+    symbols = [SYMBOLS[z - 1] for z in full.type_map]
+    return TorchSimCalculator(Network(), f"SevenNet-{model.removeprefix('7net-')}", symbols)
 
 
 @cache
