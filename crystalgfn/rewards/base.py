@@ -11,6 +11,8 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import RewardError
 from crystalgfn.properties.base import Property, as_values, label, name_of
+from crystalgfn.properties.training_distance import domain_of
+from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
 
 
@@ -35,6 +37,19 @@ def properties(reward: Any) -> list[Property]:
         prop for part in parts for one in (part if isinstance(part, tuple) else (part,)) for prop in properties(one)
     ]
     return list({prop.name: prop for prop in found}.values())
+
+
+def check_space(reward: Any, space: CrystalSpace) -> None:
+    """Refuse a space that a proxy in a reward knows nothing of (`crystalgfn.properties.training_distance.Domain`).
+
+    Raises:
+        RewardError: names the proxy, what is not in its data and what to change.
+    """
+    for prop in properties(reward):
+        domain = domain_of(prop)
+        refusal = domain and domain.refusal(space.element_numbers, space.rules.required)
+        if refusal:
+            raise RewardError(f"{refusal}.")
 
 
 def evaluate(reward: Any, crystals: Crystals) -> Floats:

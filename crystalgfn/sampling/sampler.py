@@ -17,7 +17,7 @@ from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
 from crystalgfn.gfn.diagnostics import LOW_ESS, Diagnostics, diagnose, reading
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
-from crystalgfn.rewards.base import Reward, evaluate
+from crystalgfn.rewards.base import Reward, check_space, evaluate
 from crystalgfn.sampling import sampler_files
 from crystalgfn.sampling.proportions import BATCH, WORTH, Draws, Resampling, keep
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
@@ -95,12 +95,20 @@ class Sampler:
     # ---- drawing ------------------------------------------------------------------------------------------------
 
     def narrow(self, space: CrystalSpace | dict[str, Any] | None) -> CrystalSpace:
-        """The sampler's space intersected with a further constraint (another space, or constraints by name)."""
+        """The sampler's space intersected with a further constraint (another space, or constraints by name).
+
+        Raises:
+            EmptySpace: the constraint leaves nothing.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space.
+            RewardError: a proxy of the reward knows nothing of what is left.
+        """
         if space is None:
             return self.space
         if isinstance(space, CrystalSpace):
             space = {f.name: getattr(space, f.name) for f in fields(space) if getattr(space, f.name) != f.default}
-        return self.space.narrowed(**space)
+        narrowed = self.space.narrowed(**space)
+        check_space(self.reward, narrowed)
+        return narrowed
 
     def sample(
         self,

@@ -19,7 +19,7 @@ from crystalgfn.gfn.objectives import DEFAULT, Objective
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
-from crystalgfn.rewards.base import Reward, evaluate, properties
+from crystalgfn.rewards.base import Reward, check_space, evaluate, properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata, strata_weights
 from crystalgfn.sampling.table import BestCrystals
@@ -67,7 +67,8 @@ def train(
     Raises:
         InvalidSpace: a device that is not there, or shares without a meaning.
         CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
-        RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal.
+        RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal. Or a space that
+            a proxy of the reward knows nothing of.
         DataError: none of the ``real`` crystals is in the space.
         TrainingError: a loss that is not finite, an objective that learns ln Z with ``trainer.betas``, or a batch that
             cannot be shared out over the processes.
@@ -76,6 +77,7 @@ def train(
     device = _device(trainer)
     strata = given_strata(strata)
     omega = None if strata is None else strata_weights(space, strata).to(device)
+    check_space(reward, space)
     reward = moved(reward, device)
     if real is not None:
         real = real[space.contains(real)].to(device)
