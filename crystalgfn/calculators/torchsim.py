@@ -81,7 +81,7 @@ class TorchSimCalculator:
             [_right_handed(one) for one in structures], self.model.device, self.model.dtype
         )
         found: dict[int, ForcesAndStress] = {}
-        for places in self._bins(state):
+        for places in self._bins(structures, state):
             output = {
                 name: values.detach().cpu().double().numpy() for name, values in self.model(state[places]).items()
             }
@@ -93,16 +93,22 @@ class TorchSimCalculator:
                 found[i] = ForcesAndStress(energy=energy, forces=forces[k], stress=stress[k])
         return [found[i] for i in range(len(structures))]
 
-    def _bins(self, state: Any) -> list[list[int]]:
+    def _bins(self, structures: Sequence[Structure], state: Any) -> list[list[int]]:
         """Places of the structures of each batch, as torch-sim packs them."""
-        from torch_sim.autobatching import BinningAutoBatcher, calculate_memory_scaler
-
-        by = "n_atoms" if self.batch_atoms is not None else self.model.memory_scales_with
-        largest = max(float(calculate_memory_scaler(one, by)) for one in state.split())
         if self.batch_atoms is not None:
-            limit = max(float(self.batch_atoms), largest)
-        else:
-            limit = None if self._memory is None or largest > self._memory else self._memory
+            return self._packed(state, "n_atoms", float(max(self.batch_atoms, *map(len, structures))))
+        by = self.model.memory_scales_with
+        try:
+            return self._packed(state, by, self._memory)
+        except ValueError:
+            if self._memory is None:
+                raise
+            return self._packed(state, by, None)  # a structure is larger than those that memory was measured with
+
+    def _packed(self, state: Any, by: str, limit: float | None) -> list[list[int]]:
+        """By what memory scales with, up to a limit; None: as much as fits."""
+        from torch_sim.autobatching import BinningAutoBatcher
+
         batcher = BinningAutoBatcher(
             self.model, memory_scales_with=by, max_memory_scaler=limit, max_memory_padding=PADDING
         )
