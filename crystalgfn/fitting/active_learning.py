@@ -186,6 +186,7 @@ class CalculatorLabels:
         seed: of the placements.
         calculator: see `crystalgfn.calculators.registry.load_calculator`.
         references: that turn its energies into formation energies; None: those that come with the package.
+        second_opinion: a better calculator, whose energies the labels are, see `label_crystals`; None: none.
     """
 
     hull: ExactHull | None = None
@@ -193,12 +194,13 @@ class CalculatorLabels:
     seed: int = 0
     calculator: Calculator | str = DEFAULT
     references: References | None = None
+    second_opinion: Calculator | str | None = None
 
     def __call__(self, crystals: Crystals, number: int) -> tuple[Labels, Integers]:
         """Labels, and the positions in ``crystals`` of those that have one."""
         given = self.templates and [self.templates(crystals[i]) for i in range(len(crystals))]
         seed = derived_seed(self.seed, number)
-        return label_crystals(crystals, given, self.hull, self.references, seed, self.calculator)
+        return label_crystals(crystals, given, self.hull, self.references, seed, self.calculator, self.second_opinion)
 
 
 def hull_of(rows: Rows, val: Rows) -> ExactHull:

@@ -16,7 +16,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.base import Calculator, calculate_energies
 from crystalgfn.calculators.energy_references import References, references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography import elements
@@ -28,7 +28,14 @@ from crystalgfn.errors import DataError
 from crystalgfn.fitting.perturbations import jittered
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.ensemble import EnsembleProxy
-from crystalgfn.structures.ground_state import COLLAPSED, CROWDED, GroundState, lowest_structures, searched
+from crystalgfn.structures.ground_state import (  # fmt: skip
+    COLLAPSED,
+    CROWDED,
+    GroundState,
+    SearchFailure,
+    lowest_structures,
+    searched,
+)
 from crystalgfn.typing import Booleans, FeatureRows, Floats, Integers, MemberValues
 from crystalgfn.utils.files import data_folder, save_arrays
 
@@ -44,7 +51,7 @@ CEILING = 1.0  # eV/atom above the hull of the training entries
 #: eV/atom; no compound of MP-20 lies below -4.6, but potentials can go astray in crowded cells.
 LOWEST = -5.0
 HELD_SHARE, HELD_SEED = 0.1, 0
-VERSION = 2
+VERSION = 3
 FLAGS = ("kind", "source", "split", "candidates", "placed", "converged", "refined")
 
 
@@ -62,6 +69,8 @@ class Labels:
         converged: whether its relaxation converged, bool [B].
         candidates: structures that the value is the lowest of, int64 [B].
         refined: whether the refiner placed the candidates' atoms, not chance, so that a bound is tighter, bool [B].
+        disagreement: the value less that of the first calculator for the same structure, where the value is a second
+            one's, eV/atom, float32 [B]; NaN where one calculator was asked.
     """
 
     crystals: Crystals
@@ -73,6 +82,11 @@ class Labels:
     converged: Booleans
     candidates: Integers
     refined: Booleans
+    disagreement: Floats = None  # type: ignore[assignment]
+
+    def __post_init__(self) -> None:
+        if self.disagreement is None:
+            object.__setattr__(self, "disagreement", torch.full((len(self.value),), torch.nan))
 
     def __len__(self) -> int:
         return len(self.value)
@@ -99,6 +113,7 @@ class Labels:
             "count": self.crystals.composition[row, column].numpy().astype(np.int8),
             "lattice": self.crystals.lattice.numpy().astype(np.float32),
             "value": self.value.numpy().astype(np.float32),
+            "disagreement": self.disagreement.numpy().astype(np.float32),
             **{name: getattr(self, name).numpy().astype(np.int8) for name in FLAGS},
         }
         save_arrays(Path(path), columns)
@@ -120,6 +135,8 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         version = int(columns["version"])
         if version == 1:  # of placements at random
             columns["refined"] = np.zeros(len(columns["value"]), dtype=np.int8)
+        if version < VERSION:  # of one calculator
+            columns["disagreement"] = np.full(len(columns["value"]), np.nan, dtype=np.float32)
         composition = torch.zeros(len(columns["value"]), 118, dtype=torch.int64)
         row = np.repeat(np.arange(len(composition)), columns["n_elements"])
         composition[row, columns["element"].astype(np.int64) - 1] = torch.from_numpy(columns["count"]).long()
@@ -127,10 +144,11 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         crystals = Crystals(group, composition, torch.from_numpy(columns["lattice"]))
         flags = {name: torch.from_numpy(columns[name]).long() for name in FLAGS}
         flags |= {name: flags[name].bool() for name in ("placed", "converged", "refined")}
-        labels = Labels(crystals=crystals, value=torch.from_numpy(columns["value"]), **flags)
+        energies = {name: torch.from_numpy(columns[name]) for name in ("value", "disagreement")}
+        labels = Labels(crystals=crystals, **energies, **flags)
     except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with scripts.maintain.labels.make") from error
-    if version not in (1, VERSION):
+    if version not in (1, 2, VERSION):
         raise DataError(f"{path} holds labels of version {version}, this package reads {VERSION}; make them anew")
     return labels if high else labels[labels.kind != HIGH]
 
@@ -142,18 +160,20 @@ def label_crystals(
     references: References | None = None,
     seed: int = 0,
     calculator: Calculator | str = DEFAULT,
+    second_opinion: Calculator | str | None = None,
 ) -> tuple[Labels, Integers]:
     """Labels of crystals [B] that a sampler drew, for a loop of sampling and fitting.
 
     Args:
         crystals: [B].
         given: for each crystal structures to try besides the refiner's (`TemplateCells.cells`); with one, the lowest is
-        a
-            value.
+            a value.
         hull: above which labels end; none without.
         references: that turn the calculator's energies into formation energies; None: those that come with the package.
         seed: of the placements.
-        calculator: gives the energies, see `load_calculator`.
+        calculator: finds the lowest structures, see `load_calculator`.
+        second_opinion: a better calculator, whose energies of these structures the labels are; how far the first
+            one's lie from them is the labels' ``disagreement``. None: the first one's own.
 
     Returns:
         Labels of those for which there is a structure, and their positions in ``crystals``; source "proposed". With a
@@ -177,6 +197,11 @@ def label_crystals(
     }
     energy = np.array([getattr(one, "energy", np.inf) for one in lowest], dtype=np.float64)
     value = torch.from_numpy(references.formation_energy(mine.composition.numpy(), energy))
+    disagreement = torch.full((len(rows),), torch.nan)
+    if second_opinion is not None:
+        better = _formation_energies(load_calculator(second_opinion), mine, lowest)
+        disagreement = torch.where(better.isfinite(), better - value, torch.nan).float()
+        value = torch.where(better.isfinite(), better, value)
     top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
     high, value = value > top, torch.minimum(value, top)
     labels = Labels(
@@ -189,9 +214,20 @@ def label_crystals(
         converged=columns["converged"].bool(),
         candidates=columns["candidates"].long(),
         refined=torch.ones(len(rows), dtype=torch.bool),
+        disagreement=disagreement,
     )
     known = value >= LOWEST
     return labels[known], torch.tensor(rows, dtype=torch.int64)[known]
+
+
+def _formation_energies(
+    calculator: Calculator, crystals: Crystals, found: Sequence[GroundState | SearchFailure]
+) -> Floats:
+    """Formation energies by a calculator of structures found, eV/atom [B]; infinite where there is none."""
+    energy = np.full(len(found), np.inf)
+    rows = [i for i, one in enumerate(found) if isinstance(one, GroundState)]
+    energy[rows] = calculate_energies(calculator, [one.structure for one in found if isinstance(one, GroundState)])
+    return torch.from_numpy(references_of(calculator).formation_energy(crystals.composition.numpy(), energy))
 
 
 def label_kind(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:
@@ -207,6 +243,18 @@ def reduced_key(composition: np.ndarray) -> str:
 def held_out(formulas: list[str]) -> np.ndarray:
     """[B] which formulas no fit may see: those that ``split(rows, HELD_SHARE, HELD_SEED)`` holds out of any rows."""
     return held(formulas, HELD_SHARE, HELD_SEED)
+
+
+def member_values(labels: Labels, members: int, seed: int) -> MemberValues:
+    """What each member of an ensemble is to fit, eV/atom [members, B].
+
+    Where two calculators disagree by d, half of the members fit the value and d / 2, the others the value less d / 2,
+    so that the members' standard deviation, and with it the bound that rewards use, knows of it.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(members, len(labels), generator=generator).argsort(0)
+    sign = torch.where(order < members // 2, 1.0, -1.0) * (order < members // 2 * 2)
+    return labels.value + sign * labels.disagreement.nan_to_num(0.0) / 2
 
 
 #: Labels in a step.
@@ -227,7 +275,7 @@ class OffEquilibriumLabels:
     Attributes:
         crystals: [B].
         features: of these, [B, n].
-        target: standardised energies [B].
+        target: standardised energies [members, B], see `member_values`.
         is_upper_bound: of which the energy lies at most as high [B].
         bound_slack: how far these lie too high on average, eV/atom [B].
         is_lower_bound: which say where labels end, so that the energy lies above [B].
@@ -239,7 +287,7 @@ class OffEquilibriumLabels:
 
     crystals: Crystals
     features: FeatureRows
-    target: Floats
+    target: MemberValues
     is_upper_bound: Booleans
     bound_slack: Floats
     is_lower_bound: Booleans
@@ -259,7 +307,7 @@ class OffEquilibriumLabels:
         own = labels[labels.split == FIT]
         with torch.no_grad():
             features = proxy.features(own.crystals)
-        target = ((own.value - proxy.label_mean) / proxy.label_std).float()
+        target = ((member_values(own, proxy.shape["members"], seed) - proxy.label_mean) / proxy.label_std).float()
         seen = bags(Rows(own.crystals, own.value, own.keys()), proxy.shape["members"], left_out, seed)
         strained = own.source == SOURCES.index("strained")
         weight = torch.ones(len(own))
@@ -287,7 +335,7 @@ class OffEquilibriumLabels:
         if self.jitter:
             with torch.no_grad():
                 features = proxy.features(jittered(self.crystals[chosen], self.jitter, generator))
-        error = proxy.network(features, self.crystals.space_group[chosen]) - self.target[chosen]
+        error = proxy.network(features, self.crystals.space_group[chosen]) - self.target[:, chosen]
         size = absolute(error)
         size = torch.where(self.is_upper_bound[chosen] & (error < 0), KNOWN / self.bound_slack[chosen] * size, size)
         size = torch.where(self.is_lower_bound[chosen], torch.where(error < 0, TOO_LOW * size, 0.0), size)

@@ -38,6 +38,8 @@ def label_draws(
     seed: int = 0,
     space_groups: Sequence[int] | None = None,
     calculator: str = DEFAULT,
+    second_opinion: str | None = None,
+    elements: Sequence[str] | None = None,
 ) -> Labels:
     """Labels by a calculator of ``n`` draws, those among them that have no room for their atoms too (kind `HIGH`).
 
@@ -50,6 +52,8 @@ def label_draws(
         seed: of the draws and of the placements.
         space_groups: ITA numbers, where only draws of some are wanted; None: what the sampler draws.
         calculator: see `crystalgfn.calculators.registry.load_calculator`.
+        second_opinion: a better one, whose energies the labels are; None: none.
+        elements: symbols that every draw has to have; None: what the sampler draws.
 
     Raises:
         DataError: files that cannot be read.
@@ -60,19 +64,22 @@ def label_draws(
     """
     folder = Path(folder)
     groups = None if space_groups is None else list(space_groups)
-    _describe(
-        folder / OF, {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups, "calculator": calculator}
-    )
+    given: dict[str, Any] = {"sampler": str(sampler), "n": n, "seed": seed, "space_groups": groups}
+    given |= {"calculator": calculator, "second_opinion": second_opinion, "elements": elements and list(elements)}
+    _describe(folder / OF, given)
     hull, taken = hull_without(train, val)
     templates = TemplateCells(Parents.read(train, taken))
 
     def draw():
-        constraint = None if groups is None else {"space_groups": groups}
+        limits = {"space_groups": groups, "required_elements": elements}
+        constraint = {name: value for name, value in limits.items() if value is not None} or None
         drawn = Sampler.load(sampler).sample(n, constraint, seed=seed)
         return replace(drawn, lattice=drawn.lattice.double())
 
     crystals = kept_crystals(folder / DRAWN, draw)
-    label = CalculatorLabels(hull=hull, templates=templates.cells, seed=seed, calculator=calculator)
+    label = CalculatorLabels(
+        hull=hull, templates=templates.cells, seed=seed, calculator=calculator, second_opinion=second_opinion
+    )
     return without(label_in_parts(crystals, folder, label), taken)
 
 
@@ -106,6 +113,8 @@ def main() -> None:
     parser.add_argument("--labels", type=Path, default=SHIPPED, help="to which the new ones are added")
     parser.add_argument("--output", type=Path, help="file of all labels; that of --labels by default")
     parser.add_argument("--calculator", default=DEFAULT, help="name, or module:factory")
+    parser.add_argument("--second-opinion", help="a better calculator, whose energies the labels are")
+    parser.add_argument("--elements", nargs="+", help="symbols that every draw has to have")
     options = parser.parse_args()
     start = time.process_time()
     numbers = None
@@ -123,6 +132,8 @@ def main() -> None:
         options.seed,
         numbers,
         options.calculator,
+        options.second_opinion,
+        options.elements,
     )
     labels = concat_labels([read_labels(options.labels, high=True), new])
     labels.save(options.output or options.labels)
