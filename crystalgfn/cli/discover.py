@@ -15,6 +15,7 @@ from crystalgfn.discovery.discover import SUMMARY, discover
 from crystalgfn.discovery.found import Found
 from crystalgfn.discovery.page import headlines
 from crystalgfn.discovery.proposer import ProposerConfig
+from crystalgfn.discovery.screening import ScreenConfig
 from crystalgfn.errors import NotAvailable
 from crystalgfn.evaluation.report.page import REPORT
 from crystalgfn.sampling.sampler import Sampler
@@ -52,8 +53,10 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             sampler=Sampler.load(config.sampler, trust=config.trust),
             acquisition=AcquisitionConfig(kappa=config.kappa),
             proposer=ProposerConfig(
-                draws=config.draws, pool=config.pool, beta=config.beta, adapt=config.adapt, build=build
+                build=build,
+                **{name: config[name] for name in ("draws", "pool", "beta", "adapt", "substituted")},
             ),
+            screening=None if config.screen_steps is None else ScreenConfig(steps=config.screen_steps),
             energy_column=config.energy,
             command=command,
             sampler_name=str(config.sampler),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import inspect
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from crystalgfn.crystallography.atoms import Atoms, Record, SkippedRecord
 from crystalgfn.crystallography.standardize import Cell, standardise
 from crystalgfn.data.reader import Source, records
 from crystalgfn.errors import DataError
-from crystalgfn.utils.files import save_arrays
+from crystalgfn.utils.files import cache_folder, keep_aside, save_arrays
 from crystalgfn.utils.progress import Bar
 
 SYMPREC = 0.1
@@ -61,14 +60,12 @@ def _file(source: Source, atoms: Sequence[Atoms], cache: str | Path | None) -> P
         for part in (one.lattice, one.points, one.numbers):
             digest.update(np.ascontiguousarray(part).tobytes())
     digest.update(inspect.getsource(standardize).encode())
-    folder = Path(cache) if cache else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
+    folder = Path(cache) if cache else cache_folder()
     first = Path(str(source if isinstance(source, str | Path) else source[0]).replace(":", "-"))
     return folder / f"{first.absolute().parent.name}-{first.stem}-{digest.hexdigest()}.npz"
 
 
 def _save(path: Path, cells: Sequence[Cell | None]) -> None:
-    import warnings
-
     known = [cell for cell in cells if cell is not None]
     arrays = {
         "space_group": np.array([0 if cell is None else cell.space_group for cell in cells], dtype=np.int16),
@@ -77,10 +74,7 @@ def _save(path: Path, cells: Sequence[Cell | None]) -> None:
         "points": np.concatenate([np.zeros((0, 3)), *(cell.points for cell in known)]),
         "numbers": np.concatenate([np.zeros(0, dtype=np.int64), *(cell.numbers for cell in known)]).astype(np.int16),
     }
-    try:
-        save_arrays(path, arrays)
-    except Exception as error:  # an unwritable cache costs time, not the run
-        warnings.warn(f"the standardised crystals cannot be kept in {path.parent}: {error}", stacklevel=3)
+    keep_aside(path, lambda file: save_arrays(file, arrays), "the standardised crystals")
 
 
 def _load(path: Path, n: int) -> list[Cell | None] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +18,9 @@ from crystalgfn.crystallography.atoms import SkippedRecord, reduced_formula
 from crystalgfn.crystallography.convert import NEIGHBOURS, fingerprint, orbit_structure
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix
 from crystalgfn.data.reader import crystals, files_of, only_ordered
+from crystalgfn.data.standard_cells import FEWEST
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.utils.files import save_arrays
+from crystalgfn.utils.files import cache_folder, keep_aside, save_arrays
 
 VERSION = 1
 """Of the file; raised whenever crystals are standardised in another way."""
@@ -225,7 +227,8 @@ class Prototypes:
         Args:
             path: as for `build`, or a file of `save`; several: a crystal with the formula and group of one of an
                 earlier source is left out.
-            cache: folder for the index, under a name that holds a hash of the source; None: made each time.
+            cache: folder for the index, under a name that holds a hash of the source; None:
+                ``$XDG_CACHE_HOME/crystalgfn``, and only for `FEWEST` crystals or more.
             progress: shows a bar.
 
         Raises:
@@ -236,13 +239,15 @@ class Prototypes:
         path = Path(path)
         if path.suffix == ".npz":
             return _load(path)
-        if cache is None:
+        if not path.exists():  # a database, or an error
             return Prototypes.build(path, progress)
-        kept = Path(cache) / f"{path.resolve().parent.name}-{path.stem}-{_digest(path)}.npz"
-        if kept.is_file():
+        folder = Path(cache) if cache else cache_folder()
+        kept = folder / f"{path.resolve().parent.name}-{path.stem}-index-{_digest(path)}.npz"
+        with suppress(DataError):  # missing or damaged: made anew
             return _load(kept)
         made = Prototypes.build(path, progress)
-        made.save(kept)
+        if cache or len(made) >= FEWEST:
+            keep_aside(kept, made.save, "the index of crystals")
         return made
 
     @staticmethod

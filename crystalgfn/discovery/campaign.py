@@ -14,18 +14,12 @@ from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.discovery.acquisition import Acquisition, Labels
 from crystalgfn.discovery.correction import Correction
-from crystalgfn.discovery.proposer import (
-    PlacedCrystal,
-    Representation,
-    Shift,
-    crystals_of_choices,
-    structure_of_choice,
-)
+from crystalgfn.discovery.prediction import Hull, Predictor
+from crystalgfn.discovery.proposer import PlacedCrystal, Representation, Shift, structure_of_choice
 from crystalgfn.errors import CalculatorError
 from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job
 from crystalgfn.properties.base import Property
 from crystalgfn.structures.ground_state import MAX_FORCE
-from crystalgfn.typing import Floats
 from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar, report
 from crystalgfn.utils.run_folder import Journal, RunFolder
@@ -35,6 +29,9 @@ HOPELESS = 10
 """Relaxations of which none succeeded after which a campaign stops."""
 BARREN = 3
 """Rounds in a row without anything new to relax after which a campaign ends: the space is exhausted."""
+
+UNKNOWN = 10.0
+"""eV/atom, added to the score of what was screened and has no energy."""
 
 
 class Proposes(Protocol):
@@ -86,19 +83,16 @@ class CampaignPlan:
             raise ValueError(f"seconds={self.seconds}: give a number above 0, or None for no limit but the budget")
 
 
-class Hull(Protocol):
-    """What energies are measured against."""
-
-    def energy(self, crystals: Crystals) -> Floats:
-        """Formation energy at which each crystal lies on the hull, eV/atom [B]."""
-        ...
+Screens = Callable[[Sequence[PlacedCrystal]], tuple[Sequence[PlacedCrystal], np.ndarray]]
+"""Placed crystals -> the same after a first look, and their formation energies, eV/atom [B]."""
 
 
 class Campaign:
     """The rounds of a discovery.
 
-    In each round crystals are drawn, a shortlist of them is placed, and a batch of those is relaxed, both chosen by the
-    acquisition on the predicted energies above the hull, corrected by what was relaxed before. A round is written down
+    In each round crystals are drawn, a shortlist of them is placed and screened, and a batch of all that were placed so
+    far is relaxed, both chosen by the acquisition on the predicted energies above the hull, corrected by what was
+    screened and relaxed before (`crystalgfn.discovery.prediction.Predictor`). A round is written down
     before it is relaxed and each relaxation when it is done, and both follow from the seed and from earlier rounds
     alone: a campaign that was killed goes on to the result of one that was not, and a larger budget goes on from a
     smaller one.
@@ -114,6 +108,8 @@ class Campaign:
         plan: what is spent.
         progress: shows a bar.
         job: what relaxes one structure.
+        screen: says what placed crystals are worth before they are relaxed, see `crystalgfn.discovery.screening`; None:
+            the proxy does.
 
     Attributes:
         chosen: records of the candidates that were chosen, by their index.
@@ -134,9 +130,11 @@ class Campaign:
         plan: CampaignPlan,
         progress: bool = True,
         job: Callable[[RelaxationJob], dict[str, Any]] = relax_job,
+        screen: Screens | None = None,
     ) -> None:
         self.folder, self.proposer, self.energy, self.hull = folder, proposer, energy, hull
-        self.correction, self.represent, self.acquisition, self.plan = correction, represent, acquisition, plan
+        self.predictor = Predictor(energy, hull, correction, represent)
+        self.acquisition, self.plan, self.screen = acquisition, plan, screen
         self.progress, self.job = progress, job
         self._rounds = Journal(folder.path / WORK / "rounds.jsonl", "round")
         self._relaxed = Journal(folder.path / WORK / "relaxations.jsonl", "index")
@@ -185,88 +183,109 @@ class Campaign:
         if self.spent < self.plan.budget:
             self.stopped_by = "space exhausted" if barren >= BARREN else "seconds"
 
-    def predict(self, crystals: Crystals, prototypes: Sequence[str | None]) -> dict[str, np.ndarray]:
-        """Energies above the hull, eV/atom [B]: ``predicted`` and ``corrected``, and the ``std`` of the latter.
-
-        ``std`` is the proxy's standard error until something was relaxed, then that of the correction.
-        """
-        mean, std = (part.double().numpy() for part in (self.energy(crystals), self.energy.std(crystals)))
-        predicted = mean - self.hull.energy(crystals).numpy()
-        shift, error = self.correction.predict(self.represent(crystals, prototypes))
-        learned = bool(np.any(error)) and self._successes(None)
-        return {"predicted": predicted, "corrected": predicted + shift, "std": error if learned else std}
+    @property
+    def candidates(self) -> list[dict[str, Any]]:
+        """Records of all crystals that were placed, in the order of rounds."""
+        return [one for own in self.rounds for one in own["candidates"]]
 
     def learn(self, before: int | None = None) -> None:
-        """Fit the correction to what was relaxed; ``before``: in earlier rounds than this."""
-        found = self._successes(before)
-        features = self.represent(*crystals_of_choices([one for one, _ in found])) if found else np.zeros((0, 1))
-        residuals = [done["formation_energy"] - one["formation_energy"] for one, done in found]
-        self.correction.fit(features, np.array(residuals))
+        """Fit the predictions to what was screened and relaxed; ``before``: in earlier rounds than this."""
+        rounds = [one for one in self.rounds if before is None or one["round"] < before]
+        keys = {one["index"]: one["key"] for own in rounds for one in own["chosen"]}
+        relaxed = {
+            keys[i]: one["formation_energy"] for i, one in self.relaxed.items() if i in keys and one["error"] is None
+        }
+        self.predictor.learn([one for own in rounds for one in own["candidates"]], relaxed)
 
     def _round(self, number: int) -> dict[str, Any]:
-        """Choose the candidates of a round."""
+        """Choose the candidates of a round: of those that it adds, and of those that earlier ones have left."""
         self.learn(number)
-        taken = [one["labels"] for i, one in self.chosen.items()]
-        learned = bool(self._successes(number))
-        drawn = self.proposer.draw(number, self._shift if learned else None)
+        taken = [one["labels"] for one in self.chosen.values()]
+        drawn = self.proposer.draw(number, self.predictor.shift if self.predictor.learned else None)
         shortlist = self._shortlist(drawn, taken)
-        placed = self._unseen(self.proposer.place(drawn[shortlist], number)) if shortlist else []
-        chosen: list[dict[str, Any]] = []
-        if placed:
-            crystals = Crystals.cat([one.crystal for one in placed])
-            values = self.predict(crystals, [one.prototype for one in placed])
-            labels = [one.labels for one in placed]
-            order = self.acquisition.choose(values["corrected"], values["std"], labels, self.plan.batch, taken)
-            energies = self.energy(crystals).double().numpy()
-            first = self._before(number)
-            chosen = [
-                {
-                    "index": first + k,
-                    "round": number,
-                    **placed[i].to_record(),
-                    "formation_energy": float(energies[i]),
-                    **{name: float(own[i]) for name, own in values.items()},
-                }
-                for k, i in enumerate(order)
-            ]
+        added = self._added(self.proposer.place(drawn[shortlist], number), number) if shortlist else []
+        used = {one["key"] for one in self.chosen.values()}
+        pool = [one for one in [*self.candidates, *added] if one["key"] not in used]
         return {
             "round": number,
             "drawn": len(drawn),
             "ess": self.proposer.ess,
-            "placed": len(placed),
-            "correction": {"name": self.correction.name, **_plain(getattr(self.correction, "chosen", None))},
-            "chosen": chosen,
+            "placed": len(added),
+            "without_energy": sum(one["screened"] is None for one in added) if self.screen is not None else 0,
+            "correction": {"name": self.predictor.of_proxy.name, **_plain(getattr(self._last, "chosen", None))},
+            "candidates": added,
+            "chosen": self._choose(pool, taken, number) if pool else [],
         }
 
-    def _shift(self, crystals: Crystals) -> np.ndarray:
-        return self.correction.predict(self.represent(crystals, [None] * len(crystals)))[0]
+    @property
+    def _last(self) -> Correction:
+        """The correction that candidates are chosen by."""
+        return self.predictor.of_proxy if self.screen is None else self.predictor.of_screen
+
+    def _choose(self, pool: Sequence[dict[str, Any]], taken: Sequence[Labels], number: int) -> list[dict[str, Any]]:
+        """The batch of a round."""
+        values = self.predictor.predict_screened(pool)
+        # what the calculator has no energy for comes last
+        score = values["corrected"] + np.array([UNKNOWN if one["screened"] is None else 0.0 for one in pool])
+        order = self.acquisition.choose(score, values["std"], [one["labels"] for one in pool], self.plan.batch, taken)
+        first = self._before(number)
+        return [
+            {
+                **pool[i],
+                "index": first + k,
+                "round": number,
+                **{name: float(own[i]) for name, own in values.items()},
+            }
+            for k, i in enumerate(order)
+        ]
 
     def _shortlist(self, drawn: Crystals, taken: Sequence[Labels]) -> list[int]:
-        """Positions of crystals to place, of each formula and space group the one of the lowest prediction."""
-        values = self.predict(drawn, [None] * len(drawn))
+        """Positions of crystals to place: of each formula and space group the one of the lowest energy.
+
+        Those that were placed before come after all others: their atoms may find other places.
+        """
+        values = self.predictor.predict(drawn)
         names = [
             f"{formula} {group}" for formula, group in zip(drawn.formulas(), drawn.space_group.tolist(), strict=True)
         ]
+        placed = {one["labels"]["crystal"] for one in self.candidates}
         lowest: dict[str, int] = {}
         for i in np.argsort(values["corrected"], kind="stable").tolist():
             lowest.setdefault(names[i], i)
-        kept = sorted(lowest.values())
-        labels = [{"formula": names[i].split()[0], "crystal": names[i]} for i in kept]
-        own = self.acquisition.choose(
-            values["corrected"][kept], values["std"][kept], labels, self.plan.shortlist, taken
-        )
-        return [kept[i] for i in own]
+        chosen: list[int] = []
+        for again in (False, True):
+            kept = sorted(i for name, i in lowest.items() if (name in placed) == again)
+            labels = [{"formula": names[i].split()[0], "crystal": names[i]} for i in kept]
+            own = self.acquisition.choose(
+                values["corrected"][kept], values["std"][kept], labels, self.plan.shortlist - len(chosen), taken
+            )
+            chosen += [kept[i] for i in own]
+        return chosen
 
-    def _unseen(self, placed: Sequence[PlacedCrystal]) -> list[PlacedCrystal]:
-        """Those whose formula and prototype were not chosen before, each once."""
-        seen = {(one["labels"]["formula"], one["labels"]["prototype"]) for one in self.chosen.values()}
+    def _added(self, placed: Sequence[PlacedCrystal], number: int) -> list[dict[str, Any]]:
+        """Records of placed crystals whose formula and prototype are new, screened where there is something to."""
+        seen = {(one["labels"]["formula"], one["labels"]["prototype"]) for one in self.candidates}
         found = []
         for one in placed:
             key = (one.labels["formula"], one.labels["prototype"])
             if key not in seen:
                 seen.add(key)
                 found.append(one)
-        return found
+        if not found:
+            return []
+        energies = self.energy(Crystals.cat([one.crystal for one in found])).double().tolist()
+        screened = np.full(len(found), np.nan)
+        if self.screen is not None:
+            found, screened = self.screen(found)
+        return [
+            {
+                **one.to_record(),
+                "key": f"{number}-{k}",
+                "formation_energy": energy,
+                "screened": float(value) if np.isfinite(value) else None,
+            }
+            for k, (one, energy, value) in enumerate(zip(found, energies, screened, strict=True))
+        ]
 
     def _relax(self, chosen: Sequence[Mapping[str, Any]], bar: Bar, start: float) -> None:
         """Relax what is not yet relaxed and lies within the budget."""
@@ -302,12 +321,6 @@ class Campaign:
     def _before(self, number: int) -> int:
         """Candidates that were chosen in earlier rounds."""
         return sum(len(one["chosen"]) for key, one in self._rounds.records.items() if key < number)
-
-    def _successes(self, before: int | None) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Choices with their relaxations that have an energy."""
-        done, chosen = self.relaxed, self.chosen
-        pairs = [(chosen[i], one) for i, one in done.items() if one["error"] is None]
-        return [pair for pair in pairs if before is None or pair[0]["round"] < before]
 
     def _check_hope(self) -> None:
         if self.spent >= min(HOPELESS, self.plan.budget) and all(one["error"] for one in self.relaxed.values()):

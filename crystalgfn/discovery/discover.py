@@ -29,6 +29,8 @@ from crystalgfn.discovery.proposer import (
     structure_features,
 )
 from crystalgfn.discovery.ranking import rank_relaxed, summary_of
+from crystalgfn.discovery.screening import DEFAULT_SCREEN, Screen, ScreenConfig
+from crystalgfn.discovery.substitution import Substitution, asked_space, placing
 from crystalgfn.errors import CalculatorError, DataError, RewardError
 from crystalgfn.evaluation.metrics.base import Metric
 from crystalgfn.evaluation.summary import plain_value
@@ -69,6 +71,7 @@ def discover(
     seconds: float | None = None,
     steps: int = CampaignPlan.steps,
     max_force: float = CampaignPlan.max_force,
+    screening: ScreenConfig | None = DEFAULT_SCREEN,
     columns: Sequence[Property | Metric] = (),
     seed: int = 0,
     n_jobs: int = 1,
@@ -78,11 +81,12 @@ def discover(
 ) -> Found:
     """Look for stable crystals of a space: sample, place, relax, learn from what came, again; then rank.
 
-    A round samples crystals, places a shortlist of them, relaxes the batch that the acquisition chooses, and corrects
-    the predicted energies in this space by what the relaxations gave; the next round's samples are reweighted by the
-    correction (`crystalgfn.discovery.proposer.Proposer` says how, exactly). Relaxed energies are formation energies on
-    the reference's scale and stand above its exact hull. The same call with the ``out`` of one that was stopped goes
-    on, to the same table; with a larger budget it goes on from a smaller one.
+    A round samples crystals and exchanges elements in known prototypes, places a shortlist of them in cells that go
+    with the atoms, screens these with a few steps of the calculator, relaxes the batch that the acquisition chooses,
+    and corrects the predicted energies in this space by what the calculator said; the next round's samples are
+    reweighted by the correction (`crystalgfn.discovery.proposer.Proposer` says how, exactly). Relaxed energies are
+    formation energies on the reference's scale and stand above its exact hull. The same call with the ``out`` of one
+    that was stopped goes on, to the same table; with a larger budget it goes on from a smaller one.
 
     Args:
         space: a further constraint on the sampler's space, or constraints by name.
@@ -98,7 +102,9 @@ def discover(
             regression on the activations of the proxy), "none", or a `Correction` (with the Gaussian process's
             features).
         acquisition: its settings, or another one.
-        proposer: how candidates are made.
+        proposer: how candidates are made. Where it says nothing else, atoms are placed with ``lattice="generate"``, two
+            candidates a crystal, and templates from the structures of the reference, or the prototypes of AFLOW where
+            it has none.
         energy: the predicted formation energy, or the name of its proxy.
         energy_column: of the reference.
         energy_references: file of the energy references of a calculator of your own.
@@ -107,6 +113,7 @@ def discover(
         seconds: no relaxation is begun later than so long after the start; the campaign can then be gone on with.
         steps: of a relaxation, at most.
         max_force: eV/Å at which it has converged.
+        screening: of placed crystals, see `crystalgfn.discovery.screening`; None: the proxy alone chooses.
         columns: further properties of the sampled crystals and metrics of the relaxed structures, as columns.
         seed: the same seed gives the same table.
         n_jobs: processes that relax.
@@ -139,7 +146,7 @@ def discover(
     proxy = load_proxy(energy) if isinstance(energy, str) else energy
     model, represent = _correction_of(correction, proxy)
     phases = KnownPhases.read(reference, narrowed.element_numbers, energy_column, scale)
-    making = proposer or ProposerConfig()
+    making, index = placing(proposer or ProposerConfig(), reference, phases, progress)
     choosing = _acquisition_of(acquisition)
     settings = {
         "space": narrowed.to_dict(),
@@ -151,7 +158,9 @@ def discover(
         "calculator": references.calculator,
         "correction": model.name,
         "acquisition": _plain_settings(getattr(choosing, "config", type(choosing).__name__)),
-        "proposer": making.settings(),
+        "proposer": (proposer or ProposerConfig()).settings(),
+        "known_structures": None if index is None else len(index),
+        "screening": None if screening is None else asdict(screening),
         **{name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force")},
         "seed": seed,
     }
@@ -168,8 +177,12 @@ def discover(
     }
     with _folder_of(out) as folder:
         folder.agree(settings, FREE, file=SETTINGS)
-        made = Proposer(_adapted(drawing, narrowed, making, seed, folder.path), narrowed, seed, making)
-        campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress)
+        others = None
+        if index is not None and making.substituted:
+            others = Substitution(index=index, space=asked_space(space, narrowed), seed=seed, n=making.substituted).draw
+        made = Proposer(_adapted(drawing, narrowed, making, seed, folder.path), narrowed, seed, making, others)
+        screen = None if screening is None else Screen(plan.calculator, references, screening)
+        campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress, screen=screen)
         _run(campaign)
         return _finish(campaign, phases, references, [*properties_of(drawing.reward), *columns], about)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -101,19 +101,23 @@ class ProposerConfig:
         pool: of them kept by importance weights.
         beta: inverse temperature of the correction, 1/(eV/atom); None: the sampler's own.
         adapt: seconds of fine-tuning the sampler in the space before the first round; None: none.
+        substituted: proposals a round by exchange of elements in known prototypes, before what lies outside the space
+            is left out (`crystalgfn.discovery.substitution`); 0: none.
         build: further arguments of `build_structures`.
     """
 
-    draws: int = 1000
-    pool: int = 300
+    draws: int = 2000
+    pool: int = 600
     beta: float | None = None
     adapt: float | None = None
+    substituted: int = 4000
     build: Mapping[str, Any] = field(default_factory=dict)
 
     def settings(self) -> dict[str, Any]:
         """What the candidates depend on, for JSON."""
         build = {name: str(value) for name, value in self.build.items() if name not in ("n_jobs", "progress")}
-        return {**{name: getattr(self, name) for name in ("draws", "pool", "beta", "adapt")}, "build": build}
+        names = ("draws", "pool", "beta", "adapt", "substituted")
+        return {**{name: getattr(self, name) for name in names}, "build": build}
 
 
 class Proposer:
@@ -130,15 +134,26 @@ class Proposer:
         space: a narrowed space of it.
         seed: of the campaign.
         config: how.
+        others: further crystals of a round, by its number; None: the sampler's alone.
     """
 
-    def __init__(self, sampler: Sampler, space: CrystalSpace, seed: int, config: ProposerConfig | None = None) -> None:
+    def __init__(
+        self,
+        sampler: Sampler,
+        space: CrystalSpace,
+        seed: int,
+        config: ProposerConfig | None = None,
+        others: Callable[[int], Crystals] | None = None,
+    ) -> None:
         self.sampler, self.space, self.seed, self.config = sampler, space, seed, config or ProposerConfig()
+        self.others = others
         self.beta = sampler.own_beta if self.config.beta is None else self.config.beta
         self.ess = 1.0
 
     def draw(self, number: int, shift: Shift | None = None) -> Crystals:
-        """The crystals of a round; ``ess`` is then the effective sample size of the weights, as a share of the draws.
+        """The crystals of a round, after the sampler's the others.
+
+        ``ess`` is then the effective sample size of the weights, as a share of the draws.
 
         Args:
             number: of the round.
@@ -151,7 +166,10 @@ class Proposer:
         self.ess = float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
         noise = np.random.default_rng(seed).gumbel(size=len(drawn))
         order = np.argsort(-(log_weight + noise), kind="stable")[: self.config.pool]
-        return drawn[torch.from_numpy(order)]
+        kept = drawn[torch.from_numpy(order)]
+        if self.others is None:
+            return kept
+        return Crystals.cat([replace(kept, lattice=kept.lattice.double()), self.others(number)])
 
     def place(self, crystals: Crystals, number: int) -> list[PlacedCrystal]:
         """Their structures; those that cannot be placed, or only with short contacts, are left out."""

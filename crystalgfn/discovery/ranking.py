@@ -214,7 +214,7 @@ def summary_of(table: pd.DataFrame, rounds: Sequence[Mapping[str, Any]], phases:
         "rounds": [
             {
                 "round": one["round"] + 1,
-                **{name: one[name] for name in ("drawn", "ess", "placed", "correction")},
+                **{name: one[name] for name in ("drawn", "ess", "placed", "without_energy", "correction")},
                 "chosen": len(one["chosen"]),
             }
             for one in rounds

@@ -27,6 +27,21 @@ def data_folder(name: str) -> Path:
     return inside if inside.is_dir() else PACKAGE.parent / name
 
 
+def cache_folder() -> Path:
+    """Where what takes minutes to make is kept between runs: ``$XDG_CACHE_HOME/crystalgfn``."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
+
+
+def keep_aside(path: Path, save: Callable[[Path], Any], what: str) -> None:
+    """Save a file of a cache; where that fails, it costs a warning, not the run. ``what``: what cannot be kept."""
+    import warnings
+
+    try:
+        save(path)
+    except Exception as error:
+        warnings.warn(f"{what} cannot be kept in {path.parent}: {sentence(error)}", stacklevel=3)
+
+
 def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
     """Let ``write`` make a file beside ``path``, then rename it; on failure ``path`` stays as it was.
 

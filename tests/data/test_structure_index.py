@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.atoms import SkippedRecord, atoms_of
 from crystalgfn.crystallography.convert import fingerprint, formula_of, orbit_structure
+from crystalgfn.data import structure_index
 from crystalgfn.data.reader import records
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import DataError
@@ -105,6 +106,31 @@ def test_an_index_is_kept_beside_a_hash_of_its_source(tmp_path):
     assert len(files) == 1 and Prototypes.read(files[0])[0] == made[0]
     RUTILE.to(tmp_path / "rutile.cif", fmt="cif")
     assert len(Prototypes.read(tmp_path, cache=tmp_path / "kept")) == 2
+
+
+def test_a_large_source_is_standardised_once_also_by_another_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    ROCK_SALT.to(tmp_path / "salt.cif", fmt="cif")
+    Prototypes.read(tmp_path / "salt.cif")
+    assert not (tmp_path / "cache").exists()  # one crystal is not worth a file
+    monkeypatch.setattr(structure_index, "FEWEST", 1)
+    made = Prototypes.read(tmp_path / "salt.cif")
+    (kept,) = (tmp_path / "cache" / "crystalgfn").iterdir()
+    monkeypatch.setattr(Prototypes, "build", None)
+    assert Prototypes.read(tmp_path / "salt.cif")[0] == made[0]
+    monkeypatch.undo()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    kept.write_bytes(b"damaged")
+    assert Prototypes.read(tmp_path / "salt.cif")[0] == made[0]
+
+
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    monkeypatch.setattr(structure_index, "FEWEST", 1)
+    ROCK_SALT.to(tmp_path / "salt.cif", fmt="cif")
+    with pytest.warns(UserWarning, match="the index of crystals cannot be kept in"):
+        assert len(Prototypes.read(tmp_path / "salt.cif")) == 1
 
 
 def test_csv_with_cifs(tmp_path):

@@ -129,11 +129,15 @@ class Broken(EMT):
 def test_a_calculator_that_raises_or_gives_nan_loses_those_candidates_alone(look, references, tmp_path):
     broken = cg.load_calculator(Broken())
     broken.name = "EMT"
-    found = look(tmp_path / "broken", calculator=broken, budget=9, batch=9, shortlist=12)
+    found = look(tmp_path / "broken", calculator=broken, budget=9, batch=9, shortlist=12, screening=None)
     failed = found.table[found.table["status"].eq("failed")]
     assert len(failed) and len(found) and failed["rank"].isna().all()
     reasons = set(failed["error"])
     assert all("no gold today" in one or "not finite" in one or "closer than" in one for one in reasons), reasons
+
+    screened = look(tmp_path / "screened", calculator=broken, budget=6, batch=6, shortlist=12)
+    assert not screened.table["status"].eq("failed").any()  # what has no energy is relaxed last
+    assert sum(one["without_energy"] for one in screened.summary["rounds"]) > 0
 
     def never(self, structures):
         raise RuntimeError("out of order")

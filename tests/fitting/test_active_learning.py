@@ -6,10 +6,13 @@ import pytest
 import torch
 
 from crystalgfn import CrystalSpace, PolicyConfig, Sampler, TrainerConfig
+from crystalgfn.calculators.base import ForcesAndStress
+from crystalgfn.calculators.energy_references import References
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import Rows
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.fitting import active_learning
+from crystalgfn.fitting import labels as labels_module
 from crystalgfn.fitting.active_learning import (
     CalculatorLabels,
     SamplerDraws,
@@ -19,7 +22,7 @@ from crystalgfn.fitting.active_learning import (
     hull_of,
     without,
 )
-from crystalgfn.fitting.labels import BOUND, FIT, VALUE, Labels, read_labels
+from crystalgfn.fitting.labels import BOUND, FIT, VALUE, Labels, label_crystals, read_labels
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.rewards import Density
 from crystalgfn.utils.files import write_aside
@@ -163,3 +166,36 @@ def test_a_calculator_labels_what_is_drawn():
     labels, rows = CalculatorLabels(seed=2)(crystals, 0)
     assert len(labels) == len(rows) and torch.isfinite(labels.value).all()
     assert torch.equal(labels.crystals.composition, crystals.composition[rows])
+
+
+class Wells:
+    """Energies that are lowest at a volume per atom, without forces."""
+
+    def __init__(self, name: str, lowest: float) -> None:
+        self.name, self.lowest = name, lowest
+
+    def knows(self, numbers):
+        return True
+
+    def energies(self, structures):
+        return np.array([self.lowest + (one.volume / len(one) / 20 - 1) ** 2 for one in structures])
+
+    def forces_and_stress(self, structures):
+        energies = self.energies(structures)
+        return [
+            ForcesAndStress(energy=e, forces=np.zeros((len(one), 3)), stress=np.zeros((3, 3)))
+            for e, one in zip(energies, structures, strict=True)
+        ]
+
+
+def test_a_second_opinion_is_the_label_and_the_disagreement_is_kept(monkeypatch):
+    zero = References(energies=(0.0,) * 118, calculator="Wells", model="", rows=0, checks={})
+    monkeypatch.setattr(labels_module, "references_of", lambda calculator: zero)
+    crystals = Sampler.untrained(SPACE, policy=SMALL).sample(8, seed=1)
+    one = label_crystals(crystals, references=zero, seed=2, calculator=Wells("first", -1.0))
+    both = label_crystals(
+        crystals, references=zero, seed=2, calculator=Wells("first", -1.0), second_opinion=Wells("second", -0.75)
+    )
+    assert len(one[0]) and torch.equal(one[1], both[1]) and one[0].disagreement.isnan().all()
+    assert torch.allclose(both[0].value, one[0].value + 0.25, atol=1e-6)
+    assert torch.allclose(both[0].disagreement, torch.full((len(both[0]),), 0.25), atol=1e-6)

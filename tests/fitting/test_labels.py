@@ -196,6 +196,7 @@ def some():
         converged=torch.tensor([True, True, False]),
         candidates=torch.tensor([1, 11, 8]),
         refined=torch.tensor([False, True, True]),
+        disagreement=torch.tensor([torch.nan, 0.125, -0.5]),
     )
 
 
@@ -204,10 +205,20 @@ def test_a_file_gives_back_what_was_saved(some, tmp_path):
     again = read_labels(tmp_path / "labels.npz", high=True)
     for name in ("value", "kind", "source", "split", "placed", "converged", "candidates", "refined"):
         assert torch.equal(getattr(again, name), getattr(some, name)), name
+    assert torch.equal(again.disagreement.nan_to_num(9.0), some.disagreement.nan_to_num(9.0))
     for name in ("space_group", "composition", "lattice"):
         assert torch.equal(getattr(again.crystals, name), getattr(some.crystals, name)), name
     assert read_labels(tmp_path / "labels.npz").kind.tolist() == [VALUE, BOUND]
     assert not [p for p in tmp_path.iterdir() if p.name != "labels.npz"]
+
+
+def test_a_file_of_one_calculator_alone_is_still_read(some, tmp_path):
+    some.save(tmp_path / "labels.npz")
+    with np.load(tmp_path / "labels.npz") as file:
+        columns = {name: file[name] for name in file.files if name != "disagreement"}
+    np.savez(tmp_path / "old.npz", **{**columns, "version": np.array(2)})
+    again = read_labels(tmp_path / "old.npz", high=True)
+    assert torch.equal(again.value, some.value) and again.disagreement.isnan().all()
 
 
 def test_the_card_counts_what_is_there(some):

@@ -13,6 +13,7 @@ from crystalgfn.fitting.labels import (
     SOURCES,
     TOO_LOW,
     OffEquilibriumLabels,
+    member_values,
     read_labels,
 )
 from crystalgfn.properties.ensemble import EnsembleProxy
@@ -37,7 +38,7 @@ def loss(
     slack: float = SLACK,
 ) -> float:
     labels = OffEquilibriumLabels(
-        crystals=example_crystals()[:1], features=torch.zeros(1, 3), target=torch.tensor([target]),
+        crystals=example_crystals()[:1], features=torch.zeros(1, 3), target=torch.full((2, 1), target),
         is_upper_bound=torch.tensor([bound]), bound_slack=torch.tensor([slack]), is_lower_bound=torch.tensor([high]),
         seen=torch.tensor(seen)[:, None], sampling_weight=torch.ones(1),
     )  # fmt: skip
@@ -65,6 +66,17 @@ def test_where_labels_end_only_a_prediction_below_is_wrong() -> None:
 
 def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
     assert loss(-1.0, seen=(False, False)) == 0.0
+
+
+def test_members_fit_what_two_calculators_say_half_of_them_each() -> None:
+    labels = read_labels()[:4]
+    apart = torch.tensor([0.0, 0.2, -0.4, torch.nan])
+    for members in (2, 5, 6):
+        found = member_values(replace(labels, disagreement=apart), members, seed=0) - labels.value
+        assert torch.allclose(found.mean(0), torch.zeros(4), atol=1e-6)  # the label stays the mean of what is fitted
+        one = torch.tensor([0.0, 0.1, 0.2, 0.0]).expand(members // 2 * 2, 4)
+        assert torch.allclose(found.abs().sort(0, descending=True).values[: members // 2 * 2], one, atol=1e-6)
+    assert (found[:, 1] - found[:, 2]).unique().numel() > 2  # not always the same members
 
 
 def test_cells_of_labels_are_seen_a_little_off_each_time() -> None:

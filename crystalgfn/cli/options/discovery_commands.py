@@ -16,7 +16,7 @@ from crystalgfn.cli.options.declared import (
     on,
     out_folder,
 )
-from crystalgfn.cli.options.kinds import COUNT, JOBS, POSITIVE, Choice, File, Number, Text, optional
+from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
 from crystalgfn.cli.options.list_kinds import FILES, Several
 
 _METHODS = "some of discover, uncorrected, substitution, random"
@@ -50,9 +50,11 @@ DISCOVER = Command(
         "energy_references": REFERENCES,
         "scale": Option("charge", Choice(("charge", "mp2020")), "of energies above the hull; mp2020: as published"),
         "batch": Option(10, COUNT, "relaxations a round"),
-        "shortlist": Option(30, COUNT, "crystals a round whose atoms are placed"),
-        "draws": Option(1000, COUNT, "crystals sampled a round"),
-        "pool": Option(300, COUNT, "of them kept by the weights of the correction"),
+        "shortlist": Option(30, COUNT, "crystals a round whose atoms are placed and screened"),
+        "draws": Option(2000, COUNT, "crystals sampled a round"),
+        "pool": Option(600, COUNT, "of them kept by the weights of the correction"),
+        "substituted": Option(4000, FROM_ZERO, "proposals a round by exchange of elements in real crystals; 0: none"),
+        "screen_steps": Option(8, optional(FROM_ZERO), "of the calculator for each placed crystal; null: no screening"),
         "correction": Option(
             "gaussian_process",
             Choice(("gaussian_process", "last_layer", "none")),
@@ -70,9 +72,10 @@ DISCOVER = Command(
         ),
         "templates": maybe(
             FILES,
-            "real crystals whose positions are tried too: Parquet, CSV, a folder of CIF files, aflow, or [several]",
+            "real crystals whose positions are tried too: Parquet, CSV, a folder of CIF files, aflow, or [several]; "
+            "null: those of the reference, or aflow",
         ),
-        "n_candidates": Option(1, COUNT, "structures of each placed crystal that may be relaxed"),
+        "n_candidates": Option(2, COUNT, "structures of each placed crystal that may be relaxed"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
         "report": on("write report.html; needs plotly and pymatviz (extra [evaluate])"),

@@ -21,7 +21,7 @@ class Densities:
 
     stop_at: int | None = None
 
-    def __init__(self, hull, templates, seed, calculator) -> None:
+    def __init__(self, hull, templates, seed, calculator, second_opinion) -> None:
         pass
 
     def __call__(self, crystals: Crystals, number: int) -> tuple[Labels, torch.Tensor]:
@@ -86,6 +86,12 @@ def test_draws_of_chosen_groups_alone(sampler, tmp_path) -> None:
     assert len(found) == N and set(found.crystals.space_group.tolist()) == {225}
     with pytest.raises(EmptySpace, match="space_groups"):
         label_draws("train", "val", tmp_path / "others", space_groups=range(1, 5), **options)
+
+
+def test_draws_with_chosen_elements_alone(sampler, tmp_path) -> None:
+    options = {"sampler": str(tmp_path / "sampler"), "n": N}
+    found = label_draws("train", "val", tmp_path / "labels", elements=["K", "F"], **options)
+    assert len(found) == N and (found.crystals.composition[:, [18, 8]] > 0).all()
 
 
 def test_a_folder_of_other_draws_is_refused(sampler, tmp_path) -> None:
