@@ -40,7 +40,7 @@ class PlacedCrystal:
     """A crystal with atoms, before anything is relaxed.
 
     Attributes:
-        crystal: its parameters, a batch of one.
+        crystal: its parameters, a batch of one, with the cell that its atoms were placed in.
         structure: the primitive cell.
         prototype: anonymous formula, space group and Wyckoff letters; None where spglib finds no symmetry.
         origin: where its coordinates come from, see `crystalgfn.structures.result.BuildResult`.
@@ -176,12 +176,13 @@ class Proposer:
         built = build_structures(crystals, seed=derived_seed(self.seed, 2 * number + 1), **self.config.build)
         found = []
         for result in built:
-            for structure, origin in zip(result.candidates, result.origins, strict=True):
+            own = result.crystal.to("cpu")
+            for structure, origin, orbits in zip(result.candidates, result.origins, result.orbits, strict=True):
                 symmetry = symmetry_of(structure, ())
                 if nearest_ratio(symmetry.primitive) >= CLOSEST:
                     found.append(
                         PlacedCrystal(
-                            crystal=result.crystal.to("cpu"),
+                            crystal=replace(own, lattice=torch.tensor([orbits.lattice], dtype=torch.float64)),
                             structure=symmetry.primitive,
                             prototype=symmetry.prototype,
                             origin=origin,

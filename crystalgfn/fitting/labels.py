@@ -248,13 +248,13 @@ def held_out(formulas: list[str]) -> np.ndarray:
 def member_values(labels: Labels, members: int, seed: int) -> MemberValues:
     """What each member of an ensemble is to fit, eV/atom [members, B].
 
-    Where two calculators disagree by d, half of the members fit the value and d / 2, the others the value less d / 2,
-    so that the members' standard deviation, and with it the bound that rewards use, knows of it.
+    Where two calculators were asked, half of the members believe each of them (of an odd number one more the second),
+    so that the members' standard deviation, and with it the bound that rewards use, knows how far they disagree.
     """
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(members, len(labels), generator=generator).argsort(0)
-    sign = torch.where(order < members // 2, 1.0, -1.0) * (order < members // 2 * 2)
-    return labels.value + sign * labels.disagreement.nan_to_num(0.0) / 2
+    first = labels.value - labels.disagreement.nan_to_num(0.0)
+    return torch.where(order < members // 2, first, labels.value)
 
 
 #: Labels in a step.

@@ -68,15 +68,14 @@ def test_a_member_learns_only_from_the_labels_that_it_may_see() -> None:
     assert loss(-1.0, seen=(False, False)) == 0.0
 
 
-def test_members_fit_what_two_calculators_say_half_of_them_each() -> None:
-    labels = read_labels()[:4]
-    apart = torch.tensor([0.0, 0.2, -0.4, torch.nan])
+def test_members_believe_either_calculator_half_of_them_each() -> None:
+    labels = replace(read_labels()[:4], disagreement=torch.tensor([0.0, 0.2, -0.4, torch.nan]))
     for members in (2, 5, 6):
-        found = member_values(replace(labels, disagreement=apart), members, seed=0) - labels.value
-        assert torch.allclose(found.mean(0), torch.zeros(4), atol=1e-6)  # the label stays the mean of what is fitted
-        one = torch.tensor([0.0, 0.1, 0.2, 0.0]).expand(members // 2 * 2, 4)
-        assert torch.allclose(found.abs().sort(0, descending=True).values[: members // 2 * 2], one, atol=1e-6)
-    assert (found[:, 1] - found[:, 2]).unique().numel() > 2  # not always the same members
+        found = member_values(labels, members, seed=0) - labels.value
+        first = torch.tensor([0.0, -0.2, 0.4, 0.0])
+        assert torch.allclose(found.sum(0), members // 2 * first, atol=1e-5)
+        assert ((found.abs() < 1e-6) | (found - first).abs().lt(1e-6)).all()
+    assert not torch.equal(found[:, 1] == 0, found[:, 2] == 0)  # not always the same members
 
 
 def test_cells_of_labels_are_seen_a_little_off_each_time() -> None:
