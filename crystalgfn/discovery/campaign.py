@@ -211,6 +211,7 @@ class Campaign:
             "drawn": len(drawn),
             "ess": self.proposer.ess,
             "placed": len(added),
+            "evaluations": len(added) * getattr(self.screen, "evaluations", 0),
             "without_energy": sum(one["screened"] is None for one in added) if self.screen is not None else 0,
             "correction": {"name": self.predictor.of_proxy.name, **_plain(getattr(self._last, "chosen", None))},
             "candidates": added,

@@ -33,6 +33,7 @@ from crystalgfn.discovery.screening import DEFAULT_SCREEN, Screen, ScreenConfig
 from crystalgfn.discovery.substitution import Substitution, asked_space, placing
 from crystalgfn.errors import CalculatorError, DataError, RewardError
 from crystalgfn.evaluation.metrics.base import Metric
+from crystalgfn.evaluation.relaxation_job import evaluations_of
 from crystalgfn.evaluation.summary import plain_value
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.registry import load_proxy
@@ -235,6 +236,7 @@ def _finish(
         **summary_of(ranking.table, campaign.rounds, phases),
         "budget": campaign.plan.budget,
         "stopped_by": campaign.stopped_by,
+        "evaluations": sum(one["evaluations"] for one in campaign.rounds) + evaluations_of(campaign.relaxed.values()),
         "seconds": round(sum(one.get("seconds") or 0.0 for one in campaign.relaxed.values()), 3),
     }
     out = campaign.folder.path

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,6 +92,11 @@ def relax_job(job: RelaxationJob) -> dict[str, Any]:
         "relaxed_Z": [site.specie.Z for site in found.structure],
         "relaxed_frac": found.structure.frac_coords.ravel().tolist(),
     }
+
+
+def evaluations_of(records: Iterable[Mapping[str, Any]]) -> int:
+    """Evaluations of the calculator that relaxations took; those that failed are not known and not counted."""
+    return sum(one["steps"] + 1 for one in records if one["error"] is None)
 
 
 def _formation(structure: Structure, energy: float, references: References) -> float:

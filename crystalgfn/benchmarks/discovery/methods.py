@@ -19,7 +19,7 @@ from crystalgfn.discovery.discover import discover
 from crystalgfn.discovery.found import Found
 from crystalgfn.discovery.phases import KnownPhase
 from crystalgfn.discovery.proposer import ProposerConfig
-from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job, relaxed_structure
+from crystalgfn.evaluation.relaxation_job import RelaxationJob, evaluations_of, relax_job, relaxed_structure
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.utils.run_folder import Journal
 
@@ -31,8 +31,24 @@ MOST_ATOMS = 20
 LOOKED_AT = 3000
 """Such structures, at most, drawn at random."""
 
-Relaxations = tuple[list["Structure"], list[float], int]
-"""Relaxed structures, their formation energies in eV/atom, and relaxations that were spent."""
+
+@dataclass(frozen=True, kw_only=True)
+class Relaxations:
+    """What a method made of its budget.
+
+    Attributes:
+        structures: relaxed.
+        energies: their formation energies, eV/atom.
+        spent: relaxations.
+        evaluations: of the calculator in all, those of screening included.
+        rank_correlation: of predicted and relaxed energies in the last round; None of methods that predict nothing.
+    """
+
+    structures: list[Structure]
+    energies: list[float]
+    spent: int
+    evaluations: int
+    rank_correlation: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,16 +98,25 @@ def by_discovery(system: HeldBackSystem, settings: DiscoverySettings, out: Path,
         progress=False,
         **options,
     )
-    return found.structures, found.ranked["formation_energy"].tolist(), len(found.table)
+    energies = found.ranked["formation_energy"].tolist()
+    last = found.summary["rank_correlation"]["corrected_last_round"]
+    return Relaxations(
+        structures=found.structures,
+        energies=energies,
+        spent=len(found.table),
+        evaluations=found.summary["evaluations"],
+        rank_correlation=last,
+    )
 
 
 def at_random(system: HeldBackSystem, settings: DiscoverySettings, out: Path) -> Relaxations:
     """Crystals of an untrained sampler of the same space, placed at random, in the order in which they come."""
     sampler = Sampler.untrained(settings.sampler.space, settings.seed, settings.sampler.omega)
-    proposer = ProposerConfig(build={"refiner": None})
+    proposer = ProposerConfig(substituted=0, build={"refiner": None})
     return by_discovery(
-        system, settings, out, sampler=sampler, correction="none", acquisition=InOrder(), proposer=proposer
-    )
+        system, settings, out, sampler=sampler, correction="none", acquisition=InOrder(), proposer=proposer,
+        screening=None,
+    )  # fmt: skip
 
 
 def by_substitution(system: HeldBackSystem, settings: DiscoverySettings, out: Path) -> Relaxations:
@@ -107,7 +132,12 @@ def by_substitution(system: HeldBackSystem, settings: DiscoverySettings, out: Pa
             )
             journal.add(relax_job(job))
     good = [one for _, one in sorted(journal.records.items()) if one["error"] is None]
-    return [relaxed_structure(one) for one in good], [one["formation_energy"] for one in good], len(journal)
+    return Relaxations(
+        structures=[relaxed_structure(one) for one in good],
+        energies=[one["formation_energy"] for one in good],
+        spent=len(journal),
+        evaluations=evaluations_of(journal.records.values()),
+    )
 
 
 METHODS: dict[str, Callable[[HeldBackSystem, DiscoverySettings, Path], Relaxations]] = {

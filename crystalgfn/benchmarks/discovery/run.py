@@ -68,7 +68,7 @@ def score_discovery(system: HeldBackSystem, relaxed: Relaxations) -> dict[str, A
     eV/atom; ``near`` are relaxed structures, each once, within 0.05 eV/atom of the hull of all phases, the targets
     included; ``best`` is the lowest energy of each target's formula over the target's, eV/atom.
     """
-    structures, energies, spent = relaxed
+    structures, energies = relaxed.structures, relaxed.energies
     comparer = Comparer(SAME)
     reduced = [comparer.reduced(one) for one in structures]
     keys = [formula_key_of(tuple(amounts(one).items())) for one in structures]
@@ -77,8 +77,10 @@ def score_discovery(system: HeldBackSystem, relaxed: Relaxations) -> dict[str, A
         "targets": len(system.targets),
         "found": [name for name, (is_found, _) in met.items() if is_found],
         "best": {name: gap for name, (_, gap) in met.items()},
-        "relaxations": spent,
+        "relaxations": relaxed.spent,
+        "evaluations": relaxed.evaluations,
         "near": _distinct_near(system, relaxed, comparer, reduced, keys),
+        "rank_correlation": relaxed.rank_correlation,
     }
 
 
@@ -96,7 +98,7 @@ def _meets(
 def _distinct_near(
     system: HeldBackSystem, relaxed: Relaxations, comparer: Comparer, reduced: Sequence[Any], keys: Sequence[str]
 ) -> int:
-    structures, energies, _ = relaxed
+    structures, energies = relaxed.structures, relaxed.energies
     kept: list[int] = []
     for i, (structure, energy) in enumerate(zip(structures, energies, strict=True)):
         if system.everything.above(structure, energy) <= NEAR and not any(
@@ -117,6 +119,7 @@ def _figures(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of one method."""
     found, targets = sum(len(one["found"]) for one in own), sum(one["targets"] for one in own)
     gaps = [gap for one in own for gap in one["best"].values() if gap is not None]
+    ranks = [one["rank_correlation"] for one in own if one["rank_correlation"] is not None]
     rate = bootstrap_mean(np.array([[one["near"] / max(one["relaxations"], 1)] for one in own]))
     return {
         "systems": len(own),
@@ -124,21 +127,26 @@ def _figures(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "found": found,
         "share_found": found / max(targets, 1),
         "near_per_relaxation": {name: float(getattr(rate, name)[0]) for name in ("value", "low", "high")},
+        "median_rank_correlation": float(np.median(ranks)) if ranks else None,
         "formulas_met": len(gaps),
         "median_gap_of_met_formulas": float(np.median(gaps)) if gaps else None,
         "relaxations": sum(one["relaxations"] for one in own),
+        "evaluations": sum(one["evaluations"] for one in own),
         "seconds": round(sum(one["seconds"] for one in own), 1),
     }
 
 
 def discovery_tables(figures: Mapping[str, Any]) -> str:
     """A table of the methods, and one of the systems."""
-    head = ["method", "stable phases found", "share", "within 0.05 eV/atom per relaxation", "95 %", "relaxations", "s"]
+    head = [
+        "method", "stable phases found", "share", "within 0.05 eV/atom per relaxation", "95 %", "relaxations",
+        "evaluations", "rank correlation", "s",
+    ]  # fmt: skip
     rows = [
         [
             name, f"{one['found']} of {one['targets']}", one["share_found"], one["near_per_relaxation"]["value"],
             f"{one['near_per_relaxation']['low']:.2f}-{one['near_per_relaxation']['high']:.2f}", one["relaxations"],
-            one["seconds"],
+            one["evaluations"], one["median_rank_correlation"], one["seconds"],
         ]
         for name, one in figures["methods"].items()
     ]  # fmt: skip

@@ -15,6 +15,8 @@ from crystalgfn.errors import DataError
 
 SIZES = (3, 4)
 """Elements of a system."""
+SCALE = "charge"
+"""Of energies above the hull (`crystalgfn.properties.energy_scale`), as `crystalgfn.discovery.discover` has it."""
 ATTEMPTS = 1000
 """Orders that are tried for one with enough phases."""
 
@@ -70,15 +72,24 @@ def choose_systems(
     of_elements: dict[frozenset[int], list[KnownPhase]] = defaultdict(list)
     for phase in (*known, *held):
         of_elements[_elements(phase)].append(phase)
-    eligible = [one for own in _free(held, known, set(allowed)) if (one := _system(own, of_elements)) is not None]
-    rng = np.random.default_rng(seed)
+    free = _free(held, known, set(allowed))
+    rng, made = np.random.default_rng(seed), {}
     for _ in range(ATTEMPTS):
-        chosen = [eligible[i] for i in rng.permutation(len(eligible))[:n]]
+        chosen: list[HeldBackSystem] = []
+        for i in rng.permutation(len(free)).tolist():
+            if i not in made:
+                made[i] = _system(free[i], of_elements)
+            if made[i] is not None:
+                chosen.append(made[i])
+            if len(chosen) == n:
+                break
         if len(chosen) == n and sum(len(one.targets) for one in chosen) >= phases:
             return chosen
+        if len(made) == len(free) and sum(one is not None for one in made.values()) < n:
+            break
     raise DataError(
-        f"{len(eligible)} chemical systems can be chosen, and no {n} of them with {phases} stable phases were found; "
-        "ask for fewer, or give more crystals to find"
+        f"{sum(one is not None for one in made.values())} chemical systems can be chosen, and no {n} of them with "
+        f"{phases} stable phases were found; ask for fewer, or give more crystals to find"
     )
 
 
@@ -103,10 +114,13 @@ def _system(own: frozenset[int], of_elements: Mapping[frozenset[int], list[Known
     parts = _parts(own, range(1, len(own) + 1))
     within = [one for part in parts for one in of_elements.get(frozenset(part), ())]
     shown = [one for one in within if _elements(one) != own]
-    everything = KnownPhases("all phases", within)
+    everything = KnownPhases("all phases", within, SCALE)
     targets = tuple(one for one in everything.stable if _elements(one) == own and one.entry is not None)
     if not targets or frozenset[int]().union(*map(_elements, shown)) != own:
         return None
     return HeldBackSystem(
-        numbers=tuple(sorted(own)), targets=targets, known=KnownPhases("phases shown", shown), everything=everything
+        numbers=tuple(sorted(own)),
+        targets=targets,
+        known=KnownPhases("phases shown", shown, SCALE),
+        everything=everything,
     )

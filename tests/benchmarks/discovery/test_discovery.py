@@ -7,7 +7,7 @@ import pytest
 from pymatgen.core import Lattice, Structure
 
 from crystalgfn.benchmarks.discovery import methods, run
-from crystalgfn.benchmarks.discovery.methods import DiscoverySettings, ions, substituted
+from crystalgfn.benchmarks.discovery.methods import DiscoverySettings, Relaxations, ions, substituted
 from crystalgfn.benchmarks.discovery.systems import choose_systems
 from crystalgfn.crystallography.atoms import Record, all_atoms_of
 from crystalgfn.crystallography.elements import NUMBER
@@ -64,6 +64,12 @@ def settings(**more):
     return DiscoverySettings(**{"budget": 3, "calculator": None, "sampler": None, "templates": KNOWN, **more})
 
 
+def made(structures, energies, spent, evaluations, correlation=None):
+    return Relaxations(
+        structures=structures, energies=energies, spent=spent, evaluations=evaluations, rank_correlation=correlation
+    )
+
+
 def test_substitution_puts_strontium_where_calcium_was(system):
     best = substituted(system, settings())[0]
     assert best.composition.reduced_formula == "SrTiO3" and best.get_space_group_info()[1] == 221
@@ -76,15 +82,18 @@ def test_substitution_puts_strontium_where_calcium_was(system):
 def test_found_is_the_same_structure_or_the_formula_at_its_energy(system):
     other = Structure.from_spacegroup("P4/mmm", Lattice.tetragonal(4, 6), ["Sr", "Ti", "O"],
                                       [[0, 0, 0], [0.5, 0.5, 0.3], [0, 0, 0.5]])  # fmt: skip
-    assert run.score_discovery(system, ([perovskite("Sr", "Ti", "O", 4.2)], [-2.3], 1))["found"] == ["found"]
-    assert run.score_discovery(system, ([other], [-2.6], 1))["found"] == []
+    assert run.score_discovery(system, made([perovskite("Sr", "Ti", "O", 4.2)], [-2.3], 1, 7))["found"] == ["found"]
+    assert run.score_discovery(system, made([other], [-2.6], 1, 7))["found"] == []
     rearranged = perovskite("Ti", "Sr", "O", 4.4)
-    at_its_energy = run.score_discovery(system, ([rearranged], [-2.585], 5))
+    at_its_energy = run.score_discovery(system, made([rearranged], [-2.585], 5, 7))
     assert at_its_energy["found"] == ["found"] and at_its_energy["near"] == 1 and at_its_energy["relaxations"] == 5
     assert at_its_energy["best"]["found"] == pytest.approx(0.015)
-    assert run.score_discovery(system, ([rearranged, rearranged.copy()], [-2.57, -2.56], 2))["near"] == 1  # each once
-    assert run.score_discovery(system, ([rearranged], [-2.5], 1)) == {
-        "targets": 1, "found": [], "best": {"found": pytest.approx(0.1)}, "relaxations": 1, "near": 0,
+    assert (
+        run.score_discovery(system, made([rearranged, rearranged.copy()], [-2.57, -2.56], 2, 7))["near"] == 1
+    )  # each once
+    assert run.score_discovery(system, made([rearranged], [-2.5], 1, 7)) == {
+        "targets": 1, "found": [], "best": {"found": pytest.approx(0.1)}, "relaxations": 1, "evaluations": 7,
+        "near": 0, "rank_correlation": None,
     }  # fmt: skip
 
 
@@ -93,13 +102,14 @@ def test_what_is_done_is_not_done_again_and_figures_are_of_all(system, tmp_path,
 
     def exact(one, own, out):
         calls.append(("exact", one.name))
-        return [target.entry.structure() for target in one.targets], [target.energy for target in one.targets], 3
+        structures = [target.entry.structure() for target in one.targets]
+        return made(structures, [target.energy for target in one.targets], 3, 12, 0.5)
 
     def nothing(one, own, out):
         if stops:
             raise stops.pop()
         calls.append(("nothing", one.name))
-        return [], [], 3
+        return made([], [], 3, 9)
 
     monkeypatch.setattr(run, "METHODS", {"exact": exact, "nothing": nothing})
     systems = choose_systems(HELD, KNOWN, ALLOWED, n=2, phases=2)
@@ -111,6 +121,8 @@ def test_what_is_done_is_not_done_again_and_figures_are_of_all(system, tmp_path,
     own = figures["methods"]
     assert own["exact"]["share_found"] == 1 and own["nothing"]["share_found"] == 0
     assert own["exact"]["near_per_relaxation"]["value"] == pytest.approx(1 / 3)
+    assert own["exact"]["median_rank_correlation"] == 0.5 and own["nothing"]["median_rank_correlation"] is None
+    assert own["exact"]["evaluations"] == 24
     assert own["nothing"]["median_gap_of_met_formulas"] is None and math.isfinite(own["exact"]["seconds"])
     assert json.loads(json.dumps(figures)) == figures
     assert "| exact | 2 of 2 |" in run.discovery_tables(figures)
