@@ -17,7 +17,7 @@ SIZES = (3, 4)
 """Elements of a system."""
 SCALE = "charge"
 """Of energies above the hull (`crystalgfn.properties.energy_scale`), as `crystalgfn.discovery.discover` has it."""
-ATTEMPTS = 1000
+ATTEMPTS = 100_000
 """Orders that are tried for one with enough phases."""
 
 
