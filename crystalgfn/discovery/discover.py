@@ -30,7 +30,7 @@ from crystalgfn.discovery.proposer import (
 )
 from crystalgfn.discovery.ranking import rank_relaxed, summary_of
 from crystalgfn.discovery.screening import DEFAULT_SCREEN, Screen, ScreenConfig
-from crystalgfn.discovery.substitution import Substitution, asked_space, placing
+from crystalgfn.discovery.substitution import asked_space, placing, substitutions
 from crystalgfn.errors import CalculatorError, DataError, RewardError
 from crystalgfn.evaluation.metrics.base import Metric
 from crystalgfn.evaluation.relaxation_job import evaluations_of
@@ -160,8 +160,8 @@ def discover(
         "correction": model.name,
         "acquisition": _plain_settings(getattr(choosing, "config", type(choosing).__name__)),
         "proposer": (proposer or ProposerConfig()).settings(),
-        "known_structures": None if index is None else len(index),
-        "screening": None if screening is None else asdict(screening),
+        "known_structures": len(index or ()),
+        "screening": _plain_settings(screening),
         **{name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force")},
         "seed": seed,
     }
@@ -178,11 +178,9 @@ def discover(
     }
     with _folder_of(out) as folder:
         folder.agree(settings, FREE, file=SETTINGS)
-        others = None
-        if index is not None and making.substituted:
-            others = Substitution(index=index, space=asked_space(space, narrowed), seed=seed, n=making.substituted).draw
+        others = substitutions(index, asked_space(space, narrowed), seed, making.substituted)
         made = Proposer(_adapted(drawing, narrowed, making, seed, folder.path), narrowed, seed, making, others)
-        screen = None if screening is None else Screen(plan.calculator, references, screening)
+        screen = None if screening is None else Screen(load_calculator(plan.calculator), references, screening)
         campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress, screen=screen)
         _run(campaign)
         return _finish(campaign, phases, references, [*properties_of(drawing.reward), *columns], about)

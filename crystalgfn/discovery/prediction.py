@@ -54,16 +54,20 @@ class Predictor:
             relaxed: their keys -> formation energies after relaxing, eV/atom.
         """
         own = list(candidates)
-        done = [one for one in own if one["key"] in relaxed]
-        both = [one for one in done if one["screened"] is not None]
+        both = [one for one in own if one["key"] in relaxed and one["screened"] is not None]
         self.of_screen.fit(self._features(both), np.array([relaxed[one["key"]] - one["screened"] for one in both]))
         known = [one for one in own if one["key"] in relaxed or one["screened"] is not None]
         self.learned = bool(known)
-        screened = np.array([np.nan if one["screened"] is None else one["screened"] for one in known])
-        best = screened + (self.of_screen.predict(self._features(known))[0] if known else 0.0)
-        best = np.array([relaxed.get(one["key"], value) for one, value in zip(known, best, strict=True)])
-        gaps = best - np.array([one["formation_energy"] for one in known])
+        gaps = self._best(known, relaxed) - np.array([one["formation_energy"] for one in known])
         self.of_proxy.fit(self._features(known, bare=True), gaps)
+
+    def _best(self, known: Sequence[Record], relaxed: Mapping[str, float]) -> np.ndarray:
+        """The best known energies of crystals, eV/atom [B]."""
+        if not known:
+            return np.zeros(0)
+        screened = np.array([np.nan if one["screened"] is None else one["screened"] for one in known])
+        corrected = screened + self.of_screen.predict(self._features(known))[0]
+        return np.array([relaxed.get(one["key"], value) for one, value in zip(known, corrected.tolist(), strict=True)])
 
     def predict(self, crystals: Crystals) -> dict[str, np.ndarray]:
         """Of crystals without atoms, eV/atom above the hull [B]: ``predicted``, ``corrected``, ``std`` of the latter.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -73,6 +73,11 @@ class Substitution:
         lattice[:, :3] *= ((compositions @ elements.VOLUME) / before)[:, None] ** (1 / 3)
         groups = torch.from_numpy(self.index.space_group[rows].astype(np.int64))
         return Crystals(groups, torch.from_numpy(compositions), torch.from_numpy(lattice))
+
+
+def substitutions(index: Prototypes | None, space: CrystalSpace, seed: int, n: int) -> Callable[[int], Crystals] | None:
+    """What a round adds to the sampler's crystals; None without an index, or where none are wanted."""
+    return Substitution(index=index, space=space, seed=seed, n=n).draw if index is not None and n else None
 
 
 def placing(

@@ -197,11 +197,7 @@ def label_crystals(
     }
     energy = np.array([getattr(one, "energy", np.inf) for one in lowest], dtype=np.float64)
     value = torch.from_numpy(references.formation_energy(mine.composition.numpy(), energy))
-    disagreement = torch.full((len(rows),), torch.nan)
-    if second_opinion is not None:
-        better = _formation_energies(load_calculator(second_opinion), mine, lowest)
-        disagreement = torch.where(better.isfinite(), better - value, torch.nan).float()
-        value = torch.where(better.isfinite(), better, value)
+    value, disagreement = _with_second_opinion(value, second_opinion, mine, lowest)
     top = torch.full_like(value, torch.inf) if hull is None else hull.energy(mine).to(value) + CEILING
     high, value = value > top, torch.minimum(value, top)
     labels = Labels(
@@ -220,14 +216,19 @@ def label_crystals(
     return labels[known], torch.tensor(rows, dtype=torch.int64)[known]
 
 
-def _formation_energies(
-    calculator: Calculator, crystals: Crystals, found: Sequence[GroundState | SearchFailure]
-) -> Floats:
-    """Formation energies by a calculator of structures found, eV/atom [B]; infinite where there is none."""
+def _with_second_opinion(
+    value: Floats, calculator: Calculator | str | None, crystals: Crystals, found: Sequence[GroundState | SearchFailure]
+) -> tuple[Floats, Floats]:
+    """Formation energies by a better calculator where it has one, and how far above the first's, eV/atom [B]."""
+    if calculator is None:
+        return value, torch.full((len(value),), torch.nan)
+    potential = load_calculator(calculator)
     energy = np.full(len(found), np.inf)
     rows = [i for i, one in enumerate(found) if isinstance(one, GroundState)]
-    energy[rows] = calculate_energies(calculator, [one.structure for one in found if isinstance(one, GroundState)])
-    return torch.from_numpy(references_of(calculator).formation_energy(crystals.composition.numpy(), energy))
+    energy[rows] = calculate_energies(potential, [one.structure for one in found if isinstance(one, GroundState)])
+    better = torch.from_numpy(references_of(potential).formation_energy(crystals.composition.numpy(), energy))
+    known = better.isfinite()
+    return torch.where(known, better, value), torch.where(known, better - value, torch.nan).float()
 
 
 def label_kind(high: Booleans, converged: Booleans, helped: Booleans, n_atoms: Integers) -> Integers:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from crystalgfn.benchmarks.discovery.methods import METHODS, DiscoverySettings, Relaxations
 from crystalgfn.benchmarks.discovery.systems import HeldBackSystem
@@ -22,6 +23,7 @@ from crystalgfn.utils.statistics import bootstrap_mean
 NEAR = 0.05
 """eV/atom above the hull of all phases, at most."""
 KEPT = "discovery.jsonl"
+SUMMED = ("targets", "relaxations", "evaluations", "seconds")
 
 
 def run_discovery(
@@ -117,9 +119,10 @@ def discovery_figures(records: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def _figures(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Of one method."""
-    found, targets = sum(len(one["found"]) for one in own), sum(one["targets"] for one in own)
+    totals = pd.DataFrame([{name: one[name] for name in SUMMED} for one in own]).sum()
+    found, targets = sum(len(one["found"]) for one in own), int(totals["targets"])
     gaps = [gap for one in own for gap in one["best"].values() if gap is not None]
-    ranks = [one["rank_correlation"] for one in own if one["rank_correlation"] is not None]
+    ranks = pd.Series([one["rank_correlation"] for one in own], dtype=float).dropna()
     rate = bootstrap_mean(np.array([[one["near"] / max(one["relaxations"], 1)] for one in own]))
     return {
         "systems": len(own),
@@ -127,12 +130,12 @@ def _figures(own: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "found": found,
         "share_found": found / max(targets, 1),
         "near_per_relaxation": {name: float(getattr(rate, name)[0]) for name in ("value", "low", "high")},
-        "median_rank_correlation": float(np.median(ranks)) if ranks else None,
+        "median_rank_correlation": float(ranks.median()) if len(ranks) else None,
         "formulas_met": len(gaps),
         "median_gap_of_met_formulas": float(np.median(gaps)) if gaps else None,
-        "relaxations": sum(one["relaxations"] for one in own),
-        "evaluations": sum(one["evaluations"] for one in own),
-        "seconds": round(sum(one["seconds"] for one in own), 1),
+        "relaxations": int(totals["relaxations"]),
+        "evaluations": int(totals["evaluations"]),
+        "seconds": round(float(totals["seconds"]), 1),
     }
 
 

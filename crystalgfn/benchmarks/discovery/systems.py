@@ -6,6 +6,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -73,23 +74,23 @@ def choose_systems(
     for phase in (*known, *held):
         of_elements[_elements(phase)].append(phase)
     free = _free(held, known, set(allowed))
-    rng, made = np.random.default_rng(seed), {}
+
+    @cache
+    def made(i: int) -> HeldBackSystem | None:
+        return _system(free[i], of_elements)
+
+    rng = np.random.default_rng(seed)
     for _ in range(ATTEMPTS):
-        chosen: list[HeldBackSystem] = []
-        for i in rng.permutation(len(free)).tolist():
-            if i not in made:
-                made[i] = _system(free[i], of_elements)
-            if made[i] is not None:
-                chosen.append(made[i])
-            if len(chosen) == n:
-                break
-        if len(chosen) == n and sum(len(one.targets) for one in chosen) >= phases:
-            return chosen
-        if len(made) == len(free) and sum(one is not None for one in made.values()) < n:
+        order = (made(i) for i in rng.permutation(len(free)).tolist())
+        chosen = list(itertools.islice((one for one in order if one is not None), n))
+        if len(chosen) < n:
             break
+        if sum(len(one.targets) for one in chosen) >= phases:
+            return chosen
+    eligible = sum(made(i) is not None for i in range(len(free)))
     raise DataError(
-        f"{sum(one is not None for one in made.values())} chemical systems can be chosen, and no {n} of them with "
-        f"{phases} stable phases were found; ask for fewer, or give more crystals to find"
+        f"{eligible} chemical systems can be chosen, and no {n} of them with {phases} stable phases were found; ask "
+        "for fewer, or give more crystals to find"
     )
 
 
