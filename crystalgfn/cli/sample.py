@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,13 +15,15 @@ from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain_config, sampler_space, usable_device
+from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments, usable_device
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.properties.exact import Density
 from crystalgfn.sampling import plots, table
+from crystalgfn.sampling.adaptation import adapt_if_low, budget
+from crystalgfn.sampling.proportions import LEAST_ESS, LowESSWarning, distrust
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import ShardRun, run_fingerprint
 from crystalgfn.space.space import CrystalSpace
@@ -58,10 +61,12 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
     space = sampler_space(sampler, config)
     sampler.level(config.beta)
-    made = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
+    made: dict[str, Any] = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
     if config.shard_size is not None:
         return made | _write_shards(sampler, space, config, out)
     folder.agree(plain_config(config), FREE)
+    if config.adapt is not False:
+        sampler, space = _adapted(sampler, space, config, made)
     how = {"beta": config.beta, "resample": config.resample, "tries": config.tries}
     crystals = sampler.sample(config.n, space=space, seed=config.seed, **how)
     if config.diagnostics and sampler.reward is not None:
@@ -88,6 +93,21 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     return made | _summary(frame, config, out)
 
 
+def _adapted(
+    sampler: Sampler, space: CrystalSpace | None, config: DictConfig, made: dict[str, Any]
+) -> tuple[Sampler, CrystalSpace | None]:
+    """The sampler, or one adapted to the space; what was done is said and kept in the record."""
+    words = budget(config.adapt)[2]
+    tell(f"adapt={config.adapt}: {words} of fine-tuning where the ESS in this space is below {LEAST_ESS:.0%}")
+    given = space_arguments(config.get("space")) or None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LowESSWarning)  # said in the next line
+        chosen, done = adapt_if_low(sampler, given, config.adapt, config.beta, config.seed, config.progress)
+    tell(f"{config.sampler} {done}")
+    made["adaptation"] = {"before": done.before, "after": done.after, "budget": done.budget}
+    return chosen, space if chosen is sampler else None
+
+
 def _unfinished(out: Path) -> bool:
     """Whether a run stands there that was stopped before its end."""
     return (out / CONFIG).exists() and not (out / RECORD).exists()
@@ -98,6 +118,9 @@ def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) 
     found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, **how)
     there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
     tell(f"{config.sampler} {there}: {str(found).splitlines()[0]}")
+    if found.ess < LEAST_ESS and config.resample is False:
+        remedy = "resample=auto corrects it" if config.adapt is not False else "adapt=auto or resample=auto correct it"
+        tell(f"  {distrust(found.ess)}; {remedy}")
 
 
 def _check_shards(config: DictConfig, out: Path) -> None:
@@ -106,6 +129,11 @@ def _check_shards(config: DictConfig, out: Path) -> None:
         raise OptionError("shard=[i,k] shares out the files of a run; give their shard_size=<crystals> too.")
     if config.shard_size is None and (out / MANIFEST).exists():
         raise OptionError(f"{out} holds a run in shards; give its shard_size to go on, or choose another out=<folder>.")
+    if config.shard_size is not None and config.adapt is not False:
+        raise OptionError(
+            "adapt does not go with shard_size: adapt in Python, sampler.adapt(space, steps=300).save(folder), then "
+            "give this folder as the sampler."
+        )
     if config.shard_size is not None and config.structures:
         raise OptionError(
             "shard_size writes crystals without their atoms: say structures=false, and place the atoms of those that "

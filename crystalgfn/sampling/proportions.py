@@ -23,7 +23,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Observation, Options
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.gfn.diagnostics import relative_ess
+from crystalgfn.gfn.diagnostics import LOW_ESS, reading, relative_ess
 from crystalgfn.gfn.rollout import policy_choice, rollout, teacher_forced, unroll
 from crystalgfn.gfn.scoring import log_forward
 from crystalgfn.policy.network import PolicyNetwork
@@ -37,6 +37,18 @@ FIRST, MOST = 2, 64
 """Candidates for each crystal that "auto" keeps: of the first round, and of all (every round doubles them)."""
 OVERSAMPLING = 8
 """Candidates for each crystal that is kept with repeats."""
+
+
+LEAST_ESS = 0.3
+"""ESS / N in a space below which a sample is adapted, or not to be trusted."""
+
+
+class LowESSWarning(UserWarning):
+    """A sample is not in the proportions of its target."""
+
+
+class ResamplingWarning(LowESSWarning):
+    """Importance resampling kept few distinct crystals."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +68,46 @@ class Resampling:
     distinct: float
     worth: float
     pareto_k: float
+
+    def poor(self, auto: bool) -> bool:
+        """Whether few crystals stand for all, or with ``auto`` the kept ones are not worth what was asked for."""
+        return self.ess < LOW_ESS or self.distinct < 0.5 or (auto and self.worth < WORTH)
+
+    def __str__(self) -> str:
+        return (
+            f"resampling kept {self.distinct:.0%} distinct crystals (ESS {reading(self.ess)}): the sampler is far "
+            "from its target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adaptation:
+    """What `crystalgfn.sampling.adaptation.adapt_if_low` found and did.
+
+    Attributes:
+        before: ESS / N of the sampler in the space.
+        after: of the adapted one; None where it was not adapted.
+        budget: in words; empty where it was not adapted.
+    """
+
+    before: float
+    after: float | None = None
+    budget: str = ""
+
+    def __str__(self) -> str:
+        if self.after is None:
+            return f"not adapted: ESS {self.before:.0%}, of at least {LEAST_ESS:.0%}"
+        return f"adapted by {self.budget}: ESS {self.before:.1%} before, {self.after:.1%} after" + (
+            "" if self.after >= LEAST_ESS else f"; {distrust(self.after)}"
+        )
+
+
+def distrust(ess: float) -> str:
+    """What a low effective sample size means, in words."""
+    return (
+        f"with an ESS of {ess:.1%}, below {LEAST_ESS:.0%}, the sample is not to be trusted: kinds of crystals come far "
+        "more or less often than their reward says"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,19 +14,15 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
-from crystalgfn.gfn.diagnostics import LOW_ESS, Diagnostics, diagnose, reading
+from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, check_space, evaluate
 from crystalgfn.sampling import sampler_files
-from crystalgfn.sampling.proportions import BATCH, WORTH, Draws, Resampling, keep
+from crystalgfn.sampling.proportions import BATCH, Adaptation, Draws, Resampling, ResamplingWarning, keep
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
-
-
-class ResamplingWarning(UserWarning):
-    """Importance resampling kept few distinct crystals."""
 
 
 class Sampler:
@@ -43,6 +39,7 @@ class Sampler:
 
     Attributes:
         resampling: what the last `sample(resample=True)` did.
+        adaptation, adapted: what the last `sample(adapt="auto")` did; the samplers that were made so.
     """
 
     def __init__(
@@ -62,6 +59,8 @@ class Sampler:
         self.log_z = torch.zeros(1, dtype=torch.float64) if log_z is None else log_z.detach().double()
         self.device = next(network.parameters()).device
         self.resampling: Resampling | None = None
+        self.adaptation: Adaptation | None = None
+        self.adapted: dict[Any, tuple[Sampler, Adaptation]] = {}
         self._environments: dict[CrystalSpace, CrystalEnvironment] = {}
         self._exact: PolicyNetwork | None = None
 
@@ -98,8 +97,7 @@ class Sampler:
         """The sampler's space intersected with a further constraint (another space, or constraints by name).
 
         Raises:
-            EmptySpace: the constraint leaves nothing.
-            InvalidSpace: a constraint that means nothing or cannot narrow the space.
+            EmptySpace, InvalidSpace: the constraint leaves nothing, means nothing or cannot narrow the space.
             RewardError: a proxy of the reward knows nothing of what is left.
         """
         if space is None:
@@ -118,6 +116,7 @@ class Sampler:
         resample: bool | str = False,
         seed: int = 0,
         tries: int = 1,
+        adapt: bool | int | str = False,
     ) -> Crystals:
         """Draw crystals.
 
@@ -131,19 +130,24 @@ class Sampler:
                 the kept ones are worth 90 % of their number (at most 64 n). See `resampling` for what it did.
             seed: of the draws.
             tries: lattices that are drawn for each composition; one is kept by its weight, see `proportions`.
+            adapt: "auto", or a budget of steps (500) or seconds ("60s"): where the ESS in the space is below 30 %, a
+                sampler that is fine-tuned there draws; it is kept for further calls. See `adaptation` for what it did.
 
         Raises:
             EmptySpace: the constraint leaves nothing.
-            InvalidSpace: a constraint that means nothing or cannot narrow the space, a negative ``n``, or ``tries``
-                below 1.
+            InvalidSpace: a constraint that means nothing or cannot narrow the space, or such an ``n`` or other number.
             RewardError: a ``beta`` that the sampler was not trained for, or resampling or tries without a reward.
         """
-        if n < 0:
-            raise InvalidSpace(f"n={n}: give a number of crystals of at least 0")
-        if tries < 1 or resample not in (False, True, "auto"):
-            raise InvalidSpace(
-                f"tries={tries}, resample={resample!r}: tries is at least 1, resample true, false or auto"
-            )
+        if n < 0 or tries < 1 or resample not in (False, True, "auto"):
+            words = "n is at least 0, tries is at least 1, resample true, false or auto"
+            raise InvalidSpace(f"n={n}, tries={tries}, resample={resample!r}: {words}")
+        if adapt is not False:
+            from crystalgfn.sampling.adaptation import adapted_to
+
+            chosen = adapted_to(self, space, adapt, beta)
+            drawn = chosen.sample(n, space if chosen is self else None, beta, resample, seed, tries)
+            self.resampling = chosen.resampling
+            return drawn
         draws = self._draws(space, beta)
         generator = torch.Generator(device=self.device).manual_seed(seed)
         if not resample and tries == 1:
@@ -155,14 +159,8 @@ class Sampler:
         if not resample:
             return weighted(n)[0]
         crystals, self.resampling = keep(weighted, n, resample == "auto", generator)
-        done = self.resampling
-        if n and (done.ess < LOW_ESS or done.distinct < 0.5 or (resample == "auto" and done.worth < WORTH)):
-            warnings.warn(
-                f"resampling kept {done.distinct:.0%} distinct crystals (ESS {reading(done.ess)}): the sampler is far "
-                "from its target in this space; fine-tune it there first, sampler.adapt(space, seconds=30)",
-                ResamplingWarning,
-                stacklevel=2,
-            )
+        if n and self.resampling.poor(resample == "auto"):
+            warnings.warn(str(self.resampling), ResamplingWarning, stacklevel=2)
         return crystals
 
     def _draws(self, space: CrystalSpace | dict[str, Any] | None, beta: float | None) -> Draws:
@@ -248,9 +246,16 @@ class Sampler:
         return diagnose(log_reward - log_weight, log_reward, crystals.n_elements)
 
     def adapt(
-        self, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
+        self,
+        space: CrystalSpace | dict[str, Any],
+        seconds: float = 30,
+        seed: int = 0,
+        progress: bool = False,
+        steps: int | None = None,
     ) -> Sampler:
         """A sampler for a narrowed space: a short fine-tuning from this one, which stays as it is.
+
+        A number of steps takes the place of ``seconds``, and is repeatable.
 
         Raises:
             EmptySpace: the constraint leaves nothing.
@@ -258,11 +263,11 @@ class Sampler:
                 elements without a share.
             RewardError: a sampler without a reward.
             TrainingError: a loss that is not finite.
-            ValueError: ``seconds`` that are not above 0.
+            ValueError: ``seconds`` or ``steps`` that are not above 0.
         """
-        from crystalgfn.sampling.train import adapt
+        from crystalgfn.sampling.adaptation import adapt
 
-        return adapt(self, space, seconds, seed, progress)
+        return adapt(self, space, seconds, seed, progress, steps)
 
     def environment(self, space: CrystalSpace) -> CrystalEnvironment:
         """The environment of a space on this sampler's device; the last four are kept, for their tables."""

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import DataError, InvalidSpace, RewardError
+from crystalgfn.errors import DataError, InvalidSpace
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of
 from crystalgfn.gfn.loggers import Logger
@@ -106,7 +104,7 @@ def train(
     elif folder is not None:
         run.save()  # an unwritable folder fails now, not after the training
     run.fit()
-    sampler = _finished(space, run, reward, strata)
+    sampler = finished(space, run, reward, strata)
     if folder is not None and not distributed.rank():
         sampler.save(folder / "sampler")
     return sampler
@@ -121,34 +119,7 @@ def _device(trainer: TrainerConfig) -> torch.device:
     return device
 
 
-def adapt(
-    sampler: Sampler, space: CrystalSpace | dict[str, Any], seconds: float = 30, seed: int = 0, progress: bool = False
-) -> Sampler:
-    """A sampler for a narrowed space; see `crystalgfn.sampling.sampler.Sampler.adapt`."""
-    reward = sampler.reward
-    if reward is None:
-        raise RewardError("a sampler without a reward cannot be adapted; train one with cg.train")
-    narrowed = sampler.narrow(space)
-    omega = None if sampler.omega is None else strata_weights(narrowed, sampler.omega).to(sampler.device)
-    trainer = TrainerConfig(
-        seconds=seconds, batch_size=250, epsilon=0.02, tempered_fraction=0.0, betas=sampler.betas, progress=progress,
-        device=str(sampler.device),
-    )  # fmt: skip
-    run = TrainingRun(
-        CrystalEnvironment(narrowed, sampler.device),
-        copy.deepcopy(sampler.network),
-        lambda crystals: evaluate(reward, crystals),
-        DEFAULT,
-        trainer,
-        stratum=lambda crystals: crystals.n_elements,
-        log_omega=omega,
-        seed=seed,
-    )
-    run.fit()
-    return _finished(narrowed, run, reward, sampler.omega)
-
-
-def _finished(space: CrystalSpace, run: TrainingRun, reward: Reward, omega: tuple[float, ...] | None) -> Sampler:
+def finished(space: CrystalSpace, run: TrainingRun, reward: Reward, omega: tuple[float, ...] | None) -> Sampler:
     """The sampler of a finished training; ln Z of its inverse temperatures are estimated from its own samples."""
     betas = run.trainer.betas
     sampler = Sampler(space, run.network, reward, omega=omega, log_z=run.log_z.detach().cpu(), betas=betas)

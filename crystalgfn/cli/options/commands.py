@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from crystalgfn.cli.options.declared import (
+    ADAPT,
     BETA,
     CALCULATOR,
     ONE_THREAD,
@@ -110,6 +111,7 @@ SAMPLE = Command(
         ),
         "tries": Option(1, COUNT, "lattices drawn for each composition, of which one is kept by its weight"),
         "resample": Option(False, AUTO, "correct errors by importance weights: true, repeats among 8 n; auto, none"),
+        "adapt": ADAPT,
         "structures": on("place the atoms"),
         "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
         "refiner": Option("default", optional(File()), "of free coordinates: shipped, or a folder; null: at random"),

@@ -131,6 +131,12 @@ def settings_options(command: Command) -> dict[str, Option]:
 
 _RANGE = Number(whole=True)
 
+ADAPT = Option(
+    False,
+    Either((Switch(), COUNT, Text("auto, steps such as 500, or seconds such as 60s"))),
+    "auto (300 steps), a number of steps, or 60s: fine-tuned where the ESS in the space is below 30 %",
+)
+
 SPACE: dict[str, Option] = {
     "elements": maybe(Symbols(), "null: those up to Bi with oxidation states below, but Tc and Pm"),
     "required_elements": Option([], Symbols(), "every crystal has these"),
