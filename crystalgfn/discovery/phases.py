@@ -14,6 +14,7 @@ import torch
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import Record, SkippedRecord
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.data.databases import label_column
 from crystalgfn.data.reader import records
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts, composition_row, whole
@@ -32,6 +33,8 @@ IDENTIFIERS = ("material_id", "identifier", "id", "entry_id")
 SAME_ENERGY = 0.02
 """eV/atom: a crystal this near in energy to a known phase of its formula, whose structure is not known, is that one."""
 NEW = "new"
+ENERGY = "formation_energy_per_atom"
+"""The column of formation energies where none is named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +90,7 @@ class KnownPhases:
     scale: str = "mp2020"
 
     @classmethod
-    def read(
-        cls, reference: Any, numbers: Sequence[int], energy: str = "formation_energy_per_atom", scale: str = "mp2020"
-    ) -> KnownPhases:
+    def read(cls, reference: Any, numbers: Sequence[int], energy: str = ENERGY, scale: str = "mp2020") -> KnownPhases:
         """The phases whose elements are all among those of a space.
 
         Args:
@@ -236,8 +237,16 @@ def read_phases(reference: Any, energy: str) -> tuple[str, list[KnownPhase]]:
             for i, (row, value) in enumerate(zip(rows, energies, strict=True))
         ]
         return "the table", found
-    name = str(reference) if isinstance(reference, str | Path) else ", ".join(map(str, reference))
-    found = [one for record in records(reference) if (one := _phase(record, energy)) is not None]
+    sources = [reference] if isinstance(reference, str | Path) else list(reference)
+    name = ", ".join(map(str, sources))
+    # a database has a column of its own
+    columns = [(energy == ENERGY and label_column(str(one), "formation_energy")) or energy for one in sources]
+    found = [
+        one
+        for source, column in zip(sources, columns, strict=True)
+        for record in records(source)
+        if (one := _phase(record, column)) is not None
+    ]
     if not found:
         raise DataError(
             f"the reference {name} has no formulas with numbers in a column {energy}, so there is no hull; name the "

@@ -1,5 +1,8 @@
 """Known phases: the hull is pymatgen's, rows keep their identifiers, crystals find what they are."""
 
+import sys
+import types
+
 import pandas as pd
 import pytest
 from pymatgen.analysis.phase_diagram import PDEntry, PhaseDiagram
@@ -90,3 +93,25 @@ def test_crystals_and_phases_are_compared_on_one_scale() -> None:
     assert phases.above(disulfide, -0.7) - phases.above(disulfide, -0.8) == pytest.approx(0.1)
     with pytest.raises(RewardError, match="no energy scale 'pbe'"):
         KnownPhases.read(known, [26, 16], scale="pbe")
+
+
+def test_a_database_gives_its_own_column_and_every_row_a_name(tmp_path, monkeypatch):
+    """MatBench's formation energies beside a table of one's own, each row found again in the decomposition."""
+    frame = pd.DataFrame({"structure": [salt("Na"), salt("K", 6.3)], "e_form": [-2.0, -2.1]})
+    datasets = types.ModuleType("matminer.datasets")
+    datasets.load_dataset = lambda name: frame
+    monkeypatch.setitem(sys.modules, "matminer", types.ModuleType("matminer"))
+    monkeypatch.setitem(sys.modules, "matminer.datasets", datasets)
+    mine = pd.DataFrame({"formula": ["NaKCl2", "Na"], "formation_energy_per_atom": [-1.9, 0.0], "id": ["new-1", "Na"]})
+    mine.to_csv(tmp_path / "mine.csv", index=False)
+    phases = KnownPhases.read(["matbench:matbench_mp_e_form", tmp_path / "mine.csv"], [11, 17, 19])
+    assert [(one.formula, one.identifier, one.energy) for one in phases.phases] == [
+        ("NaCl", "row 0", -2.0), ("KCl", "row 1", -2.1), ("KNaCl2", "new-1", -1.9), ("Na", "Na", 0.0),
+    ]  # fmt: skip
+    mixed = Structure(Lattice.cubic(6), ["Na", "K", "Cl", "Cl"], [[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0], [0, 0.5, 0]])
+    near = phases.neighbours(mixed, -1.85)
+    assert near.nearest == "KNaCl2 (new-1), +0.050 eV/atom" and near.known_as == "new"
+    assert sorted(near.decomposition.split(" + ")) == ["0.5 KCl (row 1)", "0.5 NaCl (row 0)"]
+    assert phases.neighbours(salt("K", 6.3), -2.1).known_as == "row 1"
+    with pytest.raises(DataError, match="matbench_mp_gap holds band_gap, not formation_energy"):
+        KnownPhases.read("matbench:matbench_mp_gap", [11, 17])
