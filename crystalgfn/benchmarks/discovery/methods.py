@@ -169,9 +169,17 @@ def substituted(system: HeldBackSystem, settings: DiscoverySettings) -> list[Str
             after = ions("".join(f"{exchange[one]}{n}" for one, n in counts.items()))
             if after:
                 old, new = [before[one] for one in counts], [after[exchange[one]] for one in counts]
-                scored.append((-model.cond_prob_list(new, old), k, phase, exchange))
+                scored.append((-_probability(model, new, old), k, phase, exchange))
     scored.sort(key=lambda one: one[:2])
     return [_exchanged(phase, exchange) for _, _, phase, exchange in scored[: settings.budget]]
+
+
+def _probability(model: Any, new: Sequence[Any], old: Sequence[Any]) -> float:
+    """Conditional probability of the ions; 0 where pymatgen's table does not have one of them."""
+    try:
+        return float(model.cond_prob_list(new, old))
+    except ZeroDivisionError:
+        return 0.0
 
 
 def _templates(system: HeldBackSystem, settings: DiscoverySettings) -> list[KnownPhase]:

@@ -79,6 +79,15 @@ def test_substitution_puts_strontium_where_calcium_was(system):
     assert ions("Fe3O4") == {}
 
 
+def test_an_ion_that_the_table_of_probabilities_lacks_comes_last():
+    from pymatgen.analysis.structure_prediction.substitution_probability import SubstitutionProbability
+    from pymatgen.core import Species
+
+    model = SubstitutionProbability()
+    strange = methods._probability(model, [Species("Rh", 6)], [Species("Ti", 4)])
+    assert 0 <= strange < methods._probability(model, [Species("Sr", 2)], [Species("Ca", 2)])
+
+
 def test_found_is_the_same_structure_or_the_formula_at_its_energy(system):
     other = Structure.from_spacegroup("P4/mmm", Lattice.tetragonal(4, 6), ["Sr", "Ti", "O"],
                                       [[0, 0, 0], [0.5, 0.5, 0.3], [0, 0, 0.5]])  # fmt: skip
