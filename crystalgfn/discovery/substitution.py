@@ -85,6 +85,8 @@ def placing(
 ) -> tuple[ProposerConfig, Prototypes | None]:
     """Settings of placement with what goes without saying, and the index of the real crystals that lend structures.
 
+    With ``refiner=None`` atoms are placed at random, and on templates only where the settings name some.
+
     Args:
         config: of the proposer; templates that it names are used.
         reference: as it was given; its own structures are the templates otherwise.
@@ -97,11 +99,13 @@ def placing(
         build.setdefault("n_candidates", 2)
     templates = build.get("templates")
     if templates is None and any(one.entry is not None for one in phases.phases):
-        sources = [reference] if isinstance(reference, str | Path) else list(reference)
-        if all(isinstance(one, str | Path) for one in sources):
+        sources = [reference] if isinstance(reference, str | Path) else reference
+        if isinstance(sources, Sequence) and all(isinstance(one, str | Path) for one in sources):
             templates = _with_atoms(sources, progress)
     source = templates_of(templates or "aflow")
-    return replace(config, build={**build, "templates": source}), getattr(source, "index", None)
+    if templates is not None or build.get("refiner", "default") is not None:
+        build["templates"] = source
+    return replace(config, build=build), getattr(source, "index", None)
 
 
 def _with_atoms(sources: Sequence[str | Path], progress: bool) -> Prototypes | None:

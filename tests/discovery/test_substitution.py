@@ -1,13 +1,17 @@
 """Elements of a space on the places of real crystals; what a discovery takes from its reference."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from pymatgen.core import Lattice, Structure
 
 from crystalgfn import CrystalSpace
 from crystalgfn.crystallography import elements
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.discovery.substitution import Substitution, asked_space
+from crystalgfn.discovery.phases import KnownPhases, read_phases
+from crystalgfn.discovery.proposer import ProposerConfig
+from crystalgfn.discovery.substitution import Substitution, asked_space, placing
 from crystalgfn.structures.config import AFLOW
 
 
@@ -65,3 +69,19 @@ def test_the_charge_rule_holds_only_where_it_was_asked_for():
     asked = asked_space({"chemsys": "Li-Mn-O", "oxidation_states": "icsd"}, narrowed)
     assert asked.oxidation_states == "icsd"
     assert asked_space(None, narrowed) is narrowed
+
+
+def test_templates_come_from_the_reference_or_from_aflow(tmp_path):
+    salt = Structure.from_spacegroup(225, Lattice.cubic(5.64), ["Na", "Cl"], [[0] * 3, [0.5] * 3])
+    frame = pd.DataFrame({"cif": [salt.to(fmt="cif")], "formation_energy_per_atom": [-2.0], "spacegroup": [225]})
+    frame.to_csv(tmp_path / "known.csv")
+    pd.DataFrame({"formula": ["NaCl"], "formation_energy_per_atom": [-2.0]}).to_csv(tmp_path / "bare.csv")
+    both = [str(tmp_path / name) for name in ("known.csv", "bare.csv")]
+    for reference, n in ((both[0], 1), (both, 1), (both[1], 288), ({"NaCl": -2.0, "Na": 0.0, "Cl": 0.0}, 288)):
+        phases = KnownPhases("given", read_phases(reference, "formation_energy_per_atom")[1])
+        config, index = placing(ProposerConfig(), reference, phases)
+        assert config.build["lattice"] == "generate" and config.build["n_candidates"] == 2
+        assert len(index) == len(config.build["templates"].index) and (len(index) == 1) == (n == 1)
+        assert "templates" not in placing(ProposerConfig(build={"refiner": None}), phases, phases)[0].build
+    own, index = placing(ProposerConfig(build={"templates": "aflow"}), both[0], phases)
+    assert len(index) > 1 and own.build["templates"].index is index
