@@ -21,6 +21,9 @@ from crystalgfn.space.space import CHARGE, CrystalSpace
 from crystalgfn.structures.config import templates_of
 from crystalgfn.utils.random import derived_seed
 
+DRAWS = 24
+"""Of the refiner for each crystal; with generated cells `build_structures` makes 60, which took two thirds of a round."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Substitution:
@@ -97,6 +100,7 @@ def placing(
     if build.get("refiner", "default") is not None:
         build.setdefault("lattice", "generate")
         build.setdefault("n_candidates", 2)
+        build.setdefault("draws", DRAWS)
     templates = build.get("templates")
     if templates is None and any(one.entry is not None for one in phases.phases):
         sources = [reference] if isinstance(reference, str | Path) else reference
