@@ -22,7 +22,7 @@ from crystalgfn.structures.config import templates_of
 from crystalgfn.utils.random import derived_seed
 
 DRAWS = 24
-"""Of the refiner for each crystal; `build_structures` makes 60 where it generates cells, most of the time of a round."""
+"""Of the refiner for each crystal; `build_structures` makes 60 where it generates cells, and takes most of a round."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
