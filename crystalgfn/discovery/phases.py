@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -239,20 +239,19 @@ def read_phases(reference: Any, energy: str) -> tuple[str, list[KnownPhase]]:
         return "the table", found
     sources = [reference] if isinstance(reference, str | Path) else list(reference)
     name = ", ".join(map(str, sources))
-    # a database has a column of its own
-    columns = [(energy == ENERGY and label_column(str(one), "formation_energy")) or energy for one in sources]
-    found = [
-        one
-        for source, column in zip(sources, columns, strict=True)
-        for record in records(source)
-        if (one := _phase(record, column)) is not None
-    ]
+    found = [one for source in sources for one in _phases_of(source, energy)]
     if not found:
         raise DataError(
             f"the reference {name} has no formulas with numbers in a column {energy}, so there is no hull; name the "
             "column of formation energies (eV/atom) by energy=<column>"
         )
     return name, found
+
+
+def _phases_of(source: str | Path, energy: str) -> Iterator[KnownPhase]:
+    """The phases of one source; a database has a column of its own for formation energies."""
+    column = (energy == ENERGY and label_column(str(source), "formation_energy")) or energy
+    return (one for record in records(source) if (one := _phase(record, column)) is not None)
 
 
 def _phase(record: Record | SkippedRecord, energy: str) -> KnownPhase | None:
