@@ -14,7 +14,7 @@ import torch
 from crystalgfn.crystallography.atoms import CELL, Record, SkippedRecord, cell_fault, record_of
 from crystalgfn.crystallography.crystals import Disordered
 from crystalgfn.crystallography.space_groups import CENTRING
-from crystalgfn.data.formats import pymatgen_json
+from crystalgfn.data.formats import base
 from crystalgfn.data.formats.tables import TABLE
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.properties.hull_entries import composition_of
@@ -145,7 +145,7 @@ def _document(name: str, row: dict[str, Any] | None) -> Record | SkippedRecord:
     values |= {"formula": row.get("formula_pretty"), "spacegroup": group}
     structure = row["structure"]
     if isinstance(structure, dict):
-        return pymatgen_json.record(name, {"structure": structure, **values})
+        return base.record(name, {"structure": structure, **values})
     return record_of(name, structure, group or 0, values)
 
 

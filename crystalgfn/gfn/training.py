@@ -17,8 +17,7 @@ from crystalgfn.gfn.batches import Batch, TrajectorySampler
 from crystalgfn.gfn.checkpoint import load_tensors, restore, save_tensors, training_state
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
-from crystalgfn.gfn.live_view import NoView, Status, ThroughputMeter, View, live
-from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger
+from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger, NoView, Status, ThroughputMeter, View, live
 from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.scoring import FlowHead, Optimizers, Scorer, joined, score
 from crystalgfn.policy.network import PolicyNetwork

@@ -16,20 +16,18 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
 from crystalgfn.space.constraint import Check, Constraint, given, saved
 from crystalgfn.space.constraints.composition import AnonymousFormulas, Formula, Formulas, Neutral, plain_states
-from crystalgfn.space.constraints.elements import (
+from crystalgfn.space.constraints.elements_and_groups import (
     AnyOf,
     ChemicalSystem,
-    Elements,
-    ExcludedElements,
-    RequiredElements,
-    foreign,
-)
-from crystalgfn.space.constraints.groups import (
     ConventionalCell,
     CrystalSystems,
+    Elements,
+    ExcludedElements,
     PointSymmetries,
+    RequiredElements,
     SpaceGroups,
     WyckoffPositions,
+    foreign,
 )
 from crystalgfn.space.constraints.limits import (
     Angles,

@@ -14,8 +14,8 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.hypergrid import HyperGrid
-from crystalgfn.gfn import live_view
-from crystalgfn.gfn.live_view import Lines, NoView, Status, Terminal, ThroughputMeter, duration, live
+from crystalgfn.gfn import loggers as live_view
+from crystalgfn.gfn.loggers import Lines, NoView, Status, Terminal, ThroughputMeter, duration, live
 from crystalgfn.gfn.objectives import TrajectoryBalance
 from crystalgfn.gfn.training import TrainerConfig, TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import importlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -14,10 +15,11 @@ from zlib import error as ZlibError
 import numpy as np
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
+from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault, from_matrix
 from crystalgfn.errors import DataError
 
 ENTRY_POINTS = "crystalgfn.formats"
+
 BUILT_IN = ("cif:CIF", "poscar:POSCAR", "extxyz:EXTXYZ", "tables:PARQUET", "tables:TABLE", "pymatgen_json:JSON")
 
 
@@ -195,3 +197,27 @@ def element_number(symbol: str) -> tuple[int, tuple[str, ...]]:
 def first_line(error: BaseException) -> str:
     """The first line of an error of a foreign library."""
     return (str(error).splitlines() or [type(error).__name__])[0][:160]
+
+
+def record(where: str, entry: Mapping[str, Any]) -> Record:
+    """A structure's dictionary, or an entry that holds one beside other values.
+
+    Raises:
+        DataError: a species that is no element.
+    """
+    inner = entry.get("structure", entry)
+    rows, sites = np.array(inner["lattice"]["matrix"], dtype=np.float64).reshape(3, 3), inner["sites"]
+    numbers, shares, owner, notes = [], [], [], []
+    for i, site in enumerate(sites):
+        for one in site["species"]:
+            number, said = element_number(str(one["element"]))
+            notes += said
+            numbers.append(number)
+            shares.append(float(one.get("occu", 1)))
+            owner.append(i)
+    points = np.array([sites[i]["abc"] for i in owner], dtype=np.float64).reshape(-1, 3)
+    found = from_matrix(where, rows, points, numbers)
+    if any(share != 1 for share in shares):
+        found = replace(found, occupancies=np.array(shares), sites=np.array(owner))
+    values = {name: value for name, value in entry.items() if not isinstance(value, Mapping | list)}
+    return Record(where, found, values, tuple(dict.fromkeys(notes)))

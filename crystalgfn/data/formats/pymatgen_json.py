@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from crystalgfn.crystallography.atoms import Record, SkippedRecord, from_matrix
-from crystalgfn.data.formats.base import element_number, first_line, read_text
+from crystalgfn.crystallography.atoms import Record, SkippedRecord
+from crystalgfn.data.formats.base import first_line, read_text, record
 from crystalgfn.errors import DataError
 
 
@@ -47,30 +44,6 @@ def _entries(content: Any) -> Iterator[tuple[str, Any]]:
         yield from ((str(name), one) for name, one in content.items() if isinstance(one, Mapping))
     elif isinstance(content, list):
         yield from ((f"structure {i}", one) for i, one in enumerate(content))
-
-
-def record(where: str, entry: Mapping[str, Any]) -> Record:
-    """A structure's dictionary, or an entry that holds one beside other values.
-
-    Raises:
-        DataError: a species that is no element.
-    """
-    inner = entry.get("structure", entry)
-    rows, sites = np.array(inner["lattice"]["matrix"], dtype=np.float64).reshape(3, 3), inner["sites"]
-    numbers, shares, owner, notes = [], [], [], []
-    for i, site in enumerate(sites):
-        for one in site["species"]:
-            number, said = element_number(str(one["element"]))
-            notes += said
-            numbers.append(number)
-            shares.append(float(one.get("occu", 1)))
-            owner.append(i)
-    points = np.array([sites[i]["abc"] for i in owner], dtype=np.float64).reshape(-1, 3)
-    found = from_matrix(where, rows, points, numbers)
-    if any(share != 1 for share in shares):
-        found = replace(found, occupancies=np.array(shares), sites=np.array(owner))
-    values = {name: value for name, value in entry.items() if not isinstance(value, Mapping | list)}
-    return Record(where, found, values, tuple(dict.fromkeys(notes)))
 
 
 JSON = PymatgenJson()

@@ -10,7 +10,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.distances import contacts_of
 from crystalgfn.crystallography.orbit_batch import OrbitBatch
 from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
-from crystalgfn.structures.sources.soft_spheres import REACH, SoftSpheres
+from crystalgfn.structures.sources.random import REACH, SoftSpheres
 
 CASES = [
     (1, (3.4, 4.4, 5.0, 65.0, 72.0, 81.0), "aaa", [3, 8, 26]),

@@ -26,6 +26,7 @@ from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import versions, write_metrics
 
 FEWEST = 250  # compositions to fit on, of which 1 in 50 calibrates
+
 HELD_OUT = 10_000  # compositions of each kind that measure, and fit nothing
 
 
