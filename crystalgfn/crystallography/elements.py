@@ -62,7 +62,8 @@ SPLITS: dict[str, frozenset[tuple[int, int]]] = {symbol: frozenset() for symbol 
 """Symbol -> pairs of consecutive oxidation states that one known compound or more has side by side, as Fe3O4 has Fe2+
 and Fe3+; 28 elements have any (``scripts.maintain.build_mixed_valence`` says which compounds count)."""
 for _row in json.loads((DATA / "mixed_valence.json").read_text())["splits"]:
-    SPLITS[_row["element"]] |= {tuple(_row["states"])}
+    _low, _high = _row["states"]
+    SPLITS[_row["element"]] |= {(_low, _high)}
 
 
 def chemistry(*further: np.ndarray) -> np.ndarray:
