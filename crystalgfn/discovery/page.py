@@ -176,7 +176,7 @@ def _figures(found: Found) -> dict[str, tuple[str, Any]]:
 
         plot: Any = PDPlotter(diagram, show_unstable=0.2, backend="plotly").get_plot()  # a figure of plotly's
         drawn["Phase diagram"] = ("phases", figures.sized(plot, 620))
-    own = found.table[found.table["error"].isna()]
+    own = found.table.loc[found.table["error"].isna()]
     if len(own):
         predicted, relaxed = (own[name].to_numpy(np.float64) for name in ("corrected_e_above_hull", "e_above_hull"))
         names = own["formula"].tolist()
@@ -206,10 +206,10 @@ def _rounds(found: Found) -> tuple[list[str], list[list[Any]]]:
 
 
 def _failed(table: pd.DataFrame) -> str:
-    rows = table[table["status"].eq("failed")]
+    rows = table.loc[table["status"].eq("failed")]
     if not len(rows):
         return "<p>None.</p>"
-    return components.html_table(["formula", "why"], rows[["formula", "error"]].to_numpy().tolist())
+    return components.html_table(["formula", "why"], list(map(list, zip(rows["formula"], rows["error"], strict=True))))
 
 
 def _rows(table: pd.DataFrame) -> dict[str, Any]:
