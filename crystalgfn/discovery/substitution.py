@@ -125,5 +125,7 @@ def asked_space(space: CrystalSpace | Mapping[str, Any] | None, narrowed: Crysta
     """What was asked for, without the charge rule of the sampler's space that nobody asked for."""
     if not isinstance(space, Mapping):
         return narrowed
+    symbols = [elements.SYMBOLS[z - 1] for z in sorted(narrowed.element_numbers)]
     own = {name: value for name, value in narrowed.to_dict().items() if name not in CHARGE}
+    own |= {"elements": symbols, "constraints": narrowed.constraints}
     return CrystalSpace(**{**own, "oxidation_states": None, **{k: v for k, v in space.items() if k in CHARGE}})

@@ -69,6 +69,9 @@ def test_the_charge_rule_holds_only_where_it_was_asked_for():
     asked = asked_space({"chemsys": "Li-Mn-O", "oxidation_states": "icsd"}, narrowed)
     assert asked.oxidation_states == "icsd"
     assert asked_space(None, narrowed) is narrowed
+    halides = CrystalSpace(anonymous_formulas=["ABX3"], any_of=["Cl", "Br"])
+    wide = asked_space({"any_of": ["Cl", "Br"]}, halides)
+    assert wide.element_numbers == halides.element_numbers and wide.any_of == halides.any_of
 
 
 def test_templates_come_from_the_reference_or_from_aflow(tmp_path):
