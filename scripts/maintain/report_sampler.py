@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import torch
 
+from crystalgfn.benchmarks.mode_coverage import coverage
 from crystalgfn.calculators.energy_references import references_of
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.crystallography.elements import SYMBOLS
@@ -44,6 +45,8 @@ CHALCOGENS = frozenset("O S Se Te".split())
 SEEN, MANY = 5, 8
 PASSES = 0.9
 """Share of known crystals that pass the threshold of plausibility."""
+SEEDS = (7, 8, 9)
+LEVELS = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
 NEAR = 0.1
 """eV/atom above the hull."""
 
@@ -92,7 +95,6 @@ def drawn_figures(
     threshold = float(plausible(held).double().quantile(1 - PASSES))
     values = plausible(crystals).double()
     above = load_proxy("energy_above_hull")
-    levels = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
     present = (crystals.composition > 0).double().mean(0)
     return {
         "draws": n,
@@ -104,9 +106,34 @@ def drawn_figures(
         "rejected_of_val": rejected(held.formulas()[:n], names),
         "new_formulas_against_train": float(np.mean([one not in mine for one in own])),
         "new_formulas_against_known": float(np.mean([one not in every for one in own])),
-        "claims": above(crystals).double().quantile(levels).tolist(),
-        "bounds": above.confidence_bound(crystals, 1.0).double().quantile(levels).tolist(),
+        "claims": above(crystals).double().quantile(LEVELS).tolist(),
+        "bounds": above.confidence_bound(crystals, 1.0).double().quantile(LEVELS).tolist(),
         "elements": {SYMBOLS[z]: round(float(present[z]), 3) for z in present.argsort(descending=True)[:25].tolist()},
+    }
+
+
+def proportion_figures(sampler: Sampler, val: str | Path, n: int = 10_000, tries: int = 16) -> dict[str, Any]:
+    """How near the draws are to the target: effective sample sizes, and the share of real crystals that are missed."""
+    own = [sampler.diagnostics(n, seed=seed) for seed in SEEDS]
+    held = read_labelled(val, "formation_energy", progress=False).crystals
+    found = coverage(sampler, held)
+    drawn = sampler.sample(n, seed=SEEDS[0])
+    systems = {tuple(row.nonzero().flatten().tolist()) for row in drawn.composition}
+    pairs = set(zip(drawn.formulas(), drawn.space_group.tolist(), strict=True))
+    return {
+        "draws": n,
+        "ess": [one.ess for one in own],
+        "ess_by_elements": {str(k): one.ess for k, one in own[0].strata.items()},
+        "log_z": [one.log_z for one in own],
+        "correlation": [one.correlation for one in own],
+        "std_log_w": [one.log_weight_std for one in own],
+        "ess_with_tries": {"tries": tries, "draws": 2000, "ess": sampler.diagnostics(2000, seed=7, tries=tries).ess},
+        "real_crystals_inside": found.inside,
+        "missed": 1 - found.recall,
+        "pairs_of_formula_and_group": len(pairs),
+        "chemical_systems": len(systems),
+        "space_groups": len(set(drawn.space_group.tolist())),
+        "volume_per_atom": drawn.volume_per_atom.double().quantile(LEVELS).tolist(),
     }
 
 
@@ -212,6 +239,7 @@ def main() -> None:
     options = parser.parse_args()
     sampler = Sampler.load(options.sampler)
     figures = drawn_figures(sampler, options.n, options.seed, options.train, options.val, options.known)
+    figures["proportions"] = proportion_figures(sampler, options.val)
     if options.relaxed:
         known = [str(one) for one in options.known]
         rows = relaxed_rows(
