@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,12 @@ from safetensors.torch import save
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import SYMBOLS
-from crystalgfn.errors import CheckpointError
+from crystalgfn.errors import CheckpointError, NotAvailable, RewardError
+from crystalgfn.properties.base import check_space_groups
 from crystalgfn.properties.ensemble import EnsembleProxy
+from crystalgfn.properties.exact import _Exact
 from crystalgfn.properties.registry import PROXIES
-from crystalgfn.typing import Centres, Floats, Fractions, RowValues
+from crystalgfn.typing import Centres, Floats, Fractions, PointsOfElements, RowPointsOfElements, RowValues
 from crystalgfn.utils.files import data_folder, write_aside
 
 FORMAT = "crystalgfn-centres"
@@ -86,6 +88,132 @@ class NearestCentre:
                 return cls(file.get_tensor("centres"), file.get_tensor("within"))
         except (SafetensorError, OSError) as error:
             raise CheckpointError(f"{path} is damaged ({error}); fit the proxy again, or copy it again") from error
+
+
+DISTANCE_FILE = "distance.safetensors"
+
+#: A volume per atom that differs by this factor's logarithm counts as much as half the atoms being of other elements.
+VOLUME_WIDTH = 0.3
+
+#: The share of the data within distance 0.
+WITHIN = 0.9
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class DistanceToData(_Exact):
+    """Distance to the nearest of the data's centres, beyond the radius that holds 90 % of the data, in such radii.
+
+    0 for crystals as near as the data themselves are. Distances are Euclidean between the square roots of the element
+    fractions (Hellinger's, which is at most √2) and ln(volume per atom) / 0.3. Centres are means of many crystals
+    (k-means), so that a file of them holds none of the data.
+
+    Attributes:
+        centres: [centres, 119].
+        radius: that holds 90 % of the data.
+        source: the folder or name that it was loaded from; empty where it was not.
+    """
+
+    centres: torch.Tensor
+    radius: float
+    source: str = ""
+    name: str = "distance_to_data"
+    unit: str = "radii"
+
+    @classmethod
+    def fit(cls, crystals: Crystals, n_centres: int = 32, seed: int = 0) -> DistanceToData:
+        """From the crystals of the data.
+
+        Raises:
+            RewardError: fewer than four crystals a centre, of which a centre could not be a mean.
+        """
+        if n_centres < 1 or len(crystals) < 4 * n_centres:
+            raise RewardError(
+                f"distance to data: {n_centres} centres need at least {4 * max(1, n_centres)} crystals, not "
+                f"{len(crystals)}; give a smaller n_centres."
+            )
+        points = _points(crystals.to("cpu")).double()
+        centres = _k_means(points, n_centres, torch.Generator().manual_seed(seed))
+        radius = float(_apart(points, centres).amin(1).quantile(WITHIN))
+        return cls(centres=centres, radius=max(radius, 1e-3))
+
+    def __call__(self, crystals: Crystals) -> Floats:
+        """The distance of each crystal, in radii; 0 within one."""
+        check_space_groups(self.name, crystals)
+        points = _points(crystals)
+        nearest = _apart(points, self.centres.to(points)).amin(1)
+        return (nearest / self.radius - 1).clamp_min(0)
+
+    def to(self, device: torch.device | str) -> DistanceToData:
+        """The same on ``device``."""
+        return replace(self, centres=self.centres.to(device))
+
+    def save(self, folder: str | Path) -> None:
+        """Write ``distance.safetensors`` into a folder, whole or not at all."""
+        from safetensors.torch import save_file
+
+        tensors = {"centres": self.centres.cpu().contiguous(), "radius": torch.tensor(self.radius).double()}
+        write_aside(
+            Path(folder) / DISTANCE_FILE, lambda aside: save_file(tensors, aside, metadata={"kind": "distance_to_data"})
+        )
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that builds it.
+
+        Raises:
+            RewardError: it was not loaded from a file.
+        """
+        if not self.source:
+            raise RewardError("this distance to data lies in no file; save(folder) it and take load_distance(folder).")
+        return {"_target_": "crystalgfn.rewards.load_distance", "name": self.source}
+
+
+def load_distance(name: str | Path) -> DistanceToData:
+    """A distance to data: that of a shipped proxy by its name, or a user's own by its folder.
+
+    Raises:
+        NotAvailable: a shipped proxy without one.
+        CheckpointError: a file that is missing, truncated or of another kind.
+    """
+    shipped = str(name) in PROXIES
+    folder = data_folder("proxies") / str(name) if shipped else Path(name)
+    path = folder / DISTANCE_FILE
+    if shipped and not path.is_file():
+        raise NotAvailable(f"The proxy {str(name)!r} has no distance to its data; fit one by DistanceToData.fit.")
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            if (file.metadata() or {}).get("kind") != "distance_to_data":
+                raise CheckpointError(f"{path} does not hold a distance to data; choose another folder")
+            return DistanceToData(
+                centres=file.get_tensor("centres"), radius=float(file.get_tensor("radius")), source=str(name)
+            )
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{path} cannot be read: {error}; fit it again by DistanceToData.fit") from error
+
+
+def _points(crystals: Crystals) -> PointsOfElements:
+    shares = crystals.composition.to(crystals.lattice.dtype) / crystals.n_atoms[:, None]
+    return torch.cat([shares.sqrt(), crystals.volume_per_atom.log()[:, None] / VOLUME_WIDTH], 1)
+
+
+def _apart(points: torch.Tensor, centres: torch.Tensor) -> torch.Tensor:
+    # The way by products would lose the small distances, and the same crystal's would depend on its batch.
+    return torch.cdist(points, centres, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def _k_means(points: PointsOfElements, n: int, generator: torch.Generator, rounds: int = 50) -> RowPointsOfElements:
+    """Centres of n groups: spread-out starts (k-means++), then each the mean of the points nearest to it."""
+    centres = points[torch.randint(len(points), (1,), generator=generator)]
+    for _ in range(n - 1):
+        nearest = _apart(points, centres).amin(1).square() + 1e-12
+        centres = torch.cat([centres, points[torch.multinomial(nearest, 1, generator=generator)]])
+    for _ in range(rounds):
+        group = _apart(points, centres).argmin(1)
+        sums = torch.zeros_like(centres).index_add_(0, group, points)
+        sizes = torch.bincount(group, minlength=n)[:, None]
+        centres = torch.where(sizes > 0, sums / sizes.clamp_min(1), centres)
+    return centres
 
 
 @dataclass(frozen=True, kw_only=True)

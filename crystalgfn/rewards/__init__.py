@@ -7,7 +7,7 @@ from crystalgfn.properties.base import Property, describe
 from crystalgfn.properties.exact import Density, Function, Scarcity, VolumePerAtom, function
 from crystalgfn.properties.hull import EnergyAboveHull, energy_above_hull
 from crystalgfn.properties.registry import PROXIES, load_proxy
-from crystalgfn.properties.training_distance import NearestCentre
+from crystalgfn.properties.training_distance import DistanceToData, NearestCentre, load_distance
 from crystalgfn.rewards.base import Reward, check_reward, evaluate
 from crystalgfn.rewards.external import Slow, program, slow
 from crystalgfn.rewards.registry import Configured, installed, load, shipped
@@ -30,7 +30,7 @@ from crystalgfn.rewards.transforms import (
 #: What a saved reward may name without its reader's trust. Not `Program` and `program`, which run commands.
 FACTORIES = (
     "Density", "Scarcity", "VolumePerAtom", "boltzmann", "dense", "energy_above_hull", "floor", "function", "load",
-    "load_proxy", "near_data", "probability", "product", "slow", "stable", "target", "weighted",
+    "load_distance", "load_proxy", "near_data", "probability", "product", "slow", "stable", "target", "weighted",
 )  # fmt: skip
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "Configured",
     "Dense",
     "Density",
+    "DistanceToData",
     "EnergyAboveHull",
     "Floor",
     "Function",
@@ -64,6 +65,7 @@ __all__ = [
     "function",
     "installed",
     "load",
+    "load_distance",
     "load_proxy",
     "near_data",
     "on_structures",

@@ -29,8 +29,10 @@ def test_no_crystal_has_no_reward(name: str) -> None:
 
 
 def test_other_rewards_of_no_crystal() -> None:
+    distance = rewards.DistanceToData.fit(example_crystals(), n_centres=1)
     likely = rewards.probability(rewards.function(lambda c: c.n_elements.double() / 10, "p"))
     for reward in (
+        rewards.boltzmann(distance, beta=1.0),
         rewards.floor(likely, -5.0),
         rewards.slow(rewards.Density(), workers=1),
         rewards.near_data("ionic_conductivity"),
@@ -43,8 +45,9 @@ def test_other_rewards_of_no_crystal() -> None:
 def test_a_group_that_there_is_not_is_a_sentence(group: int) -> None:
     one = example_crystals()[1:3]
     wrong = Crystals(torch.tensor([225, group]), one.composition, one.lattice)
+    distance = rewards.DistanceToData.fit(example_crystals(), n_centres=1)
     proxies = [rewards.load_proxy(name) for name in PROXIES]
-    for prop in (rewards.Density(), rewards.VolumePerAtom(), *proxies, rewards.packing_fraction):
+    for prop in (rewards.Density(), rewards.VolumePerAtom(), distance, *proxies, rewards.packing_fraction):
         with pytest.raises(RewardError, match=rf"crystal 1 \(TiO2\) has space group {group}; space groups are the num"):
             prop(wrong)
     with pytest.raises(RewardError, match=f"space group {group}"):
