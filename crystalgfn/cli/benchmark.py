@@ -42,7 +42,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
     tasks = {"throughput": _throughput, "exactness": _exactness, "modes": _modes, "csp": _csp, "placement": _placement}
     tasks["discovery"] = _discovery
     task, out = config.task, None if folder is None else folder.path
-    if out is not None and (out / f"{task}.json").exists():
+    if folder is not None and folder.ended and (folder.path / f"{task}.json").exists():
         raise OptionError(f"{out} already holds {task}.json; choose another out=<folder>, or delete it.")
     tables, figures = tasks[task](config)
     machine = provenance.machine()

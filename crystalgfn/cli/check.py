@@ -45,7 +45,7 @@ def run(
         RewardError: the sampler's reward holds no formation energy.
     """
     out = folder.path
-    if (out / f"{FIGURES}.json").exists():
+    if folder.ended and (out / f"{FIGURES}.json").exists():
         raise OptionError(f"{out} already holds {FIGURES}.json; choose another out=<folder>, or delete it.")
     plan = ProxyCheckPlan(**{one.name: config[one.name] for one in fields(ProxyCheckPlan)})
     if check is reference_energies:

@@ -31,7 +31,7 @@ from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.writers import write_structures
-from crystalgfn.utils.run_folder import CONFIG, RECORD, RunFolder
+from crystalgfn.utils.run_folder import CONFIG, RunFolder
 
 PICTURED = 10_000
 """Crystals of a run in shards that are in its picture, at most."""
@@ -55,7 +55,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         OptionError: values that cannot be, or crystals that are there already.
     """
     out = folder.path
-    if (out / "table.parquet").exists() and not _unfinished(out):
+    if (out / "table.parquet").exists() and (folder.ended or not (out / CONFIG).exists()):
         raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
     _check_shards(config, out)
     sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
@@ -106,11 +106,6 @@ def _adapted(
     tell(f"{config.sampler} {done}")
     made["adaptation"] = {"before": done.before, "after": done.after, "budget": done.budget}
     return chosen, space if chosen is sampler else None
-
-
-def _unfinished(out: Path) -> bool:
-    """Whether a run stands there that was stopped before its end."""
-    return (out / CONFIG).exists() and not (out / RECORD).exists()
 
 
 def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from crystalgfn.fitting.proxy import fit, validation_rows
 from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.provenance import METRICS
-from crystalgfn.utils.run_folder import RunFolder
+from crystalgfn.utils.run_folder import CONFIG, RunFolder
 
 #: May differ between the calls that a fit or a loop is made in.
 FREE = ("out", "progress", "rounds", "json")
@@ -47,7 +48,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
     settings = {"property": config.property, "seed": config.seed, **plain_config(config.settings)}
     reading = {"column": config.column, "setting": plain_config(config.setting), "skip_bad": config.skip_bad}
     FitConfig(**settings)  # refuses before the work
-    _check(config, out)
+    _check(config, folder)
     folder.agree(plain_config(config), FREE)
     labels = _labels(config)
     if config.active and label is None:
@@ -56,8 +57,11 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
         if labels is not None and config.active:
             _loop(config, out, labels, settings, reading, label)
             return {"files": ["gaps.csv", "labels.npz", "metrics.json", "weights.safetensors"]}
-        train = listed(config.train)
-        metrics = fit(train, listed(config.val), out, None, config.progress, labels, **reading, **settings)
+        if (out / METRICS).exists():  # the command was killed after its fit
+            metrics = json.loads((out / METRICS).read_text(encoding="utf-8"))
+        else:
+            sources = (listed(config.train), listed(config.val))
+            metrics = fit(*sources, out, None, config.progress, labels, **reading, **settings)
         _say(metrics, config)
         return {
             "files": ["metrics.json", "weights.safetensors"],
@@ -124,7 +128,7 @@ def _say(metrics: dict[str, Any], config: DictConfig) -> None:
     tell(f"The proxy is in {config.out}: crystalgfn.load_proxy({str(config.out)!r})")
 
 
-def _check(config: DictConfig, out: Path) -> None:
+def _check(config: DictConfig, folder: RunFolder) -> None:
     """Refuse what cannot be, before the work."""
     for name in ("train", "val"):
         if config[name] is None:
@@ -133,8 +137,9 @@ def _check(config: DictConfig, out: Path) -> None:
         raise OptionError(f"There is no data for the property {config.property!r}; there are {', '.join(COLUMNS)}.")
     if config.property != "formation_energy" and (config.active or config.labels):
         raise OptionError(f"labels and active are for formation_energy; leave them away for {config.property}.")
-    if (out / METRICS).exists() and not config.active:
-        raise OptionError(f"{out} already holds a proxy; choose another out=<folder>, or delete it.")
+    theirs = folder.ended or not (folder.path / CONFIG).exists()
+    if theirs and (folder.path / METRICS).exists() and not config.active:
+        raise OptionError(f"{folder.path} already holds a proxy; choose another out=<folder>, or delete it.")
 
 
 def _labels(config: DictConfig) -> Labels | None:

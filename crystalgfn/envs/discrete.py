@@ -131,15 +131,13 @@ class CompositionMoves:
         self.multisets = Multisets(table, device)
         self.slot_count = self.multisets.count
         self.first, self.after = put(table.first), put(table.after)
-        # words of both sets apart, pairs together: [2 words, multisets, slots, elements]
-        words = table.finish.transpose(3, 4, 0, 1, 2)
-        self.finish = put(words.reshape(-1, *words.shape[2:]))
+        self.finish = put(table.finish).flatten(0, 1)
         self.sets = ChargeSets(table, space.alloys, device)
         self.last_two = LastTwo(table, self.sets, space.alloys) if self.k_max > 2 else None
         self.initial_charge = self.sets.initial
         self.sums = None
         if tables.sums is not None:
-            self.sums = SumLookahead(space.rules.composition, table, tables.sums.weights, device)
+            self.sums = SumLookahead(space.rules.composition, table, tables.sums.weights, device, tables.completions)
             self.sum_ranges = put(tables.sums.ranges)
         self.zs = put(np.array(space.element_numbers, dtype=np.int64))
         own = np.array(space.element_numbers) - 1
@@ -208,7 +206,7 @@ class CompositionMoves:
         group = state.group[rows][:, None]
         safe = child.clamp_min(0)
         number = self.below[group, self.high[safe, k]] - self.below[group, self.low[safe, k]]
-        return torch.where(child >= 0, number, 0)
+        return torch.where(child >= 0, number.long(), 0)
 
     def apply(self, state: CrystalState, head: str, rows: RowIndex, action: torch.Tensor) -> None:
         """Write a count, or hand a count to an element and add its charges."""

@@ -110,31 +110,53 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
+def holds(sets: np.ndarray, charges: tuple[int, ...], half: int) -> np.ndarray:
+    """Whether packed sets [words, rows] of charges, with 0 in bit ``half``, have one of ``charges``; bool [rows]."""
+    found = np.zeros(sets.shape[1], dtype=bool)
+    for word, mask in enumerate(packed(charges, half).tolist()):
+        if mask:
+            found |= (sets[word] & mask) != 0
+    return found
+
+
+@lru_cache(maxsize=4096)
+def packed(charges: tuple[int, ...], half: int) -> np.ndarray:
+    """A set of charges [words], with 0 in bit ``half``; what does not lie from -half to half is left out."""
+    bits = np.zeros(2 * half + 2, dtype=bool)
+    bits[[half + charge for charge in charges if abs(charge) <= half]] = True
+    return pack(bits)
+
+
 def balanced(sets: np.ndarray, charges: tuple[int, ...], valid: np.ndarray) -> np.ndarray:
-    """Packed sets [words, rows] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
+    """Packed sets [words, ...] of charges to balance, with each of ``charges`` taken off; beyond the ends: dropped."""
     out = np.zeros_like(sets)
     for first, step, n in progressions(charges):
-        part, k = _moved(sets, -first), 1
+        if n == 1:
+            _add_moved(out, sets, -first)
+            continue
+        part, k = np.zeros_like(sets), 1
+        _add_moved(part, sets, -first)
         while k < n:  # part holds the first k charges; all lie on one side, so that nothing dropped would come back
             more = min(k, n - k)
-            part |= _moved(part, -step * more)
+            _add_moved(part, part.copy(), -step * more)
             k += more
         out |= part
-    return out & valid[:, None]
-
-
-def _moved(sets: np.ndarray, by: int) -> np.ndarray:
-    """Packed sets [words, rows] moved by so many charges; what leaves the words is dropped."""
-    words, bits = divmod(by, WORD)
-    out, n = np.zeros_like(sets), len(sets)
-    for at in (words, words + 1)[
-        : 1 + (bits > 0)
-    ]:  # the lower bits stay in their word or so many on, the upper go one on
-        low, high = max(at, 0), min(at + n, n)
-        if low < high:
-            part = sets[low - at : high - at]
-            out[low:high] |= (part & ((1 << (WORD - bits)) - 1)) << bits if at == words else part >> (WORD - bits)
+    out &= valid.reshape(-1, *[1] * (sets.ndim - 1))
     return out
+
+
+def _add_moved(out: np.ndarray, sets: np.ndarray, by: int) -> None:
+    """Add packed sets [words, ...] to others, moved by so many charges; what leaves the words is dropped."""
+    words, bits = divmod(by, WORD)
+    n = len(sets)
+    # the lower bits stay in their word or so many on, the upper go one on
+    low, high = max(words, 0), min(words + n, n)
+    if low < high:
+        part = sets[low - words : high - words]
+        out[low:high] |= (part & ((1 << (WORD - bits)) - 1)) << bits if bits else part
+    low, high = max(words + 1, 0), min(words + 1 + n, n)
+    if bits and low < high:
+        out[low:high] |= sets[low - words - 1 : high - words - 1] >> (WORD - bits)
 
 
 @lru_cache(maxsize=4096)

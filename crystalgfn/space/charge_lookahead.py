@@ -7,12 +7,9 @@ from functools import partial
 import numpy as np
 import torch
 
-from crystalgfn.space.charge import WORD, pack
+from crystalgfn.space.charge import WORD, balanced, pack, packed
 from crystalgfn.space.compositions import CompositionTables, initial_charge
 from crystalgfn.typing import Followers, Pairs, RowIndex
-
-#: Rows at a time while the tables are made, so that memory stays bounded.
-CHUNK = 4_000
 
 
 def to_tensor(array: np.ndarray, device: torch.device) -> torch.Tensor:
@@ -28,7 +25,7 @@ class LastTwo:
         size = np.zeros(len(table.slot_count), dtype=np.int64)
         for _ in range(table.patterns.shape[1]):
             size = np.where(table.slot_count[:, 0] > 0, 1 + size[table.slot_next[:, 0]], 0)
-        small = np.arange(len(size)) < len(table.finish)  # whole patterns have no table; a pure element needs none
+        small = np.arange(len(size)) < table.n_left  # whole patterns have no table; a pure element needs none
         counts = table.slot_count[(size == 2) & small, :2]
         counts = np.where(counts[:, 1:] > 0, counts, counts[:, :1])  # two equal counts share a slot
         which, inverse = np.unique(counts, axis=0, return_inverse=True)
@@ -37,14 +34,14 @@ class LastTwo:
         ones = np.nonzero((size == 1) & small)[0]
         single = np.full(len(size), -1)
         single[ones] = np.arange(len(ones))
-        possible = (table.finish[ones, 0] != 0).any((2, 3))  # [ones, E]
+        possible = (table.finish[:, :, ones, 0] != 0).any((0, 1))  # [ones, E]
         follow = possible[:, None] & table.after[None, 1:]
 
         put = partial(to_tensor, device=device)
         self.place, self.single, self.multisets = put(place), put(single), Multisets(table, device)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
-        self.words = _balancing(table, sets, which).transpose(0, 1).contiguous()  # each word's table apart
+        self.words = put(_balancing_pairs(table, which))
         self.n_families = len(table.plain)
 
     def may(
@@ -79,25 +76,40 @@ class LastTwo:
         return may & self.follow.index_select(0, rest * len(self.family) + column)
 
 
-def _balancing(table: CompositionTables, sets: ChargeSets, counts: np.ndarray) -> torch.Tensor:
-    """Packed charges that two families balance with ``counts`` [pairs, 2] atoms, [pairs, 2 * words, families²].
+def _balancing_pairs(table: CompositionTables, counts: np.ndarray) -> np.ndarray:
+    """Packed charges that two families balance with ``counts`` [k, 2] atoms, [2 * words, k, families²].
 
-    As in ``finish``: with at most one element split if none was before, else with none.
+    As in ``finish``: with at most one element split if none was before, else with none; metals alone are not looked at.
     """
-    n, device = len(table.plain), sets.family.device
-    columns = torch.tensor([int(np.argmax(table.family == family)) for family in range(n)], device=device)
-    parts = [torch.zeros(0, 2 * sets.initial.shape[1], n * n, dtype=torch.int64, device=device)]
-    for pairs in torch.from_numpy(counts).to(device).split(max(1, CHUNK // n**2)):
-        k = len(pairs)
-        one, other = pairs[:, 0].repeat_interleave(n), pairs[:, 1].repeat_interleave(n * n)
-        half = sets.after(sets.initial.repeat(k * n, 1, 1), columns.repeat(k), one)
-        both = sets.after(half.repeat_interleave(n, 0), columns.repeat(k * n), other)
-        plain, split = sets.unpack(both)[..., :-1].flip(-1).unbind(1)
-        room = torch.zeros_like(plain[:, :1])  # the bit of metals
-        found = torch.stack([torch.cat([plain | split, room], 1), torch.cat([plain, room], 1)], 1)
-        packed = torch.from_numpy(pack(found.cpu().numpy())).to(device)
-        parts.append(packed.view(k, n * n, 2 * sets.initial.shape[1]).mT)
-    return torch.cat(parts)
+    n, half = len(table.plain), table.half_width
+    valid = pack(np.arange(2 * half + 2) <= 2 * half)
+    out = np.zeros((2, len(valid), len(counts), n, n), dtype=np.int64)
+    last = np.unique(counts[:, 1])
+    sets = [_packed_all(kind[:, last], half) for kind in (table.plain, table.split)]  # [words, families, counts]
+    for count in np.unique(counts[:, 0]):
+        mine = np.flatnonzero(counts[:, 0] == count)
+        of = np.searchsorted(last, counts[mine, 1])
+        whole, mixed = (one[:, :, of] for one in sets)
+        both = np.stack([whole, mixed], axis=1)
+        for family in range(n):
+            plain, split = (
+                tuple(kind[family, count, 1:][: kind[family, count, 0]].tolist()) for kind in (table.plain, table.split)
+            )
+            one, two = balanced(both, plain, valid).swapaxes(0, 1)
+            two = two | balanced(whole, split, valid)
+            out[0][:, mine, family] = (one | two).swapaxes(1, 2)
+            out[1][:, mine, family] = one.swapaxes(1, 2)
+    return out.reshape(2 * len(valid), len(counts), n * n)
+
+
+def _packed_all(lists: np.ndarray, half: int) -> np.ndarray:
+    """What balances lists [..., 1 + S] of charges, the number of them first, as packed sets [words, ...]."""
+    sets: list[np.ndarray] = [
+        packed(tuple(-charge for charge in row[1 : 1 + row[0]]), half)
+        for row in lists.reshape(-1, lists.shape[-1]).tolist()
+    ]
+    words = len(packed((), half))
+    return np.moveaxis(np.array(sets, dtype=np.int64).reshape(*lists.shape[:-1], words), -1, 0)
 
 
 class Multisets:

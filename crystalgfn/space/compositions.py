@@ -16,8 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from crystalgfn.space.automata import Automaton, StateTable, state_table
-from crystalgfn.space.charge import WORD, ChargeRule, balanced, pack
+from crystalgfn.space.charge import ChargeRule, balanced, holds, pack
 from crystalgfn.space.patterns import _slots, trie
+
+TOGETHER = 8
+"""Elements whose tables are written together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +77,9 @@ class CompositionTables:
         slot_count, slot_next: [M, S] the different counts of a multiset and the multiset without one of them; 0, -1.
             With automata a multiset stands for a state of theirs too, and `rest` says which follows.
         first: [P, S, E] whether a pattern may begin with the count of slot s on element e.
-        finish: int64 [M, S, E, 2, words] packed charge states from which (slot s on element e) can be finished:
-            charges reached without and with a split element; the bit behind the last charge of the second row stands
-            for "metals only so far".
+        finish: int64 [2, words, R, S - 1, E] packed charge states from which (slot s on element e) can be finished, of
+            the R multisets that are left after a move: charges reached without and with a split element; the bit behind
+            the last charge of the second stands for "metals only so far".
         plain, split: int64 [F, C + 1, 1 + S] the number of charges that a count of an element can add (without and by
             a split), then these charges, zero-padded.
         after: [E + 1, E] which elements may follow element e - 1 (row 0: nothing yet): later ones, and none beyond the
@@ -112,6 +115,11 @@ class CompositionTables:
     def n_atoms(self) -> np.ndarray:
         """Atoms of each pattern, [P]."""
         return self.patterns.sum(1)
+
+    @property
+    def n_left(self) -> int:
+        """Multisets that are left after a move, R."""
+        return self.finish.shape[2]
 
 
 def composition_tables(rules: CompositionRules, padded: np.ndarray, c_max: int) -> CompositionTables:
@@ -247,34 +255,28 @@ class _Part:
     """Multisets from which one count is taken.
 
     Attributes:
-        rest: what is left of them, each once, [U].
-        row, slot, back: multisets with tables of charges, the slot of the count, the place in ``rest``, [n].
-        root, root_slot, root_back: the same of whole patterns.
+        row, slot, rest: those with a table of charges, the slot of the count, what is left, [n].
+        root, root_slot, root_rest: the same of whole patterns.
     """
 
-    rest: np.ndarray
     row: np.ndarray
     slot: np.ndarray
-    back: np.ndarray
+    rest: np.ndarray
     root: np.ndarray
     root_slot: np.ndarray
-    root_back: np.ndarray
+    root_rest: np.ndarray
 
     @staticmethod
     def of(rows: np.ndarray, slots: np.ndarray, rest: np.ndarray, n_small: int, root_rows: np.ndarray) -> _Part:
         """The part of ``rows`` [n] with ``rest`` left; -1: nothing may be."""
-        kept = rest >= 0
-        rows, slots = rows[kept], slots[kept]
-        unique, back = np.unique(rest[kept], return_inverse=True)
-        small, root = rows < n_small, root_rows[rows] >= 0
+        small, root = (rest >= 0) & (rows < n_small), (rest >= 0) & (root_rows[rows] >= 0)
         return _Part(
-            rest=unique,
             row=rows[small],
             slot=slots[small],
-            back=back[small],
+            rest=rest[small],
             root=root_rows[rows[root]],
             root_slot=slots[root],
-            root_back=back[root],
+            root_rest=rest[root],
         )
 
 
@@ -300,16 +302,15 @@ def _charges(
         for c, (rows, slots) in pairs.items()
         if automaton is None
     }
-    first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
-    finish = np.zeros((n_small, n_slots, n_el, 2, -(-(width + 1) // WORD)), dtype=np.int64)
-
     # packed, and by the charge that is to be balanced: of the elements from here on, without and with one split
-    words = finish.shape[-1]
     valid = pack(np.arange(width + 1) < width)
-    at_zero, metal_bit = pack(np.arange(width + 1) == half), pack(np.arange(width + 1) == width)
+    words, metal_bit = len(valid), pack(np.arange(width + 1) == width)
+    first = np.zeros((len(leftover), n_slots, n_el), dtype=bool)
+    finish = np.zeros((2, words, n_small, n_slots - 1, n_el), dtype=np.int64)
+    planes = np.zeros((TOGETHER, 2, words, n_small, n_slots - 1), dtype=np.int64)  # of some elements
     whole, mixed = np.zeros((words, n_small), dtype=np.int64), np.zeros((words, n_small), dtype=np.int64)
     metals = np.zeros(n_small, dtype=bool)  # can be finished with metals only
-    whole[:, accepted] = at_zero[:, None]
+    whole[:, accepted] = pack(np.arange(width + 1) == half)[:, None]
     metals[accepted] = True
     for e in range(n_el - 1, -1, -1):
         new_whole, new_mixed, new_metals = (
@@ -317,6 +318,7 @@ def _charges(
             if e in rules.required
             else (whole.copy(), mixed.copy(), metals.copy())
         )
+        plane = planes[e % TOGETHER]
         for c, (rows, slots) in pairs.items():
             if automaton is None:
                 part = parts[c]
@@ -324,22 +326,26 @@ def _charges(
                 part = _Part.of(rows, slots, rest_of(automaton, rows, slot_next[rows, slots], e, c), n_small, root_rows)
             plain, split = rules.charge.plain(rules.zs[e], c), rules.charge.split(rules.zs[e], c)
             before = whole[:, part.rest]
-            one = balanced(before, plain, valid)
-            two = balanced(mixed[:, part.rest], plain, valid) | balanced(before, split, valid)
+            one, two = balanced(np.stack([before, mixed[:, part.rest]], axis=1), plain, valid).swapaxes(0, 1)
+            two = two | balanced(before, split, valid)
             metal = metals[part.rest] & rules.metal[e]
-            either = one | two
-            new_whole[:, part.row] |= one[:, part.back]  # a multiset has one slot a count: rows are unique
-            new_mixed[:, part.row] |= two[:, part.back]
-            new_metals[part.row] |= metal[part.back]
-            finish[part.row, part.slot, e, 0] = either.T[part.back]
-            finish[part.row, part.slot, e, 1] = (one | np.where(metal, metal_bit[:, None], 0)).T[part.back]
-            neutral = one if rules.charge.states is None else either
-            start = ((neutral & at_zero[:, None]) != 0).any(0)
+            new_whole[:, part.row] |= one  # a multiset has one slot a count: rows are unique
+            new_mixed[:, part.row] |= two
+            new_metals[part.row] |= metal
+            plane[0][:, part.row, part.slot] = one | two
+            plane[1][:, part.row, part.slot] = one | np.where(metal, metal_bit[:, None], 0)
+            start = holds(whole, plain, half)
             if rules.charge.states is not None:
-                start |= metal & rules.charge.alloys
+                start |= holds(mixed, plain, half) | holds(whole, split, half)
+                start |= metals & (rules.metal[e] and rules.charge.alloys)
             if rules.required <= {e}:  # a pure element counts as neutral
-                start |= accepted[part.rest]
-            first[part.root, part.root_slot, e] = start[part.root_back]
+                start |= accepted
+            first[part.root, part.root_slot, e] = start[part.root_rest]
+        if e % TOGETHER == 0:
+            some = min(TOGETHER, n_el - e)
+            finish[..., e : e + some] = np.moveaxis(planes[:some], 0, -1)
+            if automaton is not None:  # it leaves other places to each element
+                planes[:] = 0
         whole, mixed, metals = new_whole, new_mixed, new_metals
     return first, finish, half
 

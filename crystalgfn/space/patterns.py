@@ -49,30 +49,25 @@ def admitted(
 
 def trie(patterns: np.ndarray, c_max: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Children [T, C + 1] and ranges of patterns [T, K + 1] of all prefixes."""
-    k_max = patterns.shape[1]
-    length = (patterns > 0).sum(1)
+    n_rows, k_max = patterns.shape
     ids: dict[tuple[int, ...], int] = {(): 0}
-    child: list[np.ndarray] = [np.full(c_max + 1, -1, dtype=np.int64)]
-    low: list[np.ndarray] = [np.zeros(k_max + 1, dtype=np.int64)]
-    high: list[np.ndarray] = [np.zeros(k_max + 1, dtype=np.int64)]
+    nodes = np.zeros((n_rows, k_max + 1), dtype=np.int64)  # of the first counts of each pattern
     for p, row in enumerate(patterns.tolist()):
-        k = int(length[p])
-        node = 0
-        for depth in range(k + 1):
-            if high[node][k] == 0:
-                low[node][k] = p
-            high[node][k] = p + 1
-            if depth == k:
+        for depth in range(1, k_max + 1):
+            if row[depth - 1] == 0:
                 break
-            prefix = tuple(row[: depth + 1])
-            if prefix not in ids:
-                ids[prefix] = len(child)
-                child[node][row[depth]] = ids[prefix]
-                child.append(np.full(c_max + 1, -1, dtype=np.int64))
-                low.append(np.zeros(k_max + 1, dtype=np.int64))
-                high.append(np.zeros(k_max + 1, dtype=np.int64))
-            node = ids[prefix]
-    return np.stack(child), np.stack(low), np.stack(high)
+            nodes[p, depth] = ids.setdefault(tuple(row[:depth]), len(ids))
+    child = np.full((len(ids), c_max + 1), -1, dtype=np.int64)
+    low, high = np.full((len(ids), k_max + 1), n_rows), np.zeros((len(ids), k_max + 1), dtype=np.int64)
+    length = (patterns > 0).sum(1)
+    for depth in range(k_max + 1):
+        rows = np.flatnonzero(length >= depth)
+        node = nodes[rows, depth]
+        if depth:
+            child[nodes[rows, depth - 1], patterns[rows, depth - 1]] = node
+        np.minimum.at(low, (node, length[rows]), rows)
+        np.maximum.at(high, (node, length[rows]), rows + 1)
+    return child, np.where(high > 0, low, 0), high
 
 
 def realisable_patterns(patterns: np.ndarray) -> np.ndarray:
@@ -112,8 +107,7 @@ def _slots(index: dict[tuple[int, ...], int], k_max: int) -> tuple[np.ndarray, n
     following = np.full((len(index), k_max), -1, dtype=np.int64)
     for row, m in index.items():
         for slot, c in enumerate(sorted(set(row), reverse=True)):
-            rest = list(row)
-            rest.remove(c)
+            at = row.index(c)
             count[m, slot] = c
-            following[m, slot] = index[tuple(rest)]
+            following[m, slot] = index[row[:at] + row[at + 1 :]]
     return count, following

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from crystalgfn.errors import EmptySpace
 from crystalgfn.space.automata import Automaton
 from crystalgfn.space.cell import CellLimits, SumLimits, VolumeLimit, sum_limits
 from crystalgfn.space.charge import ChargeRule
+from crystalgfn.space.completions import CompletionTables
 from crystalgfn.space.compositions import CompositionRules, CompositionTables, composition_tables
 from crystalgfn.space.patterns import admitted
 from crystalgfn.space.sum_lookahead import SumLookahead
@@ -211,12 +213,17 @@ class SpaceTables:
         allowed: [230, P] which count patterns each group admits: realisable, neutral, with a cell.
         below: [230, P + 1] patterns admitted before each pattern; differences count those in a range.
         sums: ranges of sums over the atoms that leave a cell, where not every composition does.
+        completions: of these sums.
     """
 
     composition: CompositionTables
     allowed: np.ndarray
     below: np.ndarray
     sums: SumLimits | None = None
+    completions: CompletionTables | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "completions": None}  # large, and made again where they are needed
 
 
 def build_tables(rules: MaskRules) -> SpaceTables:
@@ -234,17 +241,19 @@ def build_tables(rules: MaskRules) -> SpaceTables:
     kept = allowed.any(0)  # the others need no tables
     table = composition_tables(own, patterns[kept], width)
     allowed = allowed[:, kept] & table.first.any((1, 2))
-    sums = None
+    sums = completions = None
     if kept.any():
         cases = np.zeros((230, rules.n_atoms[1] + 1), dtype=bool)
         group, pattern = np.nonzero(allowed)
         cases[group, table.n_atoms[pattern]] = True
         sums = sum_limits(rules, cases)
         if sums is not None:
-            allowed &= _sums_allowed(rules, table, allowed, sums)
-    below = np.zeros((230, allowed.shape[1] + 1), dtype=np.int64)
-    np.cumsum(allowed, axis=1, dtype=np.int64, out=below[:, 1:])
-    return SpaceTables(table, allowed, below, sums)
+            lookahead = SumLookahead(own, table, sums.weights, torch.device("cpu"))
+            completions = lookahead.tables
+            allowed &= _sums_allowed(lookahead, table, allowed, sums)
+    below = np.zeros((230, allowed.shape[1] + 1), dtype=np.int32)
+    np.cumsum(allowed, axis=1, dtype=np.int32, out=below[:, 1:])
+    return SpaceTables(table, allowed, below, sums, completions)
 
 
 def _with_cells(rules: MaskRules, patterns: np.ndarray) -> np.ndarray:
@@ -260,9 +269,10 @@ def _with_cells(rules: MaskRules, patterns: np.ndarray) -> np.ndarray:
     return allowed
 
 
-def _sums_allowed(rules: MaskRules, table: CompositionTables, allowed: np.ndarray, sums: SumLimits) -> np.ndarray:
+def _sums_allowed(
+    lookahead: SumLookahead, table: CompositionTables, allowed: np.ndarray, sums: SumLimits
+) -> np.ndarray:
     """Which patterns have a composition with sums in the group's ranges, bool [230, P]."""
-    lookahead = SumLookahead(rules.composition, table, sums.weights, torch.device("cpu"))
     group, pattern = np.nonzero(allowed)
     ranges = sums.ranges[group, table.n_atoms[pattern]].reshape(len(group), -1)
     cases, inverse = np.unique(np.column_stack([pattern, ranges]), axis=0, return_inverse=True)

@@ -8,7 +8,6 @@ elements are tried in turn.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import partial
 
@@ -16,32 +15,12 @@ import numpy as np
 import torch
 
 from crystalgfn.errors import InvalidSpace
-from crystalgfn.space.charge import progressions
 from crystalgfn.space.charge_lookahead import ChargeSets, Multisets, to_tensor
-from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
+from crystalgfn.space.completions import CONFIG, REMEDY, CompletionTables, completion_tables
+from crystalgfn.space.compositions import CompositionRules, CompositionTables
 
-
-@dataclass(frozen=True)
-class SumConfig:
-    """Bounds on memory and work.
-
-    Attributes:
-        chunk: options looked at together, at most.
-        chunk_values: values of the tables looked at together.
-        table_values: values of all tables, beyond which a space is refused.
-        work: values looked at while a space is built, beyond which it is refused.
-    """
-
-    chunk: int = 50_000
-    chunk_values: int = 6_000_000
-    table_values: int = 150_000_000
-    work: int = 450_000_000
-
-
-CONFIG = SumConfig()
-ROUNDING = 1e-7
+ROUNDING = 1e-6
 """Relative error of the tables' values; what lies so near the end of a range is looked at one element deeper."""
-REMEDY = "the limits on density and volumes (or sums over atoms) are too narrow together for these elements and atoms: "
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,14 +45,20 @@ class SumLookahead:
         rules, table: of the compositions.
         weights: what an atom of each element adds to each sum, [J, 118].
         device: where the tables live.
+        completions: of these weights, where they are made already.
     """
 
     def __init__(
-        self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
+        self,
+        rules: CompositionRules,
+        table: CompositionTables,
+        weights: np.ndarray,
+        device: torch.device,
+        completions: CompletionTables | None = None,
     ) -> None:
         put = partial(to_tensor, device=device)
         self.sets = ChargeSets(table, rules.charge.alloys, device)
-        self.finish, self.after, self.first = put(table.finish), put(table.after), put(table.first)
+        self.finish, self.after, self.first = put(table.finish).flatten(0, 1), put(table.after), put(table.first)
         self.multisets, self.leftover = Multisets(table, device), put(table.leftover)
         own = weights[:, np.array(rules.zs) - 1]
         self.weights = put(own.T)
@@ -81,7 +66,8 @@ class SumLookahead:
         ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
         self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
         self.atoms = put(_atoms(table))
-        self.completions = _Completions(rules, table, own, device)
+        self.tables = completion_tables(rules, table, own) if completions is None else completions
+        self.completions = _Completions(self.tables, device)
         self.values = 2 * (2 * table.half_width + 2) * (1 + 2 * len(own))  # charges of an option, and their sums
         self.chunk = max(1, min(CONFIG.chunk, CONFIG.chunk_values // self.values))
         self.work: int | None = None  # what is left of it; None: not bounded
@@ -117,8 +103,10 @@ class SumLookahead:
         return _Rows(charge=charge, last=torch.full_like(left, -1), left=left, low=low, high=high, pure=pure)
 
     def _may(self, rows: _Rows) -> torch.Tensor:
-        balanced = (self.finish[rows.left] & rows.charge[:, None, None]).ne(0).any(-1).any(-1)
-        return balanced & self.after[rows.last + 1][:, None, :]
+        common = torch.zeros(1, dtype=torch.int64, device=rows.left.device)
+        for table, word in zip(self.finish, rows.charge.flatten(1).unbind(1), strict=True):
+            common = common | (table.index_select(0, rows.left) & word[:, None, None])
+        return (common != 0) & self.after[rows.last + 1][:, None, :]
 
     def _keep(self, may: torch.Tensor, rows: _Rows) -> torch.Tensor:
         """Those of the options ``may`` [rows, S, E] from which the ranges can be reached."""
@@ -216,50 +204,13 @@ def _atoms(table: CompositionTables) -> np.ndarray:
 
 
 class _Completions:
-    """Least and greatest sums of completions, by position in the order of the elements, multiset and charge.
+    """Least and greatest sums of completions, looked up."""
 
-    Only charges that some completion balances have a place: from the lowest to the highest of a position and multiset.
-
-    Args:
-        rules, table: of the compositions.
-        weights: of each sum, [J, E].
-        device: where the tables live.
-
-    Raises:
-        InvalidSpace: they would take too much memory.
-    """
-
-    def __init__(
-        self, rules: CompositionRules, table: CompositionTables, weights: np.ndarray, device: torch.device
-    ) -> None:
-        shape, n_sums = (len(rules.zs) + 1, len(table.finish)), len(weights)
-        low, size = (np.zeros(shape, dtype=np.int64) for _ in range(2))
-        for e, whole, mixed, _ in _extremes(rules, table, weights[0]):
-            there = np.isfinite(np.minimum(whole, mixed))
-            low[e], size[e] = (
-                there.argmax(1),
-                there.any(1) * (there.shape[1] - there.argmax(1) - there[:, ::-1].argmax(1)),
-            )
-        end = 2 * np.cumsum(size.ravel())
-        if 2 * n_sums * end[-1] > CONFIG.table_values:
-            raise InvalidSpace(
-                f"{REMEDY}their tables would take {2 * n_sums * end[-1] * 4 / 1e9:.1f} GB; give fewer elements, fewer "
-                "atoms, or drop one of the limits"
-            )
-        start = end.reshape(shape) - 2 * size
-        values = np.empty((end[-1], 2 * n_sums), dtype=np.float32)
-        metals = np.empty((*shape, 2 * n_sums))
-        for j, weight in enumerate([*weights, *-weights]):
-            for e, whole, mixed, metal in _extremes(rules, table, weight):
-                charge = np.arange(whole.shape[1])
-                there = (charge >= low[e, :, None]) & (charge < (low + size)[e, :, None])
-                both = np.stack([np.minimum(whole, mixed), whole], axis=1)
-                place = slice(start[e, 0], start[e, -1] + 2 * size[e, -1])
-                values[place, j] = both[np.broadcast_to(there[:, None], both.shape)]
-                metals[e, :, j] = metal
-        tensors = (torch.from_numpy(x).to(device) for x in (low, size, start, values, metals))
-        self.low, self.size, self.start, self.values, self.metals = tensors
-        self.n_sums = n_sums
+    def __init__(self, tables: CompletionTables, device: torch.device) -> None:
+        put = partial(to_tensor, device=device)
+        self.low, self.size, self.start = put(tables.low), put(tables.size), put(tables.start)
+        self.values, self.metals = put(tables.values), put(tables.metals)
+        self.n_sums = tables.values.shape[1] // 2
 
     def ends(
         self, position: torch.Tensor, rest: torch.Tensor, charges: torch.Tensor
@@ -280,62 +231,3 @@ class _Completions:
         values = self.values[at].double()
         found.scatter_reduce_(0, row[inside, None].expand_as(values), values, "amin")
         return found[:, : self.n_sums], -found[:, self.n_sums :]
-
-
-def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> Iterator[tuple]:
-    """Least sum of the weights [E] of completions by the charge that they balance, from the last position to the first.
-
-    Yields:
-        The position; without a split element [M, W], with one [M, W], of metals only [M].
-    """
-    half, n_small, n_el = table.half_width, len(table.finish), len(rules.zs)
-    width = 2 * half + 1
-    count, following = table.slot_count[:n_small], table.slot_next[:n_small]
-    empty = count[:, 0] == 0
-    if table.automaton is not None:
-        empty &= table.automaton.accept[table.automaton.state[:n_small]]
-    whole, mixed, metals = (np.full(shape, np.inf) for shape in ((n_small, width), (n_small, width), (n_small,)))
-    whole[empty, half] = 0.0
-    metals[empty] = 0.0
-    pairs = {c: np.nonzero(count == c) for c in np.unique(count[count > 0]).tolist()}
-    yield n_el, whole[:, ::-1], mixed[:, ::-1], metals
-    for e in range(n_el - 1, -1, -1):
-        z = rules.zs[e]
-        skip = e not in rules.required
-        new = [x.copy() if skip else np.full_like(x, np.inf) for x in (whole, mixed, metals)]
-        for c, (rows, slots) in pairs.items():
-            rest = rest_of(table.automaton, rows, following[rows, slots], e, c)
-            keep = rest >= 0
-            rows, rest = rows[keep], rest[keep]
-            added = c * weights[e]
-            plain, split = rules.charge.plain(z, c), rules.charge.split(z, c)
-            new[0][rows] = np.minimum(new[0][rows], _shifted(whole[rest], plain) + added)
-            new[1][rows] = np.minimum(new[1][rows], _shifted(mixed[rest], plain) + added)
-            new[1][rows] = np.minimum(new[1][rows], _shifted(whole[rest], split) + added)
-            if rules.metal[e]:
-                new[2][rows] = np.minimum(new[2][rows], metals[rest] + added)
-        whole, mixed, metals = new
-        yield e, whole[:, ::-1], mixed[:, ::-1], metals
-
-
-def _shifted(values: np.ndarray, charges: tuple[int, ...]) -> np.ndarray:
-    """The smallest value [rows, W] over moves by each charge."""
-    out = np.full_like(values, np.inf)
-    for first, step, n in progressions(charges):
-        part, k = _moved(values, first), 1
-        while k < n:  # part is over the first k charges
-            more = min(k, n - k)
-            np.minimum(part, _moved(part, step * more), out=part)
-            k += more
-        np.minimum(out, part, out=out)
-    return out
-
-
-def _moved(values: np.ndarray, by: int) -> np.ndarray:
-    """Values [rows, W] moved by a charge; infinite where nothing comes to lie."""
-    out, width = np.full_like(values, np.inf), values.shape[1]
-    if by >= 0:
-        out[:, by:] = values[:, : max(width - by, 0)]
-    else:
-        out[:, :by] = values[:, -by:]
-    return out

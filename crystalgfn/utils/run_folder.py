@@ -91,6 +91,11 @@ class RunFolder:
         held = any(name in self._before for name in (*self.parts, *self._own))
         return held or bool(_names(self.path) - self._before - passing)
 
+    @property
+    def ended(self) -> bool:
+        """Whether a run has come to its end here; one that was killed before its record was written has not."""
+        return (self.path / RECORD).exists()
+
     def agree(
         self, settings: Mapping[str, Any], free: Collection[str] = (), file: str = CONFIG, section: str | None = None
     ) -> None:

@@ -36,7 +36,7 @@ def test_sets_of_charges_are_the_sums_over_the_states(mixed_valence, n_atoms, al
     )  # fmt: skip
     table, rule, zs = space.tables.composition, space.rules.composition.charge, space.element_numbers
     sets, half = ChargeSets(table, alloys, torch.device("cpu")), table.half_width
-    assert (n_atoms > 20) == (table.finish.shape[-1] > 2)  # one or two words, and several
+    assert (n_atoms > 20) == (table.finish.shape[1] > 2)  # one or two words, and several
     draw = random.Random(0)
     paths = [sorted(draw.sample(range(len(zs)), 3)) for _ in range(60)]
     counts = [[draw.randint(1, min(n_atoms, 24)) for _ in range(3)] for _ in paths]
