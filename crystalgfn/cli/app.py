@@ -197,7 +197,9 @@ class Job:
         from crystalgfn.utils import distributed
 
         one = COMMANDS[self.name]
-        config = distributed.of_first(self.read) if one.together else self.read()
+        with Interrupts() as interrupts:  # within the reader of configurations they may end as other errors
+            config = distributed.of_first(self.read) if one.together else self.read()
+        interrupts.interrupt()
         if self.flags.cfg:
             from omegaconf import OmegaConf
 

@@ -65,10 +65,11 @@ def completion_tables(rules: CompositionRules, table: CompositionTables, weights
         np.zeros(shape, dtype=np.int64),
         np.empty((*shape, len(signed))),
     )
+    reached = _reached(rules, table)
     blocks: list[np.ndarray] = []
     for e, whole, mixed, metal in _extremes(rules, table, signed):
         best = np.minimum(whole, mixed)
-        there = np.isfinite(best[0])
+        there = np.isfinite(best[0]) & reached
         low[e] = there.argmax(1)
         size[e] = there.any(1) * (there.shape[1] - low[e] - there[:, ::-1].argmax(1))
         metals[e] = metal.T
@@ -93,6 +94,25 @@ def completion_tables(rules: CompositionRules, table: CompositionTables, weights
     return CompletionTables(low=low, size=size, start=end.reshape(shape) - 2 * size, values=values, metals=metals)
 
 
+def atoms_left(table: CompositionTables) -> np.ndarray:
+    """Atoms in each multiset of counts, int64 [M]."""
+    following = np.arange(len(table.slot_count))
+    total = np.zeros(len(following), dtype=np.int64)
+    while (table.slot_count[following, 0] > 0).any():
+        count = table.slot_count[following, 0]
+        total += count
+        following = np.where(count > 0, table.slot_next[following, 0], following)
+    return total
+
+
+def _reached(rules: CompositionRules, table: CompositionTables) -> np.ndarray:
+    """Which charges the atoms can have that are placed before each multiset is left, bool [R, W]."""
+    charge = np.arange(-table.half_width, table.half_width + 1)
+    states = [0] if rules.charge.states is None else [s for z in rules.zs for s in rules.charge.states[z - 1]]
+    atoms = rules.n_atoms[1] - atoms_left(table)[: table.n_left, None]
+    return (charge >= atoms * min(0, *states)) & (charge <= atoms * max(0, *states))
+
+
 def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.ndarray) -> Iterator[tuple]:
     """Least sums of weights [J, E] of completions by the charge that they balance, from the last position to the first.
 
@@ -109,6 +129,9 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
     whole[:, empty, half] = 0.0
     metals[:, empty] = 0.0
     pairs = {c: np.nonzero(count == c) for c in np.unique(count[count > 0]).tolist()}
+    left = np.zeros(n_left, dtype=np.int64)
+    for _ in range(count.shape[1]):
+        left = np.where(count[:, 0] > 0, 1 + left[following[:, 0]], 0)
     yield n_el, whole, mixed, metals
     for e in range(n_el - 1, -1, -1):
         z = rules.zs[e]
@@ -116,34 +139,35 @@ def _extremes(rules: CompositionRules, table: CompositionTables, weights: np.nda
         new = [x.copy() if skip else np.full_like(x, np.inf) for x in (whole, mixed, metals)]
         for c, (rows, slots) in pairs.items():
             rest = rest_of(table.automaton, rows, following[rows, slots], e, c)
-            keep = rest >= 0
+            # the required elements before this one have had their counts
+            keep = (rest >= 0) & (left[rows] <= rules.n_elements[1] - sum(one < e for one in rules.required))
             rows, rest = rows[keep], rest[keep]
-            added = c * weights[:, e, None]
             plain, split = rules.charge.plain(z, c), rules.charge.split(z, c)
-            one, two = (x[:, rest] + added[..., None].astype(np.float32) for x in (whole, mixed))
-            new[0][:, rows] = np.minimum(new[0][:, rows], _balanced(one, plain))
-            more = np.minimum(_balanced(two, plain), _balanced(one, split)) if split else _balanced(two, plain)
-            new[1][:, rows] = np.minimum(new[1][:, rows], more)
+            for j, added in enumerate((c * weights[:, e]).astype(np.float32)):  # one by one, which stay in the cache
+                one, two = whole[j].take(rest, axis=0) + added, mixed[j].take(rest, axis=0) + added
+                new[0][j][rows] = np.minimum(new[0][j].take(rows, axis=0), _balanced([(one, plain)]))
+                new[1][j][rows] = np.minimum(new[1][j].take(rows, axis=0), _balanced([(two, plain), (one, split)]))
             if rules.metal[e]:
-                new[2][:, rows] = np.minimum(new[2][:, rows], metals[:, rest] + added)
+                new[2][:, rows] = np.minimum(new[2][:, rows], metals[:, rest] + c * weights[:, e, None])
         whole, mixed, metals = new
         yield e, whole, mixed, metals
 
 
-def _balanced(values: np.ndarray, charges: tuple[int, ...]) -> np.ndarray:
-    """The smallest of values [..., W] by the charge to balance, with each of the charges taken off."""
-    out = np.full_like(values, np.inf)
-    for first, step, n in progressions(charges):
-        if n == 1:
-            _lower(out, values, -first)
-            continue
-        part, k = np.full_like(values, np.inf), 1
-        _lower(part, values, -first)
-        while k < n:  # part is over the first k charges
-            more = min(k, n - k)
-            _lower(part, part.copy(), -step * more)
-            k += more
-        np.minimum(out, part, out=out)
+def _balanced(pairs: list[tuple[np.ndarray, tuple[int, ...]]]) -> np.ndarray:
+    """The smallest of values [R, W] by the charge to balance, with each of the charges beside them taken off."""
+    out = np.full_like(pairs[0][0], np.inf)
+    for values, charges in pairs:
+        for first, step, n in progressions(charges):
+            if n == 1:
+                _lower(out, values, -first)
+                continue
+            part, k = np.full_like(values, np.inf), 1
+            _lower(part, values, -first)
+            while k < n:  # part is over the first k charges
+                more = min(k, n - k)
+                _lower(part, part.copy(), -step * more)
+                k += more
+            np.minimum(out, part, out=out)
     return out
 
 

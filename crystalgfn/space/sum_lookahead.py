@@ -16,11 +16,12 @@ import torch
 
 from crystalgfn.errors import InvalidSpace
 from crystalgfn.space.charge_lookahead import ChargeSets, Multisets, to_tensor
-from crystalgfn.space.completions import CONFIG, REMEDY, CompletionTables, completion_tables
+from crystalgfn.space.completions import CONFIG, REMEDY, CompletionTables, atoms_left, completion_tables
 from crystalgfn.space.compositions import CompositionRules, CompositionTables
 
 ROUNDING = 1e-6
-"""Relative error of the tables' values; what lies so near the end of a range is looked at one element deeper."""
+"""Error of the tables' values, of the largest that so many atoms can have; what lies so near the end of a range is
+looked at one element deeper."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,11 +62,11 @@ class SumLookahead:
         self.finish, self.after, self.first = put(table.finish).flatten(0, 1), put(table.after), put(table.first)
         self.multisets, self.leftover = Multisets(table, device), put(table.leftover)
         own = weights[:, np.array(rules.zs) - 1]
-        self.weights = put(own.T)
+        self.weights, self.largest = put(own.T), put(np.abs(own).max(1))
         # least and greatest weight of the elements that may still follow each column; 0 after the last
         ends = [f(own[:, ::-1], axis=1)[:, ::-1][:, 1:].T for f in (np.minimum.accumulate, np.maximum.accumulate)]
         self.lightest, self.heaviest = (put(np.concatenate([x, np.zeros_like(own[:, :1]).T])) for x in ends)
-        self.atoms = put(_atoms(table))
+        self.atoms = put(atoms_left(table))
         self.tables = completion_tables(rules, table, own) if completions is None else completions
         self.completions = _Completions(self.tables, device)
         self.values = 2 * (2 * table.half_width + 2) * (1 + 2 * len(own))  # charges of an option, and their sums
@@ -179,7 +180,7 @@ class SumLookahead:
         pure = rows.pure[row]
         least, greatest = self.completions.ends(column + 1, rest, self.sets.unpack(charge))
         least, greatest = (torch.where(pure[:, None], 0.0, x) for x in (least, greatest))
-        error = ROUNDING * torch.maximum(least.abs(), greatest.abs()).nan_to_num(posinf=0.0)
+        error = ROUNDING * self.atoms[rest, None] * self.largest
         least_in = (least >= low + error) & (least <= high - error)
         greatest_in = (greatest >= low + error) & (greatest <= high - error)
         # all completions are in all ranges but one, and one of them in that too
@@ -190,17 +191,6 @@ class SumLookahead:
             unsure,
             _Rows(charge=charge, last=column, left=rest, low=low, high=high, pure=torch.zeros_like(pure)),
         )
-
-
-def _atoms(table: CompositionTables) -> np.ndarray:
-    """Atoms in each multiset of counts, int64."""
-    following = np.arange(len(table.slot_count))
-    total = np.zeros(len(following), dtype=np.int64)
-    while (table.slot_count[following, 0] > 0).any():
-        count = table.slot_count[following, 0]
-        total += count
-        following = np.where(count > 0, table.slot_next[following, 0], following)
-    return total
 
 
 class _Completions:

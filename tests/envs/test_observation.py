@@ -66,3 +66,20 @@ def test_weights_from_before_a_feature_do_not_see_it():
     assert (network.embedding.weight[OFFSET["room"] :] == 0).all()
     crystals = Sampler.untrained(space, policy=SMALL).sample(20, seed=2)
     assert torch.isfinite(Sampler(space, network).log_prob(crystals)).all()
+
+
+def test_each_row_sees_what_it_would_see_alone():
+    """The moves up to the group look at each kind of row once."""
+    space = cg.CrystalSpace(n_atoms=(2, 6))
+    crystals = Sampler.untrained(space, policy=SMALL).sample(60, seed=3)
+    env = CrystalEnvironment(space)
+    steps = {one.head: one for one in teacher_forced(env, crystals, 60).steps}
+    shared = {head: one for head, one in steps.items() if one.observation.inverse is not None}
+    assert "group" in shared
+    for i in range(len(crystals)):
+        for alone in teacher_forced(env, crystals[i : i + 1], 1).steps:
+            if alone.head in shared:
+                seen = shared[alone.head].observation
+                at = seen.inverse[shared[alone.head].rows == i]
+                assert torch.equal(seen.index[at], alone.observation.index)
+                assert torch.equal(seen.weight[at], alone.observation.weight)

@@ -7,7 +7,7 @@ import pytest
 
 from crystalgfn.crystallography import elements
 from crystalgfn.space.charge import ChargeRule, balanced, pack
-from crystalgfn.space.sum_lookahead import _shifted
+from crystalgfn.space.completions import _balanced
 
 ICSD = elements.OXIDATION_STATES["icsd"]
 
@@ -104,7 +104,7 @@ def test_charges_are_taken_off_packed_sets_and_least_sums(charges):
             if 0 <= column + charge < width:
                 least[row, column + charge] = min(least[row, column + charge], values[row, column])
     assert (got.T == pack(wanted)).all()
-    assert (_shifted(values, charges) == least).all()
+    assert (_balanced([(values, tuple(-charge for charge in charges))]) == least).all()
 
 
 def test_alloys_are_of_metals_alone() -> None:

@@ -8,6 +8,7 @@ from pymatgen.core import Lattice, Structure
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import EmptySpace, InvalidSpace
+from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 
@@ -189,3 +190,12 @@ def test_limits_that_just_meet_leave_a_crystal() -> None:
     assert bool(pure.contains(crystals)[0])
     drawn = Sampler.untrained(pure).sample(5)
     assert (drawn.composition[:, 25] > 0).all() and (drawn.n_elements == 1).all()
+
+
+def test_no_step_leaves_out_one_of_several_required_elements():
+    """In the order of the draws O comes before S and Li before Na, so that every way past S is a way without it."""
+    space = CrystalSpace(elements=["O", "S", "Li", "Na"], required_elements=["S", "Na"], n_atoms=(2, 8))
+    crystals = Sampler.untrained(space, policy=PolicyConfig(width=16, blocks=1, components=2)).sample(200, seed=0)
+    symbols = [set(crystals.counts(i)) for i in range(200)]
+    assert all({"S", "Na"} <= own for own in symbols)
+    assert any("O" in own for own in symbols) and any("Li" in own for own in symbols)

@@ -1,18 +1,20 @@
 """Limits on the volume that depend on the composition."""
 
 import itertools
+import time
 
 import numpy as np
 import pytest
 import torch
 
-from crystalgfn import Crystals, CrystalSpace, EmptySpace, Sampler
+from crystalgfn import Crystals, CrystalSpace, EmptySpace, InvalidSpace, Sampler
 from crystalgfn.crystallography import elements
 from crystalgfn.envs.crystal import CrystalEnvironment
 from crystalgfn.gfn.rollout import teacher_forced
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.space.constraints.limits import relative_volume
 from crystalgfn.space.patterns import realisable_patterns
+from crystalgfn.space.sum_lookahead import SumLookahead
 from crystalgfn.typing import DENSITY_UNIT
 
 SMALL = PolicyConfig(width=32, blocks=1, components=3)
@@ -99,3 +101,75 @@ def test_without_a_range_in_common_the_space_is_empty():
         CrystalSpace(elements=["Li", "H"], n_atoms=(1, 8), relative_volume=(0.65, 3.0)).narrowed(density=(5, 6))
     space = CrystalSpace(elements=["Li", "H"], relative_volume=(0.6, 2))
     assert space.narrowed(relative_volume=(0.7, 3)).relative_volume == (0.7, 2.0)
+
+
+@pytest.mark.parametrize("required", [[], ["Li", "O"]])
+def test_kind_8_sums_are_reached_exactly_where_a_composition_has_them(required):
+    """Narrow windows around and between the masses that compositions have, against all of them."""
+    space = CrystalSpace(
+        elements=["Li", "Mg", "N", "O", "F"], required_elements=required, n_atoms=(1, 7), n_elements=(1, 3)
+    )
+    rules, table = space.rules.composition, space.tables.composition
+    masses = elements.MASS[None]
+    lookahead = SumLookahead(rules, table, masses, torch.device("cpu"))
+    patterns = {tuple(row[row > 0].tolist()): i for i, row in enumerate(table.patterns)}
+    found: dict[int, set[float]] = {}
+    for counts in itertools.product(range(8), repeat=5):
+        named = {z: n for z, n in zip((3, 12, 7, 8, 9), counts, strict=True) if n}
+        missing = any(elements.NUMBER[symbol] not in named for symbol in required)
+        if not named or sum(counts) > 7 or len(named) > 3 or missing or not rules.charge.neutral(named):
+            continue
+        pattern = patterns[tuple(sorted(named.values(), reverse=True))]
+        found.setdefault(pattern, set()).add(sum(n * masses[0, z - 1] for z, n in named.items()))
+    cases = []
+    for pattern, own in found.items():
+        ends = sorted(own)
+        cases += [(pattern, mass - 0.01, mass + 0.01, True) for mass in ends]
+        cases += [(pattern, a + 0.01, b - 0.01, False) for a, b in itertools.pairwise(ends) if b - a > 0.03]
+        cases += [(pattern, ends[-1] + 0.01, ends[-1] + 9, False), (pattern, ends[0] - 9, ends[0] - 0.01, False)]
+    of, low, high, there = (torch.tensor(column) for column in zip(*cases, strict=True))
+    reached = lookahead.possible(of, low.double()[:, None], high.double()[:, None])
+    assert 10 < int(there.sum()) < len(cases) - 20
+    assert torch.equal(reached, there)
+
+
+@pytest.mark.parametrize(
+    ("constraints", "built"),
+    [
+        ({"n_atoms": (1, 80)}, True),
+        (
+            {"required_elements": ("Gd", "Cl"), "n_atoms": (20, 32), "space_groups": (119,), "density": (15, 30),
+             "relative_volume": (0.9, 0.95)},
+            True,
+        ),
+        ({"relative_volume": (1, 1.0001), "density": (2, 2.001), "volume_per_atom": (15, 15.01)}, False),
+    ],
+)  # fmt: skip
+@pytest.mark.unchecked
+def test_kind_8_a_space_is_built_or_refused_in_ten_seconds_of_one_processor(constraints, built):
+    begun = time.process_time()
+    try:
+        assert CrystalEnvironment(CrystalSpace(**constraints)).space.tables.allowed.any() and built
+    except InvalidSpace as error:
+        assert not built and "widen" in str(error)
+    assert time.process_time() - begun < 10
+
+
+def test_cells_of_tiny_and_of_huge_volumes_are_feasible_in_their_room_alone():
+    """Cubic cells with edges from 3 to 5 Å have 27 to 125 Å3."""
+    cell = CrystalSpace(space_groups=[221], lengths=(3, 5)).rules.cell
+    ends = np.array([[10, 26.9], [10, 27.1], [60, 61], [124, 200], [125.1, 200], [60, 59], [61, 60.5]])
+    expected = [False, True, True, True, False, False, False]
+    assert cell.feasible(221, *ends.T).tolist() == expected
+
+
+def test_every_limit_on_the_volume_bounds_the_volume():
+    """Densities of at least 4 and at most 4.2 g/cm3 leave volumes of MgO's two atoms from 31.87 to 33.46 Å3."""
+    space = CrystalSpace(formula="MgO", n_atoms=(2, 2), space_groups=[221], density=(4.0, 4.2))
+    crystals = Sampler.untrained(space, policy=SMALL).sample(50, seed=0)
+    env = CrystalEnvironment(space)
+    turn = next(one for one in teacher_forced(env, crystals, 50).steps if one.head == "volume")
+    mass = 40.304 * DENSITY_UNIT
+    low, high = turn.options.pieces.unbind(-1)
+    assert float((high.amax() - low[high > low].amin()).exp()) == pytest.approx(4.2 / 4.0, rel=1e-6)
+    assert bool((crystals.volume * 1.0001 >= mass / 4.2).all() and (crystals.volume <= 1.0001 * mass / 4.0).all())

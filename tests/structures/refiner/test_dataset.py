@@ -114,3 +114,12 @@ def test_files_that_hold_something_else(tmp_path):
     for name in ("x.npz", "y.npz", "z.npz"):
         with pytest.raises(DataError, match="holds no prepared crystals"):
             dataset.load_prepared(tmp_path / name)
+
+
+def test_the_largest_cell_that_is_allowed_is_used(tmp_path):
+    source = table(tmp_path / "a.parquet", [RUTILE], [136])
+    assert dataset.prepare([source], tmp_path / "x.npz", max_atoms=6) == {
+        "used": 1, "held_out": 0, "too_large": 0, "bad": 0,
+    }  # fmt: skip
+    with pytest.raises(DataError):
+        dataset.prepare([source], tmp_path / "y.npz", max_atoms=5)

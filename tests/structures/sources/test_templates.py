@@ -1,5 +1,7 @@
 """Templates: the nearest real crystals whose positions others may take."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from crystalgfn.crystallography.convert import orbit_structure
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.structures.build import build_from_wyckoff, build_structures
+from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.sources.template_distance import Ranking, exchanges, told_apart
 from crystalgfn.structures.sources.templates import Templates
 from scripts.maintain.fit_template_distance import compare, fit, losses, save, unfitted
@@ -195,3 +198,12 @@ def test_weights_survive_their_file(tmp_path):
     again = Ranking.load(tmp_path / "weights.safetensors")
     assert np.allclose(again.distance, ranking.distance, atol=1e-5)
     assert Ranking.shipped().embedding.shape[0] == 118
+
+
+def test_what_is_known_is_not_proposed_again(templates):
+    truth = perovskite("Sr", "Ti", "O", 3.905)
+    request = PlacementRequest(space_group=221, counts={"O": 3, "Ti": 1, "Sr": 1}, lattice=truth.lattice)
+    (first,) = templates.propose([request], 1)
+    (second,) = templates.propose([replace(request, known=first.structures)], 5)
+    assert len(first.structures) == 1 and second.structures
+    assert not any(matches(one, first.structures[0], stol=0.01) for one in second.structures)
