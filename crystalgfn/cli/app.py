@@ -24,7 +24,7 @@ from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.declared import help_text, overview
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.utils.interrupts import Interrupts, Terminated, Terminations
-from crystalgfn.utils.run_folder import LOCK, RunFolder
+from crystalgfn.utils.run_folder import RunFolder, shared_lock
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -206,8 +206,7 @@ class Job:
             console.write_text(OmegaConf.to_yaml(config).rstrip(), sys.stdout)
             return
         started, first = time.time(), distributed.first() or not one.together
-        shard = config.get("shard")
-        lock = LOCK if shard is None else f"{LOCK}-{shard[0]}-of-{shard[1]}"
+        lock = shared_lock(config.get("shard"))
         folder = None if config.out is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
         if folder is not None and not one.beside:
             check_folder(self.name, folder.path)

@@ -63,7 +63,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     sampler.level(config.beta)
     made: dict[str, Any] = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
     if config.shard_size is not None:
-        return made | _write_shards(sampler, space, config, out)
+        return made | _write_shards(sampler, space, config, folder)
     folder.agree(plain_config(config), FREE)
     if config.adapt is not False:
         sampler, space = _adapted(sampler, space, config, made)
@@ -136,11 +136,13 @@ def _check_shards(config: DictConfig, out: Path) -> None:
         )
 
 
-def _write_shards(sampler: Sampler, space: CrystalSpace | None, config: DictConfig, out: Path) -> dict[str, Any]:
+def _write_shards(
+    sampler: Sampler, space: CrystalSpace | None, config: DictConfig, folder: RunFolder
+) -> dict[str, Any]:
     """Crystals as Parquet files, and a picture of the first of them."""
-    shard = plain_config(config.shard) or [0, 1]
+    shard, out = plain_config(config.shard) or [0, 1], folder.path
     run = ShardRun(
-        sampler, out, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
+        sampler, folder, config.n, config.shard_size, space, config.resample, config.seed, shard, config.sampler,
         config.beta, config.tries,
     )  # fmt: skip
     whose = "" if shard[1] == 1 else f" of process {shard[0]} of {shard[1]}"

@@ -55,7 +55,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
         references_of(load_calculator(config.calculator), config.energy_references)  # better found out before the work
     try:
         if labels is not None and config.active:
-            _loop(config, out, labels, settings, reading, label)
+            _loop(config, folder, labels, settings, reading, label)
             return {"files": ["gaps.csv", "labels.npz", "metrics.json", "weights.safetensors"]}
         if (out / METRICS).exists():  # the command was killed after its fit
             metrics = json.loads((out / METRICS).read_text(encoding="utf-8"))
@@ -74,7 +74,7 @@ def run(config: DictConfig, command: str, folder: RunFolder, label: Label | None
 
 
 def _loop(
-    config: DictConfig, out: Path, labels: Labels, settings: dict, reading: dict, label: Label | None
+    config: DictConfig, run: RunFolder, labels: Labels, settings: dict, reading: dict, label: Label | None
 ) -> None:  # fmt: skip
     space = CrystalSpace(**space_arguments(config.space))
     policy, trainer = build_part(config.policy, "policy"), build_part(config.trainer, "trainer")
@@ -105,10 +105,10 @@ def _loop(
     def refit(folder: Path, known: Labels) -> None:
         fit(listed(config.train), listed(config.val), folder, None, config.progress, known, **reading, **settings)
 
-    table = active_learning_loop(out, config.rounds, labels, refit, draw, label, taken, config.progress)
+    table = active_learning_loop(run, config.rounds, labels, refit, draw, label, taken, config.progress)
     tell("Claims of each proxy against labels of what its own sampler draws, eV/atom:")
     tell(table.to_string(index=False, float_format="%.3f"))
-    tell(f"The last proxy and all labels are in {out}")
+    tell(f"The last proxy and all labels are in {run.path}")
 
 
 def _say(metrics: dict[str, Any], config: DictConfig) -> None:

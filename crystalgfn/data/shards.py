@@ -65,15 +65,10 @@ class Manifest:
         """SHA-256 of the settings; every shard carries it."""
         return hashlib.sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()
 
-    def write(self, out: Path) -> None:
-        """``out/manifest.json``.
-
-        Raises:
-            CheckpointError: it cannot be written.
-        """
-        content = {"kind": KIND, "version": VERSION, "name": self.name, "settings": self.settings}
-        text = json.dumps(content, indent=2) + "\n"
-        write_aside(out / MANIFEST, lambda aside: aside.write_text(text, encoding="utf-8"))
+    @property
+    def content(self) -> dict[str, Any]:
+        """What stands in ``manifest.json``."""
+        return {"kind": KIND, "version": VERSION, "name": self.name, "settings": self.settings}
 
     @staticmethod
     def read(out: str | Path) -> Manifest:

@@ -7,8 +7,11 @@ Everything that is finished stands in a file, so that an interrupted loop goes o
 
 from __future__ import annotations
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +35,7 @@ from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.ensemble import WEIGHTS, EnsembleProxy
 from crystalgfn.rewards import boltzmann
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import add_tensors
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Integers
@@ -39,8 +43,9 @@ from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.provenance import METRICS
 from crystalgfn.utils.random import derived_seed
+from crystalgfn.utils.run_folder import RunFolder
 
-GAPS, LABELS = "gaps.csv", "labels.npz"
+GAPS, LABELS, BEGUN = "gaps.csv", "labels.npz", "loop.json"
 CHUNK = 16
 """Crystals labelled together; those in work are lost when the loop is killed."""
 Fit = Callable[[Path, Labels], Any]
@@ -49,7 +54,7 @@ Label = Callable[[Crystals, int], tuple[Labels, Integers]]
 
 
 def active_learning_loop(
-    out: str | Path,
+    out: str | Path | RunFolder,
     rounds: int,
     labels: Labels,
     fit: Fit,
@@ -63,7 +68,7 @@ def active_learning_loop(
     The last proxy and all labels go into ``out``, the rest into ``out/round_<number>``.
 
     Args:
-        out: folder; one in which a loop was interrupted goes on.
+        out: folder, or that of the command at work; one in which a loop was interrupted goes on.
         rounds: fits after the first, at least 1.
         labels: that there are.
         fit: fits a proxy on labels and writes it into a folder, ``metrics.json`` last.
@@ -74,9 +79,29 @@ def active_learning_loop(
 
     Returns:
         One row a fit (`gap_row`), also in ``out/gaps.csv``.
+
+    Raises:
+        CheckpointError: the folder holds a loop that began with other labels, or another process works there.
     """
-    out, table = Path(out), pd.DataFrame()
-    folder = out / "round_0"
+    run = out if isinstance(out, RunFolder) else RunFolder(out, "a loop")
+    with nullcontext() if run is out else run:
+        digest = hashlib.sha256(json.dumps(sorted(excluded_keys)).encode())
+        add_tensors(digest, {**labels.crystals.state_dict(), **tensors_of(labels)})
+        run.agree({"labels": len(labels), "content": digest.hexdigest()}, file=BEGUN)
+        return _rounds(run.path, rounds, labels, fit, draw, label, excluded_keys, progress)
+
+
+def _rounds(
+    out: Path,
+    rounds: int,
+    labels: Labels,
+    fit: Fit,
+    draw: Draw,
+    label: Label,
+    excluded_keys: frozenset[tuple[str, int]],
+    progress: bool,
+) -> pd.DataFrame:
+    table, folder = pd.DataFrame(), out / "round_0"
     for number in range(rounds + 1):
         folder = out / f"round_{number}"
         if not (folder / METRICS).exists():
@@ -129,9 +154,13 @@ def gap_row(number: int, proxy: Property, crystals: Crystals, labels: Labels) ->
 
 def concat_labels(parts: Sequence[Labels]) -> Labels:
     """All labels, one after another."""
-    crystals = Crystals.cat([one.crystals for one in parts])
-    names = [name for name in Labels.__dataclass_fields__ if name != "crystals"]
-    return Labels(crystals=crystals, **{name: torch.cat([getattr(one, name) for one in parts]) for name in names})
+    crystals, columns = Crystals.cat([one.crystals for one in parts]), [tensors_of(one) for one in parts]
+    return Labels(crystals=crystals, **{name: torch.cat([one[name] for one in columns]) for name in columns[0]})
+
+
+def tensors_of(labels: Labels) -> dict[str, torch.Tensor]:
+    """All that labels hold beside their crystals."""
+    return {name: getattr(labels, name) for name in Labels.__dataclass_fields__ if name != "crystals"}
 
 
 def without(labels: Labels, excluded_keys: frozenset[tuple[str, int]]) -> Labels:

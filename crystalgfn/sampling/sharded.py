@@ -6,6 +6,7 @@ import hashlib
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from crystalgfn.sampling.table import results_table
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.random import derived_seed
+from crystalgfn.utils.run_folder import RunFolder, shared_lock
 
 ROWS = 4096  # rows of the table worked out at a time
 
@@ -39,7 +41,7 @@ class ShardRun:
 
     Args:
         sampler: what draws.
-        out: the folder.
+        out: the folder; a path, or that of the command at work.
         n: crystals in all.
         shard_size: crystals a file; the memory that is needed depends on this and not on ``n``.
         space: a further constraint, intersected with the sampler's own.
@@ -56,16 +58,16 @@ class ShardRun:
         done: those of them that are there.
 
     Raises:
-        ShardError: sizes that mean nothing, or a folder that holds a run with other settings.
+        ShardError: sizes that mean nothing, or shards of another run.
         EmptySpace: the constraint leaves nothing.
         RewardError: an inverse temperature that the sampler was not trained for.
-        CheckpointError: the manifest cannot be written.
+        CheckpointError: the folder holds a run with other settings, or the manifest cannot be written.
     """
 
     def __init__(
         self,
         sampler: Sampler,
-        out: str | Path,
+        out: str | Path | RunFolder,
         n: int,
         shard_size: int,
         space: CrystalSpace | dict[str, Any] | None = None,
@@ -83,7 +85,9 @@ class ShardRun:
             raise ShardError(f"shard={list(shard)}: give [i,k] with 0 <= i < k, for process i of k")
         sampler.level(beta)
         narrowed = sampler.narrow(space)
-        self.sampler, self.out, self.seed, self.beta = sampler, Path(out), seed, beta
+        self._given = isinstance(out, RunFolder)  # and at work there already
+        self.folder = out if isinstance(out, RunFolder) else RunFolder(out, "a run", lock=shared_lock(shard))
+        self.sampler, self.out, self.seed, self.beta = sampler, self.folder.path, seed, beta
         self.how: dict[str, Any] = {"resample": resample, "tries": tries}
         self.space = None if space is None else narrowed
         settings = {
@@ -110,8 +114,12 @@ class ShardRun:
 
         Raises:
             RewardError: a reward that breaks its contract on these crystals, or resampling without a reward.
-            CheckpointError: a file cannot be written.
+            CheckpointError: a file cannot be written, or another process is at work on these shards.
         """
+        with nullcontext() if self._given else self.folder:
+            self._write_all(progress)
+
+    def _write_all(self, progress: bool) -> None:
         total, there = (sum(map(self.manifest.rows, those)) for those in (self.own, self.done))
         bar = Bar(total=total, initial=there, unit=" crystals", smoothing=0, shown=progress)
         with bar, warnings.catch_warnings():
@@ -125,15 +133,7 @@ class ShardRun:
 
     def _start(self) -> None:
         """Compare the manifest with the one that is there, or write it; find what is done."""
-        if (self.out / MANIFEST).exists():
-            different = _differences(Manifest.read(self.out).settings, self.manifest.settings)
-            if different:
-                raise ShardError(
-                    f"{self.out} holds a run with other settings ({'; '.join(different)}): "
-                    "give the same to go on with it, or choose another folder"
-                )
-        else:
-            self.manifest.write(self.out)
+        self.folder.agree(self.manifest.content, free=("name",), file=MANIFEST)
         own = {shard_path(self.out, i): i for i in self.own}  # other processes may be at work on the others
         for leftover in (self.out / FOLDER).glob(".part-*.part*"):
             if leftover.with_name(leftover.stem[1:]) in own:
@@ -171,21 +171,3 @@ def run_fingerprint(sampler: Sampler) -> str:
     for state in states:
         add_tensors(digest, state)
     return digest.hexdigest()
-
-
-def _differences(before: dict[str, Any], now: dict[str, Any], prefix: str = "") -> list[str]:
-    """What differs between two settings, in words."""
-    said = []
-    for key in sorted(before.keys() | now.keys()):
-        old, new = before.get(key), now.get(key)
-        if isinstance(old, dict) and isinstance(new, dict):
-            said += _differences(old, new, f"{prefix}{key}.")
-        elif old != new:
-            words = "another content" if key == "sampler" else f"{_short(old)} there, {_short(new)} here"
-            said.append(f"{prefix}{key}: {words}")
-    return said
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -65,7 +65,7 @@ class RunFolder:
             except (OSError, CheckpointError):
                 _unmake(self._made)
                 raise
-            if self._lock.path.name == LOCK:  # others that share the folder may be writing
+            if self._alone:  # others that share the folder may be writing
                 for folder in {self.path, *(path.parent for path in self.path.rglob(".*.part*"))}:
                     remove_leftovers(folder)
             self._before = _names(self.path)
@@ -74,7 +74,7 @@ class RunFolder:
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         if not self.active:
             return
-        if isinstance(error, (CrystalGFNError, OSError, KeyboardInterrupt)):
+        if self._alone and isinstance(error, (CrystalGFNError, OSError, KeyboardInterrupt)):
             stopped = isinstance(error, KeyboardInterrupt) and any((self.path / name).exists() for name in self.parts)
             if not stopped and not self.begun:
                 for name in (*self.parts, *self._own):
@@ -83,6 +83,11 @@ class RunFolder:
         self._lock.release()
         if error is not None:
             _unmake(self._made)
+
+    @property
+    def _alone(self) -> bool:
+        """Whether no other process may work here."""
+        return self._lock.path.name == LOCK
 
     @property
     def begun(self) -> bool:
@@ -140,6 +145,11 @@ class RunFolder:
         write_aside(self.path / RECORD, lambda path: path.write_text(text, encoding="utf-8"))
 
 
+def shared_lock(shard: Sequence[int] | None) -> str:
+    """The lock of process i of k (i, k) that share a folder out; that of a process alone for k = 1 and None."""
+    return LOCK if shard is None or shard[1] == 1 else f"{LOCK}-{shard[0]}-of-{shard[1]}"
+
+
 def read_settings(path: Path) -> dict[str, Any]:
     """The settings in a YAML or JSON file.
 
@@ -147,7 +157,8 @@ def read_settings(path: Path) -> dict[str, Any]:
         CheckpointError: it holds none.
     """
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")  # YAML would take 1e-05 for a text
+        content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if not isinstance(content, dict):
             raise ValueError("it holds no settings")
     except (ValueError, yaml.YAMLError) as error:

@@ -264,6 +264,8 @@ def chain(arguments: list[str], out: Path, length: float, first: int, rng: rando
     wrong: list[str] = []
     shared, log, done = set(os.listdir("/dev/shm")), out.with_suffix(".log"), {}
     for turn in range(CHAIN + 1):
+        if (out / "run.json").exists():  # the last signal came when all was done
+            break
         how = SIGNALS[(first + turn) % len(SIGNALS)] if turn < CHAIN else None
         resume = arguments[0] == "train" and (out / "config.yaml").exists()
         given = ["train", "resume=true", f"out={out}"] if resume else [*arguments, f"out={out}"]
@@ -306,9 +308,9 @@ def main() -> None:
     report: dict[str, dict[str, Any]] = {}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        for command, arguments in jobs(folder).items():
-            if options.commands and command not in options.commands.split(","):
-                continue
+        given = jobs(folder)
+        for command in given if options.commands is None else options.commands.split(","):
+            arguments = given[command]
             quiet = [folder / f"{command.replace(' ', '_')}_quiet{i}" for i in range(2)]
             modules, log = folder / "modules", quiet[0].with_suffix(".log")
             code, _ = ended(start([*arguments, f"out={quiet[0]}"], log, modules), 0.0, None)

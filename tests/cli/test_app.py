@@ -14,6 +14,7 @@ from forks import COMMAND
 from omegaconf import OmegaConf
 
 from crystalgfn.cli import app
+from crystalgfn.cli.options import compose
 from crystalgfn.cli.options.compose import compose_config
 
 SMALL = ["reward=density", "policy=small", "elements=[Li,O]", "space_groups=[221,225]", "n_atoms=[1,6]"]
@@ -460,3 +461,22 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_run_goes_on(tmp_path):
         steps = [int(row["step"]) for row in csv.DictReader(file)]
     assert steps == list(range(1, done + 6))
     assert (out / "sampler" / "weights.safetensors").exists()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_comes_while_the_configuration_is_read_is_an_interrupt_still(number, code, tmp_path, monkeypatch, capsys):
+    """The libraries that read it make other errors of a KeyboardInterrupt."""
+    whole = compose.compose_config
+
+    def pressed(*arguments):
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(0.01)
+        except KeyboardInterrupt as error:
+            raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'") from error
+        return whole(*arguments)
+
+    monkeypatch.setattr(compose, "compose_config", pressed)
+    assert app.main(["train", "reward=density", f"out={tmp_path / 'run'}"]) == code
+    assert capsys.readouterr().err.strip() in ("interrupted", "terminated")
+    assert not (tmp_path / "run").exists()

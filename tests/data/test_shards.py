@@ -19,11 +19,12 @@ from forks import COMMAND
 import crystalgfn as cg
 from crystalgfn.cli import app
 from crystalgfn.data.shards import MANIFEST, Manifest, read_shards, read_table, shard_path
-from crystalgfn.errors import ShardError
+from crystalgfn.errors import CheckpointError, ShardError
 from crystalgfn.sampling import table
 from crystalgfn.sampling.sampler import ResamplingWarning, Sampler
 from crystalgfn.sampling.sharded import ShardRun, ShardWarning, run_fingerprint
 from crystalgfn.utils.random import derived_seed
+from crystalgfn.utils.run_folder import RunFolder
 
 SPACE = {"elements": ["Li", "O", "Na"], "space_groups": [2, 166, 221, 225], "n_atoms": (1, 6)}
 SMALL = cg.PolicyConfig(width=16, blocks=1, components=2)
@@ -306,16 +307,16 @@ def columns(path: Path, i: int):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"n": 60}, "n: 50 there, 60 here"),
-        ({"shard_size": 13}, "shard_size: 12 there, 13 here"),
-        ({"seed": 1}, "seed: 0 there, 1 here"),
-        ({"resample": True}, "resample: false there, true here"),
-        ({"space": {"elements": ["Li", "O"]}}, r'space.elements: \["Li", "O", "Na"\] there, \["Li", "O"\] here'),
+        ({"n": 60}, "settings.n=50, not 60"),
+        ({"shard_size": 13}, "settings.shard_size=12, not 13"),
+        ({"seed": 1}, "settings.seed=0, not 1"),
+        ({"resample": True}, "settings.resample=False, not True"),
+        ({"space": {"elements": ["Li", "O"]}}, r"settings.space.elements=\['Li', 'O', 'Na'\], not \['Li', 'O'\]"),
     ],
 )
 def test_other_settings_are_refused(change, words, sampler, whole):
     before = contents(whole)
-    with pytest.raises(ShardError, match=words):
+    with pytest.raises(CheckpointError, match=words):
         ShardRun(sampler, whole, **{"n": N, "shard_size": SIZE, **change})
     assert contents(whole) == before
 
@@ -328,7 +329,7 @@ def test_another_sampler_is_refused(sampler, whole):
     ]
     assert len({run_fingerprint(one) for one in [sampler, *others]}) == 4
     for other in others:
-        with pytest.raises(ShardError, match="sampler: another content"):
+        with pytest.raises(CheckpointError, match="settings.sampler=.*, not .*; give what it was begun with"):
             ShardRun(other, whole, N, SIZE)
 
 
@@ -339,8 +340,8 @@ def test_a_saved_sampler_has_the_same_content(sampler, saved):
 def test_other_versions_are_refused(sampler, whole, tmp_path):
     manifest = Manifest.read(whole)
     manifest.settings["versions"]["torch"] = "1.0"
-    manifest.write(tmp_path)
-    with pytest.raises(ShardError, match=r'versions.torch: "1.0" there'):
+    (tmp_path / MANIFEST).write_text(json.dumps(manifest.content))
+    with pytest.raises(CheckpointError, match="settings.versions.torch=1.0, not"):
         ShardRun(sampler, tmp_path, N, SIZE)
 
 
@@ -457,3 +458,11 @@ def test_the_manifest_says_what_run_it_is(sampler, whole):
     assert cg.CrystalSpace(**settings["space"]) == sampler.space
     assert (settings["n"], settings["shard_size"], settings["seed"]) == (N, SIZE, 0)
     assert settings["versions"]["torch"] == torch.__version__
+
+
+def test_two_processes_do_not_write_the_same_shards(sampler, tmp_path):
+    with RunFolder(tmp_path, lock=".lock-0-of-2"):
+        with pytest.raises(CheckpointError, match="is in use by process"):
+            ShardRun(sampler, tmp_path, N, SIZE, shard=(0, 2)).write(progress=False)
+        ShardRun(sampler, tmp_path, N, SIZE, shard=(1, 2)).write(progress=False)
+    assert sorted(os.listdir(tmp_path)) == [MANIFEST, "shards"]

@@ -10,6 +10,7 @@ from crystalgfn.calculators.base import ForcesAndStress
 from crystalgfn.calculators.energy_references import References
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import Rows
+from crystalgfn.errors import CheckpointError
 from crystalgfn.evaluation.proxy_check.report import gap
 from crystalgfn.fitting import active_learning
 from crystalgfn.fitting import labels as labels_module
@@ -26,6 +27,7 @@ from crystalgfn.fitting.labels import BOUND, FIT, VALUE, Labels, label_crystals,
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.rewards import Density
 from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.run_folder import RunFolder
 
 SPACE = CrystalSpace(elements=["Na", "K", "Cl", "F"], space_groups=[221, 225], n_atoms=(2, 4))
 SMALL = PolicyConfig(width=16, blocks=1, components=2)
@@ -199,3 +201,19 @@ def test_a_second_opinion_is_the_label_and_the_disagreement_is_kept(monkeypatch)
     assert len(one[0]) and torch.equal(one[1], both[1]) and one[0].disagreement.isnan().all()
     assert torch.allclose(both[0].value, one[0].value + 0.25, atol=1e-6)
     assert torch.allclose(both[0].disagreement, torch.full((len(both[0]),), 0.25), atol=1e-6)
+
+
+def test_a_loop_goes_on_with_what_it_began_with_and_alone(start, tmp_path):
+    bench = Bench(stop_at=1)
+    with pytest.raises(KeyboardInterrupt):
+        active_learning_loop(tmp_path, 1, start, bench.fit, bench.draw, bench.label, progress=False)
+    again = Bench()
+    how = {"fit": again.fit, "draw": again.draw, "label": again.label, "progress": False}
+    with pytest.raises(CheckpointError, match="holds a loop with labels=6, not 5"):
+        active_learning_loop(tmp_path, 1, start[:5], **how)
+    with pytest.raises(CheckpointError, match="holds a loop with content="):
+        active_learning_loop(tmp_path, 1, start, excluded_keys=frozenset({("Cl1Na1", 225)}), **how)
+    with RunFolder(tmp_path), pytest.raises(CheckpointError, match="is in use by process"):
+        active_learning_loop(tmp_path, 1, start, **how)
+    assert not again.fitted
+    assert len(active_learning_loop(tmp_path, 1, start, **how)) == 2

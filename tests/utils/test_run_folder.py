@@ -133,3 +133,23 @@ def test_a_record_is_json_in_any_language(tmp_path):
     with RunFolder(tmp_path / "ü") as folder:
         folder.record({"command": "crystalgfn sample out=ü", "path": tmp_path})
     assert json.loads((tmp_path / "ü" / "run.json").read_text(encoding="utf-8"))["command"].endswith("ü")
+
+
+def test_small_numbers_are_the_same_when_read_again(tmp_path):
+    for name in ("settings.json", CONFIG):
+        RunFolder(tmp_path).agree({"symprecs": [1e-05, 0.01], "beta": 1e22}, file=name)
+        RunFolder(tmp_path).agree({"symprecs": [1e-05, 0.01], "beta": 1e22}, file=name)
+
+
+def test_a_process_that_shares_a_folder_leaves_the_settings_to_the_others(tmp_path):
+    with pytest.raises(KeyboardInterrupt), RunFolder(tmp_path, lock=".lock-0-of-2") as folder:
+        folder.agree({"seed": 0})
+        raise KeyboardInterrupt
+    assert names(tmp_path) == [CONFIG]
+
+
+def test_a_run_has_ended_where_its_record_is(tmp_path):
+    with RunFolder(tmp_path) as folder:
+        assert not folder.ended
+        folder.record({})
+        assert folder.ended
