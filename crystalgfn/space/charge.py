@@ -110,6 +110,12 @@ def pack(bits: np.ndarray) -> np.ndarray:
     return (padded.reshape(*bits.shape[:-1], n_words, WORD) * weights).sum(-1)
 
 
+def initial_charge(half_width: int, alloys: bool) -> np.ndarray:
+    """The packed charge state before any element: charge 0, no split; and, with alloys, metals only. [2, words]."""
+    bit = np.arange(2 * half_width + 2)
+    return pack(np.stack([bit == half_width, (bit == 2 * half_width + 1) & alloys]))
+
+
 def holds(sets: np.ndarray, charges: tuple[int, ...], half: int) -> np.ndarray:
     """Whether packed sets [words, rows] of charges, with 0 in bit ``half``, have one of ``charges``; bool [rows]."""
     found = np.zeros(sets.shape[1], dtype=bool)

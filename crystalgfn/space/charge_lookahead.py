@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 import torch
 
-from crystalgfn.space.charge import WORD, balanced, pack, packed
-from crystalgfn.space.compositions import CompositionTables, initial_charge
+from crystalgfn.space.charge import WORD, balanced, initial_charge, pack, packed
+from crystalgfn.space.compositions import CompositionTables
 from crystalgfn.typing import Followers, Pairs, RowIndex
 
 

@@ -348,9 +348,3 @@ def _charges(
                 planes[:] = 0
         whole, mixed, metals = new_whole, new_mixed, new_metals
     return first, finish, half
-
-
-def initial_charge(half_width: int, alloys: bool) -> np.ndarray:
-    """The packed charge state before any element: charge 0, no split; and, with alloys, metals only. [2, words]."""
-    bit = np.arange(2 * half_width + 2)
-    return pack(np.stack([bit == half_width, (bit == 2 * half_width + 1) & alloys]))
