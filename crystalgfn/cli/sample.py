@@ -55,8 +55,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         OptionError: values that cannot be, or crystals that are there already.
     """
     out = folder.path
-    if (out / "table.parquet").exists() and (folder.ended or not (out / CONFIG).exists()):
-        raise OptionError(f"{out} already holds crystals; choose another out=<folder>, or delete them.")
+    _check_new(folder)
     _check_shards(config, out)
     sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
     space = sampler_space(sampler, config)
@@ -116,6 +115,13 @@ def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) 
     if found.ess < LEAST_ESS and config.resample is False:
         remedy = "resample=auto corrects it" if config.adapt is not False else "adapt=auto or resample=auto correct it"
         tell(f"  {distrust(found.ess)}; {remedy}")
+
+
+def _check_new(folder: RunFolder) -> None:
+    """Refuse a folder with crystals of a run that has ended, or of something else."""
+    theirs = folder.ended or not (folder.path / CONFIG).exists()
+    if theirs and (folder.path / "table.parquet").exists():
+        raise OptionError(f"{folder.path} already holds crystals; choose another out=<folder>, or delete them.")
 
 
 def _check_shards(config: DictConfig, out: Path) -> None:

@@ -313,11 +313,8 @@ def _charges(
     whole[:, accepted] = pack(np.arange(width + 1) == half)[:, None]
     metals[accepted] = True
     for e in range(n_el - 1, -1, -1):
-        new_whole, new_mixed, new_metals = (
-            (np.zeros_like(whole), np.zeros_like(mixed), np.zeros_like(metals))
-            if e in rules.required
-            else (whole.copy(), mixed.copy(), metals.copy())
-        )
+        skip = e not in rules.required
+        new_whole, new_mixed, new_metals = (one * skip for one in (whole, mixed, metals))
         plane = planes[e % TOGETHER]
         for c, (rows, slots) in pairs.items():
             if automaton is None:
@@ -334,12 +331,10 @@ def _charges(
             new_metals[part.row] |= metal
             plane[0][:, part.row, part.slot] = one | two
             plane[1][:, part.row, part.slot] = one | np.where(metal, metal_bit[:, None], 0)
-            start = holds(whole, plain, half)
+            start = holds(whole, plain, half) | (accepted & (rules.required <= {e}))  # a pure element is neutral
             if rules.charge.states is not None:
                 start |= holds(mixed, plain, half) | holds(whole, split, half)
                 start |= metals & (rules.metal[e] and rules.charge.alloys)
-            if rules.required <= {e}:  # a pure element counts as neutral
-                start |= accepted
             first[part.root, part.root_slot, e] = start[part.root_rest]
         if e % TOGETHER == 0:
             some = min(TOGETHER, n_el - e)
