@@ -339,7 +339,6 @@ def _charges(
         if e % TOGETHER == 0:
             some = min(TOGETHER, n_el - e)
             finish[..., e : e + some] = np.moveaxis(planes[:some], 0, -1)
-            if automaton is not None:  # it leaves other places to each element
-                planes[:] = 0
+            planes[:] = 0  # an automaton leaves other places to each element
         whole, mixed, metals = new_whole, new_mixed, new_metals
     return first, finish, half
