@@ -17,7 +17,7 @@ from crystalgfn.typing import ElementTable, FeatureRows, Floats, Fractions, Memb
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles(
-    "fitted hull", "crystalgfn-hull", 1, "fit it again with scripts.maintain.hull_fit.fit_hull, or copy it again"
+    "fitted hull", "crystalgfn-hull", 1, "fit it again with crystalgfn.fitting.hull.fit_hull, or copy it again"
 )
 WEIGHTS = "weights.safetensors"
 CHUNK = 16384  # compositions at a time

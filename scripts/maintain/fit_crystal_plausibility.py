@@ -21,9 +21,9 @@ from pymatgen.core import Composition
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
+from crystalgfn.fitting.plausibility import fit_plausibility
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
-from scripts.maintain.plausibility_fit import fit_plausibility
 from scripts.maintain.program import run
 
 MOST_ATOMS = 40

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from scripts.maintain.hull_fit import fit_hull
+from crystalgfn.fitting.hull import fit_hull
 from scripts.maintain.program import run
 
 

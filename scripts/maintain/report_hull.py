@@ -19,13 +19,13 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.data.labelled import read_labelled
+from crystalgfn.fitting.hull import entries
+from crystalgfn.fitting.plausibility import area_under_roc
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.rewards import EnergyAboveHull, energy_above_hull, load_proxy
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.typing import Floats
-from scripts.maintain.hull_fit import entries
-from scripts.maintain.plausibility_fit import area_under_roc
 from scripts.maintain.program import run
 
 STABLE = 0.02  # eV/atom; up to here a crystal counts as stable
@@ -42,7 +42,7 @@ def evaluate(
 
     Args:
         val_path: Parquet file with formation energies and energies above the hull.
-        references: files of entries of an exact hull, see `scripts.maintain.hull_fit.entries`; none: only the
+        references: files of entries of an exact hull, see `crystalgfn.fitting.hull.entries`; none: only the
             property's own hull.
         prop: the property (default: the shipped one).
         cache: see `crystalgfn.data.labelled.read_labelled`.

@@ -11,12 +11,12 @@ import yaml
 
 from crystalgfn.errors import DataError
 from crystalgfn.fitting.ensemble_fit import FitConfig
+from crystalgfn.fitting.hull import HullFitConfig
+from crystalgfn.fitting.plausibility import PlausibilityConfig
 from crystalgfn.utils.files import data_folder
 from crystalgfn.utils.instantiate import locate
 from scripts.maintain import refit
 from scripts.maintain.fit_conductivity import ConductivityFitConfig
-from scripts.maintain.hull_fit import HullFitConfig
-from scripts.maintain.plausibility_fit import PlausibilityConfig
 
 ROOT = Path(__file__).resolve().parents[2]
 PROGRAMS = [

@@ -9,9 +9,9 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError
+from crystalgfn.fitting.plausibility import PlausibilityConfig, classifier_scores, fit_plausibility
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.plausibility import CrystalPlausibility, formula_units, stoichiometry_keys
-from scripts.maintain.plausibility_fit import PlausibilityConfig, classifier_scores, fit_plausibility
 
 CATIONS, ANIONS = "Li Na K Rb Cs Ag Cu Tl".split(), "F Cl Br I".split()
 
