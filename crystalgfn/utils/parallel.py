@@ -218,7 +218,7 @@ def _in_dask(
 ) -> Iterator[tuple[int, Any]]:
     """One task a piece; Dask gives those of a worker that died to the others, finished or not."""
     try:
-        from distributed import Client, KilledWorker, LocalCluster, as_completed
+        from distributed import Client, KilledWorker, LocalCluster, as_completed  # pyright: ignore[reportAttributeAccessIssue] - without the extra
     except ImportError as error:
         raise NotAvailable(f"a cluster needs Dask ({error}); pip install 'crystalgfn[evaluate]'") from error
     cluster = None
