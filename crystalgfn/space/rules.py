@@ -204,7 +204,7 @@ class MaskRules:
                 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpaceTables:
     """What may be drawn.
 
@@ -253,7 +253,7 @@ def build_tables(rules: MaskRules) -> SpaceTables:
             allowed &= _sums_allowed(lookahead, table, allowed, sums)
     below = np.zeros((230, allowed.shape[1] + 1), dtype=np.int32)
     np.cumsum(allowed, axis=1, dtype=np.int32, out=below[:, 1:])
-    return SpaceTables(table, allowed, below, sums, completions)
+    return SpaceTables(composition=table, allowed=allowed, below=below, sums=sums, completions=completions)
 
 
 def _with_cells(rules: MaskRules, patterns: np.ndarray) -> np.ndarray:

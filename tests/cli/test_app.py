@@ -217,7 +217,7 @@ def test_a_sampler_for_a_range_of_temperatures(tmp_path, capsys):
     first = next(read_shards(tmp_path / "shards"))
     log_r = read_table(tmp_path / "shards", ["log_r"])["log_r"].to_numpy()[:10]
     assert torch.tensor(log_r).allclose(sampler.log_reward(first, beta=0.1))
-    assert "beta: 0.1 there, null here" in failure(app.sample, shards, capsys)
+    assert "settings.beta=0.1, not null" in failure(app.sample, shards, capsys)
     said = failure(app.sample, [*common, "beta=0.4", f"out={tmp_path / 'hot'}"], capsys)
     assert "from 0 to 0.3" in said
     assert not (tmp_path / "hot").exists()

@@ -105,9 +105,10 @@ def test_slow_rewards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_distance_to_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("rewards.md", "Near to the data")
     crystals = cg.Crystals.cat([CRYSTALS] * 20)
-    cg.check_reward(run(code, cg=cg, crystals=crystals)["near"])
+    by_composition, with_volume = blocks("rewards.md", "Near to the data")
+    for code in (by_composition, with_volume):
+        cg.check_reward(run(code, cg=cg, crystals=crystals)["near"])
 
 
 def test_the_shipped_rewards_are_all_in_the_table() -> None:
