@@ -78,7 +78,7 @@ def test_a_hull_is_learned() -> None:
 @pytest.mark.parametrize("scale", SCALES)
 def test_fitting_writes_a_hull(scale: str, paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hull_fit, "HELD_OUT", 60)
-    small = {"untrained": 60, "drawn": 60, "perturbed": 300, "steps": 5, "batch": 16, "members": 2, "width": 8}
+    small = {"untrained": 80, "drawn": 80, "perturbed": 320, "steps": 5, "batch": 16, "members": 2, "width": 8}
     metrics = fit_hull(paths, tmp_path / "out", scale, progress=False, samplers=("formation-energy",), **small)
     assert metrics == json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["entries"] == 34 and metrics["settings"]["steps"] == 5 and metrics["scale"] == scale
