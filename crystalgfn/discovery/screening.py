@@ -61,7 +61,7 @@ class Screen:
     @property
     def evaluations(self) -> int:
         """Of the calculator for each crystal, at most."""
-        return len(self.config.volumes) + self.config.steps
+        return len(self.config.volumes) + 1 + self.config.steps  # a relaxation evaluates its start too
 
     def __call__(self, placed: Sequence[PlacedCrystal]) -> tuple[list[PlacedCrystal], np.ndarray]:
         """The crystals after these steps and their energies [B]; as they were, and NaN, where there is no energy."""

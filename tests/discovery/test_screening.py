@@ -71,6 +71,16 @@ def test_what_has_no_energy_stays_as_it_was_and_the_others_do_not_notice(emt, mo
     assert Screen(emt, REFERENCES)([])[0] == []
 
 
+def test_evaluations_are_counted_at_most(emt, monkeypatch):
+    counted = []
+    energies, forces = emt.energies, emt.forces_and_stress
+    monkeypatch.setattr(emt, "energies", lambda own: counted.extend(own) or energies(own))
+    monkeypatch.setattr(emt, "forces_and_stress", lambda own: counted.extend(own) or forces(own))
+    screen = Screen(emt, REFERENCES, ScreenConfig(steps=2))
+    screen([placed(("Cu", "Au"), 3.3)])
+    assert len(counted) == screen.evaluations == 3 + 1 + 2
+
+
 def _unless_silver(known, structure):
     return float("nan") if "Ag" in structure.composition else float(known([structure])[0])
 
