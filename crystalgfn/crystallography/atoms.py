@@ -131,9 +131,14 @@ def atoms_fault(atoms: Atoms) -> str | None:
     volume = volume_of_parameters(lattice)
     if not volume / len(numbers) > SMALLEST:
         return f"has a cell of {volume:.2g} Å3 for {len(numbers)} atoms"
-    if atoms.occupancies is not None and not ((atoms.occupancies > 0) & (atoms.occupancies <= 1)).all():
+    return None if atoms.occupancies is None else _occupancy_fault(atoms.occupancies, atoms.sites)
+
+
+def _occupancy_fault(shares: np.ndarray, sites: np.ndarray | None) -> str | None:
+    if not ((shares > 0) & (shares <= 1)).all():
         return "has an occupancy outside 0 to 1"
-    return None
+    most = shares.max() if sites is None else np.bincount(sites, weights=shares).max()
+    return f"has a site whose occupancies sum to {most:.4g}, more than 1" if most > 1 + 1e-6 else None
 
 
 def cell_fault(lattice: np.ndarray) -> str | None:
@@ -144,6 +149,8 @@ def cell_fault(lattice: np.ndarray) -> str | None:
     if not ((lattice[:3] >= low) & (lattice[:3] <= high)).all():
         lengths = ", ".join(f"{x:.6g}" for x in lattice[:3])
         return f"has cell lengths {lengths} Å; from {low:g} to {high:g} Å are read"
+    if (lattice[3:] < np.pi).all():
+        return f"has the cell angles {', '.join(f'{x:.6g}' for x in lattice[3:])}; write degrees, not radians"
     if not ((lattice[3:] > 0) & (lattice[3:] < 180)).all() or not volume_of_parameters(lattice) > 0:
         return f"has the cell angles {', '.join(f'{x:.6g}' for x in lattice[3:])}, which close no cell"
     return None
@@ -230,13 +237,24 @@ def from_matrix(where: str, rows: Any, points: Any, numbers: Any, space_group: i
 def group_number(value: Any) -> int:
     """A space group that a source names by number or Hermann-Mauguin symbol, 0 where it is none."""
     try:
-        number = float(value)
+        number = number_of(value)
     except (TypeError, ValueError):
         import gemmi
 
         found = gemmi.find_spacegroup_by_name(value) if isinstance(value, str) else None
         return found.number if found else 0
     return int(number) if number.is_integer() and 1 <= number <= 230 else 0
+
+
+def number_of(value: Any) -> float:
+    """A number as files write one; True, and the "1_000" of programs, are none.
+
+    Raises:
+        TypeError, ValueError: it is none.
+    """
+    if isinstance(value, bool | np.bool_) or (isinstance(value, str) and "_" in value):
+        raise ValueError(f"{value!r} is no number")
+    return float(value)
 
 
 def reduced_formula(counts: Mapping[str, int]) -> str:
@@ -262,7 +280,7 @@ def _number(name: str, value: Any) -> float | None:
     if not isinstance(value, int | float | str | np.number):
         return None
     try:
-        number = float(value)
+        number = number_of(value)
     except ValueError:
         return None
     return number if np.isfinite(number) else None

@@ -22,6 +22,11 @@ ENTRY_POINTS = "crystalgfn.formats"
 
 BUILT_IN = ("cif:CIF", "poscar:POSCAR", "extxyz:EXTXYZ", "tables:PARQUET", "tables:TABLE", "pymatgen_json:JSON")
 
+MAX_OCCUPANCY = 1.02
+"""Sums of rounded occupancies up to here are scaled to 1."""
+MOLECULES = frozenset(("CO", "HF", "HO", "NO"))
+"""Capitals that may be an element's symbol or a molecule's formula."""
+
 
 @runtime_checkable
 class Format(Protocol):
@@ -146,10 +151,13 @@ def read_bytes(path: str | Path) -> bytes:
     path = Path(path)
     try:
         content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix.lower() == ".gz" else content
+        content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content
     except (OSError, EOFError, ZlibError) as error:
         reason = (error.strerror if isinstance(error, OSError) else None) or first_line(error)
         raise DataError(f"{path.name} cannot be read ({reason})") from error
+    if content.startswith(b"version https://git-lfs"):
+        raise DataError(f"{path.name} is a pointer of Git LFS, not the file; fetch it with git lfs pull")
+    return content
 
 
 def decode(content: bytes, name: str | Path, strict: bool = False) -> str:
@@ -205,15 +213,25 @@ def record(where: str, entry: Mapping[str, Any]) -> Record:
     Raises:
         DataError: a species that is no element.
     """
+    if not isinstance(entry, Mapping):
+        raise DataError(f"it is a {type(entry).__name__}, no dictionary")
     inner = entry.get("structure", entry)
+    if not isinstance(inner, Mapping):
+        raise DataError(f"its structure is a {type(inner).__name__}, no dictionary")
+    if not all(inner["lattice"].get("pbc", (True,))):
+        raise DataError("it is not periodic in three directions")
     rows, sites = np.array(inner["lattice"]["matrix"], dtype=np.float64).reshape(3, 3), inner["sites"]
     numbers, shares, owner, notes = [], [], [], []
     for i, site in enumerate(sites):
-        for one in site["species"]:
+        if not site["species"]:
+            raise DataError(f"its site {i} has no species")
+        occupancies = [float(one.get("occu", 1)) for one in site["species"]]
+        total = sum(occupancies)
+        for one, share in zip(site["species"], occupancies, strict=True):
             number, said = element_number(str(one["element"]))
             notes += said
             numbers.append(number)
-            shares.append(float(one.get("occu", 1)))
+            shares.append(share / total if 1 < total <= MAX_OCCUPANCY else share)
             owner.append(i)
     points = np.array([sites[i]["abc"] for i in owner], dtype=np.float64).reshape(-1, 3)
     found = from_matrix(where, rows, points, numbers)

@@ -14,14 +14,28 @@ import numpy as np
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, cell_fault, volume_of_parameters
 from crystalgfn.crystallography.orbits import cell_matrix
-from crystalgfn.data.formats.base import element_number, first_line, read_text
+from crystalgfn.data.formats.base import MOLECULES, element_number, first_line, read_text
 from crystalgfn.data.formats.cif_sites import Site, expand
-from crystalgfn.data.formats.cif_symmetry import UNKNOWN, Tags, as_number, candidate_settings, claimed_group, value
+from crystalgfn.data.formats.cif_symmetry import (
+    HALL,
+    NAMES,
+    NUMBERS,
+    OPERATIONS,
+    UNKNOWN,
+    Tags,
+    as_number,
+    candidate_settings,
+    claimed_group,
+    contradictions,
+    value,
+)
 from crystalgfn.errors import DataError
 
 LENGTHS = tuple(f"_cell_{'length' if len(x) == 1 else 'angle'}_{x}" for x in CELL)
 FRACTIONS = tuple(f"_atom_site_fract_{x}" for x in "xyz")
 LAST_NATURAL = 98
+REPEATED = " repeated"
+"""Key of the tags that a block gives twice with other values; no tag begins with a space."""
 IMPOSSIBLE = 0.5
 """Of the sum of two radii; closer atoms show that another origin is meant."""
 LABEL_OF_OXYGEN = frozenset(("Oa", "Ob", "Oc", "Od", "Oe", "Om", "Op", "Ot", "Ox"))
@@ -69,9 +83,9 @@ def parse(text: str) -> list[tuple[str, dict[str, list[str]]]]:
     Raises:
         DataError: text that breaks the grammar of CIF, with line and column.
     """
-    plain = text.encode("ascii", "replace").decode("ascii")  # what CIF allows; no other letter carries a meaning here
+    letters = text.encode("ascii", "replace").decode("ascii")  # what CIF allows; no other letter has a meaning here
     try:
-        document = gemmi.cif.read_string(plain, check_level=0)
+        document = gemmi.cif.read_string(letters, check_level=0)
     except (ValueError, RuntimeError) as error:
         raise DataError(first_line(error).removeprefix("string:")) from error
     found = []
@@ -84,7 +98,9 @@ def parse(text: str) -> list[tuple[str, dict[str, list[str]]]]:
                 values, width = list(item.loop.values), item.loop.width()
                 columns = [(name, values[i::width]) for i, name in enumerate(item.loop.tags)]
             for name, texts in columns:
-                tags.setdefault(_tag(name), [gemmi.cif.as_string(one) or _bare(one) for one in texts])
+                plain = [gemmi.cif.as_string(one) or _bare(one) for one in texts]
+                if tags.setdefault(_tag(name), plain) != plain:
+                    tags.setdefault(REPEATED, []).append(_tag(name))
         found.append((block.name, tags))
     return found
 
@@ -105,11 +121,38 @@ def _told(tags: Tags) -> bool:
 def _record(where: str, tags: Tags) -> Record | SkippedRecord:
     try:
         lattice = _cell(tags)
+        _check_once(tags)
         sites, notes = _sites(tags)
         found, more = _chosen(tags, lattice, sites)
-        return Record(where, _atoms(where, lattice, found, claimed_group(tags)), {}, (*notes, *more))
+        notes = (*notes, *more, *contradictions(tags), *_not_listed(tags, found))
+        return Record(where, _atoms(where, lattice, found, claimed_group(tags)), {}, notes)
     except DataError as error:
         return SkippedRecord(where, str(error))
+
+
+def _check_once(tags: Tags) -> None:
+    """Refuse a block that says something of its crystal twice.
+
+    Raises:
+        DataError: names the tag.
+    """
+    for name in tags.get(REPEATED, []):
+        if name in (*LENGTHS, *NAMES, *NUMBERS, *HALL, *OPERATIONS) or name.startswith("_atom_site_fract"):
+            raise DataError(f"gives {name} twice, with different values")
+
+
+def _not_listed(tags: Tags, sites: list[Site]) -> tuple[str, ...]:
+    """What has to be said where the formula of the block has elements that its atoms lack."""
+    formula = value(tags, ("_chemical_formula_sum",)) or ""
+    wanted = {elements.NUMBER["H"] if a in ("D", "T") else elements.NUMBER.get(a, 0) for a, _ in amounts_of(formula)}
+    lacking = wanted - {0} - {z for site in sites for z in site.species}
+    names = ", ".join(elements.SYMBOLS[z - 1] for z in sorted(lacking))
+    return (f"it lists no {names}, which its formula {formula!r} has",) if names else ()
+
+
+def amounts_of(formula: str) -> list[tuple[str, str]]:
+    """Symbols and amounts of a formula such as 'Li1 Fe0.5 O2'."""
+    return re.findall(r"([A-Z][a-z]?)([\d.]*)", formula)
 
 
 def _cell(tags: Tags) -> np.ndarray:
@@ -128,6 +171,8 @@ def _cell(tags: Tags) -> np.ndarray:
 def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
     sites: list[Site] = []
     notes: list[str] = []
+    _check_located(tags)
+    capitals = _in_capitals(tags)
     for i, (label, kind, share, *texts) in enumerate(_atom_columns(tags)):
         name = label if label not in UNKNOWN else f"atom {i + 1}"
         if share == "?":
@@ -135,13 +180,35 @@ def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
         occupancy = _occupancy(share, name)
         if occupancy == 0:
             continue  # no atom is there
-        number, said = _element(label, kind)
+        number, said = _element(label, kind, capitals)
         notes += [note for note in said if note not in notes]
         point, digits = _point(texts, name)
         sites.append(Site(label=name, point=point, digits=digits, species={number: occupancy}))
     if not sites:
         raise DataError("the CIF has no atoms")
     return sites, tuple(notes)
+
+
+def _check_located(tags: Tags) -> None:
+    """Refuse atoms without a place of their own: dummies, and hydrogen that is only counted at the atom it sits on.
+
+    Raises:
+        DataError: names the first.
+    """
+    labels = tags.get("_atom_site_label", [])
+    for i, flag in enumerate(tags.get("_atom_site_calc_flag", [])):
+        if flag == "dum":
+            raise DataError(f"{labels[i] if i < len(labels) else 'an atom'} is a dummy (calc_flag dum), no atom")
+    for i, text in enumerate(tags.get("_atom_site_attached_hydrogens", [])):
+        if (as_number(text) or 0) > 0:
+            name = labels[i] if i < len(labels) else "an atom"
+            raise DataError(f"the {text} hydrogen atoms attached to {name} have no coordinates")
+
+
+def _in_capitals(tags: Tags) -> bool:
+    """Whether the symbols of a block are written in capitals throughout ("NA", "CL")."""
+    words = [*tags.get("_atom_site_type_symbol", []), *tags.get("_atom_site_label", [])]
+    return not any(re.match(r"[A-Z][a-z]", word) for word in words)
 
 
 def _atom_columns(tags: Tags) -> Iterator[tuple[str, ...]]:
@@ -185,8 +252,10 @@ def _point(texts: list[str], name: str) -> tuple[np.ndarray, int]:
     return np.array(found), min(digits, default=12)
 
 
-def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
+def _element(label: str, kind: str, capitals: bool) -> tuple[int, tuple[str, ...]]:
     """The atomic number of a site by its type, or else by its label, and what has to be said of it.
+
+    Where other symbols of the block are not in ``capitals``, "HO" is no holmium.
 
     Raises:
         DataError: it names no element.
@@ -196,15 +265,17 @@ def _element(label: str, kind: str) -> tuple[int, tuple[str, ...]]:
         symbol = _symbol(found[1]) if found else ""
         if found and found[1].isupper() and len(found[1]) == 2 and kind[2:].isdigit():
             symbol = ""  # "CO3", "NO3": molecules
+        if found and found[1] in MOLECULES and not capitals:
+            symbol = ""
         if symbol not in elements.NUMBER and symbol not in ("D", "T"):
             raise DataError(
                 f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
             )
         return element_number(symbol)
-    return _element_of_label(label)
+    return _element_of_label(label, capitals)
 
 
-def _element_of_label(label: str) -> tuple[int, tuple[str, ...]]:
+def _element_of_label(label: str, capitals: bool) -> tuple[int, tuple[str, ...]]:
     letters = label[: len(label) - len(label.lstrip(ascii_letters))]
     symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
     if symbol in LABEL_OF_OXYGEN:
@@ -212,7 +283,13 @@ def _element_of_label(label: str) -> tuple[int, tuple[str, ...]]:
     if len(letters) == 3:  # "Feb", "NaA": a letter that tells sites apart, in the other case
         symbol = symbol if letters[1].islower() != letters[2].islower() else ""
     if len(letters) == 2 and letters.isupper() and symbol not in elements.NUMBER and letters[1] not in "HW":
-        symbol = letters[0]  # "OA", "FB"
+        symbol = letters[0] if letters != "VA" else ""  # "OA", "FB"; a vacancy
+    rest = label[len(letters) :]
+    mixed = re.search(r"[/,] *[A-Z]|\.\d+[A-Z]", rest) or any(
+        one in elements.NUMBER for one in re.findall(r"[A-Z][a-z]", rest)
+    )
+    if mixed or (letters in MOLECULES and not capitals):
+        symbol = ""  # "Mg/Fe1", "Al0.5Si0.5", "HO1"
     if symbol == "T" or (symbol not in elements.NUMBER and symbol != "D"):
         raise DataError(f"the site {label!r} has no type, and its label names no element")
     return element_number(symbol)
@@ -250,7 +327,7 @@ def _agrees(sites: list[Site], formula: str | None, units: str | None) -> bool:
     """Whether the sites are the formula's atoms, as many times as the block says."""
     if formula is None or units is None or not units.isdigit():
         return False
-    wanted = {a: float(n or 1) * int(units) for a, n in re.findall(r"([A-Z][a-z]?)([\d.]*)", formula)}
+    wanted = {a: float(n or 1) * int(units) for a, n in amounts_of(formula)}
     found: dict[str, float] = {}
     for site in sites:
         for z, share in site.species.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from crystalgfn.data.formats.base import MAX_OCCUPANCY
 from crystalgfn.data.formats.cif_symmetry import Operations
 from crystalgfn.errors import DataError
 
@@ -16,8 +17,6 @@ CLOSE = 0.5
 """Å; images of a rounded site that lie farther apart are different atoms however few digits are written."""
 ROUNDING = 4.0
 """Images of a site that is rounded by u differ by at most this many u (rows of rotations have at most two entries)."""
-MAX_OCCUPANCY = 1.02
-"""Sums of rounded occupancies up to here are scaled to 1."""
 
 
 @dataclass(eq=False, kw_only=True)

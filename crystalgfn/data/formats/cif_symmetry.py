@@ -19,6 +19,7 @@ MAGNETIC = ("_space_group_symop_magn_operation_xyz", "_space_group_symop_magn_ce
 HALL = ("_space_group_name_hall", "_symmetry_space_group_name_hall")
 NAMES = ("_space_group_name_h-m_alt", "_symmetry_space_group_name_h-m", "_space_group_name_h-m_full")
 NUMBERS = ("_space_group_it_number", "_symmetry_int_tables_number")
+SYSTEMS = ("_symmetry_cell_setting", "_space_group_crystal_system")
 UNKNOWN = ("", "?", ".")
 CELL_SLACK = 0.02
 """How far a cell may be from the symmetry of the setting that is named, relative to the largest entry of its metric."""
@@ -55,13 +56,19 @@ def value(tags: Tags, names: Sequence[str]) -> str | None:
 
 def claimed_group(tags: Tags) -> int:
     """The number of the space group that a block names, 0 where it names none."""
+    if number := _claimed_by_name(tags):
+        return number
+    group = _hall(value(tags, HALL) or "")
+    one = gemmi.find_spacegroup_by_ops(group) if group else None
+    return one.number if one else 0
+
+
+def _claimed_by_name(tags: Tags) -> int:
+    """The number by the tags of number and Hermann-Mauguin symbol."""
     if (text := value(tags, NUMBERS)) is not None and text.isdigit() and 1 <= int(text) <= 230:
         return int(text)
     name = value(tags, NAMES)
     found = _by_name(name, None) if name else []
-    if not found and (hall := value(tags, HALL)):
-        one = gemmi.find_spacegroup_by_ops(group) if (group := _hall(hall)) else None
-        return one.number if one else 0
     return found[0].number if found else 0
 
 
@@ -73,19 +80,72 @@ def candidate_settings(tags: Tags, lattice: np.ndarray) -> list[tuple[Operations
     Raises:
         DataError: the block names a setting that is not known, that its cell contradicts, or none.
     """
-    if (listed := next((tags[name] for name in OPERATIONS if tags.get(name)), None)) is not None:
-        return [(_listed(tags, tuple(listed)), "operations")]
+    if _superspace(tags):
+        raise DataError("is a modulated structure; its atoms are waves of more than three dimensions")
+    if listed := _texts(tags):
+        return [(_fitting(_listed(tags, listed), "symmetry operations", lattice), "operations")]
     if tags.get(MAGNETIC[0]):
         centring = tags.get(MAGNETIC[1], ("x,y,z,+1",))
         return [(_checked_group(_unprimed(tags[MAGNETIC[0]]), _unprimed(centring)), "")]
     if (hall := value(tags, HALL)) is not None and (group := _hall(hall)) is not None:
+        if said := contradictions(tags):
+            raise DataError(f"lists no symmetry operations; it {said[0]}")
         return [(_fitting(of_group(group), f"Hall symbol {hall!r}", lattice), hall)]
     if (named := _named(tags, lattice)) is None:  # it says nothing of symmetry: all atoms are listed
+        _check_silent(tags)
         return [(_operations([gemmi.Op("x,y,z")]), "P 1")]
     found, words = named
     sets = [(of_group(one.operations()), one.xhm()) for one in found]
     fitting = [pair for pair in sets if pair[0].fits(lattice)]
     return fitting or [(_fitting(sets[0][0], words, lattice), "")]
+
+
+def _texts(tags: Tags) -> tuple[str, ...]:
+    """The operations as they are listed; none where their value is unknown.
+
+    Raises:
+        DataError: they are listed twice, and not the same.
+    """
+    found = [tuple(tags[name]) for name in OPERATIONS if tags.get(name) and set(tags[name]) - set(UNKNOWN)]
+    if len({frozenset(text.replace(" ", "").lower() for text in one) for one in found}) > 1:
+        raise DataError(f"lists other symmetry operations as {OPERATIONS[0]} than as {OPERATIONS[1]}")
+    return found[0] if found else ()
+
+
+def _superspace(tags: Tags) -> bool:
+    dimension = value(tags, ("_cell_modulation_dimension",))
+    return any(name.startswith("_space_group_ssg_") for name in tags) or dimension not in (None, "0")
+
+
+def _check_silent(tags: Tags) -> None:
+    """Refuse a block that names its symmetry under a tag that is not known, as if it named none.
+
+    Raises:
+        DataError: names the tag.
+    """
+    for name in tags:
+        told = value(tags, (name,))
+        if re.match(r"_(symmetry|space_group|spacegroup)_", name) and told is not None:
+            if name in SYSTEMS and told.lower() == "triclinic":
+                continue
+            raise DataError(f"lists no symmetry operations and no space group that can be read, only {name} {told!r}")
+
+
+def contradictions(tags: Tags) -> tuple[str, ...]:
+    """What has to be said where operations are those of another space group than the block names."""
+    claimed = _claimed_by_name(tags)
+    listed = _texts(tags)
+    hall = value(tags, HALL)
+    group: gemmi.GroupOps | None = None
+    if listed:
+        group = gemmi.GroupOps([gemmi.Op(text.replace(" ", "").lower()) for text in listed])
+    elif hall is not None:
+        group = _hall(hall)
+    found = None if group is None else gemmi.find_spacegroup_by_ops(group)
+    if found is None or claimed in (0, found.number):
+        return ()
+    given = "symmetry operations" if listed else f"the Hall symbol {hall!r}"
+    return (f"has {given} of space group {found.number} ({found.hm}), and names number {claimed}",)
 
 
 def _named(tags: Tags, lattice: np.ndarray) -> tuple[list[gemmi.SpaceGroup], str] | None:
@@ -96,7 +156,9 @@ def _named(tags: Tags, lattice: np.ndarray) -> tuple[list[gemmi.SpaceGroup], str
     """
     name, number = value(tags, NAMES), value(tags, NUMBERS)
     if name is None and number is None:
-        if any(name in tags for name in (*HALL, *NAMES, *NUMBERS)):
+        if (hall := value(tags, HALL)) is not None:
+            raise DataError(f"lists no symmetry operations, and its Hall symbol {hall!r} cannot be read")
+        if any(name in tags for name in (*HALL, *NAMES, *NUMBERS, *OPERATIONS)):
             raise DataError("lists no symmetry operations, and its space group is unknown ('?')")
         return None
     if name is None:
@@ -228,11 +290,11 @@ def _by_name(name: str, lattice: np.ndarray | None) -> list[gemmi.SpaceGroup]:
 
 def _spelled(name: str) -> tuple[str, str]:
     """A symbol without underscores, and its choice of origin or axes, as ":2", "S" and "Z", "H" and "R" say it."""
-    text = " ".join(name.replace("_", "").split())
-    found = re.fullmatch(r"(.*?)\s*(?::\s*([12HRhr])|\s([SZHR])|\(\s*origin choice\s*([12])\s*\))", text)
+    text = " ".join(re.sub(r"\((\d)\)", r"\1", name.replace("_", "")).split())  # SHELX writes "P2(1)/c"
+    found = re.fullmatch(r"(.*?)\s*(?::\s*([12HRhr])|([SZ]|\s[HR])|\(\s*origin choice\s*([12])\s*\))", text)
     if not found:
         return text, ""
-    choice = (found[2] or found[3] or found[4]).upper()
+    choice = (found[2] or found[3] or found[4]).strip().upper()
     return found[1], {"S": "1", "Z": "2"}.get(choice, choice)
 
 
@@ -261,6 +323,6 @@ def _origins(found: gemmi.SpaceGroup, lattice: np.ndarray) -> list[gemmi.SpaceGr
 def as_number(text: str) -> Any:
     """A number without its standard uncertainty; None where it is unknown or none."""
     try:
-        return float(re.sub(r"\(.*", "", text))
+        return None if "_" in text else float(re.sub(r"\(.*", "", text))
     except ValueError:
         return None

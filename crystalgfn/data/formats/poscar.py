@@ -44,6 +44,7 @@ def parse(where: str, text: str) -> Record:
     cartesian, at = _mode(lines, at)
     points = np.array([_numbers(lines, at + i, 3) for i in range(sum(counts))])
     names = _names(lines, symbols, counts, at)
+    _check_end(lines, at, names)
     found = {name: element_number(re.split(r"[_/]", name)[0]) for name in dict.fromkeys(names)}
     notes = tuple(note for _, said in found.values() for note in said)
     with np.errstate(all="ignore"):
@@ -90,6 +91,31 @@ def _names(lines: list[str], symbols: list[str] | None, counts: list[int], at: i
     return names
 
 
+def _check_end(lines: list[str], at: int, names: list[str]) -> None:
+    """Refuse coordinates that go on after the atoms that are counted, and elements named otherwise beside them.
+
+    Raises:
+        DataError: says which.
+    """
+    end = at + len(names)
+    if end < len(lines) and _is_point(lines[end]):
+        raise DataError(f"{len(names)} atoms are counted, and line {end + 1} has the coordinates of one more")
+    if any(line.strip().lower().startswith("direct configuration") for line in lines[end:]):
+        raise DataError("it has several configurations, as XDATCAR; give each in a file of its own")
+    beside = _trailing(lines[at:end])
+    plain = [re.split(r"[_/]", name)[0] for name in names]
+    if beside is not None and beside != plain:
+        i = next(i for i, (a, b) in enumerate(zip(beside, plain, strict=True)) if a != b)
+        raise DataError(f"line {at + i + 1} names {beside[i]} beside its coordinates, and line 6 {plain[i]}")
+
+
+def _is_point(line: str) -> bool:
+    try:
+        return len([float(word) for word in line.split()[:3]]) == 3
+    except ValueError:
+        return False
+
+
 def _line(lines: list[str], i: int) -> str:
     if i >= len(lines):
         raise DataError(f"it ends before line {i + 1}")
@@ -99,7 +125,7 @@ def _line(lines: list[str], i: int) -> str:
 def _numbers(lines: list[str], i: int, n: int) -> list[float]:
     words = _line(lines, i).split()[:n]
     try:
-        found = [float(word.replace("D", "E").replace("d", "e")) for word in words]
+        found = [float(word.replace("D", "E").replace("d", "e").replace("_", "?")) for word in words]
     except ValueError:
         found = []
     if len(found) != n or not np.isfinite(found).all():
@@ -108,8 +134,10 @@ def _numbers(lines: list[str], i: int, n: int) -> list[float]:
 
 
 def _scale(lines: list[str]) -> list[float]:
-    words = _line(lines, 1).split()
-    n = 3 if len(words) >= 3 and all(re.fullmatch(r"[-+.\deE]+", word) for word in words[:3]) else 1
+    words = re.split(r"[!#]", _line(lines, 1))[0].split()
+    n = sum(re.fullmatch(r"[-+]?\.?\d[-+.\deEdD]*", word) is not None for word in words)
+    if n not in (1, 3):
+        raise DataError(f"line 2 is {_line(lines, 1)[:60]!r}; it must be one scale or three")
     found = _numbers(lines, 1, n)
     if any(x == 0 for x in found) or (n == 3 and min(found) < 0):
         raise DataError(f"the scale {_line(lines, 1)!r} is no scale")

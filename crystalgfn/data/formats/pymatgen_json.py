@@ -23,8 +23,7 @@ class PymatgenJson:
         path = Path(uri)
         text = read_text(path)
         try:
-            lines = [line for line in text.split("\n") if line.strip()]
-            content = [json.loads(line) for line in lines] if path.suffix == ".jsonl" else json.loads(text)
+            content = list(_lines(text)) if ".jsonl" in path.suffixes else json.loads(text)
         except (ValueError, RecursionError) as error:
             raise DataError(f"{path} cannot be read as JSON: {first_line(error)}") from error
         entries = list(_entries(content))
@@ -35,6 +34,15 @@ class PymatgenJson:
                 yield record(where, entry)
             except (DataError, KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
                 yield SkippedRecord(where, f"no pymatgen structure that can be read ({first_line(error)})")
+
+
+def _lines(text: str) -> Iterator[Any]:
+    """The content of each line; the text itself where it is no JSON."""
+    for line in filter(str.strip, text.split("\n")):
+        try:
+            yield json.loads(line)
+        except (ValueError, RecursionError):
+            yield line
 
 
 def _entries(content: Any) -> Iterator[tuple[str, Any]]:

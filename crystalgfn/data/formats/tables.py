@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, group_number
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, group_number, number_of
 from crystalgfn.data.formats.base import decode, first_line, format_of, read_bytes
 from crystalgfn.data.formats.cif import read_cif
 from crystalgfn.errors import DataError
@@ -106,6 +107,12 @@ def check_columns(path: Path, names: Iterable[str]) -> None:
     Raises:
         DataError: names the columns that are missing.
     """
+    names = list(names)
+    twice = sorted({name for name in names if name and names.count(name) > 1})
+    if twice:
+        raise DataError(f"{path} has the column {twice[0]} twice; give each a name of its own")
+    if len(names) == 1 and ";" in names[0]:
+        raise DataError(f"{path} is separated by semicolons; save it with commas")
     names = set(names)
     if names & {"cif", "file"}:
         return
@@ -154,11 +161,15 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | SkippedRecord]:
-    if (text := row.get("cif")) not in (None, ""):
-        return _placed(where, "the column cif", read_cif("", str(text)))
-    if (name := row.get("file")) not in (None, ""):
+    text, name = (None if isinstance(one, str) and not one else one for one in (row.get("cif"), row.get("file")))
+    if text is not None:
+        if not isinstance(text, str | bytes):
+            raise DataError("the column cif holds no text; it must be that of a CIF")
+        plain = decode(text, "the column cif") if isinstance(text, bytes) else text
+        return _placed(where, "the column cif", read_cif("", plain))
+    if name is not None:
         return _placed(where, str(name), _of_file(str(name), folder))
-    if "cif" in row and not any(row.get(name) for name in FORMULAS):
+    if "cif" in row and not any(isinstance(row.get(one), str) and row[one] for one in FORMULAS):
         raise DataError("cif is empty")
     if "file" in row and "Z" not in row:
         raise DataError(str(row.get("error") or "has no structure file"))
@@ -178,23 +189,30 @@ def _plain_atoms(where: str, row: Mapping[str, Any]) -> Atoms | None:
 
 def _of_columns(where: str, row: Mapping[str, Any], prefix: str) -> Atoms:
     try:
-        numbers = np.asarray(_list(row["Z"]), dtype=np.float64).ravel()
-        points = np.asarray([float(x) for one in _list(row["frac"]) for x in np.ravel(one)])
-        lattice = np.array([float(row[prefix + x]) for x in CELL])
+        numbers = np.array([x for one in _listed(row["Z"]) for x in one])
+        parts = _listed(row["frac"])
+        points = np.array([x for one in parts for x in one])
+        lattice = np.array([number_of(row[prefix + x]) for x in CELL])
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"Z, frac or its cell are no numbers ({first_line(error)})") from error
     if not (np.isfinite(numbers).all() and (numbers == numbers.round()).all() and (np.abs(numbers) < 1e6).all()):
         raise DataError("Z holds what is no atomic number")
+    if any(len(one) not in (1, 3) for one in parts) and len(parts) > 1:
+        raise DataError(f"frac has lists of {len(parts[0])}; write [x, y, z] for each atom, or all in one list")
     if points.size != 3 * len(numbers):
         raise DataError(f"it has {points.size} coordinates and {len(numbers)} atoms")
     return Atoms(where=where, lattice=lattice, points=points.reshape(-1, 3), numbers=numbers.astype(np.int64))
 
 
-def _list(value: Any) -> Any:
-    """A list as Parquet has it, or as CSV writes one."""
-    if not isinstance(value, str):
-        return value
-    return [float(x) for x in value.replace("[", " ").replace("]", " ").replace(",", " ").split()]
+def _listed(value: Any) -> list[list[float]]:
+    """The parts of a list as Parquet has it, or as CSV writes one; a plain number is a part of one."""
+    if isinstance(value, str):
+        rows = re.findall(r"\[([^\[\]]*)\]", value) if "[[" in value.replace(" ", "") else [value.strip(" []")]
+        parts = [row.replace(",", " ").split() for row in rows]
+        return [[number_of(x) for x in part] for part in parts] if len(rows) > 1 else [[number_of(x)] for x in parts[0]]
+    if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iuf":
+        return [[x] for x in value.tolist()]
+    return [[number_of(x) for x in np.ravel(one).tolist()] for one in np.atleast_1d(value)]
 
 
 def _placed(where: str, subject: str, found: list[Record | SkippedRecord]) -> list[Record | SkippedRecord]:
@@ -212,12 +230,16 @@ def _placed(where: str, subject: str, found: list[Record | SkippedRecord]) -> li
 
 def _of_file(name: str, folder: Path) -> list[Record | SkippedRecord]:
     path = folder / name
-    if not path.is_file() and path.name:
-        path = path.with_name(path.name + ".cif")
+    try:
+        if not path.is_file() and path.name:
+            path = path.with_name(path.name + ".cif")
+        there = path.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{name[:60]!r} is no name of a file ({first_line(error)[:60]})") from error
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"the file {name!r} is outside of the table's folder, so it is not read")
     one = format_of(path)
-    if not path.is_file():
+    if not there:
         raise DataError(f"there is no file {name} in {folder}")
     if one is None or not one.structures:
         raise DataError(f"{name} is no structure file")
