@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from numbers import Integral, Real
+from typing import Any
+
+LONGEST_NAME = 255
+"""Characters of a file's name, at most, on common file systems."""
+
 
 class CrystalGFNError(Exception):
     """Base of all errors that the package raises on purpose."""
@@ -57,6 +63,31 @@ class PlacementError(CrystalGFNError, ValueError):
 
 class NotAvailable(CrystalGFNError):
     """Something that this version of the package does not have."""
+
+
+def check_kind(
+    name: str, value: Any, kind: type | tuple[type, ...], words: str, error: type[CrystalGFNError] = ConfigurationError
+) -> None:
+    """Refuse an argument of another type, True and False where numbers are wanted among them.
+
+    Raises:
+        CrystalGFNError: of the class ``error``; names the argument, its type, and what to give.
+    """
+    numbers: dict[type, type] = {int: Integral, float: Real}  # numpy's among them
+    kinds = tuple(numbers.get(one, one) for one in (kind if isinstance(kind, tuple) else (kind,)))
+    if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+        raise error(f"{name} is {type(value).__name__} {str(value)[:40]!r}; give {words}")
+
+
+def check_seed(seed: Any, error: type[CrystalGFNError] = ConfigurationError) -> None:
+    """Refuse what is no seed.
+
+    Raises:
+        CrystalGFNError: of the class ``error``.
+    """
+    check_kind("seed", seed, int, "a whole number", error)
+    if not 0 <= seed < 2**63:
+        raise error(f"seed={seed}: give a whole number from 0 to 2^63 - 1")
 
 
 def sentence(error: BaseException | str) -> str:

@@ -188,6 +188,8 @@ def atoms_of(where: str, structure: Structure, space_group: int = 0) -> Atoms | 
 
 def all_atoms_of(where: str, structure: Structure, space_group: int = 0) -> Atoms | SkippedRecord:
     """The atoms of a structure with their occupancies, coordinates in [0, 1)."""
+    if not all(structure.pbc):
+        return SkippedRecord(where, "it is not periodic in three directions")
     ordered = structure.is_ordered
     parts = [(element, share, i) for i, site in enumerate(structure) for element, share in site.species.items()]
     if (dummy := next((one for one, _, _ in parts if not 1 <= one.Z <= 118), None)) is not None:
@@ -237,7 +239,7 @@ def from_matrix(where: str, rows: Any, points: Any, numbers: Any, space_group: i
 def group_number(value: Any) -> int:
     """A space group that a source names by number or Hermann-Mauguin symbol, 0 where it is none."""
     try:
-        number = number_of(value)
+        number = plain_number(value)
     except (TypeError, ValueError):
         import gemmi
 
@@ -246,7 +248,7 @@ def group_number(value: Any) -> int:
     return int(number) if number.is_integer() and 1 <= number <= 230 else 0
 
 
-def number_of(value: Any) -> float:
+def plain_number(value: Any) -> float:
     """A number as files write one; True, and the "1_000" of programs, are none.
 
     Raises:
@@ -280,7 +282,7 @@ def _number(name: str, value: Any) -> float | None:
     if not isinstance(value, int | float | str | np.number):
         return None
     try:
-        number = number_of(value)
+        number = plain_number(value)
     except ValueError:
         return None
     return number if np.isfinite(number) else None

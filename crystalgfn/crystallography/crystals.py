@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
@@ -47,6 +47,9 @@ class Crystals:
     lattice: torch.Tensor
 
     def __post_init__(self) -> None:
+        for one in (self.space_group, self.composition, self.lattice):
+            if not isinstance(one, torch.Tensor):
+                raise InvalidCrystal(f"crystals are made of tensors, got a {type(one).__name__}; use torch.as_tensor")
         n = self.space_group.shape[0] if self.space_group.ndim == 1 else -1
         if n < 0 or self.composition.shape != (n, 118) or self.lattice.shape != (n, 6):
             raise InvalidCrystal(
@@ -204,6 +207,8 @@ class Crystals:
         Raises:
             InvalidCrystal: a disordered structure, or one in which spglib finds no group; names its position.
         """
+        if not isinstance(structures, Iterable) or hasattr(structures, "frac_coords"):
+            raise InvalidCrystal(f"{type(structures).__name__} is no list of structures; give [structure]")
         rows = [_parameters(structure, symprec, i) for i, structure in enumerate(structures)]
         groups, compositions, lattices = zip(*rows, strict=True) if rows else ((), (), ())
         return Crystals.of_rows(groups, compositions, lattices)
@@ -226,7 +231,13 @@ def _formula(row: np.ndarray) -> str:
 
 
 def _parameters(structure: Structure, symprec: float, position: int) -> tuple[int, np.ndarray, np.ndarray]:
+    if not hasattr(structure, "frac_coords"):
+        raise InvalidCrystal(
+            f"structure {position} is {type(structure).__name__} {str(structure)[:40]!r}, no Structure"
+        )
     name = f"structure {position} ({structure.composition.reduced_formula})"
+    if not all(structure.pbc):
+        raise InvalidCrystal(f"{name} is not periodic in three directions")
     if not structure.is_ordered:
         raise InvalidCrystal(
             f"{name} is disordered; "

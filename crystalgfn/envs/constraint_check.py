@@ -33,6 +33,9 @@ def check_constraint(constraint: Constraint, space: CrystalSpace | None = None, 
     Raises:
         InvalidSpace: the first part of the contract that does not hold, in words.
     """
+    lacking = [name for name in ("intersect", "mask", "explain", "to_dict") if not hasattr(constraint, name)]
+    if lacking:
+        raise InvalidSpace(f"{constraint!r} lacks {', '.join(lacking)} of a constraint")
     space = space or CrystalSpace(**SMALL)
     _check_value(constraint)
     limited = CrystalEnvironment(space.narrowed(constraints=(constraint,)))

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+from crystalgfn.errors import ConfigurationError
 
 OPTIMIZERS = ("adam", "muon")
 PRECISIONS = ("float32", "bfloat16")
@@ -80,46 +83,59 @@ class TrainerConfig:
     def _check_ranges(self) -> None:
         for name in _ABOVE_0:
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"trainer {name}={value}: give a number above 0")
+            if value is not None and not _within(value, above=0):
+                raise ConfigurationError(f"trainer {name}={value}: give a number above 0")
+            if name in _WHOLE and value is not None and int(value) != value:
+                raise ConfigurationError(f"trainer {name}={value}: give a whole number above 0")
         for name in ("epsilon", "tempered_fraction", "replay_fraction", "real_fraction"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
-        if not 0 < self.inverse_temperature <= 1:
-            raise ValueError(
-                f"trainer inverse_temperature={self.inverse_temperature}: give a power above 0 and at most 1"
-            )
-        if not self.replay_bound >= 0:
-            raise ValueError(f"trainer replay_bound={self.replay_bound}: give a number of at least 0")
+            if not _within(getattr(self, name), low=0, below=1):
+                raise ConfigurationError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
+        for name in ("replay_bound", "checkpoint_seconds"):
+            if not _within(getattr(self, name), low=0):
+                raise ConfigurationError(f"trainer {name}={getattr(self, name)}: give a number of at least 0")
+        power = self.inverse_temperature
+        if not (_within(power, above=0) and power <= 1):
+            raise ConfigurationError(f"trainer inverse_temperature={power}: give a power above 0 and at most 1")
+        self._check_choices()
+
+    def _check_choices(self) -> None:
         for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"trainer {name}={getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise ConfigurationError(f"trainer {name}={getattr(self, name)!r}: choose one of {', '.join(known)}")
 
     def _check_combinations(self) -> None:
         if self.steps is not None and self.seconds is not None:
-            raise ValueError(f"steps={self.steps} and seconds={self.seconds}: give one of them")
+            raise ConfigurationError(f"steps={self.steps} and seconds={self.seconds}: give one of them")
         if self.replay_fraction + self.real_fraction >= 1:
-            raise ValueError(
+            raise ConfigurationError(
                 f"replay_fraction={self.replay_fraction} and real_fraction={self.real_fraction} leave nothing to sample"
             )
         if self.betas is not None and self.replay_fraction:
-            raise ValueError("replay_fraction and betas do not go together: set replay_fraction=0")
+            raise ConfigurationError("replay_fraction and betas do not go together: set replay_fraction=0")
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise ConfigurationError(
                 f"batch_size={self.batch_size} cannot be taken in accumulate={self.accumulate} equal parts; "
                 f"give a multiple of {self.accumulate}"
             )
 
 
 _ABOVE_0 = (
-    "steps", "seconds", "batch_size", "accumulate", "learning_rate", "muon_learning_rate", "log_every", "gradient_clip"
+    "steps", "seconds", "batch_size", "accumulate", "learning_rate", "log_z_learning_rate", "muon_learning_rate",
+    "log_every", "gradient_clip", "replay_size",
 )  # fmt: skip
+_WHOLE = ("steps", "batch_size", "accumulate", "log_every", "replay_size")
+
+
+def _within(value: Any, above: float = float("-inf"), low: float = float("-inf"), below: float = float("inf")) -> bool:
+    """Whether it is a number in the limits, no NaN."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number and above < value < below and value >= low
 
 
 def _checked_betas(betas: Sequence[float]) -> tuple[float, ...]:
     checked = tuple(float(b) for b in betas)
     if len(checked) != 2 or not 0 <= checked[0] < checked[1]:
-        raise ValueError(f"trainer betas={list(betas)}: give two rising numbers from 0, such as [0, 1]")
+        raise ConfigurationError(f"trainer betas={list(betas)}: give two rising numbers from 0, such as [0, 1]")
     return checked
 
 

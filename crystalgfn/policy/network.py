@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from crystalgfn.envs.base import Continuous, Discrete, Environment, Head, Observation, Options
+from crystalgfn.errors import ConfigurationError
 from crystalgfn.policy.distributions import MaskedCategorical, TruncatedMixture
 from crystalgfn.typing import FeatureIndex, FeatureWeight, Hidden, RowValues
 
@@ -28,7 +29,7 @@ class PolicyConfig:
         conditioned: whether the network is told a condition (the inverse temperature, 1 for the reward itself).
 
     Raises:
-        ValueError: a size that is not a whole number of at least 1 (``blocks``: at least 0).
+        ConfigurationError: a size that is not a whole number of at least 1 (``blocks``: at least 0).
     """
 
     width: int = 256
@@ -42,7 +43,9 @@ class PolicyConfig:
             if name == "conditioned":
                 continue
             if not isinstance(value, int) or value < (0 if name == "blocks" else 1):
-                raise ValueError(f"policy {name}={value!r}: give a whole number of at least {int(name != 'blocks')}")
+                raise ConfigurationError(
+                    f"policy {name}={value!r}: give a whole number of at least {int(name != 'blocks')}"
+                )
 
 
 class ResidualBlock(nn.Module):

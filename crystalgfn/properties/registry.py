@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from crystalgfn.errors import NotAvailable, RewardError
+from crystalgfn.errors import LONGEST_NAME, NotAvailable, RewardError, check_kind
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.properties.plausibility import CrystalPlausibility
@@ -31,6 +31,7 @@ def load_proxy(name: str | Path) -> Property:
         RewardError: neither a known name nor a folder.
         CheckpointError: weights that are missing, truncated, or of another kind.
     """
+    check_kind("proxy", name, (str, Path), "a folder or the name of a shipped one", RewardError)
     if str(name) == "energy_above_hull":  # the formation energy's proxy with a fitted hull
         from crystalgfn.properties.hull import energy_above_hull
 
@@ -45,6 +46,6 @@ def load_proxy(name: str | Path) -> Property:
                 f"crystalgfn.fitting.proxy.fit(train_path, val_path, property=..., out=...) and load its folder."
             )
         return EnsembleProxy.load(folder, source=str(name), property=str(name))
-    if not Path(name).is_dir():
+    if len(Path(name).name) > LONGEST_NAME or not Path(name).is_dir():
         raise RewardError(f"There is no proxy {str(name)!r}: it is neither one of {', '.join(PROXIES)} nor a folder.")
     return EnsembleProxy.load(Path(name), source=str(name))

@@ -39,6 +39,16 @@ def properties(reward: Any) -> list[Property]:
     return list({prop.name: prop for prop in found}.values())
 
 
+def check_callable(reward: Any) -> None:
+    """Refuse what is no reward.
+
+    Raises:
+        RewardError: an object that cannot be called.
+    """
+    if not callable(reward):
+        raise RewardError(f"{type(reward).__name__} {str(reward)[:40]!r} is no reward; give a function of crystals.")
+
+
 def check_space(reward: Any, space: CrystalSpace) -> None:
     """Refuse a space that a proxy in a reward knows nothing of (`crystalgfn.properties.training_distance.Domain`).
 
@@ -59,6 +69,7 @@ def evaluate(reward: Any, crystals: Crystals) -> Floats:
         RewardError: no tensor, wrong shape, integer values, another device, or NaN or infinity, whose first crystal
             is named.
     """
+    check_callable(reward)
     with torch.no_grad():
         values = as_values(reward(crystals), crystals)
     broken = _wrong_form(values, crystals)

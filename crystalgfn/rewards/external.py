@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.errors import RewardError
+from crystalgfn.errors import RewardError, check_kind
 from crystalgfn.properties.base import describe, label
 from crystalgfn.properties.exact import dotted_path, imported
 from crystalgfn.rewards.subprocess import Program
@@ -68,6 +69,7 @@ class Slow:
         if self.failed is not None and math.isnan(self.failed):
             raise RewardError("slow: failed must be a number; leave it out to have an error instead.")
         if self.cache is not None:
+            check_kind("cache", self.cache, (str, PathLike), "the name of a file", RewardError)
             check_trusted("crystalgfn.rewards.slow", f"keeps its values in the file {self.cache}", own=False)
         object.__setattr__(self, "_cache", Cache(self.cache, self.name))
 
@@ -205,7 +207,11 @@ def program(
     failed: float | None = None,
 ) -> Slow:
     """A program that reads crystals as CSV and prints a number for each; see :class:`Program`, :class:`Slow`."""
-    words = shlex.split(command) if isinstance(command, str) else list(command)
+    check_kind("command", command, (str, list, tuple), "a command, or a list of its words", RewardError)
+    try:
+        words = shlex.split(command) if isinstance(command, str) else list(command)
+    except ValueError as error:
+        raise RewardError(f"the command {command!r} cannot be parted into words ({error})") from error
     return Slow(
         fn=Program(tuple(words)), batch_size=batch_size, workers=workers, timeout=timeout, cache=cache, failed=failed
     )

@@ -104,7 +104,7 @@ class Target(Transform):
 
     def __post_init__(self) -> None:
         check_property("target", self.prop)
-        if not math.isfinite(self.value):
+        if not isinstance(self.value, int | float) or not math.isfinite(self.value):
             raise RewardError(f"target: value must be finite, not {self.value}.")
         check_number("target", "width", self.width, positive=True)
         check_number("target", "n_sigma", self.n_sigma)
@@ -245,7 +245,7 @@ class Floor(Transform):
 
     def __post_init__(self) -> None:
         _check_callable("floor", self.reward)
-        if not math.isfinite(self.log_r_min):
+        if not isinstance(self.log_r_min, int | float) or not math.isfinite(self.log_r_min):
             raise RewardError(f"floor: log_r_min must be finite, not {self.log_r_min}.")
 
     def __call__(self, crystals: Crystals) -> Floats:

@@ -23,6 +23,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Observation, Options
 from crystalgfn.envs.crystal import CrystalEnvironment
+from crystalgfn.errors import InvalidCrystal, check_kind
 from crystalgfn.gfn.diagnostics import LOW_ESS, reading, relative_ess
 from crystalgfn.gfn.rollout import policy_choice, rollout, teacher_forced, unroll
 from crystalgfn.gfn.scoring import log_forward
@@ -148,6 +149,7 @@ class Draws:
     @torch.no_grad()
     def log_prob(self, crystals: Crystals) -> Doubles:
         """Exact ln q, -inf outside the space, float64 [B]."""
+        check_kind("crystals", crystals, Crystals, "Crystals", InvalidCrystal)
         crystals = crystals.to(self.env.device)
         parts = [torch.zeros(0, dtype=torch.float64, device=self.env.device)]
         omega = None if self.omega is None else self.omega.to(self.env.device)

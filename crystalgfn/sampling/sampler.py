@@ -13,7 +13,7 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError
+from crystalgfn.errors import CheckpointError, InvalidSpace, RewardError, check_kind, check_seed
 from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
@@ -138,9 +138,10 @@ class Sampler:
             InvalidSpace: a constraint that means nothing or cannot narrow the space, or such an ``n`` or other number.
             RewardError: a ``beta`` that the sampler was not trained for, or resampling or tries without a reward.
         """
+        check_seed(seed, InvalidSpace)
+        check_kind("n", n, int, "a whole number", InvalidSpace)
         if n < 0 or tries < 1 or resample not in (False, True, "auto"):
-            words = "n is at least 0, tries is at least 1, resample true, false or auto"
-            raise InvalidSpace(f"n={n}, tries={tries}, resample={resample!r}: {words}")
+            raise InvalidSpace(f"n={n}, tries={tries}, resample={resample!r}: n >= 0, tries >= 1, true, false or auto")
         if adapt is not False:
             from crystalgfn.sampling.adaptation import adapted_to
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import load_file, save_file
 
-from crystalgfn.errors import CheckpointError, ConfigurationError, NotTrusted, sentence
+from crystalgfn.errors import LONGEST_NAME, CheckpointError, ConfigurationError, NotTrusted, check_kind, sentence
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards.base import Reward
 from crystalgfn.space.space import CrystalSpace
@@ -122,6 +122,9 @@ def find(source: str | Path) -> Path:
     Raises:
         CheckpointError: there is none.
     """
+    check_kind("sampler", source, (str, Path), "a folder or the name of a shipped one", CheckpointError)
+    if len(Path(source).name) > LONGEST_NAME:
+        raise CheckpointError(f"there is no sampler {str(source)[:40]!r}...: no file has so long a name")
     folder = Path(source)
     # a folder of that name that holds no sampler (a run's, say) does not hide the shipped one
     if not (folder / CONFIG).exists() and (SHIPPED / str(source)).is_dir():

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import DataError, InvalidSpace
+from crystalgfn.errors import DataError, InvalidSpace, check_kind
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of
 from crystalgfn.gfn.loggers import Logger
@@ -17,7 +18,7 @@ from crystalgfn.gfn.objectives import DEFAULT, Objective
 from crystalgfn.gfn.training import TrainingRun
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
-from crystalgfn.rewards.base import Reward, check_space, evaluate, properties
+from crystalgfn.rewards.base import Reward, check_callable, check_space, evaluate, properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata, strata_weights
 from crystalgfn.sampling.table import BestCrystals
@@ -26,6 +27,21 @@ from crystalgfn.utils import distributed
 
 LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
 LOG_Z_SAMPLES = 4000  # crystals from which ln Z is estimated at the end of a training
+
+
+def _check_kinds(space: Any, reward: Any, trainer: Any, policy: Any, seed: Any, real: Any, init: Any) -> None:
+    """Refuse arguments of another type, before the work.
+
+    Raises:
+        ConfigurationError, RewardError: names the argument.
+    """
+    check_kind("space", space, CrystalSpace, "a CrystalSpace")
+    check_callable(reward)
+    check_kind("trainer", trainer, TrainerConfig, "a TrainerConfig")
+    check_kind("policy", policy, (PolicyConfig, type(None)), "a PolicyConfig")
+    check_kind("real", real, (Crystals, type(None)), "Crystals")
+    check_kind("init", init, (Sampler, type(None)), "a Sampler")
+    check_kind("seed", seed, int, "a whole number")
 
 
 def train(
@@ -72,6 +88,7 @@ def train(
             cannot be shared out over the processes.
     """
     trainer = trainer or TrainerConfig()
+    _check_kinds(space, reward, trainer, policy, seed, real, init)
     device = _device(trainer)
     strata = given_strata(strata)
     omega = None if strata is None else strata_weights(space, strata).to(device)

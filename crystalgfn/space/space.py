@@ -30,6 +30,7 @@ from crystalgfn.space.constraints.elements_and_groups import (
     foreign,
 )
 from crystalgfn.space.constraints.limits import (
+    MOST_ATOMS,
     Angles,
     AtomsPerElement,
     Density,
@@ -38,6 +39,7 @@ from crystalgfn.space.constraints.limits import (
     NumberOfElements,
     RelativeVolume,
     VolumePerAtom,
+    countable,
 )
 from crystalgfn.space.constraints.parse import Rule, numbers_of, plain
 from crystalgfn.space.constraints.prototypes import NamedPrototypes
@@ -149,17 +151,22 @@ class CrystalSpace:
 
     def contains(self, crystals: Crystals) -> Booleans:
         """Whether crystals are in the space (relative 1e-3 on lengths and volumes, 0.01 degrees), bool [B]."""
-        passed = torch.ones(len(crystals), dtype=torch.bool, device=crystals.device)
-        for check in self._checks(crystals):
-            passed &= check.ok
+        passed = countable(crystals)
+        inner = passed.nonzero().flatten()
+        for check in self._checks(crystals[inner]):
+            passed[inner] &= check.ok
         return passed
 
     def explain(self, crystals: Crystals) -> list[list[str]]:
         """For each crystal the reasons why it is outside; an empty list where it is inside."""
         reasons: list[dict[str, None]] = [{} for _ in range(len(crystals))]
-        for check in self._checks(crystals):
+        possible = countable(crystals)
+        inner = possible.nonzero().flatten()
+        for check in self._checks(crystals[inner]):
             for i in (~check.ok).nonzero().flatten().tolist():
-                reasons[i][check.reason(i)] = None
+                reasons[int(inner[i])][check.reason(i)] = None
+        for i in (~possible).nonzero().flatten().tolist():
+            reasons[i][f"has no number of atoms from 0 to {MOST_ATOMS} of each element and in all"] = None
         return [list(own) for own in reasons]
 
     def narrowed(self, **constraints: Any) -> CrystalSpace:

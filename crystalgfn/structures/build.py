@@ -5,7 +5,7 @@ Structures of one's own are refined here too: from pymatgen to orbits, through t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.distances import fault
 from crystalgfn.crystallography.orbit_batch import lattice_fault
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.errors import CrystalGFNError, PlacementError
+from crystalgfn.errors import CrystalGFNError, PlacementError, check_kind
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig, refiner_of
 from crystalgfn.structures.ranking.reranker import CandidateRanker, Ranked, rank_candidates
@@ -88,6 +88,7 @@ def build_from_wyckoff(
     Example: ``[{"Na": ["a"], "Cl": ["b"]}]`` for rock salt in group 225. Letters that do not go with a crystal are an
     ``error`` of that crystal. Options and exceptions are those of `build_structures`.
     """
+    check_kind("letters", letters, (list, tuple), "a list with the letters of each crystal", PlacementError)
     if len(letters) != len(crystals):
         raise PlacementError(f"letters are given for {len(letters)} crystals, but there are {len(crystals)}")
     requests = requests_of(crystals)
@@ -280,6 +281,9 @@ def refine_structures(
     """
     if lattice == "generate":
         raise PlacementError("lattice='generate' would forget the structure; use lattice='keep' or lattice='refine'")
+    if not isinstance(structures, Iterable) or hasattr(structures, "frac_coords"):
+        raise PlacementError(f"{type(structures).__name__} is no list of structures; give [structure]")
+    check_kind("symprec", symprec, (int, float), "a number, Å", PlacementError)
     known = [_orbits(structure, symprec) for structure in structures]
     starts = [one for one in known if isinstance(one, OrbitStructure)]
     seeds = [(seed, i, 0) for i in range(len(starts))]
@@ -290,6 +294,8 @@ def refine_structures(
 
 def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:
     """A structure as orbits, or why it cannot be."""
+    if not hasattr(structure, "frac_coords"):
+        return f"{type(structure).__name__} {str(structure)[:40]!r} is no pymatgen Structure"
     name = structure.reduced_formula
     if not len(structure):
         return "a structure without atoms cannot be refined"

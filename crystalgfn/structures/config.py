@@ -10,7 +10,7 @@ from pathlib import Path
 from crystalgfn.calculators.base import Calculator
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.data.structure_index import Prototypes
-from crystalgfn.errors import CheckpointError, DataError, PlacementError
+from crystalgfn.errors import CheckpointError, DataError, PlacementError, check_kind, check_seed
 from crystalgfn.structures.refiner.base import LATTICES, STEPS, Refiner, check_option
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.sources.base import CandidateSource
@@ -124,6 +124,7 @@ class BuildConfig:
         if self.refiner is not None:
             object.__setattr__(self, "refiner", self.model)
         object.__setattr__(self, "templates", self.source)
+        self._check_kinds()
         check_option("lattice", self.lattice, LATTICES)
         if self.assignment is not None:
             check_option("assignment", self.assignment, ASSIGNMENTS)
@@ -138,6 +139,11 @@ class BuildConfig:
             self._check_without_refiner()
         if self.potential is not None:  # refuses before the work
             object.__setattr__(self, "calculator", self.potential)
+
+    def _check_kinds(self) -> None:
+        check_seed(self.seed, PlacementError)
+        for name in ("energies", "relax", "retry", "progress"):
+            check_kind(name, getattr(self, name), bool, "True or False", PlacementError)
 
     def _check_without_refiner(self) -> None:
         if self.lattice != "keep":
@@ -228,6 +234,7 @@ def templates_of(reference: Reference) -> CandidateSource | None:
         found = plugin(SOURCES, reference, "propose", DataError)
         if found is not None:
             return templates_of(found)
+    check_kind("templates", reference, (str, Path, list, tuple), "files, or a source of candidates", PlacementError)
     sources = [reference] if isinstance(reference, str | Path) else reference
     return _read_templates(*(str(AFLOW if one == "aflow" else one) for one in sources))
 

@@ -15,7 +15,7 @@ from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.crystallography.realizable import MAX_ATOMS
-from crystalgfn.errors import EmptySpace, PlacementError
+from crystalgfn.errors import EmptySpace, InvalidSpace, PlacementError, check_kind
 from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build
@@ -105,6 +105,7 @@ def predict(
         CheckpointError: there is no such refiner.
         DataError: ``templates`` cannot be read.
     """
+    check_kind("formula", formula, str, "one such as LiFePO4", InvalidSpace)
     units = formula_units_of(formula)
     whole = isinstance(n, int) and isinstance(max_atoms, int)
     if not whole or n < 1 or steps < 1 or (draws is not None and draws < 1):

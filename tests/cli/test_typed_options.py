@@ -328,3 +328,25 @@ def test_a_group_is_chosen_by_name(command: str, given: str) -> None:
 def test_a_part_that_is_no_part_is_a_sentence() -> None:
     with pytest.raises(OptionError, match="trainer: the configuration has no _target_"):
         build_part(compose_config("check", ["++trainer=true"]).trainer, "trainer")
+
+
+# ---- further instances: numbers of other notations, lists within lists, and options that "+" would make --------------
+
+
+@pytest.mark.parametrize("text", ["1_0", "١", "1e400", "nan", "0x10", "1,000", "+", "1 0"])
+@pytest.mark.parametrize("option", ["limit", "steps", "n_jobs"])
+def test_numbers_of_other_notations_are_refused(option, text):
+    assert f"{option}={text}" in refused("evaluate", f"{option}={text}")
+
+
+@pytest.mark.parametrize("text", ["[[a.cif]]", "[a.cif,[b.cif]]", "[]", "[a.cif,]"])
+@pytest.mark.parametrize("option", ["samples", "reference"])
+def test_lists_of_lists_of_files_are_refused(option, text):
+    assert "give a name or a path, or a list of them" in refused("evaluate", f"{option}={text}")
+
+
+@pytest.mark.parametrize(
+    ("command", "given"), [("evaluate", "+x=1"), ("sample", "++wrong=2"), ("train", "+steps_=3"), ("check", "+x.y=1")]
+)
+def test_a_sign_makes_no_option(command, given):
+    assert "There is no option" in refused(command, given)

@@ -111,3 +111,61 @@ except cg.CrystalGFNError as error:
     print("refused:", error)
 """
     assert forks.run(program).startswith("refused: structure 0")
+
+
+# ---- further instances: objects of another type, and numbers of atoms that no cell holds ----------------------------
+
+SLAB = Structure(Lattice.cubic(5.64, pbc=(True, True, False)), ["Na"], [[0, 0, 0]])
+
+
+@pytest.mark.parametrize("bad", [None, "Na1 Cl1", 3, SLAB, Structure(Lattice.cubic(5), ["Na"] * 2, [[0] * 3] * 2)])
+def test_objects_that_are_no_crystals_are_one_error(bad):
+    first, second, third = cg.refine_structures([GOOD, bad, GOOD], steps=1)
+    assert first.error is None and third.error is None and second.structure is None and second.error
+    with pytest.raises(InvalidCrystal, match="structure 1"):
+        Crystals.from_structures([GOOD, bad])
+
+
+def test_a_structure_that_is_no_list_is_refused():
+    with pytest.raises(PlacementError, match="no list of structures"):
+        cg.refine_structures(GOOD)
+    with pytest.raises(InvalidCrystal, match="no list of structures"):
+        Crystals.from_structures(GOOD)
+
+
+@pytest.mark.parametrize("number", [10**9, 2**62, -1])
+def test_numbers_of_atoms_that_no_cell_holds_end_at_once(number):
+    composition = torch.zeros(2, 118, dtype=torch.int64)
+    composition[:, [10, 16]] = torch.tensor([[1, 1], [number, number]])
+    crystals = Crystals(torch.tensor([225, 225]), composition, torch.tensor([CELL, CELL], dtype=torch.float64))
+    space = cg.CrystalSpace(elements=["Na", "Cl"], n_atoms=(2, 2))
+    assert space.contains(crystals).tolist() == [True, False]
+    (inside, outside) = space.explain(crystals)
+    assert inside == [] and "number of atoms from 0 to 400" in outside[0]
+    first, second = cg.build_structures(crystals, refiner=None)
+    assert first.error is None and ("at most 1000 are placed" in second.error or "fewer than no atoms" in second.error)
+
+
+@pytest.mark.parametrize(
+    "given", [([225], [[1] * 118], [CELL]), (np.array([225]), np.ones((1, 118)), np.array([CELL]))]
+)
+def test_what_is_no_tensor_is_named(given):
+    with pytest.raises(InvalidCrystal, match="made of tensors"):
+        Crystals(*given)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"relax": "x"}, "relax is str 'x'; give True or False"),
+        ({"seed": -2}, "seed=-2"),
+        ({"templates": 3}, "templates is int '3'"),
+        ({"n_candidates": 0}, "n_candidates=0"),
+    ],
+)
+def test_options_of_another_type_are_named(options, words):
+    composition = torch.zeros(1, 118, dtype=torch.int64)
+    composition[0, [10, 16]] = 1
+    crystals = Crystals(torch.tensor([225]), composition, torch.tensor([CELL]))
+    with pytest.raises(PlacementError, match=words):
+        cg.build_structures(crystals, refiner=None, **options)

@@ -192,7 +192,8 @@ def _set(config: DictConfig, one: Given, name: str) -> None:
         del node[last]
         return
     declared = _declared(command).get(key)
-    if declared is None and not one.sign and not _exists(config, key):
+    adds = bool(one.sign) and key.partition(".")[0] in (*command.groups, *GROUPS)  # "+" alone makes no option
+    if declared is None and not adds and not _exists(config, key):
         raise OptionError(_unknown(one.key, name))
     kind = _kind_of_group(config, key) if declared is None else declared.kind
     OmegaConf.update(config, key, read_options(one.key, one.text or "", kind), merge=False, force_add=True)

@@ -61,7 +61,9 @@ class Number(Kind):
         object.__setattr__(self, "words", self.words or said)
 
     def read(self, text: str) -> int | float:
-        """Digits, or a decimal number such as 0.1 and 1e-3."""
+        """Digits, or a decimal number such as 0.1 and 1e-3; not Python's 1_000, nor digits of other scripts."""
+        if "_" in text or not text.isascii():
+            raise Unfit(text)
         try:
             value: int | float = int(text)
         except ValueError:

@@ -53,6 +53,8 @@ class Several(Kind):
             return single if self.alone else [single]
         if len(value) < self.low or (self.high is not None and len(value) > self.high):
             raise Unfit(value)
+        if isinstance(self.item, File) and any(isinstance(one, list) for one in value):
+            raise Unfit(value)
         # What stands in a list within a list is refused by what takes it, in its own words.
         return [one if isinstance(one, list) else self.item.check(one) for one in value]
 

@@ -213,25 +213,17 @@ def record(where: str, entry: Mapping[str, Any]) -> Record:
     Raises:
         DataError: a species that is no element.
     """
-    if not isinstance(entry, Mapping):
-        raise DataError(f"it is a {type(entry).__name__}, no dictionary")
-    inner = entry.get("structure", entry)
-    if not isinstance(inner, Mapping):
-        raise DataError(f"its structure is a {type(inner).__name__}, no dictionary")
-    if not all(inner["lattice"].get("pbc", (True,))):
-        raise DataError("it is not periodic in three directions")
+    inner = _structure_in(entry)
     rows, sites = np.array(inner["lattice"]["matrix"], dtype=np.float64).reshape(3, 3), inner["sites"]
     numbers, shares, owner, notes = [], [], [], []
     for i, site in enumerate(sites):
         if not site["species"]:
             raise DataError(f"its site {i} has no species")
-        occupancies = [float(one.get("occu", 1)) for one in site["species"]]
-        total = sum(occupancies)
-        for one, share in zip(site["species"], occupancies, strict=True):
+        shares += _scaled([float(one.get("occu", 1)) for one in site["species"]])
+        for one in site["species"]:
             number, said = element_number(str(one["element"]))
             notes += said
             numbers.append(number)
-            shares.append(share / total if 1 < total <= MAX_OCCUPANCY else share)
             owner.append(i)
     points = np.array([sites[i]["abc"] for i in owner], dtype=np.float64).reshape(-1, 3)
     found = from_matrix(where, rows, points, numbers)
@@ -239,3 +231,20 @@ def record(where: str, entry: Mapping[str, Any]) -> Record:
         found = replace(found, occupancies=np.array(shares), sites=np.array(owner))
     values = {name: value for name, value in entry.items() if not isinstance(value, Mapping | list)}
     return Record(where, found, values, tuple(dict.fromkeys(notes)))
+
+
+def _structure_in(entry: Any) -> Mapping[str, Any]:
+    if not isinstance(entry, Mapping):
+        raise DataError(f"it is a {type(entry).__name__}, no dictionary")
+    inner = entry.get("structure", entry)
+    if not isinstance(inner, Mapping):
+        raise DataError(f"its structure is a {type(inner).__name__}, no dictionary")
+    if not all(inner["lattice"].get("pbc", (True,))):
+        raise DataError("it is not periodic in three directions")
+    return inner
+
+
+def _scaled(shares: list[float]) -> list[float]:
+    """Occupancies of a site, those that sum to a little more than 1 scaled to 1."""
+    total = sum(shares)
+    return [share / total for share in shares] if 1 < total <= MAX_OCCUPANCY else shares

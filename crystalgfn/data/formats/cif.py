@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from string import ascii_letters
 from typing import Any
 
 import gemmi
@@ -14,8 +13,8 @@ import numpy as np
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, cell_fault, volume_of_parameters
 from crystalgfn.crystallography.orbits import cell_matrix
-from crystalgfn.data.formats.base import MOLECULES, element_number, first_line, read_text
-from crystalgfn.data.formats.cif_sites import Site, expand
+from crystalgfn.data.formats.base import first_line, read_text
+from crystalgfn.data.formats.cif_sites import Site, element_of, expand, in_capitals
 from crystalgfn.data.formats.cif_symmetry import (
     HALL,
     NAMES,
@@ -33,13 +32,10 @@ from crystalgfn.errors import DataError
 
 LENGTHS = tuple(f"_cell_{'length' if len(x) == 1 else 'angle'}_{x}" for x in CELL)
 FRACTIONS = tuple(f"_atom_site_fract_{x}" for x in "xyz")
-LAST_NATURAL = 98
 REPEATED = " repeated"
 """Key of the tags that a block gives twice with other values; no tag begins with a space."""
 IMPOSSIBLE = 0.5
 """Of the sum of two radii; closer atoms show that another origin is meant."""
-LABEL_OF_OXYGEN = frozenset(("Oa", "Ob", "Oc", "Od", "Oe", "Om", "Op", "Ot", "Ox"))
-"""Names of oxygen sites in mineralogy; no element has one of these symbols."""
 
 
 class Cif:
@@ -172,7 +168,7 @@ def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
     sites: list[Site] = []
     notes: list[str] = []
     _check_located(tags)
-    capitals = _in_capitals(tags)
+    capitals = in_capitals(tags)
     for i, (label, kind, share, *texts) in enumerate(_atom_columns(tags)):
         name = label if label not in UNKNOWN else f"atom {i + 1}"
         if share == "?":
@@ -180,7 +176,7 @@ def _sites(tags: Tags) -> tuple[list[Site], tuple[str, ...]]:
         occupancy = _occupancy(share, name)
         if occupancy == 0:
             continue  # no atom is there
-        number, said = _element(label, kind, capitals)
+        number, said = element_of(label, kind, capitals)
         notes += [note for note in said if note not in notes]
         point, digits = _point(texts, name)
         sites.append(Site(label=name, point=point, digits=digits, species={number: occupancy}))
@@ -203,12 +199,6 @@ def _check_located(tags: Tags) -> None:
         if (as_number(text) or 0) > 0:
             name = labels[i] if i < len(labels) else "an atom"
             raise DataError(f"the {text} hydrogen atoms attached to {name} have no coordinates")
-
-
-def _in_capitals(tags: Tags) -> bool:
-    """Whether the symbols of a block are written in capitals throughout ("NA", "CL")."""
-    words = [*tags.get("_atom_site_type_symbol", []), *tags.get("_atom_site_label", [])]
-    return not any(re.match(r"[A-Z][a-z]", word) for word in words)
 
 
 def _atom_columns(tags: Tags) -> Iterator[tuple[str, ...]]:
@@ -250,55 +240,6 @@ def _point(texts: list[str], name: str) -> tuple[np.ndarray, int]:
         if places and number * 24 % 1:  # a fraction such as 0.5 or 0.25 is exact however short it is written
             digits.append(places)
     return np.array(found), min(digits, default=12)
-
-
-def _element(label: str, kind: str, capitals: bool) -> tuple[int, tuple[str, ...]]:
-    """The atomic number of a site by its type, or else by its label, and what has to be said of it.
-
-    Where other symbols of the block are not in ``capitals``, "HO" is no holmium.
-
-    Raises:
-        DataError: it names no element.
-    """
-    if kind not in UNKNOWN:
-        found = re.fullmatch(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)", kind)
-        symbol = _symbol(found[1]) if found else ""
-        if found and found[1].isupper() and len(found[1]) == 2 and kind[2:].isdigit():
-            symbol = ""  # "CO3", "NO3": molecules
-        if found and found[1] in MOLECULES and not capitals:
-            symbol = ""
-        if symbol not in elements.NUMBER and symbol not in ("D", "T"):
-            raise DataError(
-                f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
-            )
-        return element_number(symbol)
-    return _element_of_label(label, capitals)
-
-
-def _element_of_label(label: str, capitals: bool) -> tuple[int, tuple[str, ...]]:
-    letters = label[: len(label) - len(label.lstrip(ascii_letters))]
-    symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
-    if symbol in LABEL_OF_OXYGEN:
-        return elements.NUMBER["O"], ()
-    if len(letters) == 3:  # "Feb", "NaA": a letter that tells sites apart, in the other case
-        symbol = symbol if letters[1].islower() != letters[2].islower() else ""
-    if len(letters) == 2 and letters.isupper() and symbol not in elements.NUMBER and letters[1] not in "HW":
-        symbol = letters[0] if letters != "VA" else ""  # "OA", "FB"; a vacancy
-    rest = label[len(letters) :]
-    mixed = re.search(r"[/,] *[A-Z]|\.\d+[A-Z]", rest) or any(
-        one in elements.NUMBER for one in re.findall(r"[A-Z][a-z]", rest)
-    )
-    if mixed or (letters in MOLECULES and not capitals):
-        symbol = ""  # "Mg/Fe1", "Al0.5Si0.5", "HO1"
-    if symbol == "T" or (symbol not in elements.NUMBER and symbol != "D"):
-        raise DataError(f"the site {label!r} has no type, and its label names no element")
-    return element_number(symbol)
-
-
-def _symbol(letters: str) -> str:
-    """A symbol as it is spelled; capitals are those of an element that occurs in nature ("CL"), not of "NH" or "NO"."""
-    symbol = letters.capitalize()
-    return "" if len(letters) == 2 and letters.isupper() and elements.NUMBER.get(symbol, 0) > LAST_NATURAL else symbol
 
 
 def _chosen(tags: Tags, lattice: np.ndarray, sites: list[Site]) -> tuple[list[Site], tuple[str, ...]]:

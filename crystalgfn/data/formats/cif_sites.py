@@ -1,16 +1,22 @@
-"""The atoms of the asymmetric unit and all their images in the cell."""
+"""The atoms of the asymmetric unit, the elements they are, and all their images in the cell."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from string import ascii_letters
 
 import numpy as np
 
-from crystalgfn.data.formats.base import MAX_OCCUPANCY
-from crystalgfn.data.formats.cif_symmetry import Operations
+from crystalgfn.crystallography import elements
+from crystalgfn.data.formats.base import MAX_OCCUPANCY, MOLECULES, element_number
+from crystalgfn.data.formats.cif_symmetry import UNKNOWN, Operations, Tags
 from crystalgfn.errors import DataError
 
+LAST_NATURAL = 98
+LABEL_OF_OXYGEN = frozenset(("Oa", "Ob", "Oc", "Od", "Oe", "Om", "Op", "Ot", "Ox"))
+"""Names of oxygen sites in mineralogy; no element has one of these symbols."""
 SAME = 1e-4
 """Fractional coordinates that differ by less are those of one site."""
 CLOSE = 0.5
@@ -99,3 +105,68 @@ def _unique(images: np.ndarray) -> np.ndarray:
     gaps = images[:, None] - images[None]
     same = (np.abs(gaps - np.rint(gaps)) < SAME).all(axis=2)
     return images[same.argmax(axis=1) == np.arange(len(images))]
+
+
+def in_capitals(tags: Tags) -> bool:
+    """Whether the symbols of a block are written in capitals throughout ("NA", "CL")."""
+    words = [*tags.get("_atom_site_type_symbol", []), *tags.get("_atom_site_label", [])]
+    return not any(re.match(r"[A-Z][a-z]", word) for word in words)
+
+
+def element_of(label: str, kind: str, capitals: bool) -> tuple[int, tuple[str, ...]]:
+    """The atomic number of a site by its type, or else by its label, and what has to be said of it.
+
+    Where other symbols of the block are not in ``capitals``, "HO" is no holmium.
+
+    Raises:
+        DataError: it names no element.
+    """
+    if kind in UNKNOWN:
+        symbol = _symbol_of_label(label)
+        if _is_mixed(label) or symbol == "T" or (_letters(label) in MOLECULES and not capitals):
+            symbol = ""  # "Mg/Fe1", "Al0.5Si0.5", "HO1"
+        wrong = f"the site {label!r} has no type, and its label names no element"
+    else:
+        symbol = _symbol_of_type(kind, capitals)
+        wrong = f"{label if label not in UNKNOWN else 'an atom'} has the type {kind!r}, which is no element"
+    if symbol not in elements.NUMBER and symbol not in ("D", "T"):
+        raise DataError(wrong)
+    return element_number(symbol)
+
+
+def _symbol_of_type(kind: str, capitals: bool) -> str:
+    found = re.fullmatch(r"([A-Za-z]{1,2})(?:\d*|\d*\.?\d*[+-]|[+-]\d*\.?\d*)", kind)
+    if not found or (found[1] in MOLECULES and not capitals):
+        return ""
+    if found[1].isupper() and len(found[1]) == 2 and kind[2:].isdigit():
+        return ""  # "CO3", "NO3": molecules
+    return _symbol(found[1])
+
+
+def _letters(label: str) -> str:
+    return label[: len(label) - len(label.lstrip(ascii_letters))]
+
+
+def _is_mixed(label: str) -> bool:
+    """Whether a label goes on with another element: "Mg/Fe1", "Al0.5Si0.5"."""
+    rest = label[len(_letters(label)) :]
+    named = any(one in elements.NUMBER for one in re.findall(r"[A-Z][a-z]", rest))
+    return named or re.search(r"[/,] *[A-Z]|\.\d+[A-Z]", rest) is not None
+
+
+def _symbol_of_label(label: str) -> str:
+    letters = _letters(label)
+    symbol = _symbol(letters[:2]) if len(letters) <= 3 else ""
+    if symbol in LABEL_OF_OXYGEN:
+        return "O"
+    if len(letters) == 3:  # "Feb", "NaA": a letter that tells sites apart, in the other case
+        return symbol if letters[1].islower() != letters[2].islower() else ""
+    if len(letters) == 2 and letters.isupper() and symbol not in elements.NUMBER and letters[1] not in "HW":
+        return letters[0] if letters != "VA" else ""  # "OA", "FB"; a vacancy
+    return symbol
+
+
+def _symbol(letters: str) -> str:
+    """A symbol as it is spelled; capitals are those of an element that occurs in nature ("CL"), not of "NH" or "NO"."""
+    symbol = letters.capitalize()
+    return "" if len(letters) == 2 and letters.isupper() and elements.NUMBER.get(symbol, 0) > LAST_NATURAL else symbol

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, group_number, number_of
+from crystalgfn.crystallography.atoms import CELL, Atoms, Record, SkippedRecord, group_number, plain_number
 from crystalgfn.data.formats.base import decode, first_line, format_of, read_bytes
 from crystalgfn.data.formats.cif import read_cif
 from crystalgfn.errors import DataError
@@ -163,10 +163,7 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | SkippedRecord]:
     text, name = (None if isinstance(one, str) and not one else one for one in (row.get("cif"), row.get("file")))
     if text is not None:
-        if not isinstance(text, str | bytes):
-            raise DataError("the column cif holds no text; it must be that of a CIF")
-        plain = decode(text, "the column cif") if isinstance(text, bytes) else text
-        return _placed(where, "the column cif", read_cif("", plain))
+        return _placed(where, "the column cif", read_cif("", _cif_text(text)))
     if name is not None:
         return _placed(where, str(name), _of_file(str(name), folder))
     if "cif" in row and not any(isinstance(row.get(one), str) and row[one] for one in FORMULAS):
@@ -174,6 +171,12 @@ def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | Sk
     if "file" in row and "Z" not in row:
         raise DataError(str(row.get("error") or "has no structure file"))
     return [Record(where, _plain_atoms(where, row))]
+
+
+def _cif_text(value: Any) -> str:
+    if not isinstance(value, str | bytes):
+        raise DataError("the column cif holds no text; it must be that of a CIF")
+    return decode(value, "the column cif") if isinstance(value, bytes) else value
 
 
 def _plain_atoms(where: str, row: Mapping[str, Any]) -> Atoms | None:
@@ -189,30 +192,43 @@ def _plain_atoms(where: str, row: Mapping[str, Any]) -> Atoms | None:
 
 def _of_columns(where: str, row: Mapping[str, Any], prefix: str) -> Atoms:
     try:
-        numbers = np.array([x for one in _listed(row["Z"]) for x in one])
+        numbers = _joined(_listed(row["Z"]))
         parts = _listed(row["frac"])
-        points = np.array([x for one in parts for x in one])
-        lattice = np.array([number_of(row[prefix + x]) for x in CELL])
+        lattice = np.array([plain_number(row[prefix + x]) for x in CELL])
     except (TypeError, ValueError, OverflowError) as error:
         raise DataError(f"Z, frac or its cell are no numbers ({first_line(error)})") from error
+    points = _joined(parts)
     if not (np.isfinite(numbers).all() and (numbers == numbers.round()).all() and (np.abs(numbers) < 1e6).all()):
         raise DataError("Z holds what is no atomic number")
-    if any(len(one) not in (1, 3) for one in parts) and len(parts) > 1:
+    if len(parts) > 1 and not {len(one) for one in parts} <= {1, 3}:
         raise DataError(f"frac has lists of {len(parts[0])}; write [x, y, z] for each atom, or all in one list")
     if points.size != 3 * len(numbers):
         raise DataError(f"it has {points.size} coordinates and {len(numbers)} atoms")
     return Atoms(where=where, lattice=lattice, points=points.reshape(-1, 3), numbers=numbers.astype(np.int64))
 
 
+def _joined(parts: list[list[float]]) -> np.ndarray:
+    return np.array([x for one in parts for x in one])
+
+
 def _listed(value: Any) -> list[list[float]]:
     """The parts of a list as Parquet has it, or as CSV writes one; a plain number is a part of one."""
     if isinstance(value, str):
-        rows = re.findall(r"\[([^\[\]]*)\]", value) if "[[" in value.replace(" ", "") else [value.strip(" []")]
-        parts = [row.replace(",", " ").split() for row in rows]
-        return [[number_of(x) for x in part] for part in parts] if len(rows) > 1 else [[number_of(x)] for x in parts[0]]
+        value = _written(value)
     if isinstance(value, np.ndarray) and value.ndim == 1 and value.dtype.kind in "iuf":
         return [[x] for x in value.tolist()]
-    return [[number_of(x) for x in np.ravel(one).tolist()] for one in np.atleast_1d(value)]
+    return [list(map(plain_number, np.ravel(one).tolist())) for one in np.atleast_1d(value)]
+
+
+def _written(text: str) -> np.ndarray:
+    """The words of a list as text: of each inner list, or all."""
+    inner = re.findall(r"\[([^\[\]]*)\]", text) if "[[" in text.replace(" ", "") else []
+    rows = [row.replace(",", " ").split() for row in inner] or [
+        [x] for x in text.strip(" []").replace(",", " ").split()
+    ]
+    found = np.empty(len(rows), dtype=object)
+    found[:] = rows
+    return found
 
 
 def _placed(where: str, subject: str, found: list[Record | SkippedRecord]) -> list[Record | SkippedRecord]:

@@ -290,7 +290,8 @@ def _states(value: Any) -> Any:
             )
         return value
     try:
-        table = dict(value.items() if isinstance(value, Mapping) else value)
+        pairs = value.items() if isinstance(value, Mapping) else value
+        table = {} if any(isinstance(one, str) for one in pairs) else dict(pairs)
     except (TypeError, ValueError):
         table = {}
     if not table:

@@ -23,6 +23,13 @@ MOST_ATOMS = 400
 """Atoms of a primitive cell up to which spaces are made."""
 
 
+def countable(crystals: Crystals) -> Booleans:
+    """Whether there are as many atoms as a space may have; rules on more would not end, bool [B]."""
+    counts = crystals.composition
+    each = ((counts >= 0) & (counts <= MOST_ATOMS)).all(1)
+    return each & (counts.clamp(0, MOST_ATOMS).sum(1) <= MOST_ATOMS)
+
+
 def known_group(crystals: Crystals) -> Booleans:
     """Whether the space group is one of the 230; crystals of others are left to that rule, bool [B]."""
     return (crystals.space_group >= 1) & (crystals.space_group <= 230)

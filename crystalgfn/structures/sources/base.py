@@ -34,6 +34,10 @@ VOLUME_OF_SPHERES = 0.55
 """Share of the cell that spheres of the elements' radii fill in the median of real crystals."""
 
 
+MOST_PLACED = 1000
+"""Atoms of a primitive cell; whether more fit on Wyckoff positions takes too long to find."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PlacementRequest:
     """A crystal whose atoms are to be placed.
@@ -92,6 +96,8 @@ class PlacementRequest:
             raise PlacementError("the crystal has no atoms")
         if min(self.counts.values()) < 0:
             raise PlacementError(f"the crystal has {held}; no element can have fewer than no atoms")
+        if sum(self.counts.values()) > MOST_PLACED:
+            raise PlacementError(f"the crystal has {held} in its primitive cell; at most {MOST_PLACED} are placed")
         if self.lattice is not None and (wrong := lattice_fault(self.space_group, self.lattice)) is not None:
             raise PlacementError(wrong)
         counts = tuple(self.counts.values())
