@@ -81,12 +81,7 @@ class TrainerConfig:
         self._check_combinations()
 
     def _check_ranges(self) -> None:
-        for name in _ABOVE_0:
-            value = getattr(self, name)
-            if value is not None and not _within(value, above=0):
-                raise ConfigurationError(f"trainer {name}={value}: give a number above 0")
-            if name in _WHOLE and value is not None and int(value) != value:
-                raise ConfigurationError(f"trainer {name}={value}: give a whole number above 0")
+        self._check_above_0()
         for name in ("epsilon", "tempered_fraction", "replay_fraction", "real_fraction"):
             if not _within(getattr(self, name), low=0, below=1):
                 raise ConfigurationError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
@@ -97,6 +92,14 @@ class TrainerConfig:
         if not (_within(power, above=0) and power <= 1):
             raise ConfigurationError(f"trainer inverse_temperature={power}: give a power above 0 and at most 1")
         self._check_choices()
+
+    def _check_above_0(self) -> None:
+        given = {name: getattr(self, name) for name in _ABOVE_0 if getattr(self, name) is not None}
+        for name, value in given.items():
+            if not _within(value, above=0):
+                raise ConfigurationError(f"trainer {name}={value}: give a number above 0")
+            if name in _WHOLE and int(value) != value:
+                raise ConfigurationError(f"trainer {name}={value}: give a whole number above 0")
 
     def _check_choices(self) -> None:
         for name, known in (("optimizer", OPTIMIZERS), ("precision", PRECISIONS)):

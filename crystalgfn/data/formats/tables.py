@@ -161,7 +161,7 @@ def _values(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | SkippedRecord]:
-    text, name = (None if isinstance(one, str) and not one else one for one in (row.get("cif"), row.get("file")))
+    text, name = _given(row, "cif"), _given(row, "file")
     if text is not None:
         return _placed(where, "the column cif", read_cif("", _cif_text(text)))
     if name is not None:
@@ -171,6 +171,11 @@ def _atoms(where: str, row: Mapping[str, Any], folder: Path) -> list[Record | Sk
     if "file" in row and "Z" not in row:
         raise DataError(str(row.get("error") or "has no structure file"))
     return [Record(where, _plain_atoms(where, row))]
+
+
+def _given(row: Mapping[str, Any], name: str) -> Any:
+    value = row.get(name)
+    return None if isinstance(value, str) and not value else value
 
 
 def _cif_text(value: Any) -> str:
