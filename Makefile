@@ -30,7 +30,7 @@ $(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
 	touch $@
 
 $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
-	$(PIP) install -q --no-build-isolation -c constraints.txt -e ".[dev,wandb]"
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e ".[dev,wandb,app]"
 	touch $@ $(VENV)/run.stamp
 
 demo: $(VENV)/run.stamp

@@ -24,6 +24,7 @@ from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.declared import help_text, overview
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.utils.interrupts import Interrupts, Terminated, Terminations
+from crystalgfn.utils.progress import PROGRESS_FILE, ProgressFile, shown_by
 from crystalgfn.utils.run_folder import RunFolder, shared_lock
 
 if TYPE_CHECKING:
@@ -120,15 +121,21 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         job = Job(
             name=name, options=options, flags=flags, command=shlex.join([*program.split(), *arguments]), warned=warned
         )
-        with distributed.Group() if COMMANDS[name].together else nullcontext():
+        with distributed.Group() if COMMANDS[name].together else nullcontext(), _progress():
             return _attempt(job.work)
+
+
+def _progress() -> Any:
+    """Progress into the file that the environment names, if it does."""
+    path = os.environ.get(PROGRESS_FILE)
+    return shown_by(ProgressFile(path)) if path else nullcontext()
 
 
 def _load(name: str) -> None:
     """Import what a command needs; within an import an interrupt may end as another error, so it waits."""
     with Interrupts() as interrupts:
         import_module("crystalgfn.cli.options.objects")
-        import_module(f"crystalgfn.cli.{name}")
+        import_module(f"crystalgfn.cli.{COMMANDS[name].module or name}")
     interrupts.interrupt()
 
 
@@ -207,11 +214,11 @@ class Job:
             return
         started, first = time.time(), distributed.first() or not one.together
         lock = shared_lock(config.get("shard"))
-        folder = None if config.out is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
+        folder = None if config.get("out") is None else RunFolder(config.out, one.what, one.parts, lock, active=first)
         if folder is not None and not one.beside:
             check_folder(self.name, folder.path)
         with folder or nullcontext():
-            made = import_module(f"crystalgfn.cli.{self.name}").run(config, self.command, folder)
+            made = import_module(f"crystalgfn.cli.{one.module or self.name}").run(config, self.command, folder)
             if first:
                 self.record(config, folder, started, made)
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import sys
+import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
@@ -64,6 +67,45 @@ def shown_by(progress: Progress) -> Any:
         yield progress
     finally:
         _current.reset(token)
+
+
+PROGRESS_FILE = "CRYSTALGFN_PROGRESS"
+"""The variable of the environment that names the file into which a command writes how far it is."""
+
+
+class ProgressFile:
+    """Writes the latest state into a file of JSON for other programs: done, total and message.
+
+    Args:
+        path: the file; replaced at most twice a second.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp(), "progress.json")
+        >>> with shown_by(ProgressFile(path)):
+        ...     list(track([7, 8], "counting"))
+        [7, 8]
+        >>> json.loads(path.read_text())
+        {'done': 2, 'total': 2, 'message': 'counting'}
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path, self._last = Path(path), 0.0
+
+    def update(self, done: int, total: int | None, message: str) -> None:
+        """Write it down, unless that was done just before."""
+        now = time.monotonic()
+        if now - self._last < 0.5 and done != total:
+            return
+        self._last = now
+        text = json.dumps({"done": done, "total": total, "message": message})
+        with suppress(OSError):  # the work goes on without
+            aside = self.path.with_name(f".{self.path.name}.part")
+            aside.write_text(text, encoding="utf-8")
+            aside.replace(self.path)
+
+    def result(self, row: Mapping[str, Any]) -> None:
+        """Results are in the run's own files."""
 
 
 def report(row: Mapping[str, Any]) -> None:

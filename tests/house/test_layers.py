@@ -11,7 +11,7 @@ PACKAGE = ROOT / "crystalgfn"
 #: From the bottom up; a module of a room imports its own room and those before it.
 ROOMS = (
     "utils", "crystallography", "space", "envs", "policy", "gfn", "properties", "rewards", "calculators", "data",
-    "structures", "sampling", "evaluation", "discovery", "benchmarks", "fitting", "cli",
+    "structures", "sampling", "evaluation", "discovery", "benchmarks", "fitting", "app", "cli",
 )  # fmt: skip
 #: Imported by every room.
 GROUND = ("errors", "typing")

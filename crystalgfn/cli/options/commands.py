@@ -21,7 +21,7 @@ from crystalgfn.cli.options.declared import (
     on,
     out_folder,
 )
-from crystalgfn.cli.options.discovery_commands import DISCOVER, HELD_BACK
+from crystalgfn.cli.options.discovery_commands import HELD_BACK, SEARCHES
 from crystalgfn.cli.options.kinds import AUTO, COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
@@ -341,7 +341,7 @@ COMMANDS = {
     "train": TRAIN,
     "sample": SAMPLE,
     "evaluate": EVALUATE,
-    "discover": DISCOVER,
+    **SEARCHES,
     "check": CHECK,
     "benchmark": BENCHMARK,
     "train_proxy": TRAIN_PROXY,

@@ -81,6 +81,7 @@ class Command:
         parts: files that a run makes first; see `crystalgfn.utils.run_folder.RunFolder`.
         together: whether processes that torchrun started work as one.
         beside: whether its run may stand in the folder of another command's.
+        module: in `crystalgfn.cli`; None: the one of its name.
     """
 
     summary: str
@@ -97,6 +98,7 @@ class Command:
     parts: tuple[str, ...] = ()
     together: bool = False
     beside: bool = False
+    module: str | None = None
 
     def __post_init__(self) -> None:
         json = off("true: print run.json, what the run was and made, instead of words")

@@ -1,4 +1,4 @@
-"""The command that looks for new crystals."""
+"""The commands that look for crystals: discover, predict, and the page in the browser."""
 
 from __future__ import annotations
 
@@ -90,6 +90,50 @@ DISCOVER = Command(
     beside=True,
 )
 
+PREDICT = Command(
+    summary="Predict the structures of a formula, the most probable first.",
+    examples=(("formula=Sr2TiO4", ""), ("formula=[NaCl,LiF] n=5", ""), ("formula=LiFePO4 space_group=Pnma", "")),
+    options={
+        "formula": maybe(Several(item=Text("a formula"), words="formulas such as [NaCl,LiF]", low=1), "or several"),
+        "space_group": maybe(Text("a number or a symbol"), "only structures with this one, such as 62 or Pnma"),
+        "n": Option(20, COUNT, "structures of a formula, at most"),
+        "out": out_folder("predict_"),
+        "refiner": Option("default", optional(File()), "of free coordinates; null: templates alone"),
+        "templates": Option("aflow", optional(FILES), "real crystals whose positions are tried too; null: none"),
+        "max_atoms": Option(20, COUNT, "in the primitive cell"),
+        "steps": Option(5, COUNT, "of the refiner"),
+        "seed": SEEDED,
+        "progress": PROGRESS,
+    },
+    headings={"options": "the prediction"},
+    notes="Into out=<folder> go table.csv and table.parquet (one row a structure) and cifs/.",
+    what="a prediction",
+)
+
+APP = Command(
+    summary="Serve a page for the browser: choose elements, symmetry and a goal, see runs work and what they found.",
+    examples=(
+        ("", "http://127.0.0.1:8000/"),
+        ("reference=train.parquet runs=runs", "with phase diagrams, and discoveries"),
+        ("host=0.0.0.0 port=8080", "for others, with a token"),
+    ),
+    options={
+        "runs": Option("runs", File(), "the folder of all runs; those that commands have made there are shown too"),
+        "reference": maybe(
+            FILES,
+            "known phases with formation energies (Parquet or CSV), or [several]: hulls, what is new, discoveries",
+        ),
+        "host": Option("127.0.0.1", Text("an address"), "where it listens; elsewhere than here it wants a token"),
+        "port": Option(8000, COUNT),
+        "token": maybe(Text("a secret"), "what visitors have to show; null: none on 127.0.0.1, else a new one"),
+    },
+    headings={"options": "the page"},
+    notes="Runs are made one after the other, by the same commands as in a terminal; those that wait or work when the "
+    "server ends go\non when it starts again. Needs fastapi and uvicorn (extra [app]).",
+    what="a page in the browser",
+    module="serve",
+)
+
 HELD_BACK: dict[str, Option] = {
     "known": maybe(FILES, "discovery: known phases: what was fitted on, templates, entries of the hull"),
     "targets": maybe(FILES, "discovery: crystals with formation energies that are to be found"),
@@ -105,3 +149,5 @@ HELD_BACK: dict[str, Option] = {
     "energy_references": REFERENCES,
 }
 """Options of the benchmark of discovery."""
+
+SEARCHES = {"discover": DISCOVER, "predict": PREDICT, "app": APP}
