@@ -22,6 +22,8 @@ from crystalgfn.utils.run_folder import RunFolder
 TOLD = 10
 """Structures of a formula that are printed."""
 CIFS = "cifs"
+FREE = ("out", "progress", "json")
+"""May differ between the calls that a run is made in."""
 
 
 def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
@@ -34,6 +36,9 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     formulas = listed(config.formula)
     if not formulas:
         raise OptionError("predict needs a formula: formula=LiFePO4, or several: formula=[NaCl,LiF].")
+    if folder.ended:
+        raise OptionError(f"{folder.path} already holds a run; choose another out=<folder>, or delete it.")
+    folder.agree(plain_config(config), FREE)
     names = ("n", "refiner", "max_atoms", "steps", "seed", "progress")
     how = {name: config[name] for name in names} | {"templates": plain_config(config.templates)}
     rows = []
