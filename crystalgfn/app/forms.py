@@ -188,9 +188,10 @@ class Upload(_Strict):
 
 
 class EvaluateForm(_Strict):
-    """Evaluate: judge crystals from files."""
+    """Evaluate: judge crystals from files; ``compare``: with the known phases, which takes minutes."""
 
     kind: Literal["evaluate"]
+    compare: bool = False
     files: list[Upload] = Field(min_length=1, max_length=MOST_FILES)
 
 

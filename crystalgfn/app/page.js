@@ -182,7 +182,7 @@
     if (kind === "sample") return { kind, space: space(), goal: wanted, n: Number($("n").value), adapt: $("adapt").checked, seed };
     if (kind === "discover") return { kind, space: space(), goal: wanted, budget: Number($("budget").value), seed };
     if (kind === "predict") return { kind, formula: $("formula").value.trim(), space_group: $("space_group").value.trim() || null, n: Number($("n_structures").value), seed };
-    return { kind, files: uploads };
+    return { kind, files: uploads, compare: $("compare").checked };
   };
   let sending = false;
   $("form").addEventListener("submit", async (event) => {
@@ -268,6 +268,7 @@
     if (energy !== null && energy !== undefined) {
       const level = energy <= 0.05 ? "good" : energy <= 0.1 ? "fair" : "bad";
       at(".energy").append(make("b", `${energy >= 0 ? "+" : "−"}${number(Math.abs(energy))}`, level), ` ${one.e_above_hull_std ? `± ${number(one.e_above_hull_std)} ` : ""}eV/atom above the hull`, make("small", one.energy_by === "predicted" ? "predicted, not calculated" : `by ${one.energy_by}, not DFT`));
+      if (energy < -0.2) at(".energy").append(make("small", "so far below: more likely an error, or known phases that the reference lacks"));
     } else if (one.probability !== null && one.probability !== undefined) {
       at(".energy").append(make("b", `${(100 * one.probability).toFixed(1)} %`), " probable among structures of this formula");
     }
@@ -277,7 +278,7 @@
       at(".reasons").textContent = one.reasons || "nothing unusual in stoichiometry or charges";
     } else at(".plausible").remove();
     if (one.known) {
-      const fresh = one.known.startsWith("new");
+      const fresh = one.known === "new" || one.known.startsWith("formula not");
       at(".known").append(make("span", one.known, fresh ? "badge new" : "badge"));
       if (one.nearest_phase && fresh) at(".known").append(` nearest ${one.nearest_phase}`);
     }

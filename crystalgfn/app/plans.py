@@ -176,7 +176,9 @@ def _evaluate(form: EvaluateForm, reference: Sequence[str]) -> Plan:
     if sum(map(len, files.values())) > MOST_BYTES:
         raise RequestError(f"the files are larger than {MOST_BYTES // 2**20} MB together; send fewer")
     samples = [f"{{out}}/app/{name}" for name in files]
-    known = {"reference": reference[0] if len(reference) == 1 else list(reference)} if reference else {}
+    known = (
+        {"reference": reference[0] if len(reference) == 1 else list(reference)} if reference and form.compare else {}
+    )
     command = ["evaluate", option("samples", samples), *[option(k, v) for k, v in known.items()], "out={out}"]
     named = form.files[0].name[:40] if len(files) == 1 else f"{len(files)} files"
     lines = ["from crystalgfn.cli.app import main", "", "main(" + json.dumps(command) + ")"]

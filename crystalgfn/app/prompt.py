@@ -272,7 +272,8 @@ class _Reader:
             self.said.fields["point_symmetries"] = [one for one in before if one in words.POINT_SYMMETRIES[word]]
         else:
             return False
-        return self._took(n, word.replace("non-", "not ") if word not in words.POINT_SYMMETRIES else word)
+        kind = "point symmetry" if word in words.POINT_SYMMETRIES else "crystal system"
+        return self._took(n, f"{kind} {word.replace('non-', 'not ')}")
 
     def _kind(self) -> bool:
         """Oxide; halide; oxyfluoride; alkali metal."""

@@ -23,6 +23,7 @@ from crystalgfn.discovery.discover import SUMMARY
 from crystalgfn.discovery.found import Found
 from crystalgfn.discovery.page import headlines
 from crystalgfn.errors import CrystalGFNError, DataError
+from crystalgfn.evaluation.metrics.base import STATED
 from crystalgfn.evaluation.relaxation_job import relaxed_structure
 from crystalgfn.evaluation.report.page import ORDER, row_structure
 from crystalgfn.properties.registry import load_proxy
@@ -35,6 +36,8 @@ MOST = 60
 """Candidates that are shown."""
 TABLES = {"evaluate": "structures.parquet"}
 """Where the crystals of a run are; of other kinds in ``table.parquet``."""
+SHOWN = ("name", "figure", "detail", "level")
+"""Of a main figure."""
 ROUNDS, RELAXED = "work/rounds.jsonl", "work/relaxations.jsonl"
 MORE = {"band_gap": "eV", "ionic_conductivity": "log10 S/cm", "density": "g/cm3", "formation_energy": "eV/atom"}
 """Columns that are shown where a table has them, and their units."""
@@ -95,7 +98,7 @@ def _candidates(folder: Path, kind: str, ages: tuple[tuple[int, int], ...], phas
         for one in found:
             name = names[one.card["formula"]]
             other = "" if name in (None, one.card["formula"]) else f" ({name})"
-            one.card["known"] = "new formula" if name is None else f"known formula{other}"
+            one.card["known"] = "formula not in the reference" if name is None else f"known formula{other}"
     return found
 
 
@@ -287,12 +290,13 @@ def headline(folder: Path, kind: str) -> list[dict[str, str]]:
     path = folder / SUMMARY
     if kind == "discover" and path.exists():
         own = headlines(json.loads(path.read_text(encoding="utf-8")))
-        return [{name: str(getattr(one, name)) for name in ("name", "figure", "detail", "level")} for one in own]
+        return [{name: str(getattr(one, name)) for name in SHOWN} for one in own]
     path = folder / "summary.md"
     if kind == "evaluate" and path.exists():
         lines = path.read_text(encoding="utf-8").split("## Crystals", 1)[-1].split("## ", 1)[0].splitlines()
         rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][2:]
-        return [dict(zip(("name", "figure", "detail", "level"), row, strict=False)) for row in rows]
+        found: list[dict[str, str]] = [dict(zip(SHOWN, row, strict=False)) for row in rows]
+        return [one for one in found if one.get("level") != STATED][:8]
     return []
 
 

@@ -116,8 +116,8 @@ BONDED, SHORT = 1.2, 1.3
 MOST_BONDS = 2000
 SPARE = ("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45", "#9a6324", "#ffe119")
 """Colours for elements whose own are too like another's."""
-UNLIKE = 110.0
-"""Distance of two colours that can be told apart, in 0..255 weighted by what eyes see."""
+UNLIKE, UNLIKE_WHITE = 150.0, 90.0
+"""Distance of two colours that can be told apart, in 0..255 weighted by what eyes see; and from the white ground."""
 
 
 def colours(symbols: Sequence[str]) -> dict[str, str]:
@@ -134,9 +134,9 @@ def colours(symbols: Sequence[str]) -> dict[str, str]:
     for symbol in sorted(symbols, key=lambda one: -elements.ELECTRONEGATIVITY[elements.NUMBER[one] - 1]):
         rgb = [round(255 * float(part)) for part in jmol_colors[elements.NUMBER[symbol]]]
         own = "#{:02x}{:02x}{:02x}".format(*rgb)
-        others = [*found.values(), "#ffffff"]  # white would not be seen
-        if min(_unlike(own, one) for one in others) < UNLIKE:
-            own = max(SPARE, key=lambda one: min(_unlike(one, other) for other in others))
+        alike = any(_unlike(own, one) < UNLIKE for one in found.values())
+        if alike or _unlike(own, "#ffffff") < UNLIKE_WHITE:
+            own = max(SPARE, key=lambda one: min([_unlike(one, other) for other in found.values()], default=0))
         found[symbol] = own
     return found
 

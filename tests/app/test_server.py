@@ -85,7 +85,7 @@ def test_a_phase_diagram_and_what_is_new(served, tmp_path):
     client = served(sampled, reference=[str(tmp_path / "known.parquet")])
     name = client.post("/api/runs", json={"kind": "sample"}).json()["id"]
     said = ended(client, name)
-    assert [one["known"] for one in said["candidates"]] == ["new formula", "known formula (k1)"]
+    assert [one["known"] for one in said["candidates"]] == ["formula not in the reference", "known formula (k1)"]
     svg = client.get(f"/api/runs/{name}/r2/phases.svg").text
     assert "NaCl (k1): on the hull" in svg and "NaCl3 (k2): on the hull" in svg
     assert 'class="chosen above"' in svg and "<title>NaCl (rank 1): 0." in svg
@@ -256,3 +256,12 @@ def test_twenty_visitors_at_once_are_queued_and_none_is_lost(served):
     assert len(set(names)) == 20
     assert all(ended(client, name)["state"] == "done" for name in names)
     assert order == sorted(names, key=lambda name: int(name.rpartition("_")[2]))
+
+
+def test_colours_of_a_crystal_can_be_told_apart():
+    from crystalgfn.app.views import UNLIKE, _unlike, colours
+
+    for symbols in (["Sr", "Ti", "O"], ["Li", "Mn", "O"], ["K", "Na", "Cl"], ["H", "C", "N", "O"], ["La", "Ce", "Pr"]):
+        own = list(colours(symbols).values())
+        assert min(_unlike(one, other) for i, one in enumerate(own) for other in own[:i]) >= 0.6 * UNLIKE
+    assert colours(["H"])["H"] != "#ffffff" and colours(["Na", "Cl"]) == {"Cl": "#1ff01f", "Na": "#ab5cf2"}
