@@ -292,12 +292,15 @@ def headline(folder: Path, kind: str) -> list[dict[str, str]]:
         own = headlines(json.loads(path.read_text(encoding="utf-8")))
         return [{name: str(getattr(one, name)) for name in SHOWN} for one in own]
     path = folder / "summary.md"
-    if kind == "evaluate" and path.exists():
-        lines = path.read_text(encoding="utf-8").split("## Crystals", 1)[-1].split("## ", 1)[0].splitlines()
-        rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][2:]
-        found: list[dict[str, str]] = [dict(zip(SHOWN, row, strict=False)) for row in rows]
-        return [one for one in found if one.get("level") != STATED][:8]
-    return []
+    return _judged(path.read_text(encoding="utf-8")) if kind == "evaluate" and path.exists() else []
+
+
+def _judged(text: str) -> list[dict[str, str]]:
+    """The first figures of an evaluation's table that it judges."""
+    lines = text.split("## Crystals", 1)[-1].split("## ", 1)[0].splitlines()
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines if line.startswith("| ")][2:]
+    found: list[dict[str, str]] = [dict(zip(SHOWN, row, strict=False)) for row in rows]
+    return [one for one in found if one.get("level") != STATED][:8]
 
 
 def phase_diagram(found: Sequence[FoundCrystal], key: str, phases: PhaseTable) -> Any:
