@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from math import log
 
 import torch
+from torch import nn
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.crystals import Crystals
@@ -20,7 +21,7 @@ from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.typing import Booleans, Floats, Keys, Lattices, Points
+from crystalgfn.typing import Booleans, FeatureIndex, FeatureWeight, Floats, Hidden, Keys, Lattices, Points, RowValues
 from crystalgfn.utils.provenance import markdown_table
 
 #: Share of each (group, atoms of the space's elements ...).
@@ -157,6 +158,27 @@ class Grid:
     log_z_error: float
 
 
+class GridPolicy(PolicyNetwork):
+    """A plain perceptron as trunk: one-hot coordinates, two hidden layers of rectified linear units, float32.
+
+    The trunk of crystals (LayerNorm, residual blocks that start as the identity, bfloat16) learns interactions of few
+    one-hot features slowly: with it the loop ends at an L1 near 3e-4 on 8²
+    (6e-4 in bfloat16), since neither Muon's steps nor those of Adam with a short memory shrink with the gradient.
+    """
+
+    def __init__(self, width: int, env: HyperGrid) -> None:
+        super().__init__(PolicyConfig(width=width, blocks=0), env.vocabulary, env.heads)
+        for head in self.heads.values():
+            head.linear.reset_parameters()  # heads of crystals start at 0, which takes longer here
+        first, self.second = nn.Linear(env.vocabulary, width), nn.Linear(width, width)
+        self.embedding.weight.data, self.bias = first.weight.data.t().contiguous(), first.bias
+
+    def hidden(self, index: FeatureIndex, weight: FeatureWeight, condition: RowValues | None = None) -> Hidden:
+        """Hidden vectors of sparse vectors; there are no conditions."""
+        x = self.embedding(index, per_sample_weights=weight.to(self.embedding.weight.dtype)) + self.bias
+        return self.second(x.relu()).relu()
+
+
 def hypergrid(
     env: HyperGrid,
     objective: Objective,
@@ -168,10 +190,10 @@ def hypergrid(
     """Train on the hypergrid by a fixed recipe over a trainer's settings, and push the flow through all cells."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = PolicyNetwork.for_environment(PolicyConfig(width=width, blocks=1), env)
+        network = GridPolicy(width, env)
     trainer = replace(
         trainer or TrainerConfig(), steps=steps, seconds=None, batch_size=batch_size, learning_rate=3e-3, epsilon=0.0,
-        gradient_clip=10.0, device=str(env.device), progress=False,
+        second_moment=0.999, gradient_clip=10.0, device=str(env.device), progress=False,
     )  # fmt: skip
     run = TrainingRun(env, network, env.log_reward, objective, trainer, seed=0)
     run.fit()

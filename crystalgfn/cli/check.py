@@ -24,7 +24,7 @@ from crystalgfn.evaluation.proxy_check.check import (
     reference_energies,
 )
 from crystalgfn.fitting.template_cells import TemplateCells
-from crystalgfn.properties.convex_hull import ExactHull
+from crystalgfn.properties.scaled_hull import ScaledHull
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.utils import provenance
@@ -54,7 +54,7 @@ def run(
     formation_energy(sampler.reward)
     space = sampler_space(sampler, config)
     sampler.level(config.beta)
-    hull = None if config.hull is None else ExactHull.from_entries(listed(config.hull), skip=True)
+    hull = None if config.hull is None else ScaledHull.from_entries(listed(config.hull), skip=True, scale=config.scale)
     templates = None if config.templates is None else TemplateCells(Parents.read(listed(config.templates))).cells
     of = {"sampler": str(config.sampler), "space": space_arguments(config.get("space"))}
     of["templates"] = plain_config(config.templates)

@@ -52,7 +52,7 @@ def run(
     reference = None if config.reference is None else Reference.read(plain_config(config.reference))
     if reference is not None:
         _say_errors("left out of the reference", reference.errors)
-    hull = reference.hull(plan.energy) if config.relax and reference is not None else None
+    hull = reference.hull(plan.energy, plan.scale) if config.relax and reference is not None else None
     names = {"samples": str(config.samples), "reference": reference and reference.name}
     work = EvaluationRun(folder, samples, reference, plan, names, config.n_jobs, config.progress)
     if work.done:

@@ -36,6 +36,7 @@ class EvaluationPlan:
         calculator: relaxes, see `crystalgfn.calculators.registry.load_calculator`.
         energy_references: file of its energy references; None: those that come with the package.
         energy: the reference's column of formation energies, eV/atom.
+        scale: of energies above the hull, see `crystalgfn.properties.energy_scale`.
         seed: of what is drawn at random.
     """
 
@@ -51,6 +52,7 @@ class EvaluationPlan:
     calculator: Calculator | str = DEFAULT
     energy_references: str | None = None
     energy: str = "formation_energy_per_atom"
+    scale: str = "charge"
     seed: int = 0
 
     def __post_init__(self) -> None:

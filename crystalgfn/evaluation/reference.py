@@ -15,8 +15,9 @@ from crystalgfn.data.formats.tables import FORMULAS
 from crystalgfn.data.reader import records
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import composition_row
-from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.properties.convex_hull import MOST
 from crystalgfn.properties.hull_entries import composition_of
+from crystalgfn.properties.scaled_hull import ScaledHull
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -61,14 +62,15 @@ class Reference:
     errors: Sequence[SkippedRecord]
     formulas: Sequence[tuple[tuple[tuple[int, float], ...], Mapping[str, float]]] = ()
 
-    def hull(self, column: str) -> ExactHull:
-        """The hull of all rows with a formation energy (eV/atom) in a column, with atoms or without.
+    def hull(self, column: str, scale: str = "charge") -> ScaledHull:
+        """The hull, on a scale, of all rows with a formation energy (eV/atom) in a column, with atoms or without.
 
         Rows of more than nine elements are left out: they matter only to crystals of as many, which have no energy
         above the hull (`stability.relaxation_row`).
 
         Raises:
             DataError: no row has one.
+            RewardError: there is no such scale.
         """
         rows = [*((one.amounts, one.origin.numbers) for one in self.entries), *self.formulas]
         found = [(pairs, float(values.get(column, np.nan))) for pairs, values in rows if len(pairs) <= MOST]
@@ -79,7 +81,8 @@ class Reference:
                 "the column of formation energies (eV/atom) by energy=<column>, or say relax=false"
             )
         composition = torch.stack([composition_row(pairs) for pairs, _ in known])
-        return ExactHull(composition, torch.tensor([energy for _, energy in known], dtype=torch.float64))
+        energies = torch.tensor([energy for _, energy in known], dtype=torch.float64)
+        return ScaledHull(composition, energies, scale=scale)
 
     @staticmethod
     def read(paths: str | Path | Sequence[str | Path]) -> Reference:

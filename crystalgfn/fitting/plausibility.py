@@ -51,6 +51,7 @@ def fit_plausibility(
     drawn: Crystals,
     out: str | Path,
     name: str = "plausibility",
+    what: str = "probability of being known rather than drawn",
     reports: dict[str, tuple[Crystals, Crystals]] | None = None,
     progress: bool = True,
     **hyperparameters: Any,
@@ -64,6 +65,7 @@ def fit_plausibility(
         drawn: crystals that need not be.
         out: folder.
         name: what it is called in tables.
+        what: what it says of a crystal, in words.
         reports: further (known, drawn) crystals to measure on, by name.
         progress: whether to show a bar.
         **hyperparameters: see `PlausibilityConfig`.
@@ -72,10 +74,10 @@ def fit_plausibility(
         DataError: fewer than 100 crystals of a kind.
     """
     config = PlausibilityConfig(**hyperparameters)
-    for what, crystals in (("known", known), ("drawn", drawn)):
+    for kind, crystals in (("known", known), ("drawn", drawn)):
         if len(crystals) < FEWEST:
             raise DataError(
-                f"{len(crystals)} {what} crystals are too few to fit a classifier on; give {FEWEST} or more"
+                f"{len(crystals)} {kind} crystals are too few to fit a classifier on; give {FEWEST} or more"
             )
     torch.manual_seed(config.seed)
     held = [_held(crystals, config) for crystals in (known, drawn)]
@@ -91,12 +93,12 @@ def fit_plausibility(
     model.eval().requires_grad_(False)
     reports = {"held out": (known[held[0]], drawn[held[1]])} | (reports or {})
     metrics = {
-        "property": "probability of being known rather than drawn",
+        "property": what,
         "unit": "",
         "known": len(known),
         "drawn": len(drawn),
         "stoichiometries": len(keys),
-        "checks": {what: classifier_scores(model, *pair) for what, pair in reports.items()},
+        "checks": {which: classifier_scores(model, *pair) for which, pair in reports.items()},
         "settings": asdict(config),
         "versions": versions(),
     }

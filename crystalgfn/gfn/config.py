@@ -26,6 +26,8 @@ class TrainerConfig:
         optimizer: "muon" (Jordan et al. 2024) for the trunk's matrices and Adam (Kingma & Ba 2014) for all else, or
             "adam" for everything.
         muon_learning_rate: of the matrices under "muon".
+        second_moment: what Adam keeps of the mean square of the gradient from one step to the next, from 0 to below 1.
+            0.99 forgets in 100 steps; 0.999 lets steps shrink with the gradient where the target can be met exactly.
         precision: in what the trunk multiplies matrices while training, "bfloat16" or "float32". Samplers always
             multiply in float32.
         epsilon: share of uniform moves, decaying linearly to 0. A crystal has up to 20 moves, so one in twenty spoils
@@ -57,6 +59,7 @@ class TrainerConfig:
     log_z_learning_rate: float = 0.1
     optimizer: str = "muon"
     muon_learning_rate: float = 0.03
+    second_moment: float = 0.99
     precision: str = "bfloat16"
     epsilon: float = 0.0
     tempered_fraction: float = 0.05
@@ -82,7 +85,7 @@ class TrainerConfig:
 
     def _check_ranges(self) -> None:
         self._check_above_0()
-        for name in ("epsilon", "tempered_fraction", "replay_fraction", "real_fraction"):
+        for name in ("second_moment", "epsilon", "tempered_fraction", "replay_fraction", "real_fraction"):
             if not _within(getattr(self, name), low=0, below=1):
                 raise ConfigurationError(f"trainer {name}={getattr(self, name)}: give a share from 0 to below 1")
         for name in ("replay_bound", "checkpoint_seconds"):

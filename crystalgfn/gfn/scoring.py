@@ -243,7 +243,7 @@ class Optimizers:
                 {"params": rest, "lr": trainer.learning_rate},
                 {"params": [log_z], "lr": trainer.log_z_learning_rate},
             ],
-            betas=(0.9, 0.99),
+            betas=(0.9, trainer.second_moment),
             foreach=True,
         )
         self.all: list[torch.optim.Optimizer] = [adam]

@@ -17,7 +17,9 @@ PROXIES = {
     "ionic_conductivity": "log10 of the Li-ion conductivity, S/cm",
     "energy_above_hull": "energy above the convex hull, eV/atom",
     "plausibility": "probability that a crystal like this is known rather than drawn",
+    "synthesizability": "probability that a crystal like this has been made",
 }
+CLASSIFIERS = ("plausibility", "synthesizability")
 
 
 def load_proxy(name: str | Path) -> Property:
@@ -36,8 +38,8 @@ def load_proxy(name: str | Path) -> Property:
         from crystalgfn.properties.hull import energy_above_hull
 
         return energy_above_hull()
-    if str(name) == "plausibility":
-        return CrystalPlausibility.load(data_folder("proxies") / "plausibility", source="plausibility")
+    if str(name) in CLASSIFIERS:
+        return CrystalPlausibility.load(data_folder("proxies") / str(name), source=str(name))
     if str(name) in PROXIES:
         folder = data_folder("proxies") / str(name)
         if not (folder / "weights.safetensors").is_file():

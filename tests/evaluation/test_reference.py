@@ -9,6 +9,7 @@ from crystalgfn.crystallography.elements import SYMBOLS
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import composition_row
 from crystalgfn.evaluation.reference import Entry, Reference
+from crystalgfn.properties.energy_scale import scale_shift
 
 LI, O, NA, CL = 3, 8, 11, 17  # noqa: E741
 
@@ -29,7 +30,7 @@ def energy(hull, pairs) -> float:
 
 def test_a_binary_system():
     hull = reference_of([((LI, 2), (O, 1)), ((LI, 2), (O, 2)), ((LI, 1), (O, 1)), ((LI, 1), (O, 3))],
-                        [-2.0, -1.0, -1.7, 0.5]).hull("e_form")  # fmt: skip
+                        [-2.0, -1.0, -1.7, 0.5]).hull("e_form", "mp2020")  # fmt: skip
     assert energy(hull, ((LI, 4), (O, 2))) == pytest.approx(-2.0)
     assert energy(hull, ((LI, 1), (O, 1))) == pytest.approx(-1.7)  # the lower of two of one formula
     assert energy(hull, ((LI, 3), (O, 1))) == pytest.approx(-2.0 * 0.75)  # Li2O and lithium
@@ -47,13 +48,24 @@ def test_it_is_the_hull_that_pymatgen_finds():
                     for _ in range(60)]  # fmt: skip
     compositions = [c for c in compositions if len(c) > 1]
     energies = rng.uniform(-2, 0.2, len(compositions))
-    hull = reference_of(compositions, energies).hull("e_form")
+    hull = reference_of(compositions, energies).hull("e_form", "mp2020")
     formulas = [Composition({SYMBOLS[z - 1]: n for z, n in pairs}) for pairs in compositions]
     entries = [PDEntry(one, float(e) * one.num_atoms) for one, e in zip(formulas, energies, strict=True)]
     entries += [PDEntry(Composition(SYMBOLS[z - 1]), 0.0) for z in (LI, O, NA, CL)]
     diagram = PhaseDiagram(entries)
     expected = [diagram.get_hull_energy_per_atom(one) for one in formulas]
     assert [energy(hull, c) for c in compositions] == pytest.approx(expected, abs=1e-6)
+
+
+def test_crystals_are_compared_on_the_scale_of_the_charges():
+    """Half of the sulfur of pyrite carries its charge, which the published constants do not know."""
+    both = reference_of([((26, 1), (16, 1)), ((26, 1), (16, 2))], [-0.5, -0.6])
+    own, published = both.hull("e_form"), both.hull("e_form", "mp2020")
+    iron_sulfide, pyrite, between = (composition_row(((26, n), (16, m)))[None] for n, m in ((1, 1), (1, 2), (3, 4)))
+    assert own.published.energy(pyrite) == published.energy(pyrite) == pytest.approx(-0.6)
+    assert float(scale_shift(pyrite)) > 0.15
+    mixture = 4 / 7 * (float(scale_shift(iron_sulfide)) - 0.5) + 3 / 7 * (float(scale_shift(pyrite)) - 0.6)
+    assert float(own.energy(between)) == pytest.approx(mixture - float(scale_shift(between)), abs=1e-9)
 
 
 def test_a_reference_without_energies_is_one_sentence():

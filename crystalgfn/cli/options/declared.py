@@ -14,6 +14,7 @@ from crystalgfn.cli.options.kinds import (
     COUNT,
     JOBS,
     SEED,
+    Choice,
     Either,
     File,
     Kind,
@@ -221,6 +222,7 @@ CALCULATOR = Option(
     Text("a calculator such as chgnet, sevennet or module:factory"),
     "of energies and forces: chgnet (extra [relax]), sevennet (extra [sevennet]), or module:factory of your own",
 )
+SCALE = Option("charge", Choice(("charge", "mp2020")), "of energies above the hull; mp2020: as published")
 REFERENCES = maybe(File(), "file of the energy references of a calculator of your own; null: those that are shipped")
 TRUST = Option(
     [],

@@ -31,6 +31,7 @@ from crystalgfn.evaluation.metrics.base import (
 from crystalgfn.evaluation.metrics.compositions import composition_row
 from crystalgfn.evaluation.metrics.distributions import ValueStatistics, median_and_range, statistics_of
 from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.properties.scaled_hull import ScaledHull
 from crystalgfn.utils.statistics import Share, share, share_of
 
 METASTABLE = 0.1
@@ -53,6 +54,8 @@ SOURCES = {
 def relaxation_row(record: Mapping[str, Any], hull: ExactHull | None) -> dict[str, Any]:
     """The columns of a relaxation: the record's fields and ``e_above_hull``, eV/atom.
 
+    Against a hull on another scale ``e_above_hull_mp2020`` is what it is on the Materials Project's.
+
     A composition with an element that no entry of the hull holds has no energy above it, since any compound would pass.
     """
     row = {name: value for name, value in record.items() if name not in ("index", "error", "relaxed_cell")}
@@ -71,6 +74,8 @@ def relaxation_row(record: Mapping[str, Any], hull: ExactHull | None) -> dict[st
             composition = composition_row(zip(numbers.tolist(), counts.tolist(), strict=True))
             energy = torch.tensor([record["formation_energy"]], dtype=torch.float64)
             row["e_above_hull"] = float(hull.above(composition[None], energy))
+            if isinstance(hull, ScaledHull):
+                row["e_above_hull_mp2020"] = float(hull.published.above(composition[None], energy))
     return row
 
 
