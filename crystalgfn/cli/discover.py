@@ -58,6 +58,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             ),
             screening=None if config.screen_steps is None else ScreenConfig(steps=config.screen_steps),
             energy_column=config.energy,
+            goals=plain_config(config.goals) or {},
             command=command,
             sampler_name=str(config.sampler),
             **{name: config[name] for name in names},

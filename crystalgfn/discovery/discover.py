@@ -20,6 +20,7 @@ from crystalgfn.discovery.acquisition import Acquisition, AcquisitionConfig, Low
 from crystalgfn.discovery.campaign import WORK, Campaign, CampaignPlan
 from crystalgfn.discovery.correction import BayesianLinear, Correction, GaussianProcess, NoCorrection
 from crystalgfn.discovery.found import Found
+from crystalgfn.discovery.goals import Goal, goals_of
 from crystalgfn.discovery.phases import KnownPhases
 from crystalgfn.discovery.proposer import (
     Proposer,
@@ -73,6 +74,7 @@ def discover(
     steps: int = CampaignPlan.steps,
     max_force: float = CampaignPlan.max_force,
     screening: ScreenConfig | None = DEFAULT_SCREEN,
+    goals: Mapping[str, Sequence[float | None]] | Sequence[Goal] = (),
     columns: Sequence[Property | Metric] = (),
     seed: int = 0,
     n_jobs: int = 1,
@@ -115,6 +117,8 @@ def discover(
         steps: of a relaxation, at most.
         max_force: eV/Å at which it has converged.
         screening: of placed crystals, see `crystalgfn.discovery.screening`; None: the proxy alone chooses.
+        goals: limits of predicted properties, {name or folder of a proxy: [least, largest]}; what is not predicted to
+            lie within is not placed. Their values are columns.
         columns: further properties of the sampled crystals and metrics of the relaxed structures, as columns.
         seed: the same seed gives the same table.
         n_jobs: processes that relax.
@@ -126,7 +130,7 @@ def discover(
         CalculatorError: there is no such calculator, or it relaxes nothing.
         CheckpointError: the folder holds another campaign or is in use.
         DataError: no reference, one that cannot be read, or one without the elements of the space.
-        RewardError: there is no such scale.
+        RewardError: there is no such scale, or a goal that means nothing in the space.
         EmptySpace: nothing is left of the space.
         ValueError: numbers that mean nothing, such as a budget of 0.
 
@@ -144,6 +148,7 @@ def discover(
     drawing, name = _sampler_of(sampler, sampler_name)
     narrowed = drawing.narrow(dict(space) if isinstance(space, Mapping) else space)
     _check_elements(plan, narrowed)
+    wanted = goals_of(goals, narrowed)
     proxy = load_proxy(energy) if isinstance(energy, str) else energy
     model, represent = _correction_of(correction, proxy)
     phases = KnownPhases.read(reference, narrowed.element_numbers, energy_column, scale)
@@ -162,6 +167,7 @@ def discover(
         "proposer": (proposer or ProposerConfig()).settings(),
         "known_structures": len(index or ()),
         "screening": _plain_settings(screening),
+        **({"goals": {one.prop.name: [one.low, one.high] for one in wanted}} if wanted else {}),
         **{name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force")},
         "seed": seed,
     }
@@ -179,11 +185,17 @@ def discover(
     with _folder_of(out) as folder:
         folder.agree(settings, FREE, file=SETTINGS)
         others = substitutions(index, asked_space(space, narrowed), seed, making.substituted)
-        made = Proposer(_adapted(drawing, narrowed, making, seed, folder.path), narrowed, seed, making, others)
+        adapted = _adapted(drawing, narrowed, making, seed, folder.path)
+        made = Proposer(adapted, narrowed, seed, making, others, wanted)
         screen = None if screening is None else Screen(load_calculator(plan.calculator), references, screening)
         campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress, screen=screen)
         _run(campaign)
-        return _finish(campaign, phases, references, [*properties_of(drawing.reward), *columns], about)
+        return _finish(campaign, phases, references, _columns(drawing, wanted, columns), about)
+
+
+def _columns(sampler: Sampler, goals: Sequence[Goal], columns: Sequence[Property | Metric]) -> list[Property | Metric]:
+    """The properties of the reward and of the goals, and what else was asked for."""
+    return [*properties_of(sampler.reward), *(one.prop for one in goals), *columns]
 
 
 def _sampler_of(sampler: Sampler | str | Path, name: str | None) -> tuple[Sampler, str]:

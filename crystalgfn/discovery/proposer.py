@@ -14,6 +14,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.space_groups import CRYSTAL_LATTICE_SYSTEM, CRYSTAL_LATTICE_SYSTEMS
 from crystalgfn.crystallography.standardize import nearest_ratio
+from crystalgfn.discovery.goals import Goal, meeting
 from crystalgfn.evaluation.metrics.symmetry import symmetry_of
 from crystalgfn.evaluation.relaxation_job import CLOSEST
 from crystalgfn.properties.base import Property
@@ -135,6 +136,7 @@ class Proposer:
         seed: of the campaign.
         config: how.
         others: further crystals of a round, by its number; None: the sampler's alone.
+        goals: crystals that are not predicted to meet them are left out before the resampling.
     """
 
     def __init__(
@@ -144,9 +146,10 @@ class Proposer:
         seed: int,
         config: ProposerConfig | None = None,
         others: Callable[[int], Crystals] | None = None,
+        goals: Sequence[Goal] = (),
     ) -> None:
         self.sampler, self.space, self.seed, self.config = sampler, space, seed, config or ProposerConfig()
-        self.others = others
+        self.others, self.goals = others, goals
         self.beta = sampler.own_beta if self.config.beta is None else self.config.beta
         self.ess = 1.0
 
@@ -160,16 +163,17 @@ class Proposer:
             shift: Δ; None: the draws as they are.
         """
         seed = derived_seed(self.seed, 2 * number)
-        drawn = self.sampler.sample(self.config.draws, self.space, seed=seed).to("cpu")
-        log_weight = np.zeros(len(drawn)) if shift is None else -self.beta * shift(drawn)
-        weight = np.exp(log_weight - log_weight.max())
-        self.ess = float(weight.sum() ** 2 / (weight**2).sum() / len(weight))
+        drawn = meeting(self.goals, self.sampler.sample(self.config.draws, self.space, seed=seed).to("cpu"))
+        log_weight = np.zeros(len(drawn)) if shift is None or not len(drawn) else -self.beta * shift(drawn)
+        weight = np.exp(log_weight - log_weight.max(initial=-np.inf))
+        self.ess = float(weight.sum() ** 2 / (weight**2).sum() / len(weight)) if len(weight) else 0.0
         noise = np.random.default_rng(seed).gumbel(size=len(drawn))
         order = np.argsort(-(log_weight + noise), kind="stable")[: self.config.pool]
         kept = drawn[torch.from_numpy(order)]
         if self.others is None:
             return kept
-        return Crystals.cat([replace(kept, lattice=kept.lattice.double()), self.others(number)])
+        others = meeting(self.goals, self.others(number))
+        return Crystals.cat([replace(kept, lattice=kept.lattice.double()), others])
 
     def place(self, crystals: Crystals, number: int) -> list[PlacedCrystal]:
         """Their structures; those that cannot be placed, or only with short contacts, are left out."""

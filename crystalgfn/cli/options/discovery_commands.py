@@ -18,6 +18,7 @@ from crystalgfn.cli.options.declared import (
     out_folder,
 )
 from crystalgfn.cli.options.kinds import COUNT, FROM_ZERO, JOBS, POSITIVE, Choice, File, Number, Text, optional
+from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, Several
 
 _METHODS = "some of discover, uncorrected, substitution, random"
@@ -29,6 +30,7 @@ DISCOVER = Command(
         ("chemsys=Li-Mn-O reference=train.parquet", "60 relaxations"),
         ("chemsys=Li-Mn-O reference=[train.parquet,mp_entries.parquet] budget=200 n_jobs=2 out=runs/limno", ""),
         ("anonymous_formulas=[ABX3] any_of=[Cl,Br,I] reference=train.parquet templates=train.parquet", ""),
+        ("prototypes=[perovskite] any_of=[Br,I] goals={band_gap:[1.2,1.8]} reference=train.parquet", ""),
         ("chemsys=Na-Cl reference=mine.csv calculator=my_calculator:Pairs energy_references=mine.json", ""),
     ),
     groups={"space": None},
@@ -43,6 +45,10 @@ DISCOVER = Command(
         ),
         "energy": Option(
             "formation_energy_per_atom", Text("a column"), "the reference's column of formation energies, eV/atom"
+        ),
+        "goals": maybe(
+            Names("proxies with limits such as {band_gap:[1.2,1.8]}"),
+            "limits of predicted properties; what is not predicted to lie within is not placed",
         ),
         "budget": Option(60, COUNT, "relaxations; a larger one goes on from a smaller one in the same out"),
         "seconds": maybe(POSITIVE, "no relaxation is begun later than so long after the start; null: no limit"),

@@ -1,0 +1,72 @@
+"""Goals of a discovery: limits of predicted properties, by which candidates are left out before anything is placed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import torch
+
+from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.errors import RewardError
+from crystalgfn.properties.base import Property
+from crystalgfn.properties.registry import load_proxy
+from crystalgfn.rewards.base import check_space
+from crystalgfn.space.space import CrystalSpace
+from crystalgfn.typing import Booleans
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Goal:
+    """A predicted property within limits, both included.
+
+    Attributes:
+        prop: the property.
+        low, high: limits in its unit; infinite where there is none.
+    """
+
+    prop: Property
+    low: float
+    high: float
+
+    def holds(self, crystals: Crystals) -> Booleans:
+        """Which crystals are predicted to be within, bool [B]."""
+        values = self.prop(crystals)
+        return (values >= self.low) & (values <= self.high)
+
+
+def goals_of(limits: Mapping[str, Sequence[float | None]] | Sequence[Goal], space: CrystalSpace) -> tuple[Goal, ...]:
+    """Goals from limits by the name or folder of a proxy; ``None`` in the place of a limit: there is none.
+
+    Raises:
+        RewardError: there is no such proxy, it knows nothing of the space, or its limits are no two numbers in order.
+
+    Example:
+        >>> [one.high for one in goals_of({"band_gap": [1.2, 1.8]}, CrystalSpace())]
+        [1.8]
+    """
+    if not isinstance(limits, Mapping):
+        return tuple(limits)
+    found = []
+    for name, pair in limits.items():
+        pair = list(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else [pair]
+        good = len(pair) == 2 and all(x is None or (isinstance(x, Real) and x == x) for x in pair)
+        low, high = (-float("inf") if pair[0] is None else float(pair[0]), pair[1]) if good else (0.0, 0.0)
+        high = float("inf") if high is None else float(high)
+        if not good or low > high:
+            raise RewardError(
+                f"goals: {name}={pair}: give the least and the largest value such as [1.2,1.8], null for none"
+            )
+        prop = load_proxy(name)
+        check_space(prop, space)
+        found.append(Goal(prop=prop, low=low, high=high))
+    return tuple(found)
+
+
+def meeting(goals: Sequence[Goal], crystals: Crystals) -> Crystals:
+    """The crystals that meet all goals, in their order."""
+    kept = torch.ones(len(crystals), dtype=torch.bool)
+    for goal in goals:
+        kept &= goal.holds(crystals).cpu()
+    return crystals if bool(kept.all()) else crystals[kept]
