@@ -1,4 +1,5 @@
-# make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, make their structures
+# make demo   from nothing to crystals: install, train for two minutes, draw 200 crystals, make their structures;
+#             then a small discovery, whose candidates are relaxed with CHGNet
 # make test   install with the development tools, lint, check types, test
 #
 # TORCH_INDEX chooses where PyTorch comes from. On Linux its default wheels bring CUDA along; without a GPU say
@@ -29,14 +30,19 @@ $(VENV)/run.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(PIP) install -q --no-build-isolation -c constraints.txt -e .
 	touch $@
 
+$(VENV)/demo.stamp: $(VENV)/run.stamp
+	$(PIP) install -q --no-build-isolation -c constraints.txt -e ".[relax]"
+	touch $@
+
 $(VENV)/dev.stamp: $(VENV)/torch.stamp pyproject.toml
 	$(PIP) install -q --no-build-isolation -c constraints.txt -e ".[dev,wandb,app]"
 	touch $@ $(VENV)/run.stamp
 
-demo: $(VENV)/run.stamp
+demo: $(VENV)/demo.stamp
 	rm -rf $(OUT)
 	$(BIN)/crystalgfn train trainer=demo out=$(OUT)
 	$(BIN)/crystalgfn sample sampler=$(OUT)/sampler n=200 out=$(OUT)/crystals
+	$(BIN)/crystalgfn discover chemsys=Sr-Ti-O reference=experiment budget=10 shortlist=15 out=$(OUT)/discovery
 
 lint: $(VENV)/dev.stamp
 	$(BIN)/ruff check .

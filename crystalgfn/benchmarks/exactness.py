@@ -30,7 +30,7 @@ CHUNK = 100_000
 #: The small space, of 59 (group, composition) pairs.
 SPACE = {"elements": ["Na", "Cl", "O"], "space_groups": [2, 166, 225], "n_atoms": (1, 6)}
 #: Dimensions, trajectories a step, steps of the hypergrid's two figures; 8 cells along each dimension.
-GRIDS = ((2, 16, 2000), (4, 50, 2000))
+GRIDS = ((2, 16, 2000), (4, 50, 4000))
 
 
 class SoftVolume:
@@ -51,10 +51,8 @@ class SmallSpace:
         variation: total variation between what was drawn and the target, by the sampler's exact weights.
         noise: total variation between that target and the one by an untrained sampler's weights.
         ess: effective sample size over n.
-        log_z: from the sampler's weights.
-        log_z_error: its difference from the untrained sampler's.
-        trained: crystals trained on.
-        seconds: of training, wall clock.
+        log_z, log_z_error: from the sampler's weights, and its difference from the untrained sampler's.
+        trained, seconds: crystals trained on, and how long that took.
     """
 
     pairs: int
@@ -109,8 +107,7 @@ class _Counted(NoLogger):
 
     steps = 0
 
-    def log(self, step: int, metrics: dict[str, float]) -> None:
-        """Keep the number."""
+    def log(self, step: int, metrics: dict[str, float]) -> None:  # noqa: D102
         self.steps = step
 
 
@@ -162,16 +159,17 @@ class GridPolicy(PolicyNetwork):
     """A plain perceptron as trunk: one-hot coordinates, two hidden layers of rectified linear units, float32.
 
     The trunk of crystals (LayerNorm, residual blocks that start as the identity, bfloat16) learns interactions of few
-    one-hot features slowly: with it the loop ends at an L1 near 3e-4 on 8²
-    (6e-4 in bfloat16), since neither Muon's steps nor those of Adam with a short memory shrink with the gradient.
+    one-hot features slowly: with it the loop ends at an L1 near 3e-4 on 8² (6e-4 in bfloat16), since neither Muon's
+    steps nor those of Adam with a short memory shrink with the gradient.
     """
 
     def __init__(self, width: int, env: HyperGrid) -> None:
         super().__init__(PolicyConfig(width=width, blocks=0), env.vocabulary, env.heads)
-        for head in self.heads.values():
-            head.linear.reset_parameters()  # heads of crystals start at 0, which takes longer here
-        first, self.second = nn.Linear(env.vocabulary, width), nn.Linear(width, width)
+        first = nn.Linear(env.vocabulary, width)
         self.embedding.weight.data, self.bias = first.weight.data.t().contiguous(), first.bias
+        self.second = nn.Linear(width, width)
+        for weights in self.heads.parameters():  # which start at 0 for crystals: slower here
+            nn.init.uniform_(weights, -(width**-0.5), width**-0.5)
 
     def hidden(self, index: FeatureIndex, weight: FeatureWeight, condition: RowValues | None = None) -> Hidden:
         """Hidden vectors of sparse vectors; there are no conditions."""

@@ -44,7 +44,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         raise OptionError("discover needs known phases with formation energies: reference=<file>.")
     build = {name: plain_config(config[name]) for name in ("refiner", "templates", "n_candidates", "n_jobs")}
     names = ("budget", "calculator", "batch", "shortlist", "correction", "energy_references", "seconds", "steps")
-    names += ("max_force", "seed", "n_jobs", "progress", "scale")
+    names += ("max_force", "seed", "n_jobs", "progress", "scale", "check_hull")
     try:
         found = discover(
             space_arguments(config.get("space")) or None,
@@ -91,6 +91,8 @@ def _tell(found: Found) -> None:
         names = ["rank", "formula", "space_group", "e_above_hull", "known_as", "decomposition"]
         with pd.option_context("display.width", 160, "display.max_colwidth", 60):
             tell(f"\n{rows[names].to_string(index=False, float_format='%.3f')}")
+    if found.summary["doubts"]:
+        note(f"\nwarning: {found.summary['doubts']}")
     if found.summary["stopped_by"] != "budget":
         tell(f"\nStopped by: {found.summary['stopped_by']}.")
     tell(f"\nAll of them: {found.out / 'table.csv'}; the figures: {found.out / SUMMARY}")

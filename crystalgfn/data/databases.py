@@ -1,10 +1,13 @@
-"""Crystals of databases: MatBench, the Materials Project, AFLOW's prototypes, OBELiX."""
+"""Crystals of databases: MatBench, the Materials Project, AFLOW's prototypes, measured enthalpies, OBELiX."""
 
 from __future__ import annotations
 
+import gzip
+import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +20,12 @@ from crystalgfn.crystallography.space_groups import CENTRING
 from crystalgfn.data.formats import base
 from crystalgfn.data.formats.tables import TABLE
 from crystalgfn.errors import DataError, NotAvailable
+from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.typing import Booleans, Doubles, Integers
 
-AFLOW, MATBENCH, MATERIALS_PROJECT = "aflow", "matbench:", "materials_project:"
+AFLOW, EXPERIMENT, MATBENCH, MATERIALS_PROJECT = "aflow", "experiment", "matbench:", "materials_project:"
+NAMED = (AFLOW, EXPERIMENT)
 DATABASES = (MATBENCH, MATERIALS_PROJECT)
 #: The tasks with structures whose target is one of our properties: property, column.
 TASKS = {"matbench_mp_e_form": ("formation_energy", "e_form"), "matbench_mp_gap": ("band_gap", "gap pbe")}
@@ -36,7 +41,7 @@ COMPOSITION, GROUP, VALUE = "True Composition", "Space group #", "Ionic conducti
 
 
 def open_database(name: str, fields: Sequence[str] = ()) -> Iterator[Record | SkippedRecord]:
-    """The entries of ``aflow``, ``matbench:<task>`` or ``materials_project:<query>``.
+    """The entries of ``aflow``, ``experiment``, ``matbench:<task>`` or ``materials_project:<query>``.
 
     Raises:
         NotAvailable: MatBench without matminer.
@@ -44,6 +49,8 @@ def open_database(name: str, fields: Sequence[str] = ()) -> Iterator[Record | Sk
     """
     if name == AFLOW:
         return _aflow()
+    if name == EXPERIMENT:
+        return _experiment()
     if name.startswith(MATBENCH):
         return _matbench(name.removeprefix(MATBENCH))
     return _materials_project(name.removeprefix(MATERIALS_PROJECT), tuple(fields) or tuple(FIELDS.values()))
@@ -76,6 +83,23 @@ def _aflow() -> Iterator[Record | SkippedRecord]:
 
     for entry in AFLOW_PROTOTYPE_LIBRARY:
         yield record_of(entry["tags"]["aflow"], entry["snl"].structure)
+
+
+def _experiment() -> Iterator[Record | SkippedRecord]:
+    """Measured enthalpies of formation (Wang et al., Sci. Rep. 11, 15496, 2021), as pymatgen carries them.
+
+    Formulas alone. What was measured stands in ``measured``, eV/atom; ``formation_energy_per_atom`` is where the
+    Materials Project's scale would have it, which on the scale of the charges is what was measured.
+    """
+    path = files("pymatgen.analysis.compatibility") / "exp_compounds.json.gz"
+    rows = [one for one in json.loads(gzip.decompress(path.read_bytes())) if math.isfinite(one["exp energy"])]
+    amounts = torch.stack([composition_of(one["formula"], i) for i, one in enumerate(rows)])
+    shift = scale_shift(amounts).tolist()
+    for one, n, moved in zip(rows, amounts.sum(1).tolist(), shift, strict=True):
+        energy = one["exp energy"] / n
+        values = {"formula": one["formula"], "measured": energy, "formation_energy_per_atom": energy - moved}
+        values["material_id"] = one["mpid"] or f"measured {one['formula']}"
+        yield Record(values["material_id"], None, values)
 
 
 def _matbench(task: str) -> Iterator[Record | SkippedRecord]:

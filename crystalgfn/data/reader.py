@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
-from crystalgfn.data.databases import AFLOW, DATABASES, open_database
+from crystalgfn.data.databases import DATABASES, NAMED, open_database
 from crystalgfn.data.formats.base import Format, format_of, formats
 from crystalgfn.errors import DataError
 
@@ -24,7 +24,7 @@ def records(source: Source, fields: Sequence[str] = ()) -> Iterator[Record | Ski
     Args:
         source: a file of one of the formats (`crystalgfn.data.formats`), a folder of structure files, the folder of a
             run of ``crystalgfn sample``, ``matbench:<task>``, ``materials_project:<query>``, ``aflow`` (AFLOW's
-            prototypes as pymatgen carries them), or several of these.
+            prototypes as pymatgen carries them), ``experiment`` (measured enthalpies), or several of these.
         fields: values that a database is asked for.
 
     Warns:
@@ -100,7 +100,7 @@ def _open(source: Source, fields: Sequence[str]) -> Iterator[Record | SkippedRec
         yield from _several(source, fields)
         return
     name, path = str(source), Path(source)
-    if name == AFLOW or name.startswith(DATABASES):
+    if name in NAMED or name.startswith(DATABASES):
         yield from open_database(name, fields)
     elif path.is_dir():
         yield from _folder(path)
@@ -111,7 +111,7 @@ def _open(source: Source, fields: Sequence[str]) -> Iterator[Record | SkippedRec
     else:
         raise DataError(
             f"{path} is of a kind that is not read; give one of these: {', '.join(formats())}, a folder of such files, "
-            f"a run, {AFLOW}, {', '.join(f'{name}<query>' for name in DATABASES)}"
+            f"a run, {', '.join(NAMED)}, {', '.join(f'{name}<query>' for name in DATABASES)}"
         )
 
 

@@ -31,6 +31,7 @@ from crystalgfn.discovery.proposer import (
 )
 from crystalgfn.discovery.ranking import rank_relaxed, summary_of
 from crystalgfn.discovery.screening import DEFAULT_SCREEN, Screen, ScreenConfig
+from crystalgfn.discovery.second_hull import CheckedHull, doubts
 from crystalgfn.discovery.substitution import asked_space, placing, substitutions
 from crystalgfn.errors import CalculatorError, DataError, RewardError
 from crystalgfn.evaluation.metrics.base import Metric
@@ -75,6 +76,7 @@ def discover(
     max_force: float = CampaignPlan.max_force,
     screening: ScreenConfig | None = DEFAULT_SCREEN,
     goals: Mapping[str, Sequence[float | None]] | Sequence[Goal] = (),
+    check_hull: bool = True,
     columns: Sequence[Property | Metric] = (),
     seed: int = 0,
     n_jobs: int = 1,
@@ -119,6 +121,8 @@ def discover(
         screening: of placed crystals, see `crystalgfn.discovery.screening`; None: the proxy alone chooses.
         goals: limits of predicted properties, {name or folder of a proxy: [least, largest]}; what is not predicted to
             lie within is not placed. Their values are columns.
+        check_hull: take the shipped hull for choosing candidates where it lies more than 0.1 eV/atom below that of the
+            reference, which then lacks known phases, and say where (column ``hull_gap``).
         columns: further properties of the sampled crystals and metrics of the relaxed structures, as columns.
         seed: the same seed gives the same table.
         n_jobs: processes that relax.
@@ -167,7 +171,8 @@ def discover(
         "proposer": (proposer or ProposerConfig()).settings(),
         "known_structures": len(index or ()),
         "screening": _plain_settings(screening),
-        **({"goals": {one.prop.name: [one.low, one.high] for one in wanted}} if wanted else {}),
+        "check_hull": check_hull,
+        "goals": [str(one) for one in wanted],
         **{name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force")},
         "seed": seed,
     }
@@ -188,7 +193,8 @@ def discover(
         adapted = _adapted(drawing, narrowed, making, seed, folder.path)
         made = Proposer(adapted, narrowed, seed, making, others, wanted)
         screen = None if screening is None else Screen(load_calculator(plan.calculator), references, screening)
-        campaign = Campaign(folder, made, proxy, phases, model, represent, choosing, plan, progress, screen=screen)
+        hull = CheckedHull.of(phases) if check_hull else phases
+        campaign = Campaign(folder, made, proxy, hull, model, represent, choosing, plan, progress, screen=screen)
         _run(campaign)
         return _finish(campaign, phases, references, _columns(drawing, wanted, columns), about)
 
@@ -241,18 +247,19 @@ def _finish(
     own = [one for one in columns if isinstance(one, Property)]
     metrics = [one for one in columns if not isinstance(one, Property)]
     ranking = rank_relaxed(campaign.chosen, campaign.relaxed, phases, references, own, metrics)
+    hull = campaign.predictor.hull
+    table = hull.with_gaps(ranking.table) if isinstance(hull, CheckedHull) else ranking.table
     summary = {
         **about,
-        **summary_of(ranking.table, campaign.rounds, phases),
+        **summary_of(table, campaign.rounds, phases),
+        "doubts": doubts(table),
         "budget": campaign.plan.budget,
         "stopped_by": campaign.stopped_by,
         "evaluations": sum(one["evaluations"] for one in campaign.rounds) + evaluations_of(campaign.relaxed.values()),
         "seconds": round(sum(one.get("seconds") or 0.0 for one in campaign.relaxed.values()), 3),
     }
     out = campaign.folder.path
-    found = Found(
-        table=ranking.table, structures=ranking.structures, phases=phases, summary=summary, out=out, about=about
-    )
+    found = Found(table=table, structures=ranking.structures, phases=phases, summary=summary, out=out, about=about)
     summary["files"] = found.write()
     text = json.dumps(plain_value(summary), indent=2, ensure_ascii=False) + "\n"
     write_aside(out / SUMMARY, lambda path: path.write_text(text, encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from numbers import Real
 
 import torch
@@ -30,6 +31,9 @@ class Goal:
     low: float
     high: float
 
+    def __str__(self) -> str:
+        return f"{self.low:g} <= {self.prop.name} <= {self.high:g}"
+
     def holds(self, crystals: Crystals) -> Booleans:
         """Which crystals are predicted to be within, bool [B]."""
         values = self.prop(crystals)
@@ -50,18 +54,21 @@ def goals_of(limits: Mapping[str, Sequence[float | None]] | Sequence[Goal], spac
         return tuple(limits)
     found = []
     for name, pair in limits.items():
-        pair = list(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else [pair]
-        good = len(pair) == 2 and all(x is None or (isinstance(x, Real) and x == x) for x in pair)
-        low, high = (-float("inf") if pair[0] is None else float(pair[0]), pair[1]) if good else (0.0, 0.0)
-        high = float("inf") if high is None else float(high)
-        if not good or low > high:
-            raise RewardError(
-                f"goals: {name}={pair}: give the least and the largest value such as [1.2,1.8], null for none"
-            )
+        low, high = _limits(name, pair)
         prop = load_proxy(name)
         check_space(prop, space)
         found.append(Goal(prop=prop, low=low, high=high))
     return tuple(found)
+
+
+def _limits(name: str, pair: object) -> tuple[float, float]:
+    """The least and the largest value, infinite where there is none."""
+    values = list(pair) if isinstance(pair, Sequence) and not isinstance(pair, str) else []
+    if len(values) == 2 and all(one is None or isinstance(one, Real) for one in values):
+        low, high = (end if one is None else float(one) for one, end in zip(values, (-inf, inf), strict=True))
+        if low <= high:  # and neither is NaN
+            return low, high
+    raise RewardError(f"goals: {name}={pair}: give the least and the largest value such as [1.2,1.8], null for none")
 
 
 def meeting(goals: Sequence[Goal], crystals: Crystals) -> Crystals:

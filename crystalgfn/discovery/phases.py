@@ -128,7 +128,7 @@ class KnownPhases:
         energies = torch.tensor([one.energy for one in self.phases], dtype=torch.float64)
         return ExactHull(rows, energies + scale_shift(rows, self.scale), [one.identifier for one in self.phases])
 
-    def energy(self, crystals: Crystals | Fractions) -> Floats:
+    def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Formation energy on the Materials Project's scale at which a crystal lies on the hull, eV/atom [B]."""
         return self.hull.energy(crystals) - scale_shift(crystals, self.scale)
 

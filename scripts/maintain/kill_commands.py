@@ -62,7 +62,9 @@ def data(folder: Path) -> None:
         one = Structure.from_spacegroup("Pm-3m", Lattice.cubic(a), ["Au", "Cu"], [[0, 0, 0], [0, 0.5, 0.5]])
         one.to(filename=str(folder / "alloys" / f"{i}.cif"))
     pairs = [
-        (a, b) for a in "Li Na K Rb Cs Mg Ca Sr Ba Ti V Cr Mn Fe Co".split() for b in "F Cl Br I O S Se Te N P".split()
+        (a, b)
+        for a in "Cu Au Li Na K Rb Cs Mg Ca Sr Ba Ti V Cr Mn Fe Co".split()
+        for b in "F Cl Br I O S Se Te N P".split()
     ]
     table = pd.DataFrame({"formula": [a + b for a, b in pairs]})
     table = table.assign(spacegroup=123, n_atoms=2, a=3.5, b=3.5, c=4.5, alpha=90, beta=90, gamma=90)

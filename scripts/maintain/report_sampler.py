@@ -31,6 +31,7 @@ from crystalgfn.evaluation.metrics.compositions import amounts, composition_row
 from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job, relaxed_structure
 from crystalgfn.properties.oxidation import charges
 from crystalgfn.rewards import load_proxy
+from crystalgfn.sampling.adaptation import CONFIG, adapt
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.structures.config import templates_of
 from crystalgfn.utils.files import write_aside
@@ -49,6 +50,15 @@ SEEDS = (7, 8, 9)
 LEVELS = torch.tensor([0.05, 0.5, 0.95], dtype=torch.float64)
 NEAR = 0.1
 """eV/atom above the hull."""
+NARROWED: dict[str, dict[str, Any]] = {
+    "A: Fe and O, up to 10 atoms each": {"elements": ["Fe", "O"], "atoms_per_element": [1, 10]},
+    "B: Li, Mn and O": {"chemsys": "Li-Mn-O"},
+    "C: cubic": {"crystal_systems": ["cubic"]},
+    "D: lengths 10-20, angles 75-135": {"lengths": [10, 20], "angles": [75, 135]},
+    "E: LiFePO4": {"formula": "LiFePO4"},
+    "F: group 14": {"space_groups": [14]},
+}
+"""Spaces that samplers are adapted to."""
 
 
 def rejected(formulas: Sequence[str], known: Sequence[str]) -> dict[str, float]:
@@ -135,6 +145,19 @@ def proportion_figures(sampler: Sampler, val: str | Path, n: int = 10_000, tries
         "space_groups": len(set(drawn.space_group.tolist())),
         "volume_per_atom": drawn.volume_per_atom.double().quantile(LEVELS).tolist(),
     }
+
+
+def adapted_figures(sampler: Sampler, n: int = 5_000) -> dict[str, dict[str, list[float]]]:
+    """Effective sample sizes in `NARROWED` before and after what ``adapt=auto`` does, for each seed."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for name, space in NARROWED.items():
+        own = found[name] = {"before": [], "after": []}
+        for seed in SEEDS:
+            adapted = adapt(sampler, dict(space), seconds=None, steps=CONFIG.steps, seed=seed)
+            own["before"].append(sampler.diagnostics(n, sampler.narrow(dict(space)), seed=seed).ess)
+            own["after"].append(adapted.diagnostics(n, seed=seed).ess)
+        print(name, own, flush=True)
+    return found
 
 
 def _key(formula: str) -> str:
@@ -234,12 +257,15 @@ def main() -> None:
     parser.add_argument("--calculator", default=DEFAULT)
     parser.add_argument("--second", help="a calculator that relaxes the first of them further")
     parser.add_argument("--second-n", type=int, default=100)
+    parser.add_argument("--adapted", action="store_true", help="fine-tune it in six narrowed spaces too, three times")
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--out", type=Path, required=True, help="folder")
     options = parser.parse_args()
     sampler = Sampler.load(options.sampler)
     figures = drawn_figures(sampler, options.n, options.seed, options.train, options.val, options.known)
     figures["proportions"] = proportion_figures(sampler, options.val)
+    if options.adapted:
+        figures["adapted"] = adapted_figures(sampler)
     if options.relaxed:
         known = [str(one) for one in options.known]
         rows = relaxed_rows(

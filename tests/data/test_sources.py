@@ -404,3 +404,18 @@ def test_rows_of_parquet_that_could_be_read_wrongly(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="row 1: n_atoms is 1, which is not a multiple of the 2 atoms of O2"):
         rows = gap(tmp_path / "some.parquet", cache=tmp_path / "cache")
     assert rows.crystals.formulas() == ["ZnO"]
+
+
+def test_measured_enthalpies_of_formation():
+    """What the tables of thermochemistry say: NaCl -411.1 and SrTiO3 -1672.4 kJ/mol (NIST-JANAF, Barin)."""
+    from crystalgfn.data.reader import records
+    from crystalgfn.properties.energy_scale import scale_shift
+
+    found = {one.values["formula"]: one.values for one in records("experiment")}
+    assert len(found) == 2135 and all(one.keys() >= {"measured", "material_id"} for one in found.values())
+    kilojoules = 96.485
+    assert found["NaCl"]["measured"] * 2 * kilojoules == pytest.approx(-411.1, abs=1.0)
+    assert found["SrTiO3"]["measured"] * 5 * kilojoules == pytest.approx(-1672.4, abs=5.0)
+    for name in ("NaNO3", "FeS2", "SrTiO3"):  # on the scale of the charges it is what was measured
+        moved = found[name]["formation_energy_per_atom"] + float(scale_shift([name]))
+        assert moved == pytest.approx(found[name]["measured"], abs=1e-9)

@@ -27,13 +27,7 @@ from crystalgfn.cli.options.kinds import AUTO, COUNT, FROM_ZERO, JOBS, POSITIVE,
 from crystalgfn.cli.options.kinds import Mapping as Names
 from crystalgfn.cli.options.list_kinds import FILES, STRATA, Several
 
-TRAINING = {
-    "space": "default",
-    "reward": "stable",
-    "objective": "vargrad",
-    "policy": "default",
-    "trainer": "default",
-}
+TRAINING = {"space": "default", "reward": "stable", "objective": "vargrad", "policy": "default", "trainer": "default"}
 """Groups that a training is made of."""
 CALCULATED = {"calculator": CALCULATOR, "energy_references": REFERENCES}
 _DEVICE = Text("a device such as cpu or cuda")

@@ -56,6 +56,9 @@ DISCOVER = Command(
         "calculator": CALCULATOR,
         "energy_references": REFERENCES,
         "scale": SCALE,
+        "check_hull": on(
+            "where the shipped hull lies far below the reference's choose by it, and say that it lacks phases"
+        ),
         "batch": Option(10, COUNT, "relaxations a round"),
         "shortlist": Option(30, COUNT, "crystals a round whose atoms are placed and screened"),
         "draws": Option(2000, COUNT, "crystals sampled a round"),
