@@ -229,6 +229,11 @@ class Job:
         from crystalgfn.cli.options.compose import compose_config
 
         config = compose_config(self.name, self.options, self.flags.config_dir)
+        if COMMANDS[self.name].narrows and config.sampler == "auto":
+            from crystalgfn.cli.options.objects import space_arguments
+            from crystalgfn.sampling.sampler_files import default_sampler
+
+            config.sampler = default_sampler(space_arguments(config.get("space")))
         if not self.flags.cfg:
             OmegaConf.resolve(config)
         return config

@@ -41,6 +41,7 @@ from crystalgfn.properties.base import Property
 from crystalgfn.properties.registry import load_proxy
 from crystalgfn.rewards.base import properties as properties_of
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import default_sampler
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
@@ -61,7 +62,7 @@ def discover(
     reference: Any = None,
     out: str | Path | RunFolder | None = None,
     *,
-    sampler: Sampler | str | Path = "stable",
+    sampler: Sampler | str | Path | None = None,
     batch: int = CampaignPlan.batch,
     shortlist: int = CampaignPlan.shortlist,
     correction: Correction | str = "gaussian_process",
@@ -100,7 +101,7 @@ def discover(
         reference: known phases with formation energies, eV/atom: a file, a database, a list of them, or a table. Their
             structures, where it has some, tell which candidates are known.
         out: the folder; None: ``runs/discover_<time>``.
-        sampler: a sampler, a shipped one by name, or its folder.
+        sampler: a sampler, a shipped one by name, or its folder; None: "stable", or "stable-any" for metals alone.
         batch: relaxations a round.
         shortlist: crystals a round whose atoms are placed.
         correction: "gaussian_process" (composition, space group, prototype, volume), "last_layer" (Bayesian linear
@@ -149,7 +150,7 @@ def discover(
     if reference is None:
         raise DataError("a discovery needs known phases with formation energies: reference=<file, database or table>")
     references = references_of(plan.calculator, energy_references)  # better found out before the work
-    drawing, name = _sampler_of(sampler, sampler_name)
+    drawing, name = _sampler_of(default_sampler(space) if sampler is None else sampler, sampler_name)
     narrowed = drawing.narrow(dict(space) if isinstance(space, Mapping) else space)
     _check_elements(plan, narrowed)
     wanted = goals_of(goals, narrowed)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +13,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors.torch import load_file, save_file
 
+from crystalgfn.crystallography.elements import METAL, NUMBER
 from crystalgfn.errors import LONGEST_NAME, CheckpointError, ConfigurationError, NotTrusted, check_kind, sentence
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards.base import Reward
@@ -24,6 +26,8 @@ from crystalgfn.utils.shipped_files import check_size
 SHIPPED = files.SHIPPED / "samplers"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 KIND = "crystalgfn sampler"
+DEFAULT, ALLOYS = "stable", "stable-any"
+"""Shipped samplers: of compounds that charges balance, and of all compositions."""
 VERSION = 2  # 2: volumes are drawn relative to the typical one
 Part = TypeVar("Part")
 
@@ -49,6 +53,22 @@ class SavedSampler:
     reward: dict[str, Any] | None
     log_z: torch.Tensor
     network: dict[str, torch.Tensor]
+
+
+def default_sampler(space: CrystalSpace | Mapping[str, Any] | None) -> str:
+    """The shipped sampler for a space: "stable-any" where it asks for metals alone or for alloys, else "stable".
+
+    Example:
+        >>> default_sampler({"chemsys": "Cu-Au"}), default_sampler({"chemsys": "Li-Mn-O"})
+        ('stable-any', 'stable')
+    """
+    asked = space.to_dict() if isinstance(space, CrystalSpace) else dict(space or {})
+    listed = asked.get("elements") or ()
+    text = listed if isinstance(listed, str) else "-".join(map(str, listed))
+    named = set(re.findall(r"[A-Z][a-z]?", f"{text}-{asked.get('chemsys') or ''}-{asked.get('formula') or ''}"))
+    numbers = [NUMBER[symbol] for symbol in named if symbol in NUMBER]
+    metals = bool(numbers) and all(bool(METAL[z - 1]) for z in numbers)
+    return ALLOYS if metals or asked.get("alloys") is True else DEFAULT
 
 
 def write_sampler(folder: str | Path, saved: SavedSampler) -> None:

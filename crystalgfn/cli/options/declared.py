@@ -216,7 +216,11 @@ CSP: dict[str, Option] = {
 }
 """``csp.<name>`` of the benchmark."""
 ONE_THREAD = "processes; give each one thread (OMP_NUM_THREADS=1)"
-SAMPLER = Option("stable", File(), "a shipped sampler, or the folder of one that you trained")
+SAMPLER = Option(
+    "auto",
+    File(),
+    "a shipped one, or the folder of one that you trained; auto: stable, or stable-any where only metals are asked for",
+)
 CALCULATOR = Option(
     "chgnet",
     Text("a calculator such as chgnet, sevennet or module:factory"),
