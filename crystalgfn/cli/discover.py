@@ -7,14 +7,17 @@ from typing import Any
 import pandas as pd
 from omegaconf import DictConfig
 
+from crystalgfn.calculators.energy_references import references_of
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain_config, space_arguments
 from crystalgfn.discovery.acquisition import AcquisitionConfig
 from crystalgfn.discovery.discover import SUMMARY, discover
-from crystalgfn.discovery.found import Found
+from crystalgfn.discovery.found import SECOND, Found
 from crystalgfn.discovery.page import headlines
 from crystalgfn.discovery.proposer import ProposerConfig
+from crystalgfn.discovery.ranking import STABLE
 from crystalgfn.discovery.screening import ScreenConfig
 from crystalgfn.errors import NotAvailable
 from crystalgfn.evaluation.report.page import REPORT
@@ -42,6 +45,8 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     """
     if config.reference is None:
         raise OptionError("discover needs known phases with formation energies: reference=<file>.")
+    if config.second is not None:
+        references_of(load_calculator(config.second))  # better found out before the work
     build = {name: plain_config(config[name]) for name in ("refiner", "templates", "n_candidates", "n_jobs")}
     names = ("budget", "calculator", "batch", "shortlist", "correction", "energy_references", "seconds", "steps")
     names += ("max_force", "seed", "n_jobs", "progress", "scale", "check_hull")
@@ -68,6 +73,8 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         raise
     files = [*found.summary["files"], SUMMARY, *_report(found, config.report)]
     _tell(found)
+    if config.second is not None:
+        files.append(_second(found, config))
     return {"counts": {name: found.summary[name] for name in ("relaxed", "failed", "known", "new")}, "files": files}
 
 
@@ -81,6 +88,16 @@ def _report(found: Found, wanted: bool) -> list[str]:
         note(error)
         return []
     return [REPORT]
+
+
+def _second(found: Found, config: DictConfig) -> str:
+    """Tell what another calculator says of the first ranks; the name of the file."""
+    frame = found.second_opinion(config.second, config.second_n, config.steps)
+    both = (frame["e_above_hull"] <= STABLE) & (frame["second_e_above_hull"] <= STABLE)
+    tell(f"\nAt most {STABLE:g} eV/atom above the hull by both calculators: {int(both.sum())} of {len(frame)}")
+    if len(frame):
+        tell(frame.drop(columns="second_error").to_string(index=False, float_format="%.3f"))
+    return SECOND
 
 
 def _tell(found: Found) -> None:

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from crystalgfn.calculators.base import Calculator
+from crystalgfn.calculators.registry import load_calculator
 from crystalgfn.crystallography import elements
 from crystalgfn.discovery.phases import KnownPhases
 from crystalgfn.discovery.ranking import ranked
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts
+from crystalgfn.evaluation.relaxation_job import STEPS, RelaxationJob, relax_job
 from crystalgfn.sampling.table import write_table
 from crystalgfn.utils.files import write_aside
 
@@ -28,7 +31,7 @@ SYMPREC = 0.1
 RADIATION = "CuKa"
 MOST_AXES = 4
 """Elements of a phase diagram, at most; of more a slice can be taken."""
-CIFS, PATTERNS = "cifs", "patterns"
+CIFS, PATTERNS, SECOND = "cifs", "patterns", "second.csv"
 MANY = 20
 """Structures whose powder patterns are written."""
 
@@ -124,6 +127,38 @@ class Found:
                 of = [one for one in self.phases.stable if {z for z, _ in one.amounts} == pair]
                 cut.append(min(of, key=lambda one: one.energy).formula if of else symbol)
         return cut
+
+    def second_opinion(
+        self, calculator: Calculator | str, n: int = 5, steps: int = STEPS, energy_references: str | None = None
+    ) -> pd.DataFrame:
+        """The first ``n`` structures relaxed further by another calculator, and written to ``second.csv``.
+
+        Columns: rank, formula, space_group, known_as, calculator, e_above_hull (as found, eV/atom above the hull of the
+        known phases), second_calculator, second_e_above_hull (by the other one's energies), second_error.
+
+        Args:
+            calculator: see `crystalgfn.calculators.registry.load_calculator`.
+            n: structures, at most.
+            steps: of a relaxation, at most.
+            energy_references: file of its energy references; None: those that are shipped.
+
+        Raises:
+            CalculatorError, NotAvailable: there is no such calculator, or its package is not installed.
+        """
+        other = load_calculator(calculator)
+        names = ["rank", "formula", "space_group", "known_as", "calculator", "e_above_hull"]
+        rows = []
+        for row, structure in zip(self.ranked.head(n)[names].to_dict("records"), self.structures, strict=False):
+            done = relax_job(
+                RelaxationJob(index=0, structure=structure, calculator=other, references=energy_references, steps=steps)
+            )
+            good = done["error"] is None
+            above = self.phases.above(structure, done["formation_energy"]) if good else float("nan")
+            own = {"second_calculator": other.name, "second_e_above_hull": above, "second_error": done["error"]}
+            rows.append({**row, **own})
+        frame = pd.DataFrame(rows, columns=[*names, "second_calculator", "second_e_above_hull", "second_error"])
+        write_aside(self.out / SECOND, lambda path: frame.to_csv(path, index=False))
+        return frame
 
     def powder_pattern(self, rank: int = 1) -> DiffractionPattern:
         """The predicted powder pattern of a ranked structure, Cu Kα (pymatgen's XRDCalculator).

@@ -180,3 +180,25 @@ def test_the_command_goes_on_and_says_what_it_found(sampler, references, tmp_pat
     assert "budget" in capsys.readouterr().err
     assert app.main(arguments[:2]) == 2
     assert "reference=<file>" in capsys.readouterr().err
+
+
+def test_another_calculator_is_asked(found, references):
+    """The same potential relaxes what it has relaxed no further; a failure is a row with the reason."""
+    own = found.second_opinion(EMT(), 2, energy_references=references)
+    assert own["rank"].tolist() == [1, 2] and own["second_calculator"].eq("EMT").all()
+    assert own["second_e_above_hull"].tolist() == pytest.approx(own["e_above_hull"].tolist(), abs=5e-3)
+    assert own["second_e_above_hull"].le(own["e_above_hull"] + 1e-9).all()
+    assert pd.read_csv(found.out / "second.csv")["formula"].tolist() == own["formula"].tolist()
+
+
+def test_the_second_calculator_on_the_command_line(sampler, references, tmp_path, capsys):
+    sampler.save(tmp_path / "sampler")
+    pd.DataFrame({"formula": list(KNOWN), "formation_energy_per_atom": list(KNOWN.values())}).to_csv(
+        tmp_path / "known.csv", index=False
+    )
+    emt = "ase.calculators.emt:EMT"
+    given = [f"sampler={tmp_path / 'sampler'}", f"reference={tmp_path / 'known.csv'}", f"calculator={emt}"]
+    given += [f"energy_references={references}", "refiner=null", "budget=3", "batch=3", "shortlist=3", "draws=40"]
+    given += ["pool=20", "beta=20", "report=false", "progress=false", "check_hull=false", f"out={tmp_path / 'out'}"]
+    assert app.main(["discover", *given, "second=no_such_calculator"]) == 2
+    assert "no_such_calculator" in capsys.readouterr().err and not (tmp_path / "out" / "table.csv").exists()

@@ -88,6 +88,11 @@ DISCOVER = Command(
         "n_candidates": Option(2, COUNT, "structures of each placed crystal that may be relaxed"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
+        "second": maybe(
+            Text("a calculator such as sevennet"),
+            "another calculator, which relaxes the first ranks further at the end",
+        ),
+        "second_n": Option(5, COUNT, "of them"),
         "report": on("write report.html; needs plotly and pymatviz (extra [evaluate])"),
         "seed": SEEDED,
         "n_jobs": Option(1, JOBS, ONE_THREAD),
