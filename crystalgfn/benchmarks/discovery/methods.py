@@ -19,8 +19,10 @@ from crystalgfn.discovery.discover import discover
 from crystalgfn.discovery.found import Found
 from crystalgfn.discovery.phases import KnownPhase
 from crystalgfn.discovery.proposer import ProposerConfig
+from crystalgfn.errors import EmptySpace
 from crystalgfn.evaluation.relaxation_job import RelaxationJob, evaluations_of, relax_job, relaxed_structure
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import ALLOYS
 from crystalgfn.utils.run_folder import Journal
 
 if TYPE_CHECKING:
@@ -84,10 +86,19 @@ class InOrder:
         return list(range(min(n, len(labels))))
 
 
+def sampler_for(system: HeldBackSystem, settings: DiscoverySettings) -> Sampler:
+    """The sampler of the settings, or "stable-any" where its space has no crystal of the system (metals alone)."""
+    try:
+        settings.sampler.narrow({"chemsys": system.name})
+    except EmptySpace:
+        return Sampler.load(ALLOYS)
+    return settings.sampler
+
+
 def by_discovery(system: HeldBackSystem, settings: DiscoverySettings, out: Path, **more: Any) -> Relaxations:
     """`discover` in a folder, with further arguments."""
     # the shipped hull was fitted on the phases that are to be found
-    options = {"sampler": settings.sampler, "check_hull": False, **settings.more, **more}
+    options = {"sampler": sampler_for(system, settings), "check_hull": False, **settings.more, **more}
     found: Found = discover(
         {"chemsys": system.name},
         settings.budget,
@@ -112,7 +123,8 @@ def by_discovery(system: HeldBackSystem, settings: DiscoverySettings, out: Path,
 
 def at_random(system: HeldBackSystem, settings: DiscoverySettings, out: Path) -> Relaxations:
     """Crystals of an untrained sampler of the same space, placed at random, in the order in which they come."""
-    sampler = Sampler.untrained(settings.sampler.space, settings.seed, settings.sampler.omega)
+    trained = sampler_for(system, settings)
+    sampler = Sampler.untrained(trained.space, settings.seed, trained.omega)
     proposer = ProposerConfig(substituted=0, build={"refiner": None})
     return by_discovery(
         system, settings, out, sampler=sampler, correction="none", acquisition=InOrder(), proposer=proposer,
