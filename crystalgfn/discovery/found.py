@@ -99,7 +99,8 @@ class Found:
         from pymatgen.core import Composition
 
         entries = [PDEntry(Composition(symbol), 0.0, name=symbol) for symbol in axes]
-        for phase in self.phases.phases:
+        within = {elements.NUMBER[symbol] for symbol in axes}  # of the whole space there may be 100,000
+        for phase in (one for one in self.phases.phases if {z for z, _ in one.amounts} <= within):
             own = _composition(phase.amounts)
             energy = phase.energy + self.phases.shift(phase.amounts)
             entries.append(PDEntry(own, energy * own.num_atoms, name=phase.identifier))

@@ -71,9 +71,14 @@ def _limits(name: str, pair: object) -> tuple[float, float]:
     raise RewardError(f"goals: {name}={pair}: give the least and the largest value such as [1.2,1.8], null for none")
 
 
+def met(goals: Sequence[Goal], crystals: Crystals) -> Booleans:
+    """Which crystals meet all goals, bool [B]."""
+    found = torch.ones(len(crystals), dtype=torch.bool)
+    for goal in goals:
+        found &= goal.holds(crystals).cpu()
+    return found
+
+
 def meeting(goals: Sequence[Goal], crystals: Crystals) -> Crystals:
     """The crystals that meet all goals, in their order."""
-    kept = torch.ones(len(crystals), dtype=torch.bool)
-    for goal in goals:
-        kept &= goal.holds(crystals).cpu()
-    return crystals if bool(kept.all()) else crystals[kept]
+    return crystals[met(goals, crystals)] if goals else crystals

@@ -14,7 +14,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.space_groups import CRYSTAL_LATTICE_SYSTEM, CRYSTAL_LATTICE_SYSTEMS
 from crystalgfn.crystallography.standardize import nearest_ratio
-from crystalgfn.discovery.goals import Goal, meeting
+from crystalgfn.discovery.goals import Goal, meeting, met
 from crystalgfn.evaluation.metrics.symmetry import symmetry_of
 from crystalgfn.evaluation.relaxation_job import CLOSEST
 from crystalgfn.properties.base import Property
@@ -136,7 +136,7 @@ class Proposer:
         seed: of the campaign.
         config: how.
         others: further crystals of a round, by its number; None: the sampler's alone.
-        goals: crystals that are not predicted to meet them are left out before the resampling.
+        goals: crystals that are not predicted to meet them are left out, as drawn and as placed.
     """
 
     def __init__(
@@ -176,7 +176,10 @@ class Proposer:
         return Crystals.cat([replace(kept, lattice=kept.lattice.double()), others])
 
     def place(self, crystals: Crystals, number: int) -> list[PlacedCrystal]:
-        """Their structures; those that cannot be placed, or only with short contacts, are left out."""
+        """Their structures; those that cannot be placed, or only with short contacts, are left out.
+
+        So are those that no longer meet the goals in the cells that their atoms are placed in.
+        """
         built = build_structures(crystals, seed=derived_seed(self.seed, 2 * number + 1), **self.config.build)
         found = []
         for result in built:
@@ -192,7 +195,10 @@ class Proposer:
                             origin=origin,
                         )
                     )
-        return found
+        if not self.goals or not found:
+            return found
+        kept = met(self.goals, Crystals.cat([one.crystal for one in found])).tolist()
+        return [one for one, good in zip(found, kept, strict=True) if good]
 
 
 def structure_features(crystals: Crystals, prototypes: Sequence[str | None]) -> np.ndarray:

@@ -34,6 +34,19 @@ def test_all_proposals_of_a_round_meet_them():
     assert 0 < len(bound) == expected < 500 and bool(goal.holds(bound).all())
 
 
+def test_what_is_placed_in_a_cell_of_its_own_meets_them_too():
+    space = CrystalSpace(elements=["Na", "Cl"], n_elements=(2, 2), n_atoms=(2, 2), space_groups=[221, 225])
+    sampler = Sampler.untrained(space)
+    config = ProposerConfig(draws=30, beta=1.0, build={"lattice": "generate", "n_candidates": 1, "draws": 2})
+    free = Proposer(sampler, space, 0, config)
+    placed = free.place(free.draw(0)[:4], 0)
+    densities = sorted(float(one.crystal.density[0]) for one in placed)
+    goal = Goal(prop=Density(), low=densities[1], high=math.inf)
+    kept = Proposer(sampler, space, 0, config, goals=[goal]).place(free.draw(0)[:4], 0)
+    assert len(placed) > len(kept) > 0
+    assert sorted(float(one.crystal.density[0]) for one in kept) == [one for one in densities if one >= densities[1]]
+
+
 def test_a_goal_that_nothing_meets_leaves_nothing():
     space = CrystalSpace(elements=["Na", "Cl"], n_atoms=(2, 2))
     nothing = Goal(prop=Density(), low=90.0, high=math.inf)
