@@ -49,7 +49,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         references_of(load_calculator(config.second))  # better found out before the work
     build = {name: plain_config(config[name]) for name in ("refiner", "templates", "n_candidates", "n_jobs")}
     names = ("budget", "calculator", "batch", "shortlist", "correction", "energy_references", "seconds", "steps")
-    names += ("max_force", "seed", "n_jobs", "progress", "scale", "check_hull")
+    names += ("max_force", "seed", "n_jobs", "progress", "scale", "check_hull", "plausibility")
     try:
         found = discover(
             space_arguments(config.get("space")) or None,

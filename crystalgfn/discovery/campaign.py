@@ -14,8 +14,14 @@ from crystalgfn.calculators.registry import DEFAULT
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.discovery.acquisition import Acquisition, Labels
 from crystalgfn.discovery.correction import Correction
-from crystalgfn.discovery.prediction import Hull, Predictor
-from crystalgfn.discovery.proposer import PlacedCrystal, Representation, Shift, structure_of_choice
+from crystalgfn.discovery.prediction import Hull, Predictor, implausibility
+from crystalgfn.discovery.proposer import (
+    PlacedCrystal,
+    Representation,
+    Shift,
+    crystals_of_choices,
+    structure_of_choice,
+)
 from crystalgfn.errors import CalculatorError
 from crystalgfn.evaluation.relaxation_job import RelaxationJob, relax_job
 from crystalgfn.properties.base import Property
@@ -62,6 +68,7 @@ class CampaignPlan:
         calculator: relaxes, see `crystalgfn.calculators.registry.load_calculator`.
         energy_references: file of its energy references; None: those that come with the package.
         n_jobs: processes that relax.
+        plausibility: eV/atom by which candidates come later for each factor of e in their plausibility below 1.
     """
 
     budget: int = 60
@@ -73,12 +80,15 @@ class CampaignPlan:
     calculator: Calculator | str = DEFAULT
     energy_references: str | None = None
     n_jobs: int = 1
+    plausibility: float = 0.05
 
     def __post_init__(self) -> None:
         for name in ("budget", "batch", "shortlist", "steps"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name}={value}: give a whole number of at least 1")
+        if not 0 <= self.plausibility < float("inf"):
+            raise ValueError(f"plausibility={self.plausibility}: give eV/atom, at least 0")
         if self.seconds is not None and not self.seconds > 0:
             raise ValueError(f"seconds={self.seconds}: give a number above 0, or None for no limit but the budget")
 
@@ -228,6 +238,7 @@ class Campaign:
         values = self.predictor.predict_screened(pool)
         # what the calculator has no energy for comes last
         score = values["corrected"] + np.array([UNKNOWN if one["screened"] is None else 0.0 for one in pool])
+        score = score + implausibility(crystals_of_choices(pool)[0], self.plan.plausibility)
         order = self.acquisition.choose(score, values["std"], [one["labels"] for one in pool], self.plan.batch, taken)
         first = self._before(number)
         return [
@@ -246,19 +257,20 @@ class Campaign:
         Those that were placed before come after all others: their atoms may find other places.
         """
         values = self.predictor.predict(drawn)
+        score = values["corrected"] + implausibility(drawn, self.plan.plausibility)
         names = [
             f"{formula} {group}" for formula, group in zip(drawn.formulas(), drawn.space_group.tolist(), strict=True)
         ]
         placed = {one["labels"]["crystal"] for one in self.candidates}
         lowest: dict[str, int] = {}
-        for i in np.argsort(values["corrected"], kind="stable").tolist():
+        for i in np.argsort(score, kind="stable").tolist():
             lowest.setdefault(names[i], i)
         chosen: list[int] = []
         for again in (False, True):
             kept = sorted(i for name, i in lowest.items() if (name in placed) == again)
             labels = [{"formula": names[i].split()[0], "crystal": names[i]} for i in kept]
             own = self.acquisition.choose(
-                values["corrected"][kept], values["std"][kept], labels, self.plan.shortlist - len(chosen), taken
+                score[kept], values["std"][kept], labels, self.plan.shortlist - len(chosen), taken
             )
             chosen += [kept[i] for i in own]
         return chosen

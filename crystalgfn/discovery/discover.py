@@ -21,7 +21,7 @@ from crystalgfn.discovery.campaign import WORK, Campaign, CampaignPlan
 from crystalgfn.discovery.correction import BayesianLinear, Correction, GaussianProcess, NoCorrection
 from crystalgfn.discovery.found import Found
 from crystalgfn.discovery.goals import Goal, goals_of
-from crystalgfn.discovery.phases import KnownPhases
+from crystalgfn.discovery.phases import CheckedHull, KnownPhases, doubts
 from crystalgfn.discovery.proposer import (
     Proposer,
     ProposerConfig,
@@ -31,7 +31,6 @@ from crystalgfn.discovery.proposer import (
 )
 from crystalgfn.discovery.ranking import rank_relaxed, summary_of
 from crystalgfn.discovery.screening import DEFAULT_SCREEN, Screen, ScreenConfig
-from crystalgfn.discovery.second_hull import CheckedHull, doubts
 from crystalgfn.discovery.substitution import asked_space, placing, substitutions
 from crystalgfn.errors import CalculatorError, DataError, RewardError
 from crystalgfn.evaluation.metrics.base import Metric
@@ -72,6 +71,7 @@ def discover(
     energy_column: str = "formation_energy_per_atom",
     energy_references: str | None = None,
     scale: str = "charge",
+    plausibility: float = CampaignPlan.plausibility,
     seconds: float | None = None,
     steps: int = CampaignPlan.steps,
     max_force: float = CampaignPlan.max_force,
@@ -116,6 +116,7 @@ def discover(
         energy_references: file of the energy references of a calculator of your own.
         scale: of energies above the hull, see `crystalgfn.properties.energy_scale`; the reference and the energies of
             the calculator are on the Materials Project's, "mp2020", and are moved to it.
+        plausibility: eV/atom by which crystals are chosen later for each factor of e in their plausibility below 1.
         seconds: no relaxation is begun later than so long after the start; the campaign can then be gone on with.
         steps: of a relaxation, at most.
         max_force: eV/Å at which it has converged.
@@ -146,11 +147,12 @@ def discover(
     plan = CampaignPlan(
         budget=budget, batch=batch, shortlist=shortlist, seconds=seconds, steps=steps, max_force=max_force,
         calculator=load_calculator(calculator), energy_references=energy_references, n_jobs=n_jobs,
+        plausibility=plausibility,
     )  # fmt: skip
     if reference is None:
         raise DataError("a discovery needs known phases with formation energies: reference=<file, database or table>")
     references = references_of(plan.calculator, energy_references)  # better found out before the work
-    drawing, name = _sampler_of(default_sampler(space) if sampler is None else sampler, sampler_name)
+    drawing, name = _sampler_of(sampler, sampler_name, space)
     narrowed = drawing.narrow(dict(space) if isinstance(space, Mapping) else space)
     _check_elements(plan, narrowed)
     wanted = goals_of(goals, narrowed)
@@ -174,7 +176,9 @@ def discover(
         "screening": _plain_settings(screening),
         "check_hull": check_hull,
         "goals": [str(one) for one in wanted],
-        **{name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force")},
+        **{
+            name: getattr(plan, name) for name in ("budget", "batch", "shortlist", "steps", "max_force", "plausibility")
+        },
         "seed": seed,
     }
     about = {
@@ -194,8 +198,9 @@ def discover(
         adapted = _adapted(drawing, narrowed, making, seed, folder.path)
         made = Proposer(adapted, narrowed, seed, making, others, wanted)
         screen = None if screening is None else Screen(load_calculator(plan.calculator), references, screening)
-        hull = CheckedHull.of(phases) if check_hull else phases
-        campaign = Campaign(folder, made, proxy, hull, model, represent, choosing, plan, progress, screen=screen)
+        campaign = Campaign(
+            folder, made, proxy, _hull_of(phases, check_hull), model, represent, choosing, plan, progress, screen=screen
+        )
         _run(campaign)
         return _finish(campaign, phases, references, _columns(drawing, wanted, columns), about)
 
@@ -205,11 +210,19 @@ def _columns(sampler: Sampler, goals: Sequence[Goal], columns: Sequence[Property
     return [*properties_of(sampler.reward), *(one.prop for one in goals), *columns]
 
 
-def _sampler_of(sampler: Sampler | str | Path, name: str | None) -> tuple[Sampler, str]:
-    """A sampler, and what it is called."""
+def _sampler_of(
+    sampler: Sampler | str | Path | None, name: str | None, space: CrystalSpace | Mapping[str, Any] | None
+) -> tuple[Sampler, str]:
+    """A sampler, and what it is called; None: the shipped one for the space."""
     if isinstance(sampler, Sampler):
         return sampler, name or "given"
-    return Sampler.load(sampler), name or str(sampler)
+    chosen = default_sampler(space) if sampler is None else sampler
+    return Sampler.load(chosen), name or str(chosen)
+
+
+def _hull_of(phases: KnownPhases, check_hull: bool) -> KnownPhases | CheckedHull:
+    """By which candidates are chosen."""
+    return CheckedHull.of(phases) if check_hull else phases
 
 
 def _acquisition_of(acquisition: Acquisition | AcquisitionConfig | None) -> Acquisition:

@@ -12,9 +12,12 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.discovery.correction import Correction
 from crystalgfn.discovery.proposer import Representation, crystals_of_choices
 from crystalgfn.properties.base import Property
+from crystalgfn.properties.registry import load_proxy
 from crystalgfn.typing import Floats
 
 Record = Mapping[str, Any]
+SMALLEST = 1e-6
+"""Plausibility; a smaller one counts as this."""
 
 
 class Hull(Protocol):
@@ -23,6 +26,13 @@ class Hull(Protocol):
     def energy(self, crystals: Crystals) -> Floats:
         """Formation energy at which each crystal lies on the hull, eV/atom [B]."""
         ...
+
+
+def implausibility(crystals: Crystals, weight: float) -> np.ndarray:
+    """``-weight * ln p``, p the shipped plausibility: by how much crystals unlike known ones come later, eV/atom."""
+    if not weight:
+        return np.zeros(len(crystals))
+    return -weight * load_proxy("plausibility")(crystals).double().clamp_min(SMALLEST).log().numpy()
 
 
 class Predictor:

@@ -63,10 +63,10 @@ def default_sampler(space: CrystalSpace | Mapping[str, Any] | None) -> str:
         ('stable-any', 'stable')
     """
     asked = space.to_dict() if isinstance(space, CrystalSpace) else dict(space or {})
-    listed = asked.get("elements") or ()
-    text = listed if isinstance(listed, str) else "-".join(map(str, listed))
-    named = set(re.findall(r"[A-Z][a-z]?", f"{text}-{asked.get('chemsys') or ''}-{asked.get('formula') or ''}"))
-    numbers = [NUMBER[symbol] for symbol in named if symbol in NUMBER]
+    elements = asked.get("elements") or ()
+    listed = [elements] if isinstance(elements, str) else map(str, elements)
+    text = "-".join([*listed, str(asked.get("chemsys")), str(asked.get("formula"))]).replace("None", "")
+    numbers = [NUMBER[symbol] for symbol in re.findall(r"[A-Z][a-z]?", text) if symbol in NUMBER]
     metals = bool(numbers) and all(bool(METAL[z - 1]) for z in numbers)
     return ALLOYS if metals or asked.get("alloys") is True else DEFAULT
 

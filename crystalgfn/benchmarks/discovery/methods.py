@@ -128,7 +128,7 @@ def at_random(system: HeldBackSystem, settings: DiscoverySettings, out: Path) ->
     proposer = ProposerConfig(substituted=0, build={"refiner": None})
     return by_discovery(
         system, settings, out, sampler=sampler, correction="none", acquisition=InOrder(), proposer=proposer,
-        screening=None,
+        screening=None, plausibility=0.0,
     )  # fmt: skip
 
 

@@ -74,6 +74,11 @@ DISCOVER = Command(
             Number(low=0), "inverse temperature of the correction's weights, 1/(eV/atom); null: the reward's"
         ),
         "kappa": Option(0.2, Number(low=0), "standard errors below the prediction by which candidates are chosen"),
+        "plausibility": Option(
+            0.05,
+            Number(low=0),
+            "eV/atom by which crystals come later for each factor of e in their plausibility",
+        ),
         "adapt": maybe(POSITIVE, "seconds of fine-tuning the sampler in the space first; null: none"),
         "refiner": Option(
             "default",

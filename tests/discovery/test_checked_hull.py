@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from crystalgfn.crystallography.elements import NUMBER
-from crystalgfn.discovery.phases import KnownPhases
-from crystalgfn.discovery.second_hull import MARGIN, CheckedHull, doubts
+from crystalgfn.discovery.phases import MARGIN, CheckedHull, KnownPhases, doubts
 
 KNOWN = {"TiO2": -3.51, "SrO": -3.05, "SrTiO3": -3.62, "Sr2TiO4": -3.53}
 NUMBERS = [NUMBER[symbol] for symbol in ("Sr", "Ti", "O")]
