@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from omegaconf import DictConfig
 
@@ -93,8 +94,9 @@ def _report(found: Found, wanted: bool) -> list[str]:
 def _second(found: Found, config: DictConfig) -> str:
     """Tell what another calculator says of the first ranks; the name of the file."""
     frame = found.second_opinion(config.second, config.second_n, config.steps)
-    both = (frame["e_above_hull"] <= STABLE) & (frame["second_e_above_hull"] <= STABLE)
-    tell(f"\nAt most {STABLE:g} eV/atom above the hull by both calculators: {int(both.sum())} of {len(frame)}")
+    higher = frame.loc[:, ["e_above_hull", "second_e_above_hull"]].to_numpy(dtype=float).max(axis=1)
+    both = np.count_nonzero(higher <= STABLE)
+    tell(f"\nAt most {STABLE:g} eV/atom above the hull by both calculators: {both} of {len(frame)}")
     if len(frame):
         tell(frame.drop(columns="second_error").to_string(index=False, float_format="%.3f"))
     return SECOND

@@ -149,7 +149,7 @@ class Found:
         other = load_calculator(calculator)
         names = ["rank", "formula", "space_group", "known_as", "calculator", "e_above_hull"]
         rows = []
-        for row, structure in zip(self.ranked.head(n)[names].to_dict("records"), self.structures, strict=False):
+        for row, structure in zip(self.ranked.loc[:, names].head(n).to_dict("records"), self.structures, strict=False):
             done = relax_job(
                 RelaxationJob(index=0, structure=structure, calculator=other, references=energy_references, steps=steps)
             )
