@@ -126,7 +126,7 @@ def load_references(path: Path) -> References:
             checks=found["checks"],
             raw=bool(found.get("raw", False)),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DataError(f"{path} holds no references ({error}); fit them with python -m {COMMAND}") from error
 
 

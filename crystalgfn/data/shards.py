@@ -86,7 +86,7 @@ class Manifest:
             manifest.rows(0)
         except FileNotFoundError as error:
             raise ShardError(f"there are no shards in {out}: {path} is missing; give the folder of a run") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise ShardError(f"{path} is no manifest of {KIND}, version {VERSION}; give the folder of a run") from error
         return manifest
 

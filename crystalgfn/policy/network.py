@@ -42,7 +42,7 @@ class PolicyConfig:
         for name, value in asdict(self).items():
             if name == "conditioned":
                 continue
-            if not isinstance(value, int) or value < (0 if name == "blocks" else 1):
+            if not isinstance(value, int) or isinstance(value, bool) or value < (0 if name == "blocks" else 1):
                 raise ConfigurationError(
                     f"policy {name}={value!r}: give a whole number of at least {int(name != 'blocks')}"
                 )

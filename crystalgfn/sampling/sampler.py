@@ -342,7 +342,7 @@ class Sampler:
         try:
             network = PolicyNetwork.for_environment(saved.policy, env)
             network.load_state_dict(saved.network)
-        except RuntimeError as error:
+        except (RuntimeError, TypeError) as error:
             raise CheckpointError(f"the weights of {folder} are of another sampler; copy the folder anew") from error
         if reward is None and saved.reward is not None:
             reward = sampler_files.built_reward(saved.reward, folder, trust)

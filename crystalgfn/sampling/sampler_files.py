@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.instantiate import instantiate
 from crystalgfn.utils.shipped_files import check_size
+from crystalgfn.utils.weight_files import check_sizes
 
 SHIPPED = files.SHIPPED / "samplers"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
@@ -29,6 +31,7 @@ KIND = "crystalgfn sampler"
 DEFAULT, ALLOYS = "stable", "stable-any"
 """Shipped samplers: of compounds that charges balance, and of all compositions."""
 VERSION = 2  # 2: volumes are drawn relative to the typical one
+DTYPES = {torch.float64, torch.float32, torch.float16, torch.bfloat16}
 Part = TypeVar("Part")
 
 
@@ -105,7 +108,7 @@ def read_sampler(source: str | Path) -> tuple[Path, SavedSampler]:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
         kind, version = config["kind"], config["version"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{path} is not the config of a crystalgfn sampler") from error
     if kind != KIND or version != VERSION:
         raise CheckpointError(f"{folder} holds a {kind} of version {version}; this is {KIND} version {VERSION}")
@@ -124,6 +127,11 @@ def read_sampler(source: str | Path) -> tuple[Path, SavedSampler]:
     betas = part("betas", _range)
     reward = part("reward", _mapping)
     log_z, network = _weights(folder / WEIGHTS, config.get("checksum"))
+    part("policy", lambda value: check_sizes(value, network))
+    if policy.conditioned != (betas is not None):
+        raise CheckpointError(
+            f"{path}: betas={betas} do not go with a policy of conditioned={policy.conditioned}; copy the folder anew"
+        )
     strata = 1 if omega is None else space.n_elements[1] + 1
     dimensions = 2 if betas is not None and omega is not None else 1
     if log_z.dim() != dimensions or log_z.shape[-1] != strata:
@@ -198,12 +206,14 @@ def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, 
         tensors = load_file(path)
         if expected is not None and checksum(tensors) != expected:
             raise ValueError("another checksum")
+        if not {tensor.dtype for tensor in tensors.values()} <= DTYPES:
+            raise ValueError("numbers of another kind")
         log_z = tensors.pop("log_z").double()
     except Exception as error:
         raise CheckpointError(
             f"{path} is missing, truncated, damaged or of another sampler; copy the folder anew"
         ) from error
-    for name, value in tensors.items():
+    for name, value in {**tensors, "ln Z": log_z.clamp_min(-1e300)}.items():  # -inf: no crystals
         if not bool(torch.isfinite(value).all()):
             raise CheckpointError(f"{path} holds a number that is not finite ({name}); train the sampler again")
     return log_z, {name.removeprefix("network."): value for name, value in tensors.items()}
@@ -222,7 +232,7 @@ def _range(value: Any) -> tuple[float, float] | None:
     if value is None:
         return None
     low, high = (float(beta) for beta in value)
-    if not 0 <= low < high:
+    if not 0 <= low < high < math.inf:
         raise ValueError(f"{[low, high]} are not two rising numbers from 0")
     return low, high
 

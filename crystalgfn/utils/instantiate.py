@@ -16,6 +16,8 @@ from typing import Any
 from crystalgfn.errors import ConfigurationError, CrystalGFNError, NotTrusted, sentence
 
 PACKAGE = "crystalgfn"
+HOME = f"{PACKAGE}.rewards"
+"""The module whose ``FACTORIES`` may be used without trust."""
 
 #: Modules and dotted names that may be used besides the package's own; None: all, in the user's own program.
 _trusted: ContextVar[tuple[str, ...] | None] = ContextVar("trusted", default=None)
@@ -95,14 +97,10 @@ def check_trusted(path: str, why: str, own: bool = True) -> None:
 
 
 def _is_factory(path: str) -> bool:
-    """Whether a module of the package lists the name among its ``FACTORIES``."""
+    """Whether the package's rewards list the name among their ``FACTORIES``."""
     module, _, name = path.rpartition(".")
-    if module.partition(".")[0] != PACKAGE:
-        return False
-    try:
-        return name in getattr(import_module(module), "FACTORIES", ())
-    except ImportError:
-        return False
+    # no other module is imported to look for a list: the import of crystalgfn.cli.__main__ runs the program
+    return module == HOME and name in import_module(module).FACTORIES
 
 
 def _is_entry_point(path: str) -> bool:

@@ -161,7 +161,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         content = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
         if not isinstance(content, dict):
             raise ValueError("it holds no settings")
-    except (ValueError, yaml.YAMLError) as error:
+    except (ValueError, RecursionError, yaml.YAMLError) as error:
         said = " ".join(str(error).split())[:100]
         raise CheckpointError(f"{path} is damaged ({said}); delete {path.parent} to begin anew") from error
     return content
@@ -333,7 +333,7 @@ class Journal:
                     self.records[self.name(record)] = record
                 else:
                     self.records.setdefault(self.name(record), record)
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise CheckpointError(
                     f"{self.path}, line {number}, is no record; delete that line to do its work again"
                 ) from error

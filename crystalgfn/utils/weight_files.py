@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -74,11 +75,24 @@ class WeightFiles:
         """
         tensors, header = self.read(path)
         try:
+            check_sizes(json.loads(header.get("shape", "{}")), tensors)
             model = make(header)
             model.load_state_dict(tensors)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:  # RecursionError is one of the last
             raise CheckpointError(f"{path} does not fit this package's model ({error}); {self.remedy}") from error
         return model.eval().requires_grad_(False)
+
+
+def check_sizes(shape: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
+    """Refuse the arguments of a model that would be larger than its weights, before it takes the memory.
+
+    Raises:
+        ValueError: a whole number above every dimension of the weights, and above how many tensors they are.
+    """
+    largest = max([len(tensors), *(length for tensor in tensors.values() for length in tensor.shape)])
+    for name, value in shape.items():
+        if isinstance(value, int) and value > largest:
+            raise ValueError(f"{name}={value}, and no dimension of the weights is above {largest}")
 
 
 def save_model(model: nn.Module, path: str | Path, half: bool = True) -> None:

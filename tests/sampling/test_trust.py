@@ -88,6 +88,14 @@ def attacks(tmp_path, ran):
             "_target_": "crystalgfn.rewards.external.sqlite3.connect",
             "database": ran,
         },
+        # code that an import runs, and targets deep in lists and dictionaries
+        "crystalgfn.cli.__main__.FACTORIES": {"_target_": "crystalgfn.cli.__main__.FACTORIES"},
+        "posix.system": {
+            "_target_": "crystalgfn.rewards.product",
+            "_args_": [[{"a": [{"_target_": "posix.system", "command": f"touch {ran}"}]}]],
+        },
+        "Density.__init__": {"_target_": "crystalgfn.rewards.Density.__init__"},
+        "os:system": {"_target_": "os:system", "command": f"touch {ran}"},
     }
 
 
@@ -208,3 +216,46 @@ def test_a_flipped_bit_and_nan_in_the_weights(folder):
 def test_nested_values_stay_as_they_are():
     plain = {"a": [1, {"b": None}], "c": "os.system"}
     assert instantiate(plain) == plain
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"policy": {"width": 10**9}}, "width=1000000000"),
+        ({"policy": {"width": 8, "blocks": 10**7, "components": 2, "rank": 4}}, "blocks=10000000"),
+        ({"policy": {"width": True, "blocks": 0, "components": 2, "rank": 4}}, "width=True"),
+        ({"betas": [0, float("inf")]}, "two rising numbers"),
+        ({"betas": [0, 1]}, "conditioned=False"),
+    ],
+)
+def test_sizes_and_ranges_that_the_weights_do_not_have(folder, change, words):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(CheckpointError, match=words):
+        Sampler.load(folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda w: {"network.embedding.weight": w["network.embedding.weight"].to(torch.complex64)},
+        lambda w: {"network.embedding.weight": w["network.embedding.weight"] > 0},
+        lambda w: {"network.embedding.weight": w["network.embedding.weight"].to(torch.float8_e4m3fn)},
+        lambda w: {"network.embedding.weight": torch.tensor(1.0)},
+        lambda w: {"log_z": w["log_z"] * float("nan")},
+    ],
+)
+def test_weights_of_another_kind(folder, change):
+    path = folder / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "checksum": None}))
+    weights = load_file(folder / "weights.safetensors")
+    save_file({**weights, **change(weights)}, folder / "weights.safetensors")
+    with pytest.raises(CheckpointError, match=str(folder)):
+        Sampler.load(folder)
+
+
+@pytest.mark.parametrize("text", ["[" * 200_000, '{"kind": ' * 100_000])
+def test_a_config_nested_without_end(folder, text):
+    (folder / "config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="is not the config"):
+        Sampler.load(folder)

@@ -154,9 +154,7 @@ def _declare() -> None:
     for name, command in COMMANDS.items():
         before, after = [], []
         for group, choice in command.groups.items():
-            (after if group == "experiment" else before).append(
-                {group if choice or group == "experiment" else f"optional {group}": choice}
-            )
+            (after if group == "experiment" else before).append({group: choice})
         own = {key: option.default for key, option in command.options.items()}
         node = {"defaults": [*before, "_self_", *after], **own}
         store.store(name=f"command_{name}", node=OmegaConf.create(node))
@@ -304,7 +302,7 @@ def _resumed(given: Sequence[Given]) -> DictConfig | None:
     try:
         config = OmegaConf.load(path)
         missing = [key for key in ("space", "trainer", "policy", "out", "seed") if key not in config]
-    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, TypeError) as error:
+    except (OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError, TypeError, RecursionError) as error:
         raise OptionError(f"{path} is damaged ({first_line_of(error)}); the run cannot be resumed.") from error
     if missing:
         raise OptionError(f"{path} is damaged (it lacks {missing[0]}); the run cannot be resumed.")
@@ -329,7 +327,8 @@ def _unknown(key: str, name: str) -> str:
     """That there is no such option, and which comes nearest."""
     command = COMMANDS[name]
     declared = {one.removeprefix("space.") for one in _declared(command)}
-    near = difflib.get_close_matches(key.removeprefix("space."), [*declared, *command.shorts, *GROUPS], n=1)
+    groups = {one for one in GROUPS if one in command.groups}
+    near = difflib.get_close_matches(key.removeprefix("space."), [*declared, *command.shorts, *groups], n=1)
     hint = f"did you mean {near[0]}? All" if near else "all"
     return f"There is no option {key!r}; {hint} are listed by {program_name(name)} --help."
 

@@ -1,0 +1,27 @@
+"""Kind 10: a choice of a group that is not there is named, with those that are."""
+
+import pytest
+
+from crystalgfn.cli.options.commands import COMMANDS
+from crystalgfn.cli.options.compose import OptionError, compose_config
+
+
+def refused(command, *arguments) -> str:
+    with pytest.raises(OptionError) as caught:
+        compose_config(command, arguments)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("command", [name for name, one in COMMANDS.items() if "space" in one.groups])
+@pytest.mark.parametrize("typed", ["space=x", "--space=publishd"])
+def test_a_space_that_is_not_there_is_named(command, typed):
+    name = typed.partition("=")[2]
+    assert refused(command, typed) == f"There is no space {name!r}; there are default, published."
+
+
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+@pytest.mark.parametrize("typed", ["csp=x", "space=default"])
+def test_a_group_of_other_commands_is_not_offered(command, typed):
+    name = typed.partition("=")[0]
+    assert f"There is no option '{name}'" in refused(command, typed)
+    assert f"did you mean {name}?" not in refused(command, typed)
