@@ -201,7 +201,7 @@ def _predicted(frame: pd.DataFrame, folder: Path) -> list[FoundCrystal]:
 
 
 def _evaluated(frame: pd.DataFrame, folder: Path) -> list[FoundCrystal]:
-    by = next((name for name in ORDER if name in frame and frame[name].notna().any()), "index")
+    by = next((name for name in ORDER if name in frame and frame[name].notna().to_numpy().any()), "index")
     rows = sorted(frame.to_dict("records"), key=lambda row: _number(row[by]))[:MOST]
     plausible = _plausibility(rows)
     return [

@@ -102,7 +102,7 @@ def csv_of(path: Path) -> str:
     plain = [
         name
         for name in frame
-        if not frame[name].map(lambda one: hasattr(one, "__len__") and not isinstance(one, str)).any()
+        if not frame[name].map(lambda one: hasattr(one, "__len__") and not isinstance(one, str)).to_numpy().any()
     ]
     return frame[plain].to_csv(index=False, float_format="%.6g")  # fmt: skip
 
