@@ -134,7 +134,12 @@ class ExactHull:
 
     def above(self, crystals: Crystals | Sequence[str] | Fractions, energies: Floats) -> Floats:
         """How far formation energies (eV/atom) lie above the hull; negative below it: a new stable phase, [B]."""
-        return energies - self.energy(crystals).to(energies)
+        hull = self.energy(crystals).to(energies)
+        if energies.ndim and hull.shape != energies.shape:
+            raise DataError(
+                f"{len(hull)} compositions need energies of shape [{len(hull)}], not {list(energies.shape)}"
+            )
+        return energies - hull
 
     def decompose(self, crystals: Crystals | Sequence[str] | Fractions) -> list[list[Phase]]:
         """The phases that make up the most stable mixture at each composition, the largest share first.

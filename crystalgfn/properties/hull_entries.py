@@ -14,6 +14,9 @@ from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError, InvalidCrystal
 from crystalgfn.typing import Fractions, OfElements, RowFractions, RowValues
 
+MOST_ATOMS = 1e12
+"""Of an element in a formula or composition."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
@@ -71,10 +74,12 @@ def compositions(
     if given.ndim != 2 or given.shape[1] != 118:
         raise InvalidCrystal(f"compositions need shape [B, 118], one column an element, not {list(given.shape)}")
     composition = given.double().cpu()
-    wrong = (composition < 0).any(1) | ~(composition.sum(1) > 0)
+    wrong = (composition < 0).any(1) | ~(composition.sum(1) > 0) | (composition > MOST_ATOMS).any(1)
     if bool(wrong.any()):
         row = int(wrong.nonzero()[0])
-        raise InvalidCrystal(f"composition {row} has no atoms or a negative amount; give the amounts of its elements")
+        raise InvalidCrystal(
+            f"composition {row} has no atoms, or a negative or endless amount; give the amounts of its elements"
+        )
     return composition, given.device
 
 
@@ -89,8 +94,9 @@ def composition_of(text: str, row: int) -> OfElements:
         raise DataError(
             f"entry {row}: the formula {text!r} cannot be read ({error}); write it as in LiFePO4"
         ) from error
-    if not known:
-        raise DataError(f"entry {row}: the formula {text!r} has no atoms; write it as in LiFePO4")
+    if not known or max(known.values()) > MOST_ATOMS:
+        what = f"more than {MOST_ATOMS:.0e} atoms of an element" if known else "no atoms"
+        raise DataError(f"entry {row}: the formula {text!r} has {what}; write it as in LiFePO4")
     counts = torch.zeros(118, dtype=torch.float64)
     for number, amount in known.items():
         counts[number - 1] = amount

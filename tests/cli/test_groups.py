@@ -4,6 +4,9 @@ import pytest
 
 from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.compose import OptionError, compose_config
+from crystalgfn.cli.options.objects import space_arguments
+from crystalgfn.errors import CrystalGFNError
+from crystalgfn.space.space import CrystalSpace
 
 
 def refused(command, *arguments) -> str:
@@ -25,3 +28,14 @@ def test_a_group_of_other_commands_is_not_offered(command, typed):
     name = typed.partition("=")[0]
     assert f"There is no option '{name}'" in refused(command, typed)
     assert f"did you mean {name}?" not in refused(command, typed)
+
+
+@pytest.mark.parametrize("option", ["formula", "chemsys", "elements"])
+def test_the_home_folder_is_no_null(option):
+    with pytest.raises(CrystalGFNError, match="~"):
+        CrystalSpace(**space_arguments(compose_config("sample", [f"{option}=~"]).space))
+
+
+def test_the_home_folder_is_a_file(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    assert compose_config("sample", ["templates=~"]).templates == "/home/me"

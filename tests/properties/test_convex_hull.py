@@ -144,6 +144,9 @@ def test_entries_come_from_files_tables_and_mappings(hull: ExactHull, tmp_path: 
         ("nowhere.csv", "no file of entries nowhere.csv"),
         ([("NaCl", -1.0, 3)], "pairs"),
         (7, "must be a file"),
+        ([("Li1e400", -1.0)], "entry 0: the formula 'Li1e400' "),
+        ([("Li2O", float("-inf"))], r"entry 0 \(Li2O\).*-inf"),
+        ([("Li9" + "9" * 40 + "O", -1.0)], "more than 1e[+]12 atoms of an element"),
         (pd.DataFrame({"formula": ["NaCl"]}), "no column formation_energy_per_atom; name the columns"),
     ],
 )
@@ -168,6 +171,10 @@ def test_compositions_that_mean_nothing_are_refused(hull: ExactHull) -> None:
         hull.energy(torch.eye(118)[:2] * torch.tensor([[1.0], [0.0]]))
     with pytest.raises((InvalidCrystal, TypeError)):  # the annotation, where those are checked
         hull.energy(torch.ones(3, 4))
+    with pytest.raises(InvalidCrystal, match="composition 0 has .* endless amount"):
+        hull.energy(torch.full((1, 118), float("inf")))
+    with pytest.raises(DataError, match=r"1 compositions need energies of shape \[1\], not \[2\]"):
+        hull.above(["NaCl"], torch.zeros(2))
 
 
 def test_ten_thousand_compositions_take_a_moment(hull: ExactHull) -> None:

@@ -158,7 +158,9 @@ EVALUATE = Command(
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
         **CALCULATED,
-        "energy": Option("formation_energy_per_atom", Text("a column"), "of the reference's formation energies"),
+        "energy": Option(
+            "formation_energy_per_atom", Text("a column"), "relax: the column of the reference, for the hull"
+        ),
         "scale": SCALE,
         "dask": maybe(Text("an address"), "of a Dask scheduler (tcp://...:8786), or local; null: n_jobs processes"),
         "seed": SEEDED,

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-_NULLS = ("null", "none", "~")
+_NULLS = ("null", "none")
 _SWITCHES = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
@@ -135,7 +135,7 @@ class File(Text):
     def check(self, value: Any) -> str:
         """A path as it was typed, since what looks like a number may be one."""
         text = super().check(value)
-        if text.startswith("~/"):
+        if text == "~" or text.startswith("~/"):
             try:
                 return str(Path(text).expanduser())
             except RuntimeError as error:  # no HOME
