@@ -29,7 +29,7 @@ class ScaledHull(ExactHull):
     Example:
         >>> hull = ScaledHull.from_entries({"FeS": -0.5, "S": 0.0}, scale="charge")
         >>> round(float(hull.energy(["FeS2"])), 2), round(float(hull.published.energy(["FeS2"])), 2)
-        (-0.52, -0.33)
+        (-0.45, -0.33)
     """
 
     def __init__(

@@ -23,7 +23,7 @@ import torch
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.base import Observation, Options
 from crystalgfn.envs.crystal import CrystalEnvironment
-from crystalgfn.errors import InvalidCrystal, check_kind
+from crystalgfn.errors import InvalidCrystal, InvalidSpace, check_kind
 from crystalgfn.gfn.diagnostics import LOW_ESS, reading, relative_ess
 from crystalgfn.gfn.rollout import policy_choice, rollout, teacher_forced, unroll
 from crystalgfn.gfn.scoring import log_forward
@@ -210,6 +210,19 @@ def _other_lattices(draws: Draws, drawn: Crystals, generator: torch.Generator) -
         )
 
     return unroll(env, len(drawn), choose, record=False, condition=draws.condition(len(drawn))).objects
+
+
+def check_draws(n: int, tries: int, resample: bool | str) -> None:
+    """Refuse numbers of draws that mean nothing.
+
+    Raises:
+        InvalidSpace: names them.
+    """
+    if n < 0 or tries < 1 or resample not in (False, True, "auto"):
+        raise InvalidSpace(
+            f"n={n}, tries={tries}, resample={resample!r}: n is at least 0, tries is at least 1, resample true, false "
+            "or auto"
+        )
 
 
 def keep(

@@ -18,7 +18,7 @@ from crystalgfn.gfn.diagnostics import Diagnostics, diagnose
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, check_space, evaluate
-from crystalgfn.sampling import sampler_files
+from crystalgfn.sampling import proportions, sampler_files
 from crystalgfn.sampling.proportions import BATCH, Adaptation, Draws, Resampling, ResamplingWarning, keep
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
@@ -140,8 +140,7 @@ class Sampler:
         """
         check_seed(seed, InvalidSpace)
         check_kind("n", n, int, "a whole number", InvalidSpace)
-        if n < 0 or tries < 1 or resample not in (False, True, "auto"):
-            raise InvalidSpace(f"n={n}, tries={tries}, resample={resample!r}: n >= 0, tries >= 1, true, false or auto")
+        proportions.check_draws(n, tries, resample)
         if adapt is not False:
             from crystalgfn.sampling.adaptation import adapted_to
 

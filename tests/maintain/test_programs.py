@@ -28,6 +28,7 @@ CONFIGS = {
     "fit_hull": HullFitConfig,
     "fit_conductivity": ConductivityFitConfig,
     "fit_shipped": PlausibilityConfig,
+    "fit_made": PlausibilityConfig,
 }
 
 
