@@ -12,7 +12,7 @@ from crystalgfn.space.charge import progressions
 from crystalgfn.space.compositions import CompositionRules, CompositionTables, rest_of
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SumConfig:
     """Bounds on memory and work.
 
@@ -20,12 +20,15 @@ class SumConfig:
         chunk: options looked at together, at most.
         chunk_values: values of the tables looked at together.
         table_values: values of all tables, beyond which a space is refused.
+        kept: share of the charges of all positions and multisets that have a value, about; measured in spaces of 73
+            elements and 24 to 40 atoms.
         work: values looked at while a space is built, beyond which it is refused.
     """
 
     chunk: int = 50_000
     chunk_values: int = 6_000_000
-    table_values: int = 150_000_000
+    table_values: int = 85_000_000
+    kept: float = 0.4
     work: int = 450_000_000
 
 
@@ -65,6 +68,8 @@ def completion_tables(rules: CompositionRules, table: CompositionTables, weights
         np.zeros(shape, dtype=np.int64),
         np.empty((*shape, len(signed))),
     )
+    expected = CONFIG.kept * len(signed) * len(rules.zs) * table.n_left * (2 * table.half_width + 1)
+    _check_size(expected)  # before the work
     reached = _reached(rules, table)
     blocks: list[np.ndarray] = []
     for e, whole, mixed, metal in _extremes(rules, table, signed):
@@ -80,11 +85,7 @@ def completion_tables(rules: CompositionRules, table: CompositionTables, weights
         block[place - size[e, row]] = best.reshape(len(signed), -1)[:, source].T
         block[place] = whole.reshape(len(signed), -1)[:, source].T
         blocks.append(block)
-        if sum(one.size for one in blocks) > CONFIG.table_values:
-            raise InvalidSpace(
-                f"{REMEDY}their tables would take more than {CONFIG.table_values * 4 / 1e9:.1f} GB; give fewer "
-                "elements, fewer atoms, or drop one of the limits"
-            )
+        _check_size(sum(one.size for one in blocks))
     end = 2 * np.cumsum(size.ravel())
     values, filled = np.empty((end[-1], len(signed)), dtype=np.float32), 0
     while blocks:  # the first position comes last; each is given back at once
@@ -92,6 +93,14 @@ def completion_tables(rules: CompositionRules, table: CompositionTables, weights
         values[filled : filled + len(block)] = block
         filled += len(block)
     return CompletionTables(low=low, size=size, start=end.reshape(shape) - 2 * size, values=values, metals=metals)
+
+
+def _check_size(values: float) -> None:
+    if values > CONFIG.table_values:
+        raise InvalidSpace(
+            f"{REMEDY}their tables would take more than {CONFIG.table_values * 4 / 1e9:.1f} GB; give fewer elements, "
+            "fewer atoms, or drop one of the limits"
+        )
 
 
 def atoms_left(table: CompositionTables) -> np.ndarray:
