@@ -39,3 +39,19 @@ def test_the_home_folder_is_no_null(option):
 def test_the_home_folder_is_a_file(monkeypatch):
     monkeypatch.setenv("HOME", "/home/me")
     assert compose_config("sample", ["templates=~"]).templates == "/home/me"
+
+
+@pytest.mark.parametrize(
+    ("task", "option", "owner"),
+    [
+        ("throughput", "csp.methods=[random]", "csp"),
+        ("placement", "budget=5", "discovery"),
+        ("csp", "placed=3", "placement"),
+        ("modes", "systems=2", "discovery"),
+    ],
+)
+def test_an_option_of_another_task_is_named(task, option, owner):
+    name = option.partition("=")[0]
+    with pytest.raises(OptionError, match=f"{name} is an option of task={owner}, and task={task} does not use it"):
+        compose_config("benchmark", [f"task={task}", option])
+    assert compose_config("benchmark", [f"task={owner}", option]).task == owner

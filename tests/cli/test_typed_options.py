@@ -95,7 +95,8 @@ def test_a_list_of_files_wherever_a_file_may_stand(text, files):
         ("evaluate", "samples"), ("evaluate", "reference"), ("train", "real"), ("sample", "templates"),
         ("train_proxy", "train"), ("train_refiner", "train"), ("benchmark", "csp.templates"),
     ):  # fmt: skip
-        config = plain_config(compose_config(command, [f"{option}={text}"]))
+        task = ["task=csp"] if command == "benchmark" else []
+        config = plain_config(compose_config(command, [*task, f"{option}={text}"]))
         for part in option.split("."):
             config = config[part]
         assert config == files, option

@@ -20,7 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from crystalgfn.cli.options.commands import COMMANDS
-from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, choices_of, settings_options
+from crystalgfn.cli.options.declared import CSP, GROUPS, SPACE, Command, Option, choices_of, misplaced, settings_options
 from crystalgfn.cli.options.kinds import Kind, Number, Switch, Unfit, of_annotation, shown
 from crystalgfn.errors import CrystalGFNError, sentence
 from crystalgfn.utils.files import data_folder
@@ -68,6 +68,9 @@ def compose_config(name: str, arguments: Sequence[str], config_dir: str | Path |
         if not _chooses_group(one, command):
             _set(config, one, name)
     _check_files(config, command)
+    for one in given:
+        if words := misplaced(one.key, command, config.get("task")):
+            raise OptionError(words)
     return config
 
 

@@ -48,6 +48,20 @@ class Option:
     help: str = ""
 
 
+_TASK = re.compile(r"(csp|placement|discovery): ")
+"""How the help of an option begins that only one task of a benchmark uses."""
+
+
+def misplaced(key: str, command: Command, task: str | None) -> str:
+    """Why an option means nothing to the task that was chosen; empty where it means something."""
+    option = command.options.get(key)
+    match = None if option is None else _TASK.match(option.help)
+    owner = "csp" if key.startswith("csp.") else match and match[1]
+    if task is None or not owner or owner == task:
+        return ""
+    return f"{key} is an option of task={owner}, and task={task} does not use it; leave it out, or say task={owner}."
+
+
 def on(help: str = "") -> Option:
     """A switch that is on."""
     return Option(True, Switch(), help)
