@@ -38,10 +38,15 @@ def files(tmp_path):
     return paths
 
 
+def task_of(command: str, option: str) -> list[str]:
+    """The task of a benchmark that an option belongs to."""
+    return ["task=csp"] if command == "benchmark" and option.startswith("csp.") else []
+
+
 @pytest.mark.parametrize(("command", "option"), OPTIONS)
 def test_an_option_takes_one_file_and_several(command, option):
     for text, value in (("[a b.csv,c]", ["a b.csv", "c"]), ("a.csv", "a.csv")):
-        config = compose_config(command, [f"{option}={text}"])
+        config = compose_config(command, [*task_of(command, option), f"{option}={text}"])
         for part in option.split("."):
             config = config[part]
         assert config == value
