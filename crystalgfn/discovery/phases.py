@@ -20,11 +20,12 @@ from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts, composition_row, whole
 from crystalgfn.evaluation.metrics.novelty import SAME, Comparer, formula_key
 from crystalgfn.evaluation.reference import Entry, entry_of, pairs_of_formula
-from crystalgfn.properties.convex_hull import MOST, ExactHull
+from crystalgfn.properties.convex_hull import MOST
 from crystalgfn.properties.energy_scale import check_scale, scale_shift
 from crystalgfn.properties.hull import SHIPPED
 from crystalgfn.properties.hull_entries import read_entries
 from crystalgfn.properties.hull_surrogate import HullModel
+from crystalgfn.properties.scaled_hull import ScaledHull
 from crystalgfn.typing import Floats, Fractions
 from crystalgfn.utils.files import data_folder
 
@@ -130,15 +131,15 @@ class KnownPhases:
         return cls(name, phases, scale)
 
     @cached_property
-    def hull(self) -> ExactHull:
+    def hull(self) -> ScaledHull:
         """Of all phases, on the scale."""
         rows = torch.stack([composition_row(one.amounts) for one in self.phases])
         energies = torch.tensor([one.energy for one in self.phases], dtype=torch.float64)
-        return ExactHull(rows, energies + scale_shift(rows, self.scale), [one.identifier for one in self.phases])
+        return ScaledHull(rows, energies, [one.identifier for one in self.phases], self.scale)
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Formation energy on the Materials Project's scale at which a crystal lies on the hull, eV/atom [B]."""
-        return self.hull.energy(crystals) - scale_shift(crystals, self.scale)
+        return self.hull.energy(crystals)
 
     @cached_property
     def published(self) -> KnownPhases:
@@ -309,14 +310,16 @@ class CheckedHull:
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """Formation energy on the Materials Project's scale at which a crystal lies on the hull, eV/atom, [B]."""
-        own, gap = self.phases.energy(crystals), self.gap(crystals)
-        return torch.where(gap > MARGIN, own - gap, own)
+        own, shipped = self.phases.energy(crystals), self._shipped(crystals)
+        return torch.where(own - shipped > MARGIN, shipped, own)
 
     def gap(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         """How far the shipped hull, less its standard error, lies below that of the reference, eV/atom, [B]."""
+        return self.phases.energy(crystals) - self._shipped(crystals)
+
+    def _shipped(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:
         mean, std = self.model.moments(crystals)
-        shipped = (mean + std).cpu().double() - scale_shift(crystals, self.phases.scale)
-        return self.phases.energy(crystals) - shipped
+        return (mean + std).cpu().double() - scale_shift(crystals, self.phases.scale)
 
     def with_gaps(self, table: pd.DataFrame) -> pd.DataFrame:
         """A table of relaxed crystals with the column ``hull_gap``, eV/atom."""

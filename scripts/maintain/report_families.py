@@ -22,7 +22,6 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import SYMBOLS
 from crystalgfn.data.labelled import read_labelled
 from crystalgfn.discovery.phases import KnownPhases
-from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.oxidation import charges
 from crystalgfn.properties.plausibility import FAMILIES, formula_units
 from crystalgfn.sampling.sampler import Sampler
@@ -67,8 +66,7 @@ def families(crystals: Crystals) -> dict[str, Booleans]:
 
 def on_hull(crystals: Crystals, energies: Values, phases: KnownPhases, near: float) -> Booleans:
     """Which known crystals lie within ``near`` of the hull, on its scale; energies as in the files, eV/atom."""
-    shift = scale_shift(crystals.composition.double(), phases.scale)
-    return energies + shift - phases.hull.energy(crystals.composition.double()) <= near
+    return energies - phases.energy(crystals.composition.double()) <= near
 
 
 def compare(drawn: Crystals, known: Crystals) -> list[dict[str, Any]]:
