@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
-from typing import Any
+from typing import Any, Self
 
 import torch
 
@@ -92,7 +92,7 @@ class ExactHull:
         skip: bool = False,
         identifier: str = "material_id",
         scale: str = "mp2020",
-    ) -> ExactHull:
+    ) -> Self:
         """A hull from a Parquet or CSV file or several, a pandas table, a mapping, or an iterable of entries.
 
         Args:
@@ -110,6 +110,10 @@ class ExactHull:
                 no entry at all.
         """
         composition, energies, names = read_entries(entries, formula, energy, skip, identifier)
+        return cls._on_scale(composition, energies, names, scale)
+
+    @classmethod
+    def _on_scale(cls, composition: RowFractions, energies: RowValues, names: Sequence[str] | None, scale: str) -> Self:
         return cls(composition, energies + scale_shift(composition, scale), names)
 
     def energy(self, crystals: Crystals | Sequence[str] | Fractions) -> Floats:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Self
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.energy_scale import scale_shift
-from crystalgfn.properties.hull_entries import read_entries
 from crystalgfn.typing import Floats, Fractions, RowFractions, RowValues
 
 
@@ -44,17 +43,8 @@ class ScaledHull(ExactHull):
         self._given = composition, energies, identifiers
 
     @classmethod
-    def from_entries(
-        cls,
-        entries: Any,
-        formula: str = "formula",
-        energy: str = "formation_energy_per_atom",
-        skip: bool = False,
-        identifier: str = "material_id",
-        scale: str = "charge",
-    ) -> ScaledHull:
-        """Arguments and errors as of `ExactHull.from_entries`."""
-        return cls(*read_entries(entries, formula, energy, skip, identifier), scale)
+    def _on_scale(cls, composition: RowFractions, energies: RowValues, names: Sequence[str] | None, scale: str) -> Self:
+        return cls(composition, energies, names, scale)
 
     @cached_property
     def published(self) -> ExactHull:
