@@ -140,10 +140,11 @@ def shell(block: Block, names: dict) -> None:
 
 
 def console(block: Block, names: dict) -> None:
-    """A command after ``$`` and what it says."""
+    """A command after ``$`` and what it says, which may be broken into lines."""
     first, *said = block.code.splitlines()
     (words,) = commands(first.removeprefix("$ "))
-    assert command(words, 2 if said[0].startswith("error: ") else 0).splitlines() == said
+    found = command(words, 2 if said[0].startswith("error: ") else 0)
+    assert found.split() == " ".join(said).split()
 
 
 def commands(code: str) -> list[list[str]]:

@@ -111,9 +111,9 @@ def test_the_distance_to_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         cg.check_reward(run(code, cg=cg, crystals=crystals)["near"])
 
 
-def test_the_shipped_rewards_are_all_in_the_table() -> None:
+def test_the_shipped_rewards_are_all_listed() -> None:
     text = (DOCS / "guide" / "rewards.md").read_text(encoding="utf-8").split("## Shipped", 1)[1]
-    assert set(re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)) == set(cg.rewards.shipped())
+    assert set(re.findall(r"^- `(\w+)`:", text, re.MULTILINE)) == set(cg.rewards.shipped())
 
 
 def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -130,4 +130,4 @@ def test_the_error_of_the_page_on_data(tmp_path: Path, monkeypatch: pytest.Monke
     Path("my_crystals.csv").write_text("\n".join([header, *lines]) + "\n")
     with pytest.raises(cg.CrystalGFNError) as caught:
         read_labelled("my_crystals.csv", "band_gap", progress=False)
-    assert str(caught.value) == shown.strip()
+    assert str(caught.value).split() == shown.split()
