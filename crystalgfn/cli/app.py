@@ -19,12 +19,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from crystalgfn import __version__
-from crystalgfn.cli import console
+from crystalgfn.cli import completion, console
 from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.declared import help_text, overview
 from crystalgfn.errors import CrystalGFNError, sentence, unusable
 from crystalgfn.utils.interrupts import Interrupts, Terminated, Terminations
-from crystalgfn.utils.progress import PROGRESS_FILE, ProgressFile, shown_by
+from crystalgfn.utils.progress import PROGRESS_FILE, NoProgress, ProgressFile, shown_by
 from crystalgfn.utils.run_folder import RunFolder, shared_lock
 
 if TYPE_CHECKING:
@@ -42,6 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _print(overview(COMMANDS, __version__))
     if first == "--version":
         return _print(f"crystalgfn {__version__}")
+    if first in ("completion", completion.ASK):
+        return _complete(first, given[1:])
     name = first.replace("-", "_")
     if name not in COMMANDS:
         known = [one.replace("_", "-") for one in COMMANDS]
@@ -49,6 +51,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         hint = f"did you mean {near[0]}? There" if near else "there"
         return _fail(f"There is no command {first!r}; {hint} are {', '.join(known)}.")
     return run(name, given[1:], f"crystalgfn {first}")
+
+
+def _complete(first: str, given: Sequence[str]) -> int:
+    """The script of a shell, or what may come next."""
+    if first == completion.ASK:
+        return _print("\n".join(completion.words(given)))
+    text = completion.script(given[0]) if len(given) == 1 else None
+    return (
+        _fail("completion needs a shell: completion bash, completion zsh or completion fish.")
+        if text is None
+        else _print(text)
+    )
 
 
 def _named(name: str, arguments: Sequence[str] | None = None) -> int:
@@ -121,14 +135,14 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
         job = Job(
             name=name, options=options, flags=flags, command=shlex.join([*program.split(), *arguments]), warned=warned
         )
-        with distributed.Group() if COMMANDS[name].together else nullcontext(), _progress():
+        with distributed.Group() if COMMANDS[name].together else nullcontext(), _progress(flags.quiet):
             return _attempt(job.work)
 
 
-def _progress() -> Any:
-    """Progress into the file that the environment names, if it does."""
+def _progress(quiet: bool) -> Any:
+    """Progress into the file that the environment names, if it does; otherwise nowhere for ``quiet``."""
     path = os.environ.get(PROGRESS_FILE)
-    return shown_by(ProgressFile(path)) if path else nullcontext()
+    return shown_by(ProgressFile(path)) if path else shown_by(NoProgress()) if quiet else nullcontext()
 
 
 def _load(name: str) -> None:
@@ -243,16 +257,18 @@ class Job:
         from crystalgfn.cli.options.objects import plain_config
         from crystalgfn.utils import provenance
 
-        content = {
-            "command": self.command,
-            "settings": plain_config(config),
-            "seed": config.get("seed"),
-            "versions": {**provenance.versions(), **provenance.libraries()},
-            "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
-            "seconds": round(time.time() - started, 3),
-            **made,
-            "warnings": list(self.warned),
-        }
+        content = provenance.finite(
+            {
+                "command": self.command,
+                "settings": plain_config(config),
+                "seed": config.get("seed"),
+                "versions": {**provenance.versions(), **provenance.libraries()},
+                "started": time.strftime("%Y-%m-%dT%H:%M:%S%z", time.localtime(started)),
+                "seconds": round(time.time() - started, 3),
+                **made,
+                "warnings": list(self.warned),
+            }
+        )
         if folder is not None:
             folder.record(content)
         if config.get("json"):

@@ -26,6 +26,7 @@ from crystalgfn.evaluation.proxy_check.check import (
 from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.properties.scaled_hull import ScaledHull
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import full_name
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.utils import provenance
 from crystalgfn.utils.files import write_aside
@@ -69,7 +70,7 @@ def run(
     frame = job.table(hull)
     _report(frame, config, command, out)
     return {
-        "sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)},
+        "sampler": {"name": full_name(config.sampler), "hash": run_fingerprint(sampler)},
         "counts": {"crystals": len(frame)},
         "files": [f"{FIGURES}.{kind}" for kind in ("json", "md", "parquet", "csv", *["png"] * config.picture)],
     }

@@ -23,6 +23,7 @@ from crystalgfn.discovery.screening import ScreenConfig
 from crystalgfn.errors import NotAvailable
 from crystalgfn.evaluation.report.page import REPORT
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import full_name
 from crystalgfn.utils.run_folder import RunFolder
 
 TOLD = 10
@@ -66,7 +67,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             energy_column=config.energy,
             goals=plain_config(config.goals) or {},
             command=command,
-            sampler_name=str(config.sampler),
+            sampler_name=full_name(config.sampler),
             **{name: config[name] for name in names},
         )
     except KeyboardInterrupt:

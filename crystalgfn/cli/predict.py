@@ -64,9 +64,10 @@ def _group(value: str | None) -> int | None:
 def _row(rank: int, one: Prediction, out: Path) -> dict[str, Any]:
     """The row of a structure, whose file is written."""
     formula = one.structure.composition.reduced_formula
+    about = {"command": "predict", "rank": rank, "probability": f"{one.probability:.4f}", "origin": one.origin}
     name = f"{CIFS}/{formula}_{rank:03d}_{one.space_group}.cif"
     (out / CIFS).mkdir(exist_ok=True)
-    write_aside(out / name, lambda aside: aside.write_text(cif(one.orbits), encoding="utf-8"))
+    write_aside(out / name, lambda aside: aside.write_text(cif(one.orbits, about), encoding="utf-8"))
     letters = " ".join(f"{symbol}:{''.join(own)}" for symbol, own in one.wyckoff.items())
     return {
         "formula": formula,

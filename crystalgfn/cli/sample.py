@@ -25,6 +25,7 @@ from crystalgfn.sampling import plots, table
 from crystalgfn.sampling.adaptation import adapt_if_low, budget
 from crystalgfn.sampling.proportions import LEAST_ESS, LowESSWarning, distrust
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import full_name
 from crystalgfn.sampling.sharded import ShardRun, run_fingerprint
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build_structures
@@ -60,21 +61,21 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     sampler = Sampler.load(config.sampler, device=usable_device(config.device), trust=config.trust)
     space = sampler_space(sampler, config)
     sampler.level(config.beta)
-    made: dict[str, Any] = {"sampler": {"name": str(config.sampler), "hash": run_fingerprint(sampler)}}
+    made: dict[str, Any] = {"sampler": {"name": full_name(config.sampler), "hash": run_fingerprint(sampler)}}
     if config.shard_size is not None:
-        return made | _write_shards(sampler, space, config, folder)
+        return made | _write_shards(sampler, space, config, folder, made)
     folder.agree(plain_config(config), FREE)
     if config.adapt is not False:
         sampler, space = _adapted(sampler, space, config, made)
     how = {"beta": config.beta, "resample": config.resample, "tries": config.tries}
     crystals = sampler.sample(config.n, space=space, seed=config.seed, **how)
     if config.diagnostics and sampler.reward is not None:
-        _diagnose(sampler, space, config)
+        made["diagnostics"] = _diagnose(sampler, space, config)
     frame = table.results_table(sampler, crystals, space, beta=config.beta)
     table.write_table(frame, out)
     if config.structures:
         try:
-            placed = _place(crystals.to("cpu"), config, out)
+            placed = _place(crystals.to("cpu"), config, out, made["sampler"])
         except KeyboardInterrupt:
             note(
                 f"\nAll {len(frame)} crystals are in {out / 'table.parquet'}, without their atoms; "
@@ -107,7 +108,7 @@ def _adapted(
     return chosen, space if chosen is sampler else None
 
 
-def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) -> None:
+def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) -> dict[str, float | None]:
     how = {"beta": config.beta, "tries": config.tries}
     found = sampler.diagnostics(config.diagnostics, space=space, seed=config.seed, **how)
     there = "in this space" if config.beta is None else f"in this space at beta {config.beta:g}"
@@ -115,6 +116,7 @@ def _diagnose(sampler: Sampler, space: CrystalSpace | None, config: DictConfig) 
     if found.ess < LEAST_ESS and config.resample is False:
         remedy = "resample=auto corrects it" if config.adapt is not False else "adapt=auto or resample=auto correct it"
         tell(f"  {distrust(found.ess)}; {remedy}")
+    return found.figures()
 
 
 def _check_new(folder: RunFolder) -> None:
@@ -143,7 +145,7 @@ def _check_shards(config: DictConfig, out: Path) -> None:
 
 
 def _write_shards(
-    sampler: Sampler, space: CrystalSpace | None, config: DictConfig, folder: RunFolder
+    sampler: Sampler, space: CrystalSpace | None, config: DictConfig, folder: RunFolder, made: dict[str, Any]
 ) -> dict[str, Any]:
     """Crystals as Parquet files, and a picture of the first of them."""
     shard, out = plain_config(config.shard) or [0, 1], folder.path
@@ -156,7 +158,7 @@ def _write_shards(
     if run.done:
         tell(f"{out} holds {len(run.done)} of the {len(run.own)} shards{whose}: {'going on' if left else 'all'}.")
     if left and config.diagnostics and sampler.reward is not None:
-        _diagnose(sampler, space, config)
+        made["diagnostics"] = _diagnose(sampler, space, config)
     try:
         run.write(config.progress)
     except KeyboardInterrupt:
@@ -173,7 +175,7 @@ def _write_shards(
     return {"counts": {"crystals": rows, "shards": len(run.own)}, "files": [FOLDER, MANIFEST]}
 
 
-def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]:
+def _place(crystals: Crystals, config: DictConfig, out: Path, sampler: dict[str, str]) -> tuple[Any, ...]:
     """Structure files; of each crystal: why it has none, its file, the atoms' origin, how close, energy, calculator."""
     built = build_structures(
         crystals,
@@ -187,7 +189,8 @@ def _place(crystals: Crystals, config: DictConfig, out: Path) -> tuple[Any, ...]
         n_jobs=config.n_jobs,
         progress=config.progress,
     )
-    names = [write_structures(built, out / FOLDERS[form], formats=[form]) for form in config.formats][0]
+    about = {"sampler": sampler["name"], "sampler hash": sampler["hash"], "seed": config.seed}
+    names = [write_structures(built, out / FOLDERS[form], [form], about) for form in config.formats][0]
     files = [name and f"{FOLDERS[config.formats[0]]}/{name}" for name in names]
     return _columns(built, files, config.energies or config.relax)
 

@@ -29,7 +29,7 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
         from crystalgfn.app.server import AppSettings, create_app
     except ImportError as error:
         raise NotAvailable(
-            f"the page needs fastapi and uvicorn ({error}); install them with pip install 'crystalgfn[app]'"
+            f'the page needs fastapi and uvicorn ({error}); install them with pip install -e ".[app]"'
         ) from error
     reference = [str(Path(str(one)).expanduser()) for one in listed(config.reference)]
     for one in reference:

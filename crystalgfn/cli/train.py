@@ -109,7 +109,7 @@ def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
     if config.diagnostics:
         found = sampler.diagnostics(config.diagnostics, seed=config.seed)
         tell(found)
-        made["diagnostics"] = {"ess": float(found.ess)}
+        made["diagnostics"] = found.figures()
     metrics = out / "metrics.csv"
     if metrics.exists():
         plots.training_curves(metrics, out / "curves.png")

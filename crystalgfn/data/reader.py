@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -14,6 +15,7 @@ from crystalgfn.errors import DataError
 
 NOTED = 5
 """Records that a warning names, at most."""
+log = logging.getLogger(__name__)
 
 Source = str | Path | Sequence[str | Path]
 
@@ -100,6 +102,7 @@ def _open(source: Source, fields: Sequence[str]) -> Iterator[Record | SkippedRec
         yield from _several(source, fields)
         return
     name, path = str(source), Path(source)
+    log.debug("reading %s", name)
     if name in NAMED or name.startswith(DATABASES):
         yield from open_database(name, fields)
     elif path.is_dir():

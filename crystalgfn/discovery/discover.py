@@ -40,7 +40,7 @@ from crystalgfn.properties.base import Property
 from crystalgfn.properties.registry import load_proxy
 from crystalgfn.rewards.base import properties as properties_of
 from crystalgfn.sampling.sampler import Sampler
-from crystalgfn.sampling.sampler_files import default_sampler
+from crystalgfn.sampling.sampler_files import default_sampler, full_name
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
@@ -217,7 +217,7 @@ def _sampler_of(
     if isinstance(sampler, Sampler):
         return sampler, name or "given"
     chosen = default_sampler(space) if sampler is None else sampler
-    return Sampler.load(chosen), name or str(chosen)
+    return Sampler.load(chosen), name or full_name(chosen)
 
 
 def _hull_of(phases: KnownPhases, check_hull: bool) -> KnownPhases | CheckedHull:

@@ -66,6 +66,12 @@ class Diagnostics:
     log_weight_std: float
     strata: dict[int, Diagnostics]
 
+    def figures(self) -> dict[str, float | None]:
+        """The numbers by name, for JSON: None for those that are not known."""
+        values = {"ess": self.ess, "log_z": self.log_z, "correlation": self.correlation}
+        values["log_weight_std"] = self.log_weight_std
+        return {"n": self.n, **{name: value if math.isfinite(value) else None for name, value in values.items()}}
+
     def __str__(self) -> str:
         line = (
             f"ESS {reading(self.ess)} (effective sample size over {self.n} samples), ln Z {self.log_z:.3f}, "

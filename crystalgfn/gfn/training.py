@@ -17,9 +17,10 @@ from crystalgfn.gfn.batches import Batch, TrajectorySampler
 from crystalgfn.gfn.checkpoint import load_tensors, restore, save_tensors, training_state
 from crystalgfn.gfn.config import TrainerConfig
 from crystalgfn.gfn.diagnostics import log_mean_exp_of, relative_ess
-from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger, NoView, Status, ThroughputMeter, View, live
+from crystalgfn.gfn.loggers import Keeper, Logger, NoLogger, ThroughputMeter
 from crystalgfn.gfn.objectives import Objective
 from crystalgfn.gfn.scoring import FlowHead, Optimizers, Scorer, joined, score
+from crystalgfn.gfn.views import NoView, Status, View, live
 from crystalgfn.policy.network import PolicyNetwork
 from crystalgfn.utils import distributed
 from crystalgfn.utils.interrupts import Interrupts

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -22,9 +23,10 @@ from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import files
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.instantiate import instantiate
-from crystalgfn.utils.shipped_files import check_size
+from crystalgfn.utils.shipped_files import check_size, shipped_index
 from crystalgfn.utils.weight_files import check_sizes
 
+log = logging.getLogger(__name__)
 SHIPPED = files.SHIPPED / "samplers"
 CONFIG, WEIGHTS = "config.json", "weights.safetensors"
 KIND = "crystalgfn sampler"
@@ -154,6 +156,10 @@ def find(source: str | Path) -> Path:
     if len(Path(source).name) > LONGEST_NAME:
         raise CheckpointError(f"there is no sampler {str(source)[:40]!r}...: no file has so long a name")
     folder = Path(source)
+    name, at, version = str(source).rpartition("@")
+    if at and not (folder / CONFIG).exists() and (SHIPPED / name).is_dir():
+        _check_version(name, version)
+        return SHIPPED / name
     # a folder of that name that holds no sampler (a run's, say) does not hide the shipped one
     if not (folder / CONFIG).exists() and (SHIPPED / str(source)).is_dir():
         folder = SHIPPED / str(source)
@@ -164,6 +170,37 @@ def find(source: str | Path) -> Path:
             + (f", or a shipped name ({names})" if names else "")
         )
     return folder
+
+
+def full_name(source: str | Path) -> str:
+    """A shipped sampler's name with its version, which rises when its files change; the path of any other.
+
+    Example:
+        >>> full_name("stable").partition("@")[0], full_name("runs/mine")
+        ('stable', 'runs/mine')
+    """
+    name = str(source).partition("@")[0]
+    try:
+        shipped = find(source) == SHIPPED / name
+    except CheckpointError:
+        return str(source)
+    entry = _entry(name) if shipped else {}
+    return f"{name}@{entry['version']}" if "version" in entry else str(source)
+
+
+def _entry(name: str) -> dict[str, Any]:
+    """What the index of the weights says of a shipped sampler's weights."""
+    return shipped_index().get(f"weights/samplers/{name}/{WEIGHTS}", {})
+
+
+def _check_version(name: str, version: str) -> None:
+    entry = _entry(name)
+    if version != str(entry.get("version")):
+        raise CheckpointError(
+            f"{name}@{version} is not here: this installation has {name}@{entry.get('version')} (weights with SHA-256 "
+            f"{str(entry.get('sha256'))[:12]}...); say sampler={name}@{entry.get('version')}, or install the version "
+            "of crystalgfn that has the other one"
+        )
 
 
 def built_reward(config: dict[str, Any], folder: Path, trust: Sequence[str] | None) -> Reward:
@@ -202,6 +239,7 @@ def add_tensors(digest: Any, tensors: dict[str, torch.Tensor]) -> None:
 
 def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     check_size(path)
+    log.debug("read %s", path)
     try:
         tensors = load_file(path)
         if expected is not None and checksum(tensors) != expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -15,6 +16,7 @@ from crystalgfn.errors import CheckpointError, sentence
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
 """Weights and tables that come with the package."""
+log = logging.getLogger(__name__)
 
 
 FULL = 1_000_000
@@ -55,6 +57,7 @@ def write_aside(path: Path, write: Callable[[Path], Any]) -> None:
         write(aside)
         aside.chmod(0o666 & ~_umask())  # some writers make files that only their owner may read
         os.replace(aside, path)
+        log.debug("wrote %s", path)
     except Exception as error:
         # PyTorch raises a RuntimeError and safetensors its own; importing that here would slow down `--help`.
         if not isinstance(error, OSError | RuntimeError) and type(error).__name__ != "SafetensorError":

@@ -220,7 +220,7 @@ def _in_dask(
     try:
         from distributed import Client, KilledWorker, LocalCluster, as_completed  # pyright: ignore[reportAttributeAccessIssue] - without the extra
     except ImportError as error:
-        raise NotAvailable(f"a cluster needs Dask ({error}); pip install 'crystalgfn[evaluate]'") from error
+        raise NotAvailable(f'a cluster needs Dask ({error}); pip install -e ".[evaluate]"') from error
     cluster = None
     try:
         if scheduler == "local":

@@ -69,6 +69,15 @@ def shown_by(progress: Progress) -> Any:
         _current.reset(token)
 
 
+def current_progress() -> Progress | None:
+    """What shows progress in place of the terminal; None: nothing does."""
+    return _current.get()
+
+
+class NoProgress(Progress):
+    """Shows nothing, wherever the work is done."""
+
+
 PROGRESS_FILE = "CRYSTALGFN_PROGRESS"
 """The variable of the environment that names the file into which a command writes how far it is."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import platform
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,15 @@ def write_report(folder: Path, name: str, report: str, figures: dict[str, Any]) 
         folder / f"{name}.json", lambda path: path.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
     )
     write_aside(folder / f"{name}.md", lambda path: path.write_text(report + "\n", encoding="utf-8"))
+
+
+def finite(content: Any) -> Any:
+    """The same with None in place of numbers that JSON does not have, such as NaN."""
+    if isinstance(content, Mapping):
+        return {str(key): finite(value) for key, value in content.items()}
+    if isinstance(content, (list, tuple)):
+        return [finite(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 METRICS = "metrics.json"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from crystalgfn.errors import CheckpointError
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.shipped_files import check_size
 
+log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 
@@ -52,6 +54,7 @@ class WeightFiles:
         if not path.is_file():
             raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
         check_size(path)
+        log.debug("read %s", path)
         try:
             with safe_open(path, framework="pt") as file:
                 header = file.metadata() or {}

@@ -63,6 +63,24 @@ def entries() -> list[dict[str, Any]]:
         made.append(
             {"file": name, "size": size, "sha256": sha256(path), "licence": licence, "data": data, "card": card}
         )
+    return with_versions(made, shipped_index() if INDEX.exists() else {})
+
+
+def with_versions(made: list[dict[str, Any]], before: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The entries with a version for the files of each sampler: one more than ``before`` where one of them changed."""
+    changed: dict[str, bool] = {}
+    for entry in made:
+        folder = entry["file"].rpartition("/")[0]
+        if folder.startswith("weights/samplers/"):
+            new = entry["sha256"] != before.get(entry["file"], {}).get("sha256")
+            changed[folder] = changed.get(folder, False) or new
+    for entry in made:
+        folder = entry["file"].rpartition("/")[0]
+        if folder in changed:
+            last = max(
+                (one.get("version", 0) for name, one in before.items() if name.startswith(f"{folder}/")), default=0
+            )
+            entry["version"] = last + 1 if changed[folder] or not last else last
     return made
 
 

@@ -17,6 +17,7 @@ from crystalgfn.cli import app, sample
 from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.discovery_commands import SEARCHES
 from crystalgfn.errors import PlacementError
+from crystalgfn.sampling.sampler_files import full_name
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = ["structures=false", "picture=false", "diagnostics=0", "progress=false"]
@@ -100,6 +101,40 @@ def test_quiet_and_json(small, tmp_path, capsys):
     assert record["settings"]["n"] == 2 and record["versions"]["crystalgfn"] == __version__ and record["warnings"] == []
     assert record["command"].startswith("crystalgfn sample sampler=") and len(record["sampler"]["hash"]) == 64
     assert not (tmp_path / "b" / ".lock").exists()
+
+
+def test_the_sampler_is_named_with_its_version(tmp_path, capsys):
+    arguments = ["sample", "n=2", "formula=NaCl", "seed=3", "picture=false", "diagnostics=50", "n_jobs=1"]
+    assert app.main([*arguments, "sampler=formation-energy", f"out={tmp_path / 'a'}", "json=true", "-v"]) == 0
+    said = capsys.readouterr()
+    record = json.loads(said.out)
+    assert record["sampler"]["name"] == full_name("formation-energy") and "@" in record["sampler"]["name"]
+    assert 0 < record["diagnostics"]["ess"] <= 1 and record["diagnostics"]["n"] == 50
+    assert f"wrote {tmp_path / 'a' / 'table.csv'}" in said.err and "formation-energy/weights.safetensors" in said.err
+    text = next((tmp_path / "a" / "cifs").glob("*.cif")).read_text()
+    assert f"# sampler: {record['sampler']['name']}\n# sampler hash: {record['sampler']['hash']}\n# seed: 3\n" in text
+    assert app.main([*arguments, "sampler=formation-energy@99", f"out={tmp_path / 'b'}"]) == 2
+    assert "formation-energy@99 is not here" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "policy.width=8", "elements=[Li,O]", "steps=2", "diagnostics=20", "trainer.batch_size=8"],
+        ["predict", "formula=NaCl", "n=1", "templates=null", "steps=1"],
+    ],
+)
+def test_json_is_all_that_stdout_holds(arguments, tmp_path, capfd):
+    def refused(name):
+        raise AssertionError(f"{name} is not JSON")
+
+    assert app.main([*arguments, f"out={tmp_path / 'out'}", "json=true"]) == 0
+    said = capfd.readouterr()
+    record = json.loads(said.out, parse_constant=refused)
+    assert record == json.loads((tmp_path / "out" / "run.json").read_text())
+    assert all((tmp_path / "out" / name).exists() for name in record["files"])
+    assert app.main([*arguments, f"out={tmp_path / 'quiet'}", "--quiet"]) == 0
+    assert capfd.readouterr() == ("", "")
 
 
 def test_an_interrupt_loses_no_crystal_and_the_same_command_goes_on(small, tmp_path, monkeypatch, capsys):

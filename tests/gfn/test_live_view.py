@@ -14,10 +14,11 @@ import torch
 
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.envs.hypergrid import HyperGrid
-from crystalgfn.gfn import loggers as live_view
-from crystalgfn.gfn.loggers import Lines, NoView, Status, Terminal, ThroughputMeter, duration, live
+from crystalgfn.gfn import views
+from crystalgfn.gfn.loggers import ThroughputMeter
 from crystalgfn.gfn.objectives import TrajectoryBalance
 from crystalgfn.gfn.training import TrainerConfig, TrainingRun
+from crystalgfn.gfn.views import Lines, NoView, Status, Terminal, duration, live
 from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.rewards import Density, VolumePerAtom
 from crystalgfn.rewards.base import example_crystals
@@ -47,7 +48,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(live_view, "time", clock)
+    monkeypatch.setattr(views, "time", clock)
     return clock
 
 

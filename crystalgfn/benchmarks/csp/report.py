@@ -206,7 +206,7 @@ def match_rate_curves(rows: Sequence[Mapping[str, Any]], metrics: Sequence[str])
 
 def _boxes(drawn: Mapping[str, go.Figure], found: Mapping[str, Any]) -> str:
     if not drawn:
-        return "<p>There are no curves, since plotly is not installed: pip install 'crystalgfn[evaluate]'.</p>"
+        return '<p>There are no curves, since plotly is not installed: pip install -e ".[evaluate]".</p>'
     words = {task: f"{task}: match rate, 95 % shaded" for task in drawn}
     words |= {f"polymorphs_{row['task']}": f"{row['task']}: polymorphs of a formula found" for row in found["recall"]}
     boxes = "".join(components.box(name, words[name]) for name in drawn)

@@ -275,7 +275,8 @@ def overview(commands: Mapping[str, Command], version: str) -> str:
     )
     return (
         f"crystalgfn {version}: sample inorganic crystals with probability proportional to a reward.\n\n"
-        f"usage: crystalgfn [--help] [--version] <command> [name=value ...]\n\ncommands:\n{lines}\n\n"
+        f"usage: crystalgfn [--help] [--version] <command> [name=value ...]\n\ncommands:\n{lines}\n"
+        "  completion     Print the completion of bash, zsh or fish: source <(crystalgfn completion bash)\n\n"
         "crystalgfn <command> --help lists the options of a command; name=value, --name=value and --name value say the "
         "same."
     )

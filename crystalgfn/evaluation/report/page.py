@@ -47,7 +47,7 @@ def page_libraries() -> None:
         import plotly  # noqa: F401
         import pymatviz  # noqa: F401
     except ImportError as error:
-        remedy = "install them with pip install 'crystalgfn[evaluate]', or give report=false"
+        remedy = 'install them with pip install -e ".[evaluate]", or give report=false'
         raise NotAvailable(
             f"{REPORT} was not written, since it needs plotly and pymatviz ({error}); {remedy}"
         ) from error

@@ -160,4 +160,4 @@ def test_the_page_without_plotly(monkeypatch):
 
     monkeypatch.setitem(sys.modules, "plotly.offline", None)
     page = report.csp_page(scores.csp_figures([record("a", "A1", [0.1])]))
-    assert "pip install 'crystalgfn[evaluate]'" in page and len(page) < 100_000
+    assert 'pip install -e ".[evaluate]"' in page and len(page) < 100_000
