@@ -83,26 +83,31 @@ def words(typed: Sequence[str]) -> list[str]:
     if before[0] == "completion":
         return _fitting(("bash", "zsh", "fish"), last)
     command = COMMANDS.get(before[0].replace("-", "_"))
-    if command is None:
-        return []
-    options = _options(command)
-    name, equals, begun = last.removeprefix("--").partition("=")
+    return [] if command is None else _of_command(_options(command), before, last)
+
+
+def _of_command(options: dict[str, Option], before: Sequence[str], last: str) -> list[str]:
+    head, equals, begun = last.partition("=")
     if equals:
-        return [f"{last[: len(last) - len(begun)]}{value}" for value in _values(name.replace("-", "_"), options, begun)]
-    if before[-1].startswith("--"):
-        own = before[-1].removeprefix("--").replace("-", "_")
-        if own == "config_dir" or (own in options and not isinstance(options[own].kind, Switch)):
-            return _values(own, options, last)
-    taken = {one.removeprefix("--").partition("=")[0] for one in before}
+        return [f"{head}={value}" for value in _values(_key(head), options, begun)]
+    own = _key(before[-1])
+    if before[-1].startswith("--") and own in options and not isinstance(options[own].kind, Switch):
+        return _values(own, options, last)
+    taken = {"config_dir", *(_key(one.partition("=")[0]) for one in before)}
     free = [one for one in options if one not in taken]
     if last.startswith("-"):
         return _fitting([*FLAGS, *(f"--{one.replace('_', '-')}" for one in free)], last)
     return _fitting([f"{one}=" for one in free], last)
 
 
+def _key(typed: str) -> str:
+    """The name of an option as it was typed, with -- or without."""
+    return typed.removeprefix("--").replace("-", "_") if typed.startswith("--") else typed
+
+
 def _options(command: Command) -> dict[str, Option]:
     """All that a command takes, by the names that a user types."""
-    found = dict(command.options)
+    found = {**command.options, "config_dir": Option(None, File())}
     if command.space is not None:
         found |= SPACE
     for group in command.groups:
@@ -115,19 +120,12 @@ def _options(command: Command) -> dict[str, Option]:
 
 def _values(name: str, options: dict[str, Option], begun: str) -> list[str]:
     """Values of an option that begin as what was typed; of a list the last item."""
-    option = options.get(name)
-    kind = File() if option is None and name == "config_dir" else option and option.kind
-    if kind is None:
-        return []
-    kinds = list(_kinds(kind))
+    kinds = list(_kinds(options[name].kind)) if name in options else []
     listed = any(isinstance(one, Several) for one in kinds)
     at = max(begun.rfind(","), begun.rfind("[")) + 1 if listed else 0
-    head, item = begun[:at], begun[at:]
-    known = [value for one in kinds for value in _of_kind(one) if value != "null" or not head]
-    found = _fitting([*_of_name(name), *known], item)
-    if any(isinstance(one, File) for one in kinds):
-        found += _paths(item)
-    return [head + one for one in dict.fromkeys(found)]
+    known = [*_of_name(name), *(value for one in kinds for value in _of_kind(one, at == 0))]
+    paths = _paths(begun[at:]) if any(isinstance(one, File) for one in kinds) else []
+    return [begun[:at] + one for one in dict.fromkeys([*_fitting(known, begun[at:]), *paths])]
 
 
 def _kinds(kind: Kind) -> Iterable[Kind]:
@@ -141,10 +139,11 @@ def _kinds(kind: Kind) -> Iterable[Kind]:
         yield from _kinds(kind.item)
 
 
-def _of_kind(kind: Kind) -> Sequence[str]:
+def _of_kind(kind: Kind, first: bool) -> Sequence[str]:
+    """Values that a kind names; null only where it is the first of a list."""
     if isinstance(kind, Switch):
         return ("true", "false")
-    return kind.choices if isinstance(kind, Choice) else ("null",) if isinstance(kind, Null) else ()
+    return kind.choices if isinstance(kind, Choice) else ("null",) if first and isinstance(kind, Null) else ()
 
 
 def _of_name(name: str) -> Sequence[str]:
