@@ -24,7 +24,7 @@ from crystalgfn.crystallography import elements
 from crystalgfn.errors import DataError
 from crystalgfn.properties.energy_scale import mp2020_corrections
 from crystalgfn.utils import files
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 FOLDER = files.SHIPPED / "tables" / "energy_references"
 
@@ -92,7 +92,7 @@ def references_of(calculator: Calculator | str, path: str | Path | None = None) 
     if path is None:
         found = _shipped(name)
     else:
-        found = load_references(Path(path))
+        found = load_references(path_of(path))
     if found.calculator != name:
         raise DataError(f"{path} holds the energy references of {found.calculator}, which do not go with {name}")
     return found

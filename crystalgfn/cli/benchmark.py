@@ -22,11 +22,11 @@ from crystalgfn.cli.options.objects import (
     read_crystals,
     space_arguments,
     strata_of,
-    usable_device,
 )
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
+from crystalgfn.utils.distributed import usable_device
 from crystalgfn.utils.run_folder import RunFolder
 
 CALCULATED = ("+energies", "+relaxed")

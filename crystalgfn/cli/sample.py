@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments, usable_device
+from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
@@ -32,6 +32,7 @@ from crystalgfn.structures.build import build_structures
 from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.structures.result import BuildResult
 from crystalgfn.structures.writers import write_structures
+from crystalgfn.utils.distributed import usable_device
 from crystalgfn.utils.run_folder import CONFIG, RunFolder
 
 PICTURED = 10_000

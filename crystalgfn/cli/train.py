@@ -17,7 +17,6 @@ from crystalgfn.cli.options.objects import (
     read_crystals,
     space_arguments,
     strata_of,
-    usable_device,
 )
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.gfn.loggers import NoLogger
@@ -29,6 +28,7 @@ from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.sampling.train import train
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
+from crystalgfn.utils.distributed import usable_device
 from crystalgfn.utils.run_folder import CONFIG, RunFolder
 
 

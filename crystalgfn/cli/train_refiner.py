@@ -14,12 +14,13 @@ from omegaconf import DictConfig
 
 from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
-from crystalgfn.cli.options.objects import listed, plain_config, usable_device
+from crystalgfn.cli.options.objects import listed, plain_config
 from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.structures.refiner import dataset
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.structures.refiner.training import CHECKPOINT, RefinerSettings, State, load_state, train_refiner
 from crystalgfn.utils import distributed
+from crystalgfn.utils.distributed import usable_device
 from crystalgfn.utils.files import write_aside
 from crystalgfn.utils.run_folder import RunFolder
 

@@ -14,7 +14,7 @@ import torch
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.lattice import canonical_lattice, cell_volume
 from crystalgfn.crystallography.symmetry import is_sound, standard_lattice, standard_symmetry
-from crystalgfn.errors import InvalidCrystal
+from crystalgfn.errors import InvalidCrystal, check_kind
 from crystalgfn.typing import DENSITY_UNIT, Doubles, Floats, Integers
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ class Crystals:
     @staticmethod
     def cat(batches: Sequence[Crystals]) -> Crystals:
         """One batch of several, in order."""
+        check_kind("batches", batches, (list, tuple), "a list of Crystals", InvalidCrystal)
         if not batches:
             raise InvalidCrystal("Crystals.cat needs at least one batch")
         return Crystals(

@@ -23,6 +23,7 @@ from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.hull_entries import composition_of
 from crystalgfn.typing import Booleans, Doubles, Integers
+from crystalgfn.utils.files import path_of
 
 AFLOW, EXPERIMENT, MATBENCH, MATERIALS_PROJECT = "aflow", "experiment", "matbench:", "materials_project:"
 NAMED = (AFLOW, EXPERIMENT)
@@ -205,7 +206,7 @@ def read_obelix(path: str | Path) -> Measurements:
     Raises:
         DataError: no such file or column, or a row that cannot be used, named with its place and the reason.
     """
-    if not Path(path).is_file():
+    if not path_of(path).is_file():
         raise DataError(f"{path} cannot be read as CSV: there is no such file")
     rows = list(TABLE.open(path))
     known = set().union(*(one.values for one in rows if isinstance(one, Record)))

@@ -21,7 +21,7 @@ from crystalgfn.data.reader import Source, records
 from crystalgfn.data.standard_cells import standard_cells
 from crystalgfn.errors import DataError
 from crystalgfn.typing import Floats
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 from crystalgfn.utils.progress import Bar
 
 #: Properties that can be fitted: column of the files, unit.
@@ -224,7 +224,7 @@ def write_labelled(rows: Rows, path: str | Path, column: str = "formation_energy
             column: rows.labels.cpu().numpy(),
         }
     )
-    write_aside(Path(path), lambda aside: table.to_parquet(aside))
+    write_aside(path_of(path), lambda aside: table.to_parquet(aside))
 
 
 def exclude(rows: Rows, others: Rows) -> Rows:

@@ -12,6 +12,7 @@ from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault
 from crystalgfn.data.databases import DATABASES, NAMED, open_database
 from crystalgfn.data.formats.base import Format, format_of, formats
 from crystalgfn.errors import DataError
+from crystalgfn.utils.files import path_of
 
 NOTED = 5
 """Records that a warning names, at most."""
@@ -86,7 +87,7 @@ def only_ordered(entry: Record | SkippedRecord) -> Record | SkippedRecord:
 
 def files_of(source: str | Path) -> list[Path]:
     """The files that a source is read from; none of a database."""
-    path = Path(source)
+    path = path_of(source)
     if path.is_dir():
         run = path / "table.parquet"
         return [run] if run.is_file() else [file for file, _ in _structure_files(path)]
@@ -101,7 +102,7 @@ def _open(source: Source, fields: Sequence[str]) -> Iterator[Record | SkippedRec
     if not isinstance(source, str | Path):
         yield from _several(source, fields)
         return
-    name, path = str(source), Path(source)
+    name, path = str(source), path_of(source)
     log.debug("reading %s", name)
     if name in NAMED or name.startswith(DATABASES):
         yield from open_database(name, fields)

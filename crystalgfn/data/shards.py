@@ -20,7 +20,7 @@ from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import ShardError
 from crystalgfn.typing import Compositions
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 MANIFEST = "manifest.json"
 FOLDER = "shards"  # only shards are in it, so that every reader of Parquet takes it for one data set
@@ -77,7 +77,7 @@ class Manifest:
         Raises:
             ShardError: there is none, or it is something else.
         """
-        path = Path(out) / MANIFEST
+        path = path_of(out, "out") / MANIFEST
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             if (content["kind"], content["version"]) != (KIND, VERSION):
@@ -93,7 +93,7 @@ class Manifest:
 
 def shard_path(out: str | Path, i: int) -> Path:
     """Where shard ``i`` is."""
-    return Path(out) / FOLDER / f"part-{i:05d}.parquet"
+    return path_of(out, "out") / FOLDER / f"part-{i:05d}.parquet"
 
 
 def read_shards(out: str | Path, partial: bool = False) -> Iterator[Crystals]:
@@ -137,7 +137,7 @@ def open_shard(out: str | Path, manifest: Manifest, i: int) -> pq.ParquetFile:
     except (pa.ArrowException, OSError) as error:
         raise Damaged(f"{path} is damaged ({_first_line(error)})") from error
     if (file.metadata.metadata or {}).get(_MARK) != _mark(manifest, i):
-        raise ShardError(f"{path} belongs to another run than {Path(out) / MANIFEST} says; move it away")
+        raise ShardError(f"{path} belongs to another run than {path_of(out, 'out') / MANIFEST} says; move it away")
     if file.metadata.num_rows != manifest.rows(i):
         raise Damaged(f"{path} has {file.metadata.num_rows} rows where {manifest.rows(i)} belong")
     return file

@@ -20,7 +20,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix
 from crystalgfn.data.reader import crystals, files_of, only_ordered
 from crystalgfn.data.standard_cells import FEWEST
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.utils.files import cache_folder, keep_aside, save_arrays
+from crystalgfn.utils.files import cache_folder, keep_aside, path_of, save_arrays
 
 VERSION = 1
 """Of the file; raised whenever crystals are standardised in another way."""
@@ -236,7 +236,7 @@ class Prototypes:
         """
         if not isinstance(path, str | Path):
             return Prototypes._of_several([Prototypes.read(one, cache, progress) for one in path])
-        path = Path(path)
+        path = path_of(path)
         if path.suffix == ".npz":
             return _load(path)
         if not path.exists():  # a database, or an error
@@ -269,7 +269,7 @@ class Prototypes:
             CheckpointError: it cannot be written.
         """
         arrays = {name: getattr(self, name) for name in _ARRAYS}
-        save_arrays(Path(path), {**arrays, "errors": np.array(self.errors, dtype=str), "version": np.array(VERSION)})
+        save_arrays(path_of(path), {**arrays, "errors": np.array(self.errors, dtype=str), "version": np.array(VERSION)})
 
 
 _ARRAYS = (

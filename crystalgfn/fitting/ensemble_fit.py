@@ -24,7 +24,7 @@ from crystalgfn.fitting.perturbations import CEILING, strained
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.properties.registry import load_proxy
 from crystalgfn.typing import FeatureRows, Floats, MemberValues
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 from crystalgfn.utils.progress import Bar
 
 
@@ -141,7 +141,7 @@ def fit_proxy(
     optimiser = torch.optim.AdamW(proxy.parameters(), lr=config.lr, weight_decay=config.weight_decay)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: _rate(step, steps, total))
     state: dict[str, Any] = {"epoch": 0, "best": float("inf"), "best_state": None, "seconds": 0.0}
-    checkpoint = Path(out) / CHECKPOINT
+    checkpoint = path_of(out, "out") / CHECKPOINT
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     if checkpoint.is_file():
         state = _resume(checkpoint, config, proxy, optimiser, schedule)

@@ -37,7 +37,7 @@ from crystalgfn.structures.ground_state import (  # fmt: skip
     searched,
 )
 from crystalgfn.typing import Booleans, FeatureRows, Floats, Integers, MemberValues
-from crystalgfn.utils.files import data_folder, save_arrays
+from crystalgfn.utils.files import data_folder, path_of, save_arrays
 
 SHIPPED = data_folder("proxies") / "labels" / f"{DEFAULT}.npz"
 """By the default calculator."""
@@ -116,7 +116,7 @@ class Labels:
             "disagreement": self.disagreement.numpy().astype(np.float32),
             **{name: getattr(self, name).numpy().astype(np.int8) for name in FLAGS},
         }
-        save_arrays(Path(path), columns)
+        save_arrays(path_of(path), columns)
 
 
 def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:

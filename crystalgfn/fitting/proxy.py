@@ -26,6 +26,7 @@ from crystalgfn.fitting.labels import (
     read_labels,
 )
 from crystalgfn.properties.ensemble import LEVELS, EnsembleProxy
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.provenance import versions, write_metrics
 
 
@@ -107,7 +108,7 @@ def fit(
     if config.labelled and labels is not None:
         metrics["off_equilibrium"] = off_equilibrium(proxy, labels)
     write_metrics(out, metrics)
-    (Path(out) / CHECKPOINT).unlink(missing_ok=True)
+    (path_of(out, "out") / CHECKPOINT).unlink(missing_ok=True)
     return metrics
 
 
@@ -127,7 +128,7 @@ def _command(
 ) -> str:
     """The call that repeats this fit, with the last two parts of each path."""
     sources = [[one] if isinstance(one, str | Path) else one for one in (train, val_path, out)]
-    short = [["/".join(Path(path).parts[-2:]) for path in one] for one in sources]
+    short = [["/".join(path_of(path).parts[-2:]) for path in one] for one in sources]
     paths = [repr(one[0] if len(one) == 1 else one) for one in short]
     changed = [f"{k}={v!r}" for k, v in asdict(config).items() if v != getattr(FitConfig, k)]
     changed += [] if setting == "unknown" else [f"setting={setting!r}"]

@@ -11,7 +11,7 @@ import pandas as pd
 import torch
 
 from crystalgfn.gfn.config import TrainerConfig
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 
 class Logger(Protocol):
@@ -38,7 +38,7 @@ class CsvLogger(Logger):
     """One line a record, flushed at once; a resumed run goes on in the same file. Tables are files beside it."""
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = path_of(path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._columns: list[str] | None = None
         if self.path.exists() and self.path.stat().st_size:
@@ -96,7 +96,7 @@ class WandbLogger:
         import wandb
 
         if folder is not None:
-            Path(folder).mkdir(parents=True, exist_ok=True)
+            path_of(folder).mkdir(parents=True, exist_ok=True)
         self._csv = NoLogger() if path is None else CsvLogger(path)
         # its own copy of what is printed would hold every refreshment of the live view
         settings = wandb.Settings(console="off")

@@ -16,6 +16,7 @@ from crystalgfn.errors import CheckpointError, RewardError
 from crystalgfn.properties.base import check_space_groups
 from crystalgfn.properties.features import Features, scales
 from crystalgfn.typing import FeatureRows, Floats, MemberValues, Values
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles("proxy", "crystalgfn-proxy", 2, "fit it again with crystalgfn.fitting.proxy.fit, or copy it again")
@@ -235,8 +236,10 @@ class EnsembleProxy(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
         shape = json.dumps(self.shape)
-        path = FILES.write(Path(folder) / WEIGHTS, self.state_dict(), property=self.name, unit=self.unit, shape=shape)
-        self.source = str(Path(folder).resolve())
+        path = FILES.write(
+            path_of(folder) / WEIGHTS, self.state_dict(), property=self.name, unit=self.unit, shape=shape
+        )
+        self.source = str(path_of(folder).resolve())
         return path
 
     @classmethod
@@ -246,7 +249,7 @@ class EnsembleProxy(nn.Module):
         Raises:
             CheckpointError: no such file, truncated, of another format, version, property or shape.
         """
-        path = Path(folder) / WEIGHTS
+        path = path_of(folder) / WEIGHTS
 
         def make(header: dict[str, str]) -> EnsembleProxy:
             if property is not None and header.get("property") != property:
@@ -254,5 +257,5 @@ class EnsembleProxy(nn.Module):
             return cls(header["property"], header["unit"], **json.loads(header["shape"]))
 
         proxy = FILES.load(path, make)
-        proxy.source = source if source is not None else str(Path(folder).resolve())
+        proxy.source = source if source is not None else str(path_of(folder).resolve())
         return proxy

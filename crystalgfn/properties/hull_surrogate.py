@@ -14,6 +14,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.properties.features import element_statistics
 from crystalgfn.properties.hull_entries import compositions
 from crystalgfn.typing import ElementTable, FeatureRows, Floats, Fractions, MemberValues, Values
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles(
@@ -108,7 +109,7 @@ class HullModel(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
         shape = json.dumps(self.shape)
-        return FILES.write(Path(folder) / WEIGHTS, self.state_dict(), unit="eV/atom", shape=shape)
+        return FILES.write(path_of(folder) / WEIGHTS, self.state_dict(), unit="eV/atom", shape=shape)
 
     @classmethod
     def load(cls, folder: str | Path) -> HullModel:
@@ -117,7 +118,7 @@ class HullModel(nn.Module):
         Raises:
             CheckpointError: no such file, truncated, of another format, version or shape.
         """
-        return FILES.load(Path(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"])))
+        return FILES.load(path_of(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"])))
 
 
 def chemistry_table() -> ElementTable:

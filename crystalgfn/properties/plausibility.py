@@ -23,6 +23,7 @@ from crystalgfn.properties.features import element_statistics
 from crystalgfn.properties.hull_surrogate import chemistry_table
 from crystalgfn.properties.oxidation import Charges, charges
 from crystalgfn.typing import FeatureRows, Floats, Integers, MemberValues
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles("classifier of crystals", "crystalgfn-plausibility", 1, "fit it again, or copy it again")
@@ -197,7 +198,7 @@ class CrystalPlausibility(nn.Module):
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, in half precision, aside and then renamed."""
         weights = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in self.state_dict().items()}
-        return FILES.write(Path(folder) / WEIGHTS, weights, shape=json.dumps(self.shape))
+        return FILES.write(path_of(folder) / WEIGHTS, weights, shape=json.dumps(self.shape))
 
     @classmethod
     def load(cls, folder: str | Path, source: str | None = None) -> CrystalPlausibility:
@@ -206,7 +207,7 @@ class CrystalPlausibility(nn.Module):
         Raises:
             CheckpointError: no such file, truncated, of another format, version or shape.
         """
-        return FILES.load(Path(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"]), source=source))
+        return FILES.load(path_of(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"]), source=source))
 
 
 def formula_units(composition: torch.Tensor) -> torch.Tensor:

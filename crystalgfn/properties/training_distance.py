@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
 from crystalgfn.crystallography.crystals import Crystals
@@ -19,7 +18,8 @@ from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.properties.exact import _Exact
 from crystalgfn.properties.registry import PROXIES
 from crystalgfn.typing import Centres, Floats, Fractions, PointsOfElements, RowPointsOfElements, RowValues
-from crystalgfn.utils.files import data_folder, write_aside
+from crystalgfn.utils.files import data_folder, path_of, write_aside
+from crystalgfn.utils.weight_files import read_tensors
 
 FORMAT = "crystalgfn-centres"
 FILE = "centres.safetensors"
@@ -66,7 +66,7 @@ class NearestCentre:
 
     def save(self, folder: str | Path) -> Path:
         """Write ``centres.safetensors`` into a folder, aside and then renamed; returns the file."""
-        path = Path(folder) / FILE
+        path = path_of(folder) / FILE
         content = save({"centres": self.centres.contiguous(), "within": self.within}, {"format": FORMAT})
         write_aside(path, lambda aside: aside.write_bytes(content))
         return path
@@ -78,16 +78,13 @@ class NearestCentre:
         Raises:
             CheckpointError: no such file, damaged or of another kind.
         """
-        path = Path(folder) / FILE
+        path = path_of(folder) / FILE
         if not path.is_file():
             raise CheckpointError(f"{folder} has no {FILE}: its proxy does not say how far its data are")
-        try:
-            with safe_open(path, framework="pt") as file:
-                if (file.metadata() or {}).get("format") != FORMAT:
-                    raise CheckpointError(f"{path} holds no cluster centres; fit the proxy again")
-                return cls(file.get_tensor("centres"), file.get_tensor("within"))
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged ({error}); fit the proxy again, or copy it again") from error
+        tensors, header = read_tensors(path, "fit the proxy again, or copy it again")
+        if header.get("format") != FORMAT or not {"centres", "within"} <= set(tensors):
+            raise CheckpointError(f"{path} holds no cluster centres; fit the proxy again")
+        return cls(tensors["centres"], tensors["within"])
 
 
 DISTANCE_FILE = "distance.safetensors"
@@ -153,7 +150,8 @@ class DistanceToData(_Exact):
 
         tensors = {"centres": self.centres.cpu().contiguous(), "radius": torch.tensor(self.radius).double()}
         write_aside(
-            Path(folder) / DISTANCE_FILE, lambda aside: save_file(tensors, aside, metadata={"kind": "distance_to_data"})
+            path_of(folder) / DISTANCE_FILE,
+            lambda aside: save_file(tensors, aside, metadata={"kind": "distance_to_data"}),
         )
 
     def config(self) -> dict[str, Any]:
@@ -179,17 +177,10 @@ def load_distance(name: str | Path) -> DistanceToData:
     path = folder / DISTANCE_FILE
     if shipped and not path.is_file():
         raise NotAvailable(f"The proxy {str(name)!r} has no distance to its data; fit one by DistanceToData.fit.")
-    from safetensors import SafetensorError, safe_open
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            if (file.metadata() or {}).get("kind") != "distance_to_data":
-                raise CheckpointError(f"{path} does not hold a distance to data; choose another folder")
-            return DistanceToData(
-                centres=file.get_tensor("centres"), radius=float(file.get_tensor("radius")), source=str(name)
-            )
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{path} cannot be read: {error}; fit it again by DistanceToData.fit") from error
+    tensors, header = read_tensors(path, "fit it again by DistanceToData.fit")
+    if header.get("kind") != "distance_to_data" or not {"centres", "radius"} <= set(tensors):
+        raise CheckpointError(f"{path} does not hold a distance to data; choose another folder")
+    return DistanceToData(centres=tensors["centres"], radius=float(tensors["radius"]), source=str(name))
 
 
 def _points(crystals: Crystals) -> PointsOfElements:

@@ -18,7 +18,7 @@ from crystalgfn.properties.registry import PROXIES
 from crystalgfn.properties.training_distance import NearestCentre
 from crystalgfn.rewards.transforms import Transform
 from crystalgfn.typing import Floats
-from crystalgfn.utils.files import data_folder
+from crystalgfn.utils.files import data_folder, path_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,5 +156,5 @@ def near_data(source: str | Path, free: float = 0.2, width: float = 0.1) -> Near
     if str(source) in PROXIES:
         shipped = data_folder("proxies") / str(source)
         return NearData(NearestCentre.load(shipped), str(source), free, width)
-    folder = Path(source).resolve()
+    folder = path_of(source).resolve()
     return NearData(NearestCentre.load(folder), str(folder), free, width)

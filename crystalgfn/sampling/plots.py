@@ -17,7 +17,7 @@ from matplotlib.patches import Rectangle
 
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 DRAWN, OTHER = "#1f5a94", "#b8b8b8"
 #: What the columns of a training's log are, where their names do not say it.
@@ -79,7 +79,7 @@ def samples_picture(
     left, right = bottom.subplots(1, 2, width_ratios=(1.5, 1))
     _elements(left, crystals)
     _best(right, drawn, label, largest_first)
-    write_aside(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
+    write_aside(path_of(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
 
 
 def training_curves(metrics: str | Path, path: str | Path) -> None:
@@ -116,7 +116,7 @@ def training_curves(metrics: str | Path, path: str | Path) -> None:
         ax.grid(alpha=0.2)
     for ax in list(figure.axes)[len(columns) :]:
         ax.set_axis_off()
-    write_aside(Path(path), lambda beside: figure.savefig(beside, format="png", dpi=100))
+    write_aside(path_of(path), lambda beside: figure.savefig(beside, format="png", dpi=100))
 
 
 def _frame(crystals: Crystals, values: Sequence[float] | np.ndarray | None) -> pd.DataFrame:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from crystalgfn.sampling.proportions import BATCH, Adaptation, Draws, Resampling
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
+from crystalgfn.utils.distributed import usable_device
 
 
 class Sampler:
@@ -80,15 +81,15 @@ class Sampler:
             InvalidSpace: shares that are negative, or none for the numbers of elements of the space.
         """
         space = space or CrystalSpace()
+        env = CrystalEnvironment(space)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            network = PolicyNetwork.for_environment(policy or PolicyConfig(), CrystalEnvironment(space))
-        return cls(space, network, omega=omega)
+            return cls(space, PolicyNetwork.for_environment(policy or PolicyConfig(), env), omega=omega)
 
     def to(self, device: torch.device | str) -> Sampler:
-        """The same sampler on a device."""
-        reward = moved(self.reward, device)
-        network = copy.deepcopy(self.network).to(device)
+        """The same sampler on a device (ConfigurationError: there is none of the name)."""
+        usable_device(device)
+        reward, network = moved(self.reward, device), copy.deepcopy(self.network).to(device)
         return Sampler(self.space, network, reward, omega=self.omega, log_z=self.log_z.cpu(), betas=self.betas)
 
     # ---- drawing ------------------------------------------------------------------------------------------------
@@ -104,6 +105,7 @@ class Sampler:
             return self.space
         if isinstance(space, CrystalSpace):
             space = {f.name: getattr(space, f.name) for f in fields(space) if getattr(space, f.name) != f.default}
+        check_kind("space", space, Mapping, "a CrystalSpace, or constraints by name", InvalidSpace)
         narrowed = self.space.narrowed(**space)
         check_space(self.reward, narrowed)
         return narrowed
@@ -259,8 +261,7 @@ class Sampler:
 
         Raises:
             EmptySpace: the constraint leaves nothing.
-            InvalidSpace: a constraint that means nothing or cannot narrow the space, or that leaves only numbers of
-                elements without a share.
+            InvalidSpace: a constraint that means nothing or cannot narrow, or leaves only strata without a share.
             RewardError: a sampler without a reward.
             TrainingError: a loss that is not finite.
             ValueError: ``seconds`` or ``steps`` that are not above 0.
@@ -345,5 +346,5 @@ class Sampler:
             raise CheckpointError(f"the weights of {folder} are of another sampler; copy the folder anew") from error
         if reward is None and saved.reward is not None:
             reward = sampler_files.built_reward(saved.reward, folder, trust)
-        sampler = cls(saved.space, network, reward, omega=saved.omega, log_z=saved.log_z, betas=saved.betas)
-        return sampler if torch.device(device).type == "cpu" else sampler.to(device)
+        own = cls(saved.space, network, reward, omega=saved.omega, log_z=saved.log_z, betas=saved.betas)
+        return own if str(device) == "cpu" else own.to(device)

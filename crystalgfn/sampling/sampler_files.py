@@ -16,12 +16,20 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from crystalgfn.crystallography.elements import METAL, NUMBER
-from crystalgfn.errors import LONGEST_NAME, CheckpointError, ConfigurationError, NotTrusted, check_kind, sentence
+from crystalgfn.errors import (
+    LONGEST_NAME,
+    CheckpointError,
+    ConfigurationError,
+    InvalidSpace,
+    NotTrusted,
+    check_kind,
+    sentence,
+)
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.rewards.base import Reward
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import files
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 from crystalgfn.utils.instantiate import instantiate
 from crystalgfn.utils.shipped_files import check_size, shipped_index
 from crystalgfn.utils.weight_files import check_sizes
@@ -67,11 +75,12 @@ def default_sampler(space: CrystalSpace | Mapping[str, Any] | None) -> str:
         >>> default_sampler({"chemsys": "Cu-Au"}), default_sampler({"chemsys": "Li-Mn-O"})
         ('stable-any', 'stable')
     """
+    check_kind("space", space or {}, (CrystalSpace, Mapping), "a CrystalSpace, or constraints by name", InvalidSpace)
     asked = space.to_dict() if isinstance(space, CrystalSpace) else dict(space or {})
     elements = asked.get("elements") or ()
     listed = [elements] if isinstance(elements, str) else map(str, elements)
-    text = "-".join([*listed, str(asked.get("chemsys")), str(asked.get("formula"))]).replace("None", "")
-    numbers = [NUMBER[symbol] for symbol in re.findall(r"[A-Z][a-z]?", text) if symbol in NUMBER]
+    text = "-".join([*listed, *(str(asked.get(name)) for name in ("chemsys", "formula", "formulas"))])
+    numbers = [NUMBER[symbol] for symbol in re.findall(r"[A-Z][a-z]?", text.replace("None", "")) if symbol in NUMBER]
     metals = bool(numbers) and all(bool(METAL[z - 1]) for z in numbers)
     return ALLOYS if metals or asked.get("alloys") is True else DEFAULT
 
@@ -82,7 +91,7 @@ def write_sampler(folder: str | Path, saved: SavedSampler) -> None:
     Raises:
         CheckpointError: they cannot be written.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     tensors = {f"network.{name}": value.detach().cpu().contiguous() for name, value in saved.network.items()}
     tensors["log_z"] = saved.log_z.cpu()
     config = {
@@ -128,7 +137,7 @@ def read_sampler(source: str | Path) -> tuple[Path, SavedSampler]:
     omega = part("omega", _shares)
     betas = part("betas", _range)
     reward = part("reward", _mapping)
-    log_z, network = _weights(folder / WEIGHTS, config.get("checksum"))
+    log_z, network = _weights(folder / WEIGHTS, part("checksum", _text))
     part("policy", lambda value: check_sizes(value, network))
     if policy.conditioned != (betas is not None):
         raise CheckpointError(
@@ -153,9 +162,9 @@ def find(source: str | Path) -> Path:
         CheckpointError: there is none.
     """
     check_kind("sampler", source, (str, Path), "a folder or the name of a shipped one", CheckpointError)
-    if len(Path(source).name) > LONGEST_NAME:
+    if len(path_of(source).name) > LONGEST_NAME:
         raise CheckpointError(f"there is no sampler {str(source)[:40]!r}...: no file has so long a name")
-    folder = Path(source)
+    folder = path_of(source)
     name, at, version = str(source).rpartition("@")
     if at and not (folder / CONFIG).exists() and (SHIPPED / name).is_dir():
         _check_version(name, version)
@@ -237,12 +246,12 @@ def add_tensors(digest: Any, tensors: dict[str, torch.Tensor]) -> None:
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
 
 
-def _weights(path: Path, expected: str | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+def _weights(path: Path, expected: str) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     check_size(path)
     log.debug("read %s", path)
     try:
         tensors = load_file(path)
-        if expected is not None and checksum(tensors) != expected:
+        if checksum(tensors) != expected:
             raise ValueError("another checksum")
         if not {tensor.dtype for tensor in tensors.values()} <= DTYPES:
             raise ValueError("numbers of another kind")
@@ -273,6 +282,11 @@ def _range(value: Any) -> tuple[float, float] | None:
     if not 0 <= low < high < math.inf:
         raise ValueError(f"{[low, high]} are not two rising numbers from 0")
     return low, high
+
+
+def _text(value: Any) -> str:
+    check_kind("checksum", value, str, "the text that was written")
+    return value
 
 
 def _mapping(value: Any) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ from crystalgfn.rewards.base import properties
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 
 def results_table(
@@ -71,7 +71,7 @@ def write_table(frame: pd.DataFrame, folder: str | Path) -> None:
     Raises:
         CheckpointError: they cannot be written.
     """
-    folder = Path(folder)
+    folder = path_of(folder)
     write_aside(folder / "table.parquet", lambda path: frame.to_parquet(path, index=False))
     write_aside(folder / "table.csv", lambda path: frame.to_csv(path, index=False, float_format="%.6g"))
 

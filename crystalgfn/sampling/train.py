@@ -24,6 +24,7 @@ from crystalgfn.sampling.strata import given_strata, strata_weights
 from crystalgfn.sampling.table import BestCrystals
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
+from crystalgfn.utils.files import path_of
 
 LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
 LOG_Z_SAMPLES = 4000  # crystals from which ln Z is estimated at the end of a training
@@ -100,7 +101,7 @@ def train(
             raise DataError("none of the real crystals is in the space; see space.explain(crystals)")
     env = CrystalEnvironment(space, device)
     network = _network(policy, trainer, env, seed, init).to(device)
-    folder = None if out is None else Path(out)
+    folder = None if out is None else path_of(out, "out")
     objective = objective or DEFAULT
     run = TrainingRun(
         env,

@@ -13,7 +13,7 @@ import torch
 
 from crystalgfn.crystallography import elements as element_tables
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidSpace
+from crystalgfn.errors import CrystalGFNError, EmptySpace, InvalidCrystal, InvalidSpace, check_kind
 from crystalgfn.space.constraint import Check, Constraint, given, saved
 from crystalgfn.space.constraints.composition import AnonymousFormulas, Formula, Formulas, Neutral, plain_states
 from crystalgfn.space.constraints.elements_and_groups import (
@@ -139,6 +139,8 @@ class CrystalSpace:
         for name, part in parts.items():
             if name in READERS:
                 object.__setattr__(self, name, _frozen(part.to_dict()[name]))
+        fewest, most = self.n_elements  # no crystal has more elements than atoms; the tables have a column for each
+        object.__setattr__(self, "n_elements", (fewest, max(fewest, min(most, self.n_atoms[1]))))
         charge = parts["oxidation_states"]
         assert isinstance(charge, Neutral)
         object.__setattr__(self, "oxidation_states", charge.oxidation_states)
@@ -151,6 +153,7 @@ class CrystalSpace:
 
     def contains(self, crystals: Crystals) -> Booleans:
         """Whether crystals are in the space (relative 1e-3 on lengths and volumes, 0.01 degrees), bool [B]."""
+        check_kind("crystals", crystals, Crystals, "Crystals", InvalidCrystal)
         passed = countable(crystals)
         inner = passed.nonzero().flatten()
         for check in self._checks(crystals[inner]):
@@ -159,6 +162,7 @@ class CrystalSpace:
 
     def explain(self, crystals: Crystals) -> list[list[str]]:
         """For each crystal the reasons why it is outside; an empty list where it is inside."""
+        check_kind("crystals", crystals, Crystals, "Crystals", InvalidCrystal)
         reasons: list[dict[str, None]] = [{} for _ in range(len(crystals))]
         possible = countable(crystals)
         inner = possible.nonzero().flatten()

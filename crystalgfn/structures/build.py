@@ -98,7 +98,12 @@ def build_from_wyckoff(
 
 
 def requests_of(crystals: Crystals) -> list[PlacementRequest]:
-    """A request for each crystal."""
+    """A request for each crystal.
+
+    Raises:
+        PlacementError: not `Crystals`.
+    """
+    check_kind("crystals", crystals, Crystals, "Crystals", PlacementError)
     groups, lattices = crystals.space_group.tolist(), crystals.lattice.tolist()
     return [
         PlacementRequest(space_group=groups[i], counts=crystals.counts(i), lattice=tuple(lattices[i]), stream=(i,))

@@ -13,7 +13,7 @@ import numpy as np
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix, wyckoff_position
 from crystalgfn.errors import CheckpointError, PlacementError
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 if TYPE_CHECKING:
     from crystalgfn.structures.result import BuildResult
@@ -53,7 +53,7 @@ def write_structures(
         "poscar": poscar,
         "extxyz": extended_xyz,
     }
-    folder = Path(folder)
+    folder = path_of(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -11,6 +11,8 @@ from torch import distributed
 from torch._C._distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from crystalgfn.errors import ConfigurationError, sentence
+
 _FAILED = "crystalgfn/failed"
 _NEEDED = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 _stores: list[Any] = []
@@ -31,6 +33,19 @@ def own_device(device: str) -> str:
     if launched() and torch.device(device).type == "cuda":
         return f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     return device
+
+
+def usable_device(name: Any) -> Any:
+    """A device, or its name, that can be used.
+
+    Raises:
+        ConfigurationError: it cannot.
+    """
+    try:
+        torch.empty(1, device=name)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigurationError(f"device={name} cannot be used here: {sentence(error).split('. ')[0]}") from error
+    return name
 
 
 class Group:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from crystalgfn.errors import CheckpointError, sentence
+from crystalgfn.errors import CheckpointError, ConfigurationError, sentence
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
@@ -32,6 +32,19 @@ def data_folder(name: str) -> Path:
 def cache_folder() -> Path:
     """Where what takes minutes to make is kept between runs: ``$XDG_CACHE_HOME/crystalgfn``."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "crystalgfn"
+
+
+def path_of(value: Any, name: str = "path") -> Path:
+    """A path from what a caller gives as one; ``name``: the argument's, for the message.
+
+    Raises:
+        ConfigurationError: no text and no path, or an empty one.
+    """
+    if not isinstance(value, str | os.PathLike) or not os.fspath(value):
+        raise ConfigurationError(
+            f"{name} is {type(value).__name__} {str(value)[:40]!r}; give the path of a file or folder"
+        )
+    return Path(value)
 
 
 def keep_aside(path: Path, save: Callable[[Path], Any], what: str) -> None:

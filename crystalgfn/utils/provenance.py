@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
@@ -115,4 +115,4 @@ def versions() -> dict[str, str]:
 def write_metrics(folder: str | Path, metrics: dict[str, Any]) -> None:
     """Write ``metrics.json`` into a folder, aside and then renamed."""
     text = json.dumps(metrics, indent=2) + "\n"
-    write_aside(Path(folder) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))
+    write_aside(path_of(folder) / METRICS, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import yaml
 
 from crystalgfn.errors import CheckpointError, CrystalGFNError
-from crystalgfn.utils.files import remove_leftovers, write_aside
+from crystalgfn.utils.files import path_of, remove_leftovers, write_aside
 
 CONFIG = "config.yaml"
 RECORD = "run.json"
@@ -51,7 +51,7 @@ class RunFolder:
     def __init__(
         self, path: str | Path, what: str = "a run", parts: Sequence[str] = (), lock: str = LOCK, active: bool = True
     ) -> None:
-        self.path, self.what, self.parts, self.active = Path(path), what, tuple(parts), active
+        self.path, self.what, self.parts, self.active = path_of(path), what, tuple(parts), active
         self._lock = _Lock(self.path / lock)
         self._own: list[str] = []
         self._made: list[Path] = []

@@ -11,11 +11,11 @@ from typing import Any, Self, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save, save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from crystalgfn.errors import CheckpointError
-from crystalgfn.utils.files import write_aside
+from crystalgfn.utils.files import path_of, write_aside
 from crystalgfn.utils.shipped_files import check_size
 
 log = logging.getLogger(__name__)
@@ -54,13 +54,7 @@ class WeightFiles:
         if not path.is_file():
             raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
         check_size(path)
-        log.debug("read %s", path)
-        try:
-            with safe_open(path, framework="pt") as file:
-                header = file.metadata() or {}
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        except (SafetensorError, OSError) as error:
-            raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {self.remedy}") from error
+        tensors, header = read_tensors(path, self.remedy)
         if header.get("format") != self.format:
             raise CheckpointError(f"{path} holds no {self.what} (format {header.get('format')!r}, not {self.format!r})")
         if header.get("version") != str(self.version):
@@ -86,6 +80,25 @@ class WeightFiles:
         return model.eval().requires_grad_(False)
 
 
+def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file. ``remedy``: what to do about one that cannot be used.
+
+    Raises:
+        CheckpointError: damaged, no such file, or a number that is not finite.
+    """
+    log.debug("read %s", path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
+    for name, tensor in tensors.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{path} holds a number that is not finite ({name}); {remedy}")
+    return tensors, header
+
+
 def check_sizes(shape: Mapping[str, Any], tensors: Mapping[str, torch.Tensor]) -> None:
     """Refuse the arguments of a model that would be larger than its weights, before it takes the memory.
 
@@ -105,7 +118,7 @@ def save_model(model: nn.Module, path: str | Path, half: bool = True) -> None:
         CheckpointError: they cannot be written.
     """
     weights = {name: (value.half() if half else value).contiguous() for name, value in model.state_dict().items()}
-    write_aside(Path(path), lambda aside: save_file(weights, aside))
+    write_aside(path_of(path), lambda aside: save_file(weights, aside))
 
 
 class StoredModel(nn.Module):
@@ -134,10 +147,11 @@ class StoredModel(nn.Module):
         Raises:
             CheckpointError: the file is missing or of another kind.
         """
-        check_size(Path(path))
-        model = cls()
+        check_size(path_of(path))
+        model, remedy = cls(), "fit one, or use the shipped"
         try:
-            model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
-        except (OSError, RuntimeError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no {cls.what}; fit one, or use the shipped") from error
+            tensors, _ = read_tensors(path_of(path), remedy)
+            model.load_state_dict({name: value.float() for name, value in tensors.items()})
+        except RuntimeError as error:
+            raise CheckpointError(f"{path} holds no {cls.what}; {remedy}") from error
         return model.eval().requires_grad_(False)

@@ -24,6 +24,7 @@ from crystalgfn.crystallography.lattice import KIND, KINDS
 from crystalgfn.crystallography.orbits import wyckoff_position
 from crystalgfn.data.reader import records
 from crystalgfn.errors import DataError
+from crystalgfn.utils.files import path_of
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -62,7 +63,7 @@ class Outside:
         Raises:
             DataError: there is no such folder, or no file in it is named by one of the rows.
         """
-        path = Path(folder)
+        path = path_of(folder)
         if not path.is_dir():
             raise DataError(f"there is no folder {path}; give one of CIF files named by row, such as 7.cif or 7_1.cif")
         names = {row_name(where) for where in rows}

@@ -26,6 +26,7 @@ from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import PlacementError
 from crystalgfn.evaluation.metrics.matching import Match, match
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.parallel import parallel_map
 from crystalgfn.utils.progress import Bar
 from crystalgfn.utils.run_folder import Journal
@@ -111,7 +112,7 @@ def run_csp(
     Raises:
         CheckpointError: ``out`` holds something else.
     """
-    journal = None if out is None else Journal(Path(out), KEY, latest=True)
+    journal = None if out is None else Journal(path_of(out, "out"), KEY, latest=True)
     done = {} if journal is None else dict(journal.records)
     work = _work(crystals, methods, tasks, k, seed)
     left = [job for key, job in work.items() if not _is_of(done.get(key), job[0], job[3])]

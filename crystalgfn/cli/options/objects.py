@@ -102,18 +102,3 @@ def read_crystals(sources: Any) -> Crystals | None:
 
     files = listed(sources)
     return Crystals.cat([read_labelled(file).crystals for file in files]) if files else None
-
-
-def usable_device(name: str) -> str:
-    """The name of a device that can be used.
-
-    Raises:
-        OptionError: it cannot.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise OptionError(f"device={name} cannot be used here: {sentence(error).split('. ')[0]}.") from error
-    return name

@@ -17,6 +17,7 @@ import numpy as np
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault, from_matrix
 from crystalgfn.errors import DataError
+from crystalgfn.utils.files import path_of
 
 ENTRY_POINTS = "crystalgfn.formats"
 
@@ -148,7 +149,7 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         DataError: it cannot be read.
     """
-    path = Path(path)
+    path = path_of(path)
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content

@@ -26,6 +26,7 @@ from crystalgfn.structures.candidate import Candidate, nearness
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.typing import Floats, RowFloats, RowVectors
 from crystalgfn.utils import files
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import StoredModel, WeightFiles
 
 DATA = files.SHIPPED / "rankers"
@@ -221,7 +222,7 @@ class Plausibility(nn.Module):
     def save(self, path: str | Path) -> Path:
         """Write the weights in half precision, aside and then renamed; returns the file."""
         tensors = {name: value.half() for name, value in self.state_dict().items()}
-        return FILES.write(Path(path), tensors, shape=json.dumps(self.body.shape))
+        return FILES.write(path_of(path), tensors, shape=json.dumps(self.body.shape))
 
     @staticmethod
     def load(path: str | Path) -> Plausibility:
@@ -230,7 +231,7 @@ class Plausibility(nn.Module):
         Raises:
             CheckpointError: the file is missing, damaged, or of another kind.
         """
-        return FILES.load(Path(path), lambda header: Plausibility(ScoreNetwork(**json.loads(header["shape"]))))
+        return FILES.load(path_of(path), lambda header: Plausibility(ScoreNetwork(**json.loads(header["shape"]))))
 
     @staticmethod
     @cache

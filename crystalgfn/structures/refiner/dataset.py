@@ -16,7 +16,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.crystallography.standardize import standardise
 from crystalgfn.data.reader import Source, crystals, only_ordered
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.utils.files import save_arrays
+from crystalgfn.utils.files import path_of, save_arrays
 from crystalgfn.utils.progress import Bar
 
 VERSION = 1
@@ -58,7 +58,7 @@ def prepare(
         raise DataError(
             f"{', '.join(map(str, sources))}: no crystal is left to train on ({_why(counts, reasons)}); give others"
         )
-    save(Path(out), structures, {**counts, "sources": [Path(s).name for s in sources], "symprec": symprec})
+    save(path_of(out, "out"), structures, {**counts, "sources": [Path(s).name for s in sources], "symprec": symprec})
     return dict(counts)
 
 
@@ -68,7 +68,7 @@ def _why(counts: Counter[str], reasons: dict[str, str]) -> str:
 
 def pairs(path: str | Path, symprec: float = 0.1) -> frozenset[tuple[str, int]]:
     """(reduced formula, group) of every crystal of a source; the group is the file's where it gives one."""
-    if Path(path).suffix == ".npz":
+    if path_of(path).suffix == ".npz":
         return frozenset((formula_of(structure), structure.space_group) for structure in load_prepared(path)[0])
     found = set()
     for entry in map(only_ordered, crystals(path)):

@@ -19,6 +19,7 @@ from crystalgfn.structures.refiner.base import LATTICES, MAX_STRAIN, NOISE, STAR
 from crystalgfn.structures.refiner.diffusion import Diffusion, Heun, Integrator
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.utils import files
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 WEIGHTS = "weights.safetensors"
@@ -74,7 +75,7 @@ class DiffusionRefiner:
     def save(self, folder: str | Path) -> Path:
         """Write ``weights.safetensors`` into a folder, aside and then renamed; returns the file."""
         shape, levels = json.dumps(self.network.shape), json.dumps(asdict(self.diffusion))
-        return FILES.write(Path(folder) / WEIGHTS, self.network.state_dict(), shape=shape, diffusion=levels)
+        return FILES.write(path_of(folder) / WEIGHTS, self.network.state_dict(), shape=shape, diffusion=levels)
 
     @property
     def device(self) -> torch.device:

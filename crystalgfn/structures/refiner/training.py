@@ -19,6 +19,7 @@ from crystalgfn.structures.refiner.diffusion import Diffusion
 from crystalgfn.structures.refiner.network import ScoreNetwork
 from crystalgfn.structures.refiner.refiner import DiffusionRefiner
 from crystalgfn.utils import distributed
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.progress import Bar
 
 CHECKPOINT = "checkpoint.pt"
@@ -152,7 +153,7 @@ def train_refiner(
     """
     if not structures or not val:
         raise TrainingError(f"{len(structures)} crystals to train on, {len(val)} to report on: give at least one each")
-    path, began, saved = Path(out) / CHECKPOINT, time.monotonic(), time.monotonic()
+    path, began, saved = path_of(out, "out") / CHECKPOINT, time.monotonic(), time.monotonic()
     data = OrbitBatch.of(structures).to(device)
     checks = _by_size(OrbitBatch.of(val[:2048]), settings.batch)
     state = _start(settings, data, device)

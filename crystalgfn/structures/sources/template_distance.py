@@ -20,9 +20,11 @@ from crystalgfn.crystallography.enumeration import representative
 from crystalgfn.data.structure_index import Prototypes
 from crystalgfn.errors import CheckpointError
 from crystalgfn.utils import files
+from crystalgfn.utils.files import path_of
 
 WEIGHTS = files.SHIPPED / "rankers" / "templates.safetensors"
 
+REMEDY = "fit them, or use the shipped ones"
 NAMES = ("embedding", "element", "shape", "volume")
 
 
@@ -52,14 +54,12 @@ class Ranking:
         Raises:
             CheckpointError: the file is missing or of another kind.
         """
-        from safetensors import SafetensorError
-        from safetensors.numpy import load_file
+        from crystalgfn.utils.weight_files import read_tensors
 
-        try:
-            arrays = load_file(path)
-            return Ranking(*(arrays[name].astype(np.float64) for name in NAMES))
-        except (OSError, KeyError, SafetensorError) as error:
-            raise CheckpointError(f"{path} holds no weights of templates; fit them, or use the shipped ones") from error
+        tensors, _ = read_tensors(path_of(path), REMEDY)
+        if missing := [name for name in NAMES if name not in tensors]:
+            raise CheckpointError(f"{path} holds no weights of templates ({missing[0]} is missing); {REMEDY}")
+        return Ranking(*(tensors[name].double().numpy() for name in NAMES))
 
     @cached_property
     def distance(self) -> np.ndarray:
