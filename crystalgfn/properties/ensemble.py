@@ -19,7 +19,13 @@ from crystalgfn.typing import FeatureRows, Floats, MemberValues, Values
 from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
-FILES = WeightFiles("proxy", "crystalgfn-proxy", 2, "fit it again with crystalgfn.fitting.proxy.fit, or copy it again")
+FILES = WeightFiles(
+    what="proxy",
+    format="crystalgfn-proxy",
+    version=2,
+    remedy="fit it again with crystalgfn.fitting.proxy.fit, or copy it again",
+    unset=("quantiles",),
+)
 WEIGHTS = "weights.safetensors"
 CHUNK = 1024  # crystals at a time: what lies between the layers then stays in the cache
 

@@ -18,7 +18,10 @@ from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles(
-    "fitted hull", "crystalgfn-hull", 1, "fit it again with crystalgfn.fitting.hull.fit_hull, or copy it again"
+    what="fitted hull",
+    format="crystalgfn-hull",
+    version=1,
+    remedy="fit it again with crystalgfn.fitting.hull.fit_hull, or copy it again",
 )
 WEIGHTS = "weights.safetensors"
 CHUNK = 16384  # compositions at a time

@@ -26,7 +26,9 @@ from crystalgfn.typing import FeatureRows, Floats, Integers, MemberValues
 from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
-FILES = WeightFiles("classifier of crystals", "crystalgfn-plausibility", 1, "fit it again, or copy it again")
+FILES = WeightFiles(
+    what="classifier of crystals", format="crystalgfn-plausibility", version=1, remedy="fit it again, or copy it again"
+)
 WEIGHTS = "weights.safetensors"
 CHUNK = 8192
 

@@ -77,10 +77,8 @@ def default_sampler(space: CrystalSpace | Mapping[str, Any] | None) -> str:
     """
     check_kind("space", space or {}, (CrystalSpace, Mapping), "a CrystalSpace, or constraints by name", InvalidSpace)
     asked = space.to_dict() if isinstance(space, CrystalSpace) else dict(space or {})
-    elements = asked.get("elements") or ()
-    listed = [elements] if isinstance(elements, str) else map(str, elements)
-    text = "-".join([*listed, *(str(asked.get(name)) for name in ("chemsys", "formula", "formulas"))])
-    numbers = [NUMBER[symbol] for symbol in re.findall(r"[A-Z][a-z]?", text.replace("None", "")) if symbol in NUMBER]
+    text = " ".join(str(asked.get(name) or "") for name in ("elements", "chemsys", "formula", "formulas"))
+    numbers = [NUMBER[symbol] for symbol in re.findall(r"[A-Z][a-z]?", text) if symbol in NUMBER]
     metals = bool(numbers) and all(bool(METAL[z - 1]) for z in numbers)
     return ALLOYS if metals or asked.get("alloys") is True else DEFAULT
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 Model = TypeVar("Model", bound=nn.Module)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WeightFiles:
     """Files of one kind of model.
 
@@ -31,12 +31,14 @@ class WeightFiles:
         format: the header's name of it.
         version: of the format that is written and read.
         remedy: what to do about a file that cannot be read.
+        unset: tensors that are NaN as long as nothing was fitted.
     """
 
     what: str
     format: str
     version: int
     remedy: str
+    unset: tuple[str, ...] = ()
 
     def write(self, path: Path, tensors: Mapping[str, torch.Tensor], **metadata: str) -> Path:
         """Write tensors under a header; returns the path."""
@@ -54,7 +56,7 @@ class WeightFiles:
         if not path.is_file():
             raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
         check_size(path)
-        tensors, header = read_tensors(path, self.remedy)
+        tensors, header = read_tensors(path, self.remedy, self.unset)
         if header.get("format") != self.format:
             raise CheckpointError(f"{path} holds no {self.what} (format {header.get('format')!r}, not {self.format!r})")
         if header.get("version") != str(self.version):
@@ -80,8 +82,15 @@ class WeightFiles:
         return model.eval().requires_grad_(False)
 
 
-def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
-    """Tensors and header of a safetensors file. ``remedy``: what to do about one that cannot be used.
+def read_tensors(
+    path: Path, remedy: str, unset: Collection[str] = ()
+) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors and header of a safetensors file.
+
+    Args:
+        path: of the file.
+        remedy: what to do about one that cannot be used.
+        unset: tensors that are NaN as long as nothing was fitted.
 
     Raises:
         CheckpointError: damaged, no such file, or a number that is not finite.
@@ -94,7 +103,7 @@ def read_tensors(path: Path, remedy: str) -> tuple[dict[str, torch.Tensor], dict
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()):
+        if not bool(torch.isfinite(tensor).all()) and not (name in unset and bool(tensor.isnan().all())):
             raise CheckpointError(f"{path} holds a number that is not finite ({name}); {remedy}")
     return tensors, header
 

@@ -13,6 +13,7 @@ import crystalgfn as cg
 from crystalgfn.errors import CheckpointError, NotTrusted
 from crystalgfn.policy.network import PolicyConfig
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import checksum
 from crystalgfn.utils.instantiate import instantiate
 
 SMALL = PolicyConfig(width=8, blocks=0, components=2, rank=4)
@@ -207,7 +208,12 @@ def test_a_flipped_bit_and_nan_in_the_weights(folder):
     tensors["network.norm.bias"][0] = float("nan")
     save_file(tensors, path)
     config = json.loads((folder / "config.json").read_text())
-    del config["checksum"]  # as in folders without one
+    for wrong in ({"checksum": None}, {"checksum": 3}, {}):
+        rest = {name: value for name, value in config.items() if name != "checksum"}
+        (folder / "config.json").write_text(json.dumps({**rest, **wrong}))
+        with pytest.raises(CheckpointError, match="checksum"):
+            Sampler.load(folder)
+    config["checksum"] = checksum(tensors)
     (folder / "config.json").write_text(json.dumps(config))
     with pytest.raises(CheckpointError, match="norm.bias.*not finite|not finite.*norm.bias"):
         Sampler.load(folder)

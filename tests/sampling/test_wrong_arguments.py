@@ -28,6 +28,15 @@ tried += [lambda one=one: cg.check_constraint(one) for one in (None, 3, "x", obj
 tried += [lambda one=one: cg.predict(one) for one in (None, 3)]
 tried += [lambda one=one: cg.refine_structures(one) for one in (None, 3)]
 tried += [lambda one=one: cg.Crystals.from_structures(one) for one in (None, 3)]
+tried += [lambda one=one: sampler.save(one) for one in (None, 3, [])]
+tried += [lambda one=one: cg.train(**right, out=one) for one in (3, [])]
+tried += [lambda one=one: cg.build_structures(one) for one in (None, "NaCl")]
+tried += [lambda one=one: space.contains(one) for one in (None, 3)]
+tried += [lambda one=one: space.explain(one) for one in (None, 3)]
+tried += [lambda one=one: sampler.sample(2, space=one) for one in (3, "NaCl")]
+tried += [lambda: cg.discover(3, budget=1, reference="experiment", out="never")]
+tried += [lambda one=one: sampler.to(one) for one in ("gpu", 3.5, "cuda:99")]
+tried += [lambda: cg.Crystals.cat(3)]
 for one in tried:
     try:
         one()
@@ -57,6 +66,14 @@ def test_arguments_of_another_type_are_named(forks):
         *["None lacks", "3 lacks", "'x' lacks", "<obj"],
     ]
     starts += ["formula is NoneType", "formula is int", *["NoneType is no list", "int is no list"] * 2]
+    starts += [
+        *["path is"] * 3,
+        *["out is"] * 2,
+        *["crystals is"] * 6,
+        *["space is"] * 3,
+        *["device="] * 3,
+        "batches is",
+    ]
     assert len(said) == len(starts)
     assert [line for line, start in zip(said, starts, strict=True) if not line.startswith(start)] == []
 

@@ -199,3 +199,11 @@ def test_no_step_leaves_out_one_of_several_required_elements():
     symbols = [set(crystals.counts(i)) for i in range(200)]
     assert all({"S", "Na"} <= own for own in symbols)
     assert any("O" in own for own in symbols) and any("Li" in own for own in symbols)
+
+
+def test_more_elements_than_atoms_are_no_more_columns():
+    """Tables are as wide as crystals can be; 200 columns took 1.4 GB."""
+    space = CrystalSpace(elements=["Li", "O", "F"], n_atoms=(1, 4), n_elements=(1, 200))
+    assert space.n_elements == (1, 4)
+    assert space == CrystalSpace(elements=["Li", "O", "F"], n_atoms=(1, 4), n_elements=(1, 4))
+    assert space.tables.composition.pattern_low.shape[1] == 5

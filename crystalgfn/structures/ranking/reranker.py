@@ -178,7 +178,9 @@ def reweight_by_energy(ranked: Ranked) -> Ranked:
 
 PLAUSIBILITY = files.SHIPPED / "rankers" / "plausibility.safetensors"
 """The weights of `Plausibility` that come with the package."""
-FILES = WeightFiles("plausibility of structures", "crystalgfn-plausibility", 1, "fit it again")
+FILES = WeightFiles(
+    what="plausibility of structures", format="crystalgfn-plausibility", version=1, remedy="fit it again"
+)
 
 SIGMA = 0.003
 """Noise that the network is told of: next to none."""

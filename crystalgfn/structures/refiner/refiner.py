@@ -23,7 +23,7 @@ from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 WEIGHTS = "weights.safetensors"
-FILES = WeightFiles("refiner", "crystalgfn-refiner", 1, "train the refiner again")
+FILES = WeightFiles(what="refiner", format="crystalgfn-refiner", version=1, remedy="train the refiner again")
 SHIPPED = files.SHIPPED / "refiners"
 TYPICAL = 0.2
 """Standard deviation of the logarithmic strain between crystals of one lattice system."""

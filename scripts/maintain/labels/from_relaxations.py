@@ -1,9 +1,9 @@
 """Labels what samplers draw by where it relaxes to.
 
-``python -m scripts.maintain.labels.from_relaxations TRAIN VAL FOLDER --sampler stable --n 1000 --second-opinion sevennet``:
-draws are placed (templates of TRAIN, refiner) and relaxed, atoms and cell. Each gives two labels: the energy in the relaxed
-cell, and that energy as a lower bound in the cell that was drawn, since no cell of the same space group and composition
-lies lower. What is finished is kept in FOLDER; the same call goes on.
+``python -m scripts.maintain.labels.from_relaxations TRAIN VAL FOLDER --sampler stable --n 1000``: draws are placed
+(templates of TRAIN, refiner) and relaxed, atoms and cell. Each gives two labels: the energy in the relaxed cell, and
+that energy as a lower bound in the cell that was drawn, since no cell of the same space group and composition lies
+lower. What is finished is kept in FOLDER; the same call goes on.
 """
 
 from __future__ import annotations
@@ -117,17 +117,20 @@ def labels_of(drawn: Crystals, records: Sequence[dict[str, Any]], hull: Any) -> 
             continue
         if int(found.space_group[0]) == int(own.space_group[0]) and torch.equal(found.composition, own.composition):
             kind = VALUE if record["converged"] and record["origin"].startswith("template") else BOUND
-            kept.append((Crystals(found.space_group, found.composition, found.lattice.float()), value, gap, kind, record))
+            kept.append(
+                (Crystals(found.space_group, found.composition, found.lattice.float()), value, gap, kind, record)
+            )
     crystals = Crystals.cat([one[0] for one in kept])
     value = torch.tensor([one[1] for one in kept], dtype=torch.float64)
     kind = torch.tensor([one[3] for one in kept])
     top = hull.energy(crystals).to(value) + CEILING
+    out = held_out([reduced_key(row) for row in crystals.composition.numpy()])
     labels = Labels(
         crystals=crystals,
         value=torch.minimum(value, top).float(),
         kind=torch.where(value > top, HIGH, kind),
         source=torch.full((len(kept),), SOURCES.index("proposed")),
-        split=torch.from_numpy(np.where(held_out([reduced_key(row) for row in crystals.composition.numpy()]), HELD, FIT)),
+        split=torch.from_numpy(np.where(out, HELD, FIT)),
         placed=torch.tensor([not one[4]["origin"].startswith("template") for one in kept]),
         converged=torch.tensor([bool(one[4]["converged"]) for one in kept]),
         candidates=torch.ones(len(kept), dtype=torch.int64),
