@@ -257,7 +257,7 @@ class Job:
         from crystalgfn.cli.options.objects import plain_config
         from crystalgfn.utils import provenance
 
-        content = provenance.finite(
+        content = provenance.json_safe(
             {
                 "command": self.command,
                 "settings": plain_config(config),

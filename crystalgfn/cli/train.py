@@ -59,7 +59,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
             trainer=replace(trainer, device=device),
             strata=strata_of(config),
             seed=config.seed,
-            out=out,
+            out=folder,
             resume=resume,
             logger=logger,
             real=real,

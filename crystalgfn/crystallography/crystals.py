@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from math import gcd
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -14,16 +14,18 @@ import torch
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.lattice import canonical_lattice, cell_volume
 from crystalgfn.crystallography.symmetry import is_sound, standard_lattice, standard_symmetry
-from crystalgfn.errors import InvalidCrystal, check_kind
+from crystalgfn.errors import DataError, InvalidCrystal, check_kind
 from crystalgfn.typing import DENSITY_UNIT, Doubles, Floats, Integers
+from crystalgfn.utils.plain import Plain
+from crystalgfn.utils.tables import html_table
 
 if TYPE_CHECKING:
     import pandas as pd
     from pymatgen.core import Structure
 
 
-@dataclass(frozen=True)
-class Crystals:
+@dataclass(frozen=True, repr=False)
+class Crystals(Plain):
     """Crystals as tensors, batch first.
 
     Attributes:
@@ -90,6 +92,48 @@ class Crystals:
     def to(self, device: torch.device | str) -> Crystals:
         """The same crystals on ``device``."""
         return Crystals(self.space_group.to(device), self.composition.to(device), self.lattice.to(device))
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: a dictionary for each crystal, and the precision of the lattices."""
+        rows = zip(self.space_group.tolist(), self.composition.cpu(), self.lattice.tolist(), strict=True)
+        own = [
+            {
+                "space_group": n,
+                "counts": {elements.SYMBOLS[z]: row[z].item() for z in row.nonzero()[:, 0].tolist()},
+                "lattice": cell,
+            }
+            for n, row, cell in rows
+        ]
+        return {**self.kind(), "dtype": str(self.lattice.dtype).removeprefix("torch."), "crystals": own}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any]) -> Self:
+        """The crystals of `as_dict`.
+
+        Raises:
+            DataError: it is none.
+        """
+        try:
+            rows, dtype = content["crystals"], getattr(torch, content["dtype"])
+            amounts = torch.int64 if cls is Crystals else torch.float64
+            composition = torch.zeros(len(rows), 118, dtype=amounts)
+            for i, row in enumerate(rows):
+                for symbol, n in row["counts"].items():
+                    composition[i, elements.NUMBER[symbol] - 1] = n
+            groups = torch.tensor([row["space_group"] for row in rows], dtype=torch.int64)
+            lattice = torch.tensor([row["lattice"] for row in rows], dtype=dtype).reshape(-1, 6)
+        except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+            raise DataError(f"this is no {cls.__name__} ({error}); give what as_dict made") from error
+        return cls(groups, composition, lattice)
+
+    def __repr__(self) -> str:
+        first = ", ".join(
+            f"{one} {n}" for one, n in zip(self[:3].formulas(), self.space_group[:3].tolist(), strict=True)
+        )
+        return f"{type(self).__name__}({len(self)}: {first}{', ...' * (len(self) > 3)})"
+
+    def _repr_html_(self) -> str:
+        return f"<p>{len(self)} crystals</p>{html_table(self.to_pandas())}"
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint, compositions as int16."""
@@ -263,7 +307,7 @@ def _parameters(structure: Structure, symprec: float, position: int) -> tuple[in
     return number, counts, canonical_lattice(number, standard_lattice(data))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Disordered(Crystals):
     """Crystals whose amounts need not be whole: atoms per primitive cell, float64 [B, 118].
 

@@ -13,6 +13,7 @@ import numpy as np
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.supergroups import primitive_basis, primitive_orbits
 from crystalgfn.errors import PlacementError
+from crystalgfn.utils.plain import Plain
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure
@@ -30,7 +31,7 @@ def wyckoff_position(space_group: int, letter: str) -> space_groups.WyckoffPosit
 
 
 @dataclass(frozen=True)
-class Orbit:
+class Orbit(Plain):
     """One orbit of atoms.
 
     Attributes:
@@ -47,7 +48,7 @@ class Orbit:
 
 
 @dataclass(frozen=True)
-class OrbitStructure:
+class OrbitStructure(Plain):
     """Orbits in a space group and a conventional cell (a, b, c in Å, alpha, beta, gamma in degrees).
 
     Raises:

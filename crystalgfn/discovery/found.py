@@ -19,9 +19,11 @@ from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.compositions import amounts
 from crystalgfn.evaluation.relaxation_job import STEPS, RelaxationJob, relax_job
 from crystalgfn.sampling.table import write_table
+from crystalgfn.structures.exchange import Exchange, StructureRecord, ase_atoms
 from crystalgfn.utils.files import write_aside
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.analysis.diffraction.xrd import DiffractionPattern
     from pymatgen.analysis.phase_diagram import PhaseDiagram
     from pymatgen.core import Structure
@@ -36,8 +38,8 @@ MANY = 20
 """Structures whose powder patterns are written."""
 
 
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Found:
+@dataclass(frozen=True, eq=False, kw_only=True, repr=False)
+class Found(Exchange):
     """The result of a discovery.
 
     Attributes:
@@ -58,6 +60,28 @@ class Found:
 
     def __len__(self) -> int:
         return len(self.structures)
+
+    def __repr__(self) -> str:
+        return f"Found({len(self)} ranked of {len(self.table)} relaxed, in {self.out})"
+
+    def records(self) -> list[StructureRecord]:
+        """The ranked structures with their formation energies and energies above the hull by the calculator."""
+        names = ("rank", "e_above_hull", "e_above_hull_std", "known_as", "decomposition")
+        found = []
+        for structure, row in zip(self.structures, self.ranked.to_dict("records"), strict=True):
+            about = {str(key): None if pd.isna(row[key]) else row[key] for key in names if key in row}
+            found.append(
+                StructureRecord(
+                    structure=structure, name=f"{row['rank']:04d}-{row['formula']}-{row['space_group']}",
+                    space_group=int(row["space_group"]), energy=float(row["formation_energy"]), energy_of="formation",
+                    by=self.about.get("calculator"), about=about,
+                )
+            )  # fmt: skip
+        return found
+
+    def to_ase(self) -> list[Atoms]:
+        """ASE's atoms of the ranked structures."""
+        return [ase_atoms(one.structure, one.properties) for one in self.records()]
 
     @property
     def ranked(self) -> pd.DataFrame:

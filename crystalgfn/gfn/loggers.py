@@ -74,6 +74,40 @@ class CsvLogger(Logger):
         write_aside(path, lambda aside: frame.to_csv(aside, index=False, float_format="%.6g"))
 
 
+class Recorder(Logger):
+    """Keeps the figures of the steps for Python, and hands them on.
+
+    Args:
+        inner: what takes them besides.
+    """
+
+    def __init__(self, inner: Logger) -> None:
+        self.inner, self.rows = inner, []
+        self.rows: list[dict[str, float]]
+
+    def resume(self, step: int) -> None:
+        """Forget later steps."""
+        self.rows = [row for row in self.rows if row["step"] <= step]
+        self.inner.resume(step)
+
+    def log(self, step: int, metrics: dict[str, float]) -> None:
+        """Keep a row."""
+        self.rows.append({"step": step, **metrics})
+        self.inner.log(step, metrics)
+
+    def table(self, name: str, frame: pd.DataFrame) -> None:
+        """Handed on."""
+        self.inner.table(name, frame)
+
+    def close(self) -> None:
+        """Handed on."""
+        self.inner.close()
+
+    def frame(self) -> pd.DataFrame:
+        """A row a record."""
+        return pd.DataFrame(self.rows)
+
+
 class WandbLogger:
     """Weights & Biases, and the same as CSV; offline unless asked, so no account is needed.
 

@@ -19,6 +19,7 @@ from crystalgfn.policy.network import PolicyConfig, PolicyNetwork
 from crystalgfn.properties.base import moved
 from crystalgfn.rewards.base import Reward, check_space, evaluate
 from crystalgfn.sampling import proportions, sampler_files
+from crystalgfn.sampling.display import SamplerDisplay
 from crystalgfn.sampling.proportions import BATCH, Adaptation, Draws, Resampling, ResamplingWarning, keep
 from crystalgfn.sampling.strata import interpolated, level_of, strata_weights
 from crystalgfn.space.space import CrystalSpace
@@ -26,7 +27,7 @@ from crystalgfn.typing import Floats
 from crystalgfn.utils.distributed import usable_device
 
 
-class Sampler:
+class Sampler(SamplerDisplay):
     """A policy in a space, with the reward that it was trained for.
 
     Args:

@@ -22,9 +22,10 @@ from crystalgfn.rewards.base import Reward, check_callable, check_space, evaluat
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.strata import given_strata, strata_weights
 from crystalgfn.sampling.table import BestCrystals
+from crystalgfn.sampling.training_folder import SAMPLER, described, training_folder
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
-from crystalgfn.utils.files import path_of
+from crystalgfn.utils.run_folder import RunFolder
 
 LOG_Z_POINTS = 33  # inverse temperatures at which a conditioned sampler knows its ln Z
 LOG_Z_SAMPLES = 4000  # crystals from which ln Z is estimated at the end of a training
@@ -54,7 +55,7 @@ def train(
     trainer: TrainerConfig | None = None,
     strata: tuple[float, ...] | str | None = None,
     seed: int = 0,
-    out: str | Path | None = None,
+    out: str | Path | RunFolder | None = None,
     resume: bool = False,
     logger: Logger | None = None,
     real: Crystals | None = None,
@@ -73,15 +74,21 @@ def train(
         strata: marginal of the number of elements (one share for each from 1), "default" for that of the shipped
             samplers, or None for plain R / Z.
         seed: of the network's start and of all draws.
-        out: folder for checkpoints and the finished sampler (``sampler/``); None: nothing is written.
+        out: a folder without a run, for checkpoints, ``config.yaml``, ``metrics.csv``, ``curves.png``, ``best.csv``,
+            the finished sampler (``sampler/``) and ``run.json``; None: nothing is written.
         resume: continue the run in ``out``; the settings must be those of that run.
-        logger: takes the figures of the steps, and at every checkpoint a table of the best crystals.
+        logger: takes the figures of the steps, and at every checkpoint a table of the best crystals; None: CSV files in
+            ``out``.
         real: real crystals that are trained on too (``trainer.real_fraction``); those outside the space are left out.
         init: a sampler whose policy the training starts from, such as one for a related reward; ``policy`` is then its.
 
+    Returns:
+        The sampler; ``sampler.history`` is a table of the figures of the steps.
+
     Raises:
         InvalidSpace: a device that is not there, or shares without a meaning.
-        CheckpointError: ``resume`` without a usable checkpoint, or a folder that cannot be written.
+        CheckpointError: ``out`` holds a run already, ``resume`` without a usable checkpoint, or a folder that cannot be
+            written.
         RewardError: a reward that returns the wrong shape, dtype or device, or NaN; names the crystal. Or a space that
             a proxy of the reward knows nothing of.
         DataError: none of the ``real`` crystals is in the space.
@@ -101,30 +108,37 @@ def train(
             raise DataError("none of the real crystals is in the space; see space.explain(crystals)")
     env = CrystalEnvironment(space, device)
     network = _network(policy, trainer, env, seed, init).to(device)
-    folder = None if out is None else path_of(out, "out")
     objective = objective or DEFAULT
-    run = TrainingRun(
-        env,
-        network,
-        lambda crystals: evaluate(reward, crystals),
-        objective,
-        trainer,
-        stratum=lambda crystals: crystals.n_elements,
-        log_omega=omega,
-        seed=seed,
-        folder=folder,
-        logger=logger,
-        real=real,
-        best=BestCrystals(properties(reward), device=device),
-    )
-    if resume:
-        run.load()
-    elif folder is not None:
-        run.save()  # an unwritable folder fails now, not after the training
-    run.fit()
-    sampler = finished(space, run, reward, strata)
-    if folder is not None and not distributed.rank():
-        sampler.save(folder / "sampler")
+
+    def settings() -> dict[str, Any]:
+        parts = {"space": space, "reward": reward, "objective": objective, "policy": network.config, "trainer": trainer}
+        plain = strata if strata is None else list(strata)
+        return {**{name: described(one) for name, one in parts.items()}, "strata": plain, "seed": seed}
+
+    with training_folder(out, resume, logger, settings) as files:
+        run = TrainingRun(
+            env,
+            network,
+            lambda crystals: evaluate(reward, crystals),
+            objective,
+            trainer,
+            stratum=lambda crystals: crystals.n_elements,
+            log_omega=omega,
+            seed=seed,
+            folder=files.path,
+            logger=files.recorder,
+            real=real,
+            best=BestCrystals(properties(reward), device=device),
+        )
+        if resume:
+            run.load()
+        elif files.path is not None:
+            run.save()  # an unwritable folder fails now, not after the training
+        run.fit()
+        sampler = files.sampler = finished(space, run, reward, strata)
+        sampler.history = files.history()
+        if files.path is not None and not distributed.rank():
+            sampler.save(files.path / SAMPLER)
     return sampler
 
 

@@ -22,6 +22,7 @@ from crystalgfn.crystallography.orbits import OrbitStructure
 from crystalgfn.errors import CrystalGFNError, PlacementError, check_kind
 from crystalgfn.structures.candidate_pool import candidates
 from crystalgfn.structures.config import BuildConfig, refiner_of
+from crystalgfn.structures.exchange import StructureList
 from crystalgfn.structures.ranking.reranker import CandidateRanker, Ranked, rank_candidates
 from crystalgfn.structures.refiner.base import MAX_STRAIN, NOISE, STEPS, Refiner
 from crystalgfn.structures.result import BuildResult
@@ -43,7 +44,7 @@ def build_structures(
     lattice: str = "keep",
     seed: int = 0,
     **options: Any,
-) -> list[BuildResult]:
+) -> StructureList[BuildResult]:
     """Structures of crystals, with exactly their composition and space group, and their lattice unless it may move.
 
     Every structure has the space group that was asked for at spglib's symprec 0.01, as many atoms in the primitive cell
@@ -71,7 +72,7 @@ def build_structures(
         DataError: ``templates`` cannot be read.
     """
     main = {"n_candidates": n_candidates, "refiner": refiner, "lattice": lattice, "seed": seed}
-    return build(requests_of(crystals), BuildConfig(**main, **options))
+    return StructureList(build(requests_of(crystals), BuildConfig(**main, **options)))
 
 
 def build_from_wyckoff(
@@ -82,7 +83,7 @@ def build_from_wyckoff(
     lattice: str = "keep",
     seed: int = 0,
     **options: Any,
-) -> list[BuildResult]:
+) -> StructureList[BuildResult]:
     """`build_structures` with the Wyckoff letters given: for each crystal element symbol -> letters of its orbits.
 
     Example: ``[{"Na": ["a"], "Cl": ["b"]}]`` for rock salt in group 225. Letters that do not go with a crystal are an
@@ -94,7 +95,7 @@ def build_from_wyckoff(
     requests = requests_of(crystals)
     known = [replace(one, letters=own) for one, own in zip(requests, letters, strict=True)]
     main = {"n_candidates": n_candidates, "refiner": refiner, "lattice": lattice, "seed": seed}
-    return build(known, BuildConfig(**main, **options))
+    return StructureList(build(known, BuildConfig(**main, **options)))
 
 
 def requests_of(crystals: Crystals) -> list[PlacementRequest]:
@@ -263,7 +264,7 @@ def refine_structures(
     steps: int = STEPS,
     symprec: float = 0.1,
     progress: bool = False,
-) -> list[BuildResult]:
+) -> StructureList[BuildResult]:
     """Structures with the same group, letters and composition, whose free coordinates the refiner finds likelier.
 
     Args:
@@ -294,7 +295,7 @@ def refine_structures(
     seeds = [(seed, i, 0) for i in range(len(starts))]
     options = {"start": "given", "steps": steps, "noise": noise, "max_strain": max_strain}
     made = iter(refiner_of(refiner).refine(starts, lattice, seeds=seeds, progress=progress, **options))
-    return [_result(one, next(made) if isinstance(one, OrbitStructure) else None) for one in known]
+    return StructureList(_result(one, next(made) if isinstance(one, OrbitStructure) else None) for one in known)
 
 
 def _orbits(structure: Structure, symprec: float) -> OrbitStructure | str:

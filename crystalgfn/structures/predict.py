@@ -20,12 +20,15 @@ from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build
 from crystalgfn.structures.config import BuildConfig, Reference
+from crystalgfn.structures.exchange import Exchange, StructureList, StructureRecord, ase_atoms, words
 from crystalgfn.structures.ranking.polymorphs import Neighbours, PolymorphModel
 from crystalgfn.structures.refiner.base import STEPS, Refiner
 from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
 from crystalgfn.structures.sources.templates import Templates
+from crystalgfn.utils.plain import Plain
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from pymatgen.core import Structure
 
 
@@ -35,8 +38,8 @@ VOLUMES = (4.0, 60.0)
 """Å3 an atom; outside it has none either."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
+@dataclass(frozen=True, kw_only=True, eq=False, repr=False)
+class Prediction(Plain, Exchange):
     """A polymorph.
 
     Attributes:
@@ -67,6 +70,25 @@ class Prediction:
         """Element symbol -> letters of the orbits."""
         return self.orbits.wyckoff()
 
+    def to_ase(self) -> Atoms:
+        """The conventional cell as ASE's atoms."""
+        return ase_atoms(self.structure, self.records()[0].properties)
+
+    def records(self) -> list[StructureRecord]:
+        """The structure with probability, origin, letters and formation energy."""
+        about = {"probability": self.probability, "origin": self.origin, "wyckoff": self.wyckoff}
+        name = f"{self.structure.composition.reduced_formula}-{self.space_group}"
+        by = None if self.energy is None else "proxy"
+        return [
+            StructureRecord(
+                structure=self.structure, name=name, space_group=self.space_group, energy=self.energy,
+                energy_of="formation", by=by, about=about,
+            )
+        ]  # fmt: skip
+
+    def __repr__(self) -> str:
+        return f"Prediction({words(self.records()[0])}, probability {self.probability:.3f}, by {self.origin})"
+
 
 def predict(
     formula: str,
@@ -80,7 +102,7 @@ def predict(
     steps: int = STEPS,
     seed: int = 0,
     progress: bool = False,
-) -> list[Prediction]:
+) -> StructureList[Prediction]:
     """Polymorphs of a formula as full structures, the most probable first.
 
     Every structure has its group at spglib's symprec 0.01, exactly the composition, and no atoms closer than 0.5 Å.
@@ -119,7 +141,7 @@ def predict(
     )
     found = polymorphs(units, config, space_group, max_atoms)
     energies = energies_of([one.orbits for one in found])
-    return [replace(one, energy=energy) for one, energy in zip(found, energies, strict=True)]
+    return StructureList(replace(one, energy=energy) for one, energy in zip(found, energies, strict=True))
 
 
 def formula_units_of(formula: str) -> dict[int, int]:

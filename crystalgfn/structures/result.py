@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.orbits import OrbitStructure
+from crystalgfn.structures.exchange import Exchange, StructureRecord, ase_atoms, words
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.writers import cif
+from crystalgfn.utils.plain import Plain
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
 COLUMNS = ("orbits", "origins", "probabilities", "energies")
 
 
-@dataclass(frozen=True, kw_only=True)
-class BuildResult:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class BuildResult(Plain, Exchange):
     """What came of one crystal.
 
     Attributes:
@@ -79,11 +82,30 @@ class BuildResult:
 
     def to_ase(self, rank: int = 0) -> Atoms:
         """The conventional cell of one of the candidates as ASE's atoms."""
-        from ase import Atoms
+        return ase_atoms(self.candidates[rank], self.records()[rank].properties)
 
-        structure = self.candidates[rank]
-        cell = structure.lattice.matrix
-        return Atoms(numbers=structure.atomic_numbers, scaled_positions=structure.frac_coords, cell=cell, pbc=True)
+    def records(self) -> list[StructureRecord]:
+        """The candidates with origin, letters, probability and total energy where there is one."""
+        found = []
+        for i, (orbits, structure) in enumerate(zip(self.orbits, self.candidates, strict=True)):
+            about: dict[str, Any] = {"rank": i + 1, "wyckoff": orbits.wyckoff()}
+            about |= {"origin": self.origins[i]} if self.origins else {}
+            about |= {"probability": self.probabilities[i]} if self.probabilities else {}
+            energy = self.energies[i] if self.energies and not math.isnan(self.energies[i]) else None
+            name = f"{structure.composition.reduced_formula}-{orbits.space_group}-{i + 1}"
+            found.append(
+                StructureRecord(
+                    structure=structure, name=name, space_group=orbits.space_group, energy=energy,
+                    by=None if energy is None else self.calculator, about=about,
+                )
+            )  # fmt: skip
+        return found
+
+    def __repr__(self) -> str:
+        found = self.records()
+        if not found:
+            return f"BuildResult(no structure: {self.error})"
+        return f"BuildResult({words(found[0])}, {len(found)} structure{'s' * (len(found) > 1)})"
 
     def cif(self, rank: int = 0) -> str:
         """One of the candidates as the text of a CIF, with the operations of its space group."""

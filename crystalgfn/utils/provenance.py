@@ -95,12 +95,12 @@ def write_report(folder: Path, name: str, report: str, figures: dict[str, Any]) 
     write_aside(folder / f"{name}.md", lambda path: path.write_text(report + "\n", encoding="utf-8"))
 
 
-def finite(content: Any) -> Any:
+def json_safe(content: Any) -> Any:
     """The same with None in place of numbers that JSON does not have, such as NaN."""
     if isinstance(content, Mapping):
-        return {str(key): finite(value) for key, value in content.items()}
+        return {str(key): json_safe(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [finite(value) for value in content]
+        return [json_safe(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content
 
 

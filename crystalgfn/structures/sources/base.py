@@ -29,6 +29,7 @@ from crystalgfn.crystallography.orbits import OrbitStructure, cell_matrix
 from crystalgfn.crystallography.realizable import packing, realisable
 from crystalgfn.data.structure_index import Key
 from crystalgfn.errors import PlacementError
+from crystalgfn.utils.plain import Plain
 
 VOLUME_OF_SPHERES = 0.55
 """Share of the cell that spheres of the elements' radii fill in the median of real crystals."""
@@ -39,7 +40,7 @@ MOST_PLACED = 1000
 
 
 @dataclass(frozen=True, kw_only=True)
-class PlacementRequest:
+class PlacementRequest(Plain):
     """A crystal whose atoms are to be placed.
 
     Attributes:
