@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complete(first: str, given: Sequence[str]) -> int:
     """The script of a shell, or what may come next."""
     if first == completion.ASK:
-        return _print("\n".join(completion.words(given)))
+        return _print("\n".join(completion.next_words(given)))
     text = completion.script(given[0]) if len(given) == 1 else None
     return (
         _fail("completion needs a shell: completion bash, completion zsh or completion fish.")

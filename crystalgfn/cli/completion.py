@@ -75,7 +75,7 @@ ALIASES = ("benchmark", "check", "evaluate", "sample", "train", "train-proxy", "
 """Commands that are also installed under a hyphenated name."""
 
 
-def words(typed: Sequence[str]) -> list[str]:
+def next_words(typed: Sequence[str]) -> list[str]:
     """What the last word may become, in the order of the help."""
     *before, last = typed or [""]
     if not before:

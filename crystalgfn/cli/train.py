@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from crystalgfn.cli.options.objects import (
     space_arguments,
     strata_of,
 )
-from crystalgfn.errors import CrystalGFNError
 from crystalgfn.gfn.loggers import NoLogger
 from crystalgfn.gfn.training import CHECKPOINT
 from crystalgfn.rewards import Configured
@@ -26,6 +24,7 @@ from crystalgfn.sampling import plots
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.sampling.train import train
+from crystalgfn.sampling.training_folder import CURVES, METRICS, SAMPLER
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import distributed
 from crystalgfn.utils.distributed import usable_device
@@ -69,24 +68,14 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         if (out / CHECKPOINT).exists():
             note(f"\nThe checkpoint is kept; go on with: crystalgfn train resume=true out={out}")
         raise
-    except CrystalGFNError:
-        _forget(out, resume)
-        raise
     finally:
         logger.close()
     return _finish(sampler, config, out) if distributed.first() else {}
 
 
-def _forget(out: Path, resume: bool) -> None:
-    """Leave no checkpoint of a run that was refused in its first steps: there is nothing to go on from."""
-    if not resume and not (out / "metrics.csv").exists():
-        with suppress(OSError):
-            (out / CHECKPOINT).unlink(missing_ok=True)
-
-
 def _never_trained(out: Path) -> bool:
     """Whether a run was killed before its first checkpoint, which comes before its first step."""
-    return not any((out / name).exists() for name in (CHECKPOINT, "metrics.csv", "sampler"))
+    return not any((out / name).exists() for name in (CHECKPOINT, METRICS, SAMPLER))
 
 
 def _start(config: DictConfig, folder: RunFolder) -> Any:
@@ -104,16 +93,16 @@ def _start(config: DictConfig, folder: RunFolder) -> Any:
 
 
 def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
-    tell(f"The sampler is in {out / 'sampler'}")
-    made: dict[str, Any] = {"files": ["sampler"], "sampler": {"hash": run_fingerprint(sampler)}, "counts": {}}
+    tell(f"The sampler is in {out / SAMPLER}")
+    made: dict[str, Any] = {"files": [SAMPLER], "sampler": {"hash": run_fingerprint(sampler)}, "counts": {}}
     if config.diagnostics:
         found = sampler.diagnostics(config.diagnostics, seed=config.seed)
         tell(found)
         made["diagnostics"] = found.figures()
-    metrics = out / "metrics.csv"
+    metrics = out / METRICS
     if metrics.exists():
-        plots.training_curves(metrics, out / "curves.png")
-        made["files"] += ["metrics.csv", "curves.png"]
-        tell(f"How training went: {out / 'curves.png'}")
-    tell(f"Draw crystals from it: crystalgfn sample sampler={out / 'sampler'} n=100")
+        plots.training_curves(metrics, out / CURVES)
+        made["files"] += [METRICS, CURVES]
+        tell(f"How training went: {out / CURVES}")
+    tell(f"Draw crystals from it: crystalgfn sample sampler={out / SAMPLER} n=100")
     return made

@@ -17,7 +17,7 @@ from crystalgfn.crystallography.symmetry import is_sound, standard_lattice, stan
 from crystalgfn.errors import DataError, InvalidCrystal, check_kind
 from crystalgfn.typing import DENSITY_UNIT, Doubles, Floats, Integers
 from crystalgfn.utils.plain import Plain
-from crystalgfn.utils.tables import html_table
+from crystalgfn.utils.tables import notebook_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -133,7 +133,7 @@ class Crystals(Plain):
         return f"{type(self).__name__}({len(self)}: {first}{', ...' * (len(self) > 3)})"
 
     def _repr_html_(self) -> str:
-        return f"<p>{len(self)} crystals</p>{html_table(self.to_pandas())}"
+        return f"<p>{len(self)} crystals</p>{notebook_table(self.to_pandas())}"
 
     def state_dict(self) -> dict[str, torch.Tensor]:
         """The tensors of a checkpoint, compositions as int16."""

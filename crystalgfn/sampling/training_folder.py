@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from crystalgfn.gfn.training import CHECKPOINT
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.utils import distributed, provenance
+from crystalgfn.utils.files import path_of
 from crystalgfn.utils.run_folder import CONFIG, RunFolder
 
 METRICS, CURVES, SAMPLER = "metrics.csv", "curves.png", "sampler"
@@ -58,27 +59,46 @@ def training_folder(
         `TrainingFiles`.
 
     Raises:
+        ConfigurationError: ``out`` is no path.
         CheckpointError: the path holds a run already, or cannot be written.
     """
     if out is None or isinstance(out, RunFolder):
-        yield TrainingFiles(None if out is None else out.path, Recorder(logger or NoLogger()))
+        files = TrainingFiles(None if out is None else out.path, Recorder(logger or NoLogger()))
+        with _forgotten_if_refused(files, active=not resume):
+            yield files
         return
     first, started = distributed.first(), time.time()
-    with RunFolder(out, "a training", active=first) as run:
-        if first and not resume:
-            _refuse_a_run(run.path)
-            run.agree(_as_of_command(settings(), run.path))
-        log = logger or (CsvLogger(run.path / METRICS) if first else NoLogger())
-        files = TrainingFiles(run.path, Recorder(log))
+    with ExitStack() as stack:
         try:
-            yield files
-        except CrystalGFNError:
-            if first and not resume and not len(files.recorder.rows):  # nothing to go on from
-                with suppress(OSError):
-                    (run.path / CHECKPOINT).unlink(missing_ok=True)
-            raise
+            run = stack.enter_context(RunFolder(path_of(out, "out"), "a training", active=first))
+        except OSError as error:
+            raise CheckpointError(f"cannot write {out}: {error.strerror or error}; choose another folder") from error
+        files = _begun(run, logger, settings if first and not resume else None)
+        stack.enter_context(_forgotten_if_refused(files, active=first and not resume))
+        yield files
         if first:
             _record(run, files, settings(), started)
+
+
+def _begun(run: RunFolder, logger: Logger | None, settings: Callable[[], Mapping[str, Any]] | None) -> TrainingFiles:
+    """The files of a run in its folder, whose settings are written where they are given."""
+    if settings is not None:
+        _refuse_a_run(run.path)
+        run.agree(_as_of_command(settings(), run.path))
+    own = CsvLogger(run.path / METRICS) if logger is None and run.active else NoLogger()
+    return TrainingFiles(run.path, Recorder(logger or own))
+
+
+@contextmanager
+def _forgotten_if_refused(files: TrainingFiles, active: bool) -> Any:
+    """Leaves no checkpoint of a training that was refused in its first steps: there is nothing to go on from."""
+    try:
+        yield
+    except CrystalGFNError:
+        if active and files.path is not None and not files.recorder.rows:
+            with suppress(OSError):
+                (files.path / CHECKPOINT).unlink(missing_ok=True)
+        raise
 
 
 def _as_of_command(settings: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, overload
 from crystalgfn.crystallography import space_groups
 from crystalgfn.errors import DataError, NotAvailable
 from crystalgfn.utils.plain import Plain, decoded
-from crystalgfn.utils.tables import html_table
+from crystalgfn.utils.tables import notebook_table
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -127,11 +127,11 @@ class Exchange:
         found = self.records()
         pictures = "".join(
             f'<figure style="display:inline-block;margin:4px;text-align:center">'
-            f'<img alt="{escape(words(one))}" src="{picture(one.structure)}" style="height:150px">'
-            f"<figcaption>{escape(words(one))}</figcaption></figure>"
+            f'<img alt="{escape(caption_of(one))}" src="{picture(one.structure)}" style="height:150px">'
+            f"<figcaption>{escape(caption_of(one))}</figcaption></figure>"
             for one in found[:PICTURED]
         )
-        return f"{self._caption()}{html_table(_frame(found))}<div>{pictures}</div>"
+        return f"{self._caption()}{notebook_table(_frame(found))}<div>{pictures}</div>"
 
     def _caption(self) -> str:
         return f"<p>{escape(repr(self))}</p>"
@@ -178,7 +178,7 @@ class StructureList(list[Item], Exchange):
         return f"<p>{len(self)} results, {len(self) - len(missing)} with a structure{reasons}</p>"
 
 
-def words(one: StructureRecord) -> str:
+def caption_of(one: StructureRecord) -> str:
     """A structure in a few words, such as "NaCl, Fm-3m (225)"."""
     return f"{one.structure.composition.reduced_formula}, {_group(one.space_group)}"
 

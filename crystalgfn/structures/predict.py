@@ -20,7 +20,7 @@ from crystalgfn.rewards import Property, load_proxy
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.structures.build import build
 from crystalgfn.structures.config import BuildConfig, Reference
-from crystalgfn.structures.exchange import Exchange, StructureList, StructureRecord, ase_atoms, words
+from crystalgfn.structures.exchange import Exchange, StructureList, StructureRecord, ase_atoms, caption_of
 from crystalgfn.structures.ranking.polymorphs import Neighbours, PolymorphModel
 from crystalgfn.structures.refiner.base import STEPS, Refiner
 from crystalgfn.structures.sources.base import CandidateSource, PlacementRequest
@@ -87,7 +87,7 @@ class Prediction(Plain, Exchange):
         ]  # fmt: skip
 
     def __repr__(self) -> str:
-        return f"Prediction({words(self.records()[0])}, probability {self.probability:.3f}, by {self.origin})"
+        return f"Prediction({caption_of(self.records()[0])}, probability {self.probability:.3f}, by {self.origin})"
 
 
 def predict(

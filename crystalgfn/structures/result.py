@@ -13,7 +13,7 @@ import numpy as np
 from crystalgfn.crystallography.convert import crystals_of_orbits
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.orbits import OrbitStructure
-from crystalgfn.structures.exchange import Exchange, StructureRecord, ase_atoms, words
+from crystalgfn.structures.exchange import Exchange, StructureRecord, ase_atoms, caption_of
 from crystalgfn.structures.sources.base import PlacementRequest
 from crystalgfn.structures.writers import cif
 from crystalgfn.utils.plain import Plain
@@ -105,7 +105,7 @@ class BuildResult(Plain, Exchange):
         found = self.records()
         if not found:
             return f"BuildResult(no structure: {self.error})"
-        return f"BuildResult({words(found[0])}, {len(found)} structure{'s' * (len(found) > 1)})"
+        return f"BuildResult({caption_of(found[0])}, {len(found)} structure{'s' * (len(found) > 1)})"
 
     def cif(self, rank: int = 0) -> str:
         """One of the candidates as the text of a CIF, with the operations of its space group."""

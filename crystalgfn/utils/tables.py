@@ -10,12 +10,12 @@ if TYPE_CHECKING:
 MOST = 20
 
 
-def html_table(frame: pd.DataFrame, most: int = MOST) -> str:
+def notebook_table(frame: pd.DataFrame, most: int = MOST) -> str:
     """The first rows of a table as HTML, every text escaped; how many more there are stands below.
 
     Example:
         >>> import pandas as pd
-        >>> "&lt;b&gt;" in html_table(pd.DataFrame({"formula": ["<b>"]}))
+        >>> "&lt;b&gt;" in notebook_table(pd.DataFrame({"formula": ["<b>"]}))
         True
     """
     text = frame.head(most).to_html(index=False, border=0, float_format="{:.3f}".format, na_rep="", escape=True)

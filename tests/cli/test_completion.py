@@ -16,33 +16,35 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_commands_options_and_values(tmp_path):
-    assert set(completion.words([])) == {*(one.replace("_", "-") for one in COMMANDS), *completion.TOP}
-    assert completion.words(["sam"]) == ["sample"]
-    assert {f"{one}=" for one in {**COMMANDS["sample"].options, **SPACE}} <= set(completion.words(["sample", ""]))
-    assert completion.words(["sample", "formu"]) == ["formula=", "formulas="]
-    assert completion.words(["sample", "formula=NaCl", "formu"]) == ["formulas="]  # what is given is not offered again
-    assert completion.words(["sample", "--n-c"]) == ["--n-candidates"]
-    assert completion.words(["sample", "structures="]) == ["structures=true", "structures=false"]
-    assert completion.words(["sample", "--formats", "p"]) == ["poscar"]
-    assert completion.words(["sample", "formats=[cif,p"]) == ["formats=[cif,poscar"]
-    assert completion.words(["sample", "adapt="]) == ["adapt=true", "adapt=false"]
-    assert completion.words(["sample", "sampler=li"]) == ["sampler=li-conductor"]
-    assert completion.words(["train", "reward=dens"]) == [
+    assert set(completion.next_words([])) == {*(one.replace("_", "-") for one in COMMANDS), *completion.TOP}
+    assert completion.next_words(["sam"]) == ["sample"]
+    assert {f"{one}=" for one in {**COMMANDS["sample"].options, **SPACE}} <= set(completion.next_words(["sample", ""]))
+    assert completion.next_words(["sample", "formu"]) == ["formula=", "formulas="]
+    assert completion.next_words(["sample", "formula=NaCl", "formu"]) == [
+        "formulas="
+    ]  # what is given is not offered again
+    assert completion.next_words(["sample", "--n-c"]) == ["--n-candidates"]
+    assert completion.next_words(["sample", "structures="]) == ["structures=true", "structures=false"]
+    assert completion.next_words(["sample", "--formats", "p"]) == ["poscar"]
+    assert completion.next_words(["sample", "formats=[cif,p"]) == ["formats=[cif,poscar"]
+    assert completion.next_words(["sample", "adapt="]) == ["adapt=true", "adapt=false"]
+    assert completion.next_words(["sample", "sampler=li"]) == ["sampler=li-conductor"]
+    assert completion.next_words(["train", "reward=dens"]) == [
         "reward=dense", "reward=dense_stable", "reward=density"
     ]  # fmt: skip
-    assert completion.words(["train", "resume"]) == ["resume="] and completion.words(["train", "learning"]) == [
-        "learning_rate="
-    ]
-    assert completion.words(["train-refiner", "wid"]) == ["width="]
-    assert completion.words(["sample", "crystal_systems=[cubic,hex"]) == ["crystal_systems=[cubic,hexagonal"]
-    assert completion.words(["sample", "elements=[Li,Mn"]) == ["elements=[Li,Mn"]
-    assert completion.words(["sample", "calculator=sev"]) == ["calculator=sevennet"]
+    assert completion.next_words(["train", "resume"]) == ["resume="] and completion.next_words(
+        ["train", "learning"]
+    ) == ["learning_rate="]
+    assert completion.next_words(["train-refiner", "wid"]) == ["width="]
+    assert completion.next_words(["sample", "crystal_systems=[cubic,hex"]) == ["crystal_systems=[cubic,hexagonal"]
+    assert completion.next_words(["sample", "elements=[Li,Mn"]) == ["elements=[Li,Mn"]
+    assert completion.next_words(["sample", "calculator=sev"]) == ["calculator=sevennet"]
     (tmp_path / "known.csv").touch()
     (tmp_path / "cifs").mkdir()
-    assert completion.words(["discover", f"reference={tmp_path}/"]) == [
+    assert completion.next_words(["discover", f"reference={tmp_path}/"]) == [
         f"reference={tmp_path}/cifs/", f"reference={tmp_path}/known.csv"
     ]  # fmt: skip
-    assert completion.words(["nothing", ""]) == completion.words(["sample", "n="]) == []
+    assert completion.next_words(["nothing", ""]) == completion.next_words(["sample", "n="]) == []
 
 
 def test_it_loads_no_library(tmp_path):

@@ -8,7 +8,7 @@ import yaml
 
 import crystalgfn as cg
 from crystalgfn.cli import app
-from crystalgfn.errors import CheckpointError, RewardError
+from crystalgfn.errors import CheckpointError, ConfigurationError, RewardError
 
 SPACE = cg.CrystalSpace(elements=["Li", "O"])
 REWARD = cg.rewards.boltzmann(cg.load_proxy("formation_energy"), 4.0)
@@ -52,6 +52,8 @@ def test_nothing_is_overwritten_and_both_can_go_on(tmp_path):
 def test_a_refused_reward_leaves_no_run_behind(tmp_path):
     with pytest.raises(RewardError):
         trained(reward=lambda crystals: "much", out=tmp_path / "run")
+    with pytest.raises((ConfigurationError, TypeError), match="out"):  # a TypeError is of the checked annotations of tests
+        trained(out=3)
     assert not (tmp_path / "run").exists()
     trained(steps=2, out=tmp_path / "run")
 
