@@ -208,9 +208,7 @@ class Sampler(SamplerDisplay):
         crystals = crystals.to(self.device)
         for start in range(0, len(crystals), BATCH):
             parts.append(evaluate(self.reward, crystals[start : start + BATCH]).double())
-        log_reward = torch.cat(parts)
-        if level is not None:
-            log_reward = log_reward * level
+        log_reward = torch.cat(parts) * (1.0 if level is None else level)
         if self.log_omega is not None:
             log_z = self.log_z
             if level is not None and self.betas is not None:

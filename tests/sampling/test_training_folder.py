@@ -52,7 +52,9 @@ def test_nothing_is_overwritten_and_both_can_go_on(tmp_path):
 def test_a_refused_reward_leaves_no_run_behind(tmp_path):
     with pytest.raises(RewardError):
         trained(reward=lambda crystals: "much", out=tmp_path / "run")
-    with pytest.raises((ConfigurationError, TypeError), match="out"):  # a TypeError is of the checked annotations of tests
+    with pytest.raises(
+        (ConfigurationError, TypeError), match="out"
+    ):  # a TypeError is of the checked annotations of tests
         trained(out=3)
     assert not (tmp_path / "run").exists()
     trained(steps=2, out=tmp_path / "run")
