@@ -1,5 +1,6 @@
 """The notebooks of examples/ run from the first cell to the last, and say what they promise."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,31 @@ def test_sr2tio4_is_the_ruddlesden_popper_phase(tmp_path):
     assert best.get_space_group_info(0.01)[1] == 139 and best.composition.reduced_formula == "Sr2TiO4"
     short, _, long = sorted(best.lattice.abc)
     assert short == pytest.approx(3.89, rel=0.03) and long == pytest.approx(12.6, rel=0.03)  # measured
+
+
+@quiet
+def test_an_own_reward_is_learned(tmp_path):
+    said = texts(run("own_reward", tmp_path))
+    before, after = re.search(r"median ln R: (\S+) untrained, (\S+) trained", said).groups()
+    assert float(after) > float(before) + 4
+    assert "BuildResult(" in said
+
+
+@quiet
+def test_an_own_constraint_holds_for_every_sample(tmp_path):
+    said = texts(run("own_constraint", tmp_path))
+    assert "with: 300 of 300 crystals satisfy it" in said and "of F, Cl, Br, I; at most 1" in said
+    assert int(re.search(r"without: (\d+) of 300", said)[1]) < 250
+
+
+@quiet
+def test_objectives_are_compared(tmp_path):
+    notebook = run("compare_objectives", tmp_path)
+    rows = {line.split("  ")[0].strip(): line.split()[-5:] for line in texts(notebook).splitlines()}
+    found = {name: [float(one) for one in rows[name]] for name in ("VarGrad", "trajectory balance")}
+    assert all(0.05 < one[0] <= 1 for one in found.values())
+    assert abs(found["VarGrad"][1] - found["trajectory balance"][1]) < 0.5  # ln Z is the space's and the reward's
+    assert any("image/png" in one.get("data", {}) for cell in notebook.cells for one in cell.get("outputs", ()))
 
 
 @pytest.mark.slow
