@@ -74,9 +74,10 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         made["diagnostics"] = _diagnose(sampler, space, config)
     frame = table.results_table(sampler, crystals, space, beta=config.beta)
     table.write_table(frame, out)
+    built: Sequence[BuildResult] = ()
     if config.structures:
         try:
-            placed = _place(crystals.to("cpu"), config, out, made["sampler"])
+            built, *placed = _place(crystals.to("cpu"), config, out, made["sampler"])
         except KeyboardInterrupt:
             note(
                 f"\nAll {len(frame)} crystals are in {out / 'table.parquet'}, without their atoms; "
@@ -90,7 +91,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         frame = table.results_table(sampler, crystals, space, *placed, beta=config.beta)
         table.write_table(frame, out)
     if config.picture:
-        _draw(sampler, crystals, space, config, out)
+        _draw(sampler, crystals, space, config, out, built, frame["closest"])
     return made | _summary(frame, config, out)
 
 
@@ -177,7 +178,7 @@ def _write_shards(
 
 
 def _place(crystals: Crystals, config: DictConfig, out: Path, sampler: dict[str, str]) -> tuple[Any, ...]:
-    """Structure files; of each crystal: why it has none, its file, the atoms' origin, how close, energy, calculator."""
+    """What was built; of each crystal: why there is no file, the file, the origin, how close, energy, calculator."""
     built = build_structures(
         crystals,
         n_candidates=config.n_candidates,
@@ -193,7 +194,7 @@ def _place(crystals: Crystals, config: DictConfig, out: Path, sampler: dict[str,
     about = {"sampler": sampler["name"], "sampler hash": sampler["hash"], "seed": config.seed}
     names = [write_structures(built, out / FOLDERS[form], [form], about) for form in config.formats][0]
     files = [name and f"{FOLDERS[config.formats[0]]}/{name}" for name in names]
-    return _columns(built, files, config.energies or config.relax)
+    return built, *_columns(built, files, config.energies or config.relax)
 
 
 def _columns(built: Sequence[BuildResult], files: list[str | None], with_energies: bool) -> tuple[Any, ...]:
@@ -206,7 +207,15 @@ def _columns(built: Sequence[BuildResult], files: list[str | None], with_energie
     return (*found, energies, next((one.calculator for one in built if one.calculator), None))
 
 
-def _draw(sampler: Sampler, crystals: Crystals, space: CrystalSpace | None, config: DictConfig, out: Path) -> None:
+def _draw(
+    sampler: Sampler,
+    crystals: Crystals,
+    space: CrystalSpace | None,
+    config: DictConfig,
+    out: Path,
+    built: Sequence[BuildResult] = (),
+    closest: Sequence[float] = (),
+) -> None:
     """The picture, beside what an untrained sampler of the same space draws."""
     space = sampler.space if space is None else space
     untrained = Sampler.untrained(space, seed=config.seed).to(config.device).sample(1000, seed=config.seed)
@@ -219,7 +228,9 @@ def _draw(sampler: Sampler, crystals: Crystals, space: CrystalSpace | None, conf
         reference=untrained,
         reference_values=prop(untrained).cpu().numpy(),
         label=f"{prop.name.replace('_', ' ')}, {prop.unit}",
-        title=f"{len(crystals)} crystals drawn from {config.sampler}",
+        title=f"{len(crystals)} crystals sampled from {config.sampler}",
+        structures=[one.structure for one in built],
+        crowded=np.asarray(closest) < CLOSEST,
         largest_first=getattr(sampler.reward, "direction", "minimise") == "maximise",
     )
 
