@@ -13,6 +13,7 @@ import pandas as pd
 from crystalgfn.errors import DataError
 from crystalgfn.evaluation.metrics.base import BAD, FAIR, GOOD, UNKNOWN, Verdict
 from crystalgfn.evaluation.report import components, figures, page
+from crystalgfn.structures.exchange import picture
 from crystalgfn.utils.files import write_aside
 
 if TYPE_CHECKING:
@@ -153,8 +154,9 @@ def _viewer(found: Found) -> tuple[str, list[Any]]:
     for rank, (row, structure) in enumerate(zip(rows, found.structures, strict=False), 1):
         pictures.append(json.loads(page.gallery_picture(structure).to_json() or ""))
         link = f'<a class="cif" download="{page.file_name(rank, row)}" href="{page.cif_link(structure)}">CIF</a>'
+        thumb = f'<img alt="" src="{picture(structure)}">' if rank <= page.THUMBS else ""
         items.append(
-            f'<li><button type="button" data-best="{rank - 1}"><b>{rank}. {escape(str(row["formula"]))}</b> '
+            f'<li><button type="button" data-best="{rank - 1}">{thumb}<b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(components.group_name(row['space_group']))}<small>{row['e_above_hull']:+.3f} eV/atom, "
             f"{escape(str(row['known_as']))}</small></button>{link}</li>"
         )

@@ -229,10 +229,18 @@ def _count(n: float) -> str:
 
 
 def draw(structure: Structure, ax: Axes) -> None:
-    """A structure as balls in its cell, by ASE."""
+    """A structure as balls in its cell, by ASE; of a mixed site the element that is most of it."""
+    from ase import Atoms
     from ase.visualize.plot import plot_atoms
 
-    plot_atoms(ase_atoms(structure), ax, radii=0.45, rotation="-80x,-15y,-5z")
+    numbers = [max(site.species.items(), key=lambda pair: pair[1])[0].Z for site in structure]
+    cell = structure.lattice.matrix
+    plot_atoms(
+        Atoms(numbers=numbers, scaled_positions=structure.frac_coords, cell=cell),
+        ax,
+        radii=0.45,
+        rotation="-80x,-15y,-5z",
+    )
     ax.set_axis_off()
 
 

@@ -21,6 +21,9 @@ ERRORS = 200
 ROWS = 2000
 """Rows of the table of all structures, at most."""
 
+FIRST = ("Valid structure", "No short contacts", "Unique", "Novel", "Valid, unique", "Stable", "Metastable", "Relaxed")
+"""How the names of the headline figures begin that are shown at once; the others are folded away."""
+
 COLUMNS = {
     "where": "where",
     "formula": "formula",
@@ -49,13 +52,20 @@ def cards(found: Sequence[Verdict]) -> str:
     found = [one for one in found if one.level != STATED]
     counts = {level: sum(one.level == level for one in found) for level in (GOOD, FAIR, BAD)}
     said = ", ".join(f'<b class="{level}">{MARKS[level]} {n} {level}</b>' for level, n in counts.items())
+    first = [one for one in found if one.name.startswith(FIRST)] or found
+    rest = [one for one in found if one not in first]
+    more = f"<details><summary>{len(rest)} more</summary>{_cards(rest)}</details>" if rest else ""
+    return f"<p>{said}. The limits are conventions of this report.</p>{_cards(first)}{more}"
+
+
+def _cards(found: Sequence[Verdict]) -> str:
     parts = [
         f'<div class="card {one.level}"><div class="name">{escape(one.name)}</div>'
         f'<div class="number">{escape(one.figure)} <span class="mark">{MARKS[one.level]} {one.level}</span></div>'
         f'<div class="detail">{escape(one.detail)}</div><div class="why">{escape(one.why)}</div></div>'
         for one in found
     ]
-    return f'<p>{said}. The limits are conventions of this report.</p><div class="cards">{"".join(parts)}</div>'
+    return f'<div class="cards">{"".join(parts)}</div>'
 
 
 def error_section(reasons: Mapping[str, str], given: int) -> str:

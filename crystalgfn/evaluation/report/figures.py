@@ -97,7 +97,7 @@ def periodic_table(counts: Mapping[str, int], n: int) -> go.Figure:
         colorbar={"orientation": "h", "x": 0.38, "y": 0.98, "len": 0.4, "thickness": 12, "title": "crystals"},
     )  # fmt: skip
     fig.update_layout(
-        template="none", margin={"l": 4, "r": 4, "t": 4, "b": 4}, font={"size": 12},
+        template="none", margin={"l": 4, "r": 4, "t": 4, "b": 4}, font={"size": 12}, meta=n,
         xaxis={"visible": False, "range": [0.5, 18.5]}, yaxis={"visible": False, "range": [rows.max() + 0.5, 0.5]},
     )  # fmt: skip
     return sized(fig, 480)
@@ -161,6 +161,18 @@ def agreement(reported: np.ndarray, found: np.ndarray, names: Sequence[str], wor
     )  # fmt: skip
     fig.update_layout(xaxis_title=words)
     return styled(fig, label)
+
+
+def tells(fig: go.Figure) -> bool:
+    """Whether a figure shows more than one value: not for a single bar, space group or set of elements."""
+    traces: Any = fig.data
+    kinds = {one.type for one in traces}
+    if "bar" in kinds:  # beside it the line of a reference
+        return len({x for one in traces for x, y in zip(one.x, one.y, strict=True) if y > 0}) > 1
+    if "heatmap" in kinds:
+        held = np.asarray(traces[0].z, dtype=float)
+        return bool((held[held > 0] != fig.layout.meta).any())
+    return "sunburst" not in kinds or len(traces[0].labels) > 2
 
 
 def styled(fig: go.Figure, axis: str) -> go.Figure:

@@ -24,8 +24,9 @@ from crystalgfn.evaluation.metrics.base import SKIPPED, CrystalSet, Selection, p
 from crystalgfn.evaluation.metrics.diversity import best_rows
 from crystalgfn.evaluation.metrics.validity import valid_rows
 from crystalgfn.evaluation.relaxation_job import relaxed_structure
-from crystalgfn.evaluation.report import components
+from crystalgfn.evaluation.report import components, figures
 from crystalgfn.evaluation.summary import Evaluation, verdict_table
+from crystalgfn.structures.exchange import picture
 from crystalgfn.utils.files import write_aside
 
 if TYPE_CHECKING:
@@ -77,16 +78,18 @@ def report_page(found: Evaluation, about: Mapping[str, Any] | None = None) -> st
     verdicts, panels = found.verdicts(), found.panels()
     best, list_of_best = _best(found.samples)
     skipped = components.error_section(found.errors, found.given) + components.panels(panels.pop(SKIPPED, []))
+    drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
+    drawn = {name: fig for name, fig in drawn.items() if figures.tells(fig)}
+    panels = {section: [one for one in own if one.draw is None or one.name in drawn] for section, own in panels.items()}
     sections = {
-        "Headline": components.cards(verdicts),
-        SKIPPED: skipped,
         "Best structures": list_of_best,
-        **{section: components.panels(own) for section, own in panels.items()},
+        "Headline": components.cards(verdicts),
+        **{section: components.panels(own) for section, own in panels.items() if own},
+        SKIPPED: skipped,
         "All structures": _all(found.samples.frame),
         "All figures": components.html_table(*verdict_table(verdicts)),
         "How it was made": _made(found, about),
     }  # fmt: skip
-    drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
     return assemble(
         Path(str(about.get("settings", {}).get("samples") or "crystals")).name,
         _lead(found, about),
@@ -118,8 +121,9 @@ def _best(samples: CrystalSet) -> tuple[list[dict[str, Any]], str]:
         energy = "" if best is None or value is None else f", {escape(plain_name(best.column))} {value:.3f}"
         name = file_name(rank, row)
         link = f'<a class="cif" download="{escape(name)}" href="{cif_link(structure)}">CIF</a>'
+        thumb = f'<img alt="" src="{picture(structure)}">' if rank <= THUMBS else ""
         items.append(
-            f'<li><button type="button" data-best="{rank - 1}"><b>{rank}. {escape(str(row["formula"]))}</b> '
+            f'<li><button type="button" data-best="{rank - 1}">{thumb}<b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(group)}<small>{escape(str(row['where']))}{', relaxed' if relaxed else ''}{energy}</small>"
             f"</button>{link}</li>"
         )
@@ -208,7 +212,7 @@ def made(about: Mapping[str, Any]) -> str:
     return "".join(parts)
 
 
-BEST = 20
+BEST, THUMBS = 20, 3
 MOST_SITES = 100
 """Larger conventional cells are shown as primitive ones."""
 ORDER = ("e_above_hull", "source_energy_above_hull", "source_e_above_hull", "formation_energy")
@@ -223,10 +227,10 @@ FAR_BELOW = -0.2
 def choose_best(samples: CrystalSet) -> tuple[pd.DataFrame, Selection | None, str]:
     """At most `BEST` rows, best first; what they are ordered by, if anything; and how they were chosen, in words."""
     frame = samples.frame
-    good = valid_rows(frame) & frame["unique"].eq(True)
-    words = "valid and unique"
+    good = valid_rows(frame) & frame["unique"].eq(True) & frame["no_short_contacts"].eq(True)
+    words = "valid, unique, without short contacts"
     if "novel" in frame:
-        good, words = good & frame["novel"].eq(True), "valid, unique and novel"
+        good, words = good & frame["novel"].eq(True), f"{words}, novel"
     pool = frame.loc[good]
     if not len(pool):
         pool, words = frame, f"any, since none is {words}"
@@ -238,7 +242,8 @@ def choose_best(samples: CrystalSet) -> tuple[pd.DataFrame, Selection | None, st
         return pool.head(BEST), None, f"{words}; there are no energies to order them by, so in the order of the source"
     order = "largest" if best.largest else "smallest"
     how = f"{words}, {order} {best.column} first ({_whose(best.column, samples)})"
-    return best_rows(pool, replace(best, n=BEST)), best, how
+    ordered = best_rows(pool, replace(best, n=len(pool))).drop_duplicates(["formula", "space_group"])
+    return ordered.head(BEST), best, how
 
 
 def _doubt(rows: pd.DataFrame) -> str:
