@@ -20,7 +20,7 @@ from crystalgfn.cli.options.objects import (
 from crystalgfn.gfn.loggers import NoLogger
 from crystalgfn.gfn.training import CHECKPOINT
 from crystalgfn.rewards import Configured
-from crystalgfn.sampling import plots
+from crystalgfn.sampling import curves
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sharded import run_fingerprint
 from crystalgfn.sampling.train import train
@@ -101,7 +101,7 @@ def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
         made["diagnostics"] = found.figures()
     metrics = out / METRICS
     if metrics.exists():
-        plots.training_curves(metrics, out / CURVES)
+        curves.training_curves(metrics, out / CURVES)
         made["files"] += [METRICS, CURVES]
         tell(f"How training went: {out / CURVES}")
     tell(f"Draw crystals from it: crystalgfn sample sampler={out / SAMPLER} n=100")

@@ -23,19 +23,17 @@ from crystalgfn.utils.files import path_of, write_aside
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
+
 DRAWN, OTHER = "#1f5a94", "#b8b8b8"
-#: What the columns of a training's log are, where their names do not say it.
-CURVES = {
-    "log_z": "ln Z",
-    "log_reward": "mean ln R",
-    "ess": "ESS of a batch while exploring",
-    "crystals_per_second": "crystals a second",
-}
+
 SYSTEMS = ("triclinic", "monoclinic", "orthorhombic", "tetragonal", "trigonal", "hexagonal", "cubic")
+
 EXACT = ("density", "volume per atom")
 """Properties that are computed and not predicted."""
+
 FEW = 14
 """Elements, at most, that are shown as bars and not in a periodic table."""
+
 ROWS, PICTURED = 10, 3
 """Best crystals in the table, and among them those that are drawn."""
 
@@ -82,34 +80,59 @@ def samples_picture(
     drawn = _frame(crystals, values)
     other = None if reference is None else _frame(reference, reference_values)
     best = _best(drawn, crowded, largest_first)
-    seen = [(k, structures[k]) for k in best.index if len(structures) and structures[k] is not None][:PICTURED]
-
+    seen = _seen(best, structures)
     held = _elements_of(crystals)
-    height = 12.2 if seen and held is not None else 9.2
-    figure = Figure(figsize=(15, height))
+    figure = Figure(figsize=(15, 12.2 if seen and held is not None else 9.2))
     FigureCanvasAgg(figure)
-    figure.suptitle(title or f"{len(drawn)} crystals", fontsize=15, fontweight="bold", y=1 - 0.25 / height)
+    _top(figure, drawn, other, label, (title or f"{len(drawn)} crystals", f"blue: sampled, grey: {reference_label}"))
+    _bottom(figure, held, _with(_table, best=best.head(ROWS), label=label), seen)
+    write_aside(path_of(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
+
+
+def _seen(best: pd.DataFrame, structures: Sequence[Structure | None]) -> list[tuple[str, Structure]]:
+    """The first of the best that have a structure, each with its title."""
+    seen = []
+    for k, row in zip(best.index, best.to_dict("records"), strict=True):
+        structure = structures[k] if len(structures) else None
+        if structure is not None and len(seen) < PICTURED:
+            title = f"{row['formula']}, {row['symbol']} ({row['space_group']}): {row['value']:.2f}"
+            seen.append((title, structure))
+    return seen
+
+
+def _top(figure: Figure, drawn: pd.DataFrame, other: pd.DataFrame | None, label: str, words: tuple[str, str]) -> None:
+    """The headlines, the second only beside a reference, and the panels of what was sampled."""
+    height = figure.get_figheight()
+    figure.suptitle(words[0], fontsize=15, fontweight="bold", y=1 - 0.25 / height)
     if other is not None:
-        words = f"blue: sampled, grey: {reference_label}"
-        figure.text(0.5, 1 - 0.62 / height, words, ha="center", fontsize=10, color="#555555")
+        figure.text(0.5, 1 - 0.62 / height, words[1], ha="center", fontsize=10, color="#555555")
     panels = _panels(drawn, other, label)
     top = _columns(figure, [width for width, _ in panels], height - 1.15, height - 4.3)
     for ax, (_, draw_panel) in zip(top, panels, strict=True):
         draw_panel(ax)
-    # structures stand below the elements and the table, or beside the table
-    beside = [0.55] * PICTURED if seen and held is None else []
-    bottom = _columns(figure, [1.5, 1.0] if held is not None else [1.25, *beside], height - 5.2, height - 8.9)
-    if held is not None:
-        held(bottom[0])
-    _table(bottom[1 if held is not None else 0], best.head(ROWS), label)
-    places = bottom[1:] if held is None else _columns(figure, [1.0] * PICTURED, 2.7, 0.15) if seen else []
+
+
+def _bottom(
+    figure: Figure,
+    held: Callable[[Axes], None] | None,
+    table: Callable[[Axes], None],
+    seen: Sequence[tuple[str, Structure]],
+) -> None:
+    """The elements, the table, and structures with their titles: below these two, or beside the table alone."""
+    top = figure.get_figheight() - 5.2
+    if held is None:
+        first, *places = _columns(figure, [1.25, *[0.55] * PICTURED * bool(seen)], top, top - 3.7)
+        table(first)
+    else:
+        left, right = _columns(figure, [1.5, 1.0], top, top - 3.7)
+        held(left)
+        table(right)
+        places = _columns(figure, [1.0] * PICTURED, 2.7, 0.15) if seen else []
     for ax in places:
         ax.set_axis_off()
-    for ax, (k, structure) in zip(places, seen, strict=False):
+    for ax, (title, structure) in zip(places, seen, strict=False):
         draw(structure, ax)
-        row = drawn.loc[k]
-        ax.set_title(f"{row['formula']}, {row['symbol']} ({row['space_group']}): {row['value']:.2f}", fontsize=11)
-    write_aside(path_of(path), lambda beside: figure.savefig(beside, format="png", dpi=110))
+        ax.set_title(title, fontsize=11)
 
 
 def _columns(figure: Figure, widths: Sequence[float], top: float, bottom: float) -> list[Axes]:
@@ -156,43 +179,6 @@ def title_of(label: str) -> str:
     """
     name = label.split(",")[0].strip()
     return name.capitalize() if name in EXACT else f"Predicted {name}"
-
-
-def training_curves(metrics: str | Path, path: str | Path) -> None:
-    """A PNG with the columns of a CSV log over the steps, one panel each but for those without values.
-
-    Raises:
-        ValueError: a log without steps.
-        CheckpointError: the file cannot be written.
-    """
-    log: Any = pd.read_csv(metrics)
-    columns = [
-        name
-        for name in log.columns
-        if name not in ("step", "seconds") and pd.api.types.is_numeric_dtype(log[name]) and log[name].notna().any()
-    ]
-    if not columns or not len(log):
-        raise ValueError(f"{metrics} holds no steps to draw.")
-    rows = -(-len(columns) // 3)
-    figure = Figure(figsize=(13, 3 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, 3, squeeze=False).flat
-    window = max(1, len(log) // 50)
-    for ax, name in zip(axes, columns, strict=False):
-        known = log[["step", name]].dropna()
-        values = pd.Series(np.asarray(known[name]), known.index)
-        ax.plot(known["step"], known[name], color=OTHER, lw=0.7)
-        ax.plot(known["step"], values.rolling(window, min_periods=1).mean(), color=DRAWN, lw=1.6)
-        if len(known) < 3:
-            ax.plot(known["step"], known[name], "o", color=DRAWN)
-        if name.endswith("loss") and bool((values.to_numpy() > 0).all()):
-            ax.set_yscale("log")
-        ax.set_title(CURVES.get(name, name), fontsize=10)
-        ax.set_xlabel("step")
-        ax.grid(alpha=0.2)
-    for ax in list(figure.axes)[len(columns) :]:
-        ax.set_axis_off()
-    write_aside(path_of(path), lambda beside: figure.savefig(beside, format="png", dpi=100))
 
 
 def _frame(crystals: Crystals, values: Sequence[float] | np.ndarray | None) -> pd.DataFrame:

@@ -119,7 +119,7 @@ def _refuse_a_run(path: Path) -> None:
 def _record(run: RunFolder, files: TrainingFiles, settings: Mapping[str, Any], started: float) -> None:
     names, history = [SAMPLER], files.history()
     if (run.path / METRICS).exists() and len(history):
-        from crystalgfn.sampling.plots import training_curves
+        from crystalgfn.sampling.curves import training_curves
 
         training_curves(run.path / METRICS, run.path / CURVES)
         names += [METRICS, CURVES]

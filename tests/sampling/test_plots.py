@@ -7,7 +7,8 @@ from PIL import Image
 import crystalgfn as cg
 from crystalgfn.rewards.base import example_crystals
 from crystalgfn.sampling import plots
-from crystalgfn.sampling.plots import samples_picture, training_curves
+from crystalgfn.sampling.curves import training_curves
+from crystalgfn.sampling.plots import samples_picture
 
 
 def test_with_values_and_a_reference(tmp_path):

@@ -20,7 +20,7 @@ import numpy as np
 from crystalgfn.crystallography.atoms import CELL
 from crystalgfn.errors import NotAvailable
 from crystalgfn.evaluation.describe import structure_of_row
-from crystalgfn.evaluation.metrics.base import SKIPPED, CrystalSet, Selection, plain_name
+from crystalgfn.evaluation.metrics.base import SKIPPED, CrystalSet, Panel, Selection, plain_name
 from crystalgfn.evaluation.metrics.diversity import best_rows
 from crystalgfn.evaluation.metrics.validity import valid_rows
 from crystalgfn.evaluation.relaxation_job import relaxed_structure
@@ -78,13 +78,11 @@ def report_page(found: Evaluation, about: Mapping[str, Any] | None = None) -> st
     verdicts, panels = found.verdicts(), found.panels()
     best, list_of_best = _best(found.samples)
     skipped = components.error_section(found.errors, found.given) + components.panels(panels.pop(SKIPPED, []))
-    drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
-    drawn = {name: fig for name, fig in drawn.items() if figures.tells(fig)}
-    panels = {section: [one for one in own if one.draw is None or one.name in drawn] for section, own in panels.items()}
+    panels, drawn = _drawn(panels)
     sections = {
         "Best structures": list_of_best,
         "Headline": components.cards(verdicts),
-        **{section: components.panels(own) for section, own in panels.items() if own},
+        **{section: components.panels(own) for section, own in panels.items()},
         SKIPPED: skipped,
         "All structures": _all(found.samples.frame),
         "All figures": components.html_table(*verdict_table(verdicts)),
@@ -99,6 +97,14 @@ def report_page(found: Evaluation, about: Mapping[str, Any] | None = None) -> st
         best,
         get_plotlyjs(),
     )
+
+
+def _drawn(panels: Mapping[str, Sequence[Panel]]) -> tuple[dict[str, list[Panel]], dict[str, go.Figure]]:
+    """The panels without those whose figure shows one value only, and the figures by name."""
+    drawn = {one.name: one.draw() for own in panels.values() for one in own if one.draw is not None}
+    drawn = {name: fig for name, fig in drawn.items() if figures.tells(fig)}
+    kept = {section: [one for one in own if one.draw is None or one.name in drawn] for section, own in panels.items()}
+    return {section: own for section, own in kept.items() if own}, drawn
 
 
 def _lead(found: Evaluation, about: Mapping[str, Any]) -> str:
