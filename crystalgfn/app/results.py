@@ -18,6 +18,7 @@ from crystalgfn.app.phase_table import PhaseTable
 from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.atoms import CELL, SkippedRecord, structure_of
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.distances import CLOSEST
 from crystalgfn.data.reader import crystals
 from crystalgfn.discovery.discover import SUMMARY
 from crystalgfn.discovery.found import Found
@@ -27,7 +28,6 @@ from crystalgfn.evaluation.metrics.base import STATED
 from crystalgfn.evaluation.relaxation_job import relaxed_structure
 from crystalgfn.evaluation.report.page import ORDER, row_structure
 from crystalgfn.properties.registry import load_proxy
-from crystalgfn.structures.ground_state import CLOSEST
 
 if TYPE_CHECKING:
     from pymatgen.core import Structure

@@ -7,7 +7,7 @@ import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,23 +17,22 @@ from crystalgfn.cli.console import note, tell
 from crystalgfn.cli.options.compose import OptionError
 from crystalgfn.cli.options.objects import plain_config, sampler_space, space_arguments
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.distances import CLOSEST
 from crystalgfn.crystallography.standardize import nearest_ratio
 from crystalgfn.data.shards import FOLDER, MANIFEST, read_shards
 from crystalgfn.errors import CrystalGFNError
 from crystalgfn.properties.exact import Density
 from crystalgfn.sampling import plots, table
-from crystalgfn.sampling.adaptation import adapt_if_low, budget
 from crystalgfn.sampling.proportions import LEAST_ESS, LowESSWarning, distrust
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.sampling.sampler_files import full_name
 from crystalgfn.sampling.sharded import ShardRun, run_fingerprint
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.structures.build import build_structures
-from crystalgfn.structures.ground_state import CLOSEST
-from crystalgfn.structures.result import BuildResult
-from crystalgfn.structures.writers import write_structures
 from crystalgfn.utils.distributed import usable_device
 from crystalgfn.utils.run_folder import CONFIG, RunFolder
+
+if TYPE_CHECKING:
+    from crystalgfn.structures.result import BuildResult
 
 PICTURED = 10_000
 """Crystals of a run in shards that are in its picture, at most."""
@@ -99,6 +98,8 @@ def _adapted(
     sampler: Sampler, space: CrystalSpace | None, config: DictConfig, made: dict[str, Any]
 ) -> tuple[Sampler, CrystalSpace | None]:
     """The sampler, or one adapted to the space; what was done is said and kept in the record."""
+    from crystalgfn.sampling.adaptation import adapt_if_low, budget
+
     words = budget(config.adapt)[2]
     tell(f"adapt={config.adapt}: {words} of fine-tuning where the ESS in this space is below {LEAST_ESS:.0%}")
     given = space_arguments(config.get("space")) or None
@@ -179,6 +180,9 @@ def _write_shards(
 
 def _place(crystals: Crystals, config: DictConfig, out: Path, sampler: dict[str, str]) -> tuple[Any, ...]:
     """What was built; of each crystal: why there is no file, the file, the origin, how close, energy, calculator."""
+    from crystalgfn.structures.build import build_structures  # takes long, and is not always needed
+    from crystalgfn.structures.writers import write_structures
+
     built = build_structures(
         crystals,
         n_candidates=config.n_candidates,

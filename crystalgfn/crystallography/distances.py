@@ -15,8 +15,8 @@ from crystalgfn.errors import InvalidCrystal
 
 CHUNK = 1_500_000
 """Distances held in memory at once."""
-IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
 
+IMAGES = np.array(sorted(itertools.product((-1, 0, 1), repeat=3), key=lambda s: sum(map(abs, s))), dtype=np.float64)
 
 MAX_REDUCTIONS = 100
 """Each shortens vectors as Euclid's algorithm does numbers: of 12,000 oblique cells none needed more than 17."""
@@ -133,6 +133,7 @@ class Contacts:
 
 SYMPREC = 0.01
 """Å; spglib must find the group of a crystal at this tolerance."""
+
 SHORTEST = 0.5
 """Å; no two atoms may be closer, periodic images included."""
 
@@ -167,3 +168,7 @@ def fault(structure: OrbitStructure) -> str | None:
     if shortest_distance(structure) < SHORTEST:
         return f"atoms are closer than {SHORTEST} Å"
     return group_fault(structure)
+
+
+CLOSEST = 0.7
+"""Of the sum of radii; structures with a closer pair are thrown away."""

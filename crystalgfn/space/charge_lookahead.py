@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class LastTwo:
         self.place, self.single, self.multisets = put(place), put(single), Multisets(table, device)
         self.follow = put(follow.reshape(-1, follow.shape[2]))  # [ones * E, E]
         self.sets, self.family, self.metal, self.alloys = sets, sets.family, sets.metal.bool(), alloys
-        self.words = put(_balancing_pairs(table, which))
+        self.words = put(_pairs_of(table, which))
         self.n_families = len(table.plain)
 
     def may(
@@ -74,6 +75,17 @@ class LastTwo:
             may |= metals[:, None] & self.metal
         rest = self.single[self.multisets.rest(left[row], slot, column)]
         return may & self.follow.index_select(0, rest * len(self.family) + column)
+
+
+_PAIRS: WeakKeyDictionary[CompositionTables, np.ndarray] = WeakKeyDictionary()
+"""Made once for the tables of a space, of which several environments may be made."""
+
+
+def _pairs_of(table: CompositionTables, counts: np.ndarray) -> np.ndarray:
+    """`_balancing_pairs`; ``counts`` follow from the table."""
+    if table not in _PAIRS:
+        _PAIRS[table] = _balancing_pairs(table, counts)
+    return _PAIRS[table]
 
 
 def _balancing_pairs(table: CompositionTables, counts: np.ndarray) -> np.ndarray:

@@ -65,7 +65,7 @@ class AutomatonTables:
     place: np.ndarray
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class CompositionTables:
     """Look-up tables for the moves of a composition; numpy arrays.
 

@@ -13,6 +13,7 @@ from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.calculators.relaxation import MAX_STEPS, Relaxed, relax
 from crystalgfn.crystallography.convert import cell_of
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.distances import CLOSEST
 from crystalgfn.crystallography.standardize import Cell, nearest_ratio
 from crystalgfn.errors import PlacementError
 from crystalgfn.structures.build import build, requests_of
@@ -24,14 +25,16 @@ from crystalgfn.typing import Booleans, Integers
 if TYPE_CHECKING:
     from pymatgen.core import Structure
 
-CLOSEST = 0.7
-"""Of the sum of radii; structures with a closer pair are thrown away."""
+
 MAX_FORCE = 0.1
 """eV/Å; on real crystals this leaves less than 2 meV/atom against half of it."""
+
 SMALL = 5
 """Atoms in a cell that random placement searches well enough."""
+
 SHORT_STEPS, N_SHORT = 10, 4
 """So many of the best candidates are relaxed for so many steps, the lowest of them then to the end."""
+
 NOT_PLACED, CROWDED, UNKNOWN, COLLAPSED = "not placed", "crowded", "no energy", "collapsed"
 """Why there is none: no atoms could be placed; too close wherever they were; no energy; they ran into each other."""
 

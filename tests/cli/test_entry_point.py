@@ -13,11 +13,12 @@ import pandas as pd
 import pytest
 
 from crystalgfn import __version__
-from crystalgfn.cli import app, sample
+from crystalgfn.cli import app
 from crystalgfn.cli.options.commands import COMMANDS
 from crystalgfn.cli.options.discovery_commands import SEARCHES
 from crystalgfn.errors import PlacementError
 from crystalgfn.sampling.sampler_files import full_name
+from crystalgfn.structures import build
 
 ROOT = Path(__file__).resolve().parents[2]
 BARE = ["structures=false", "picture=false", "diagnostics=0", "progress=false"]
@@ -143,14 +144,14 @@ def test_an_interrupt_loses_no_crystal_and_the_same_command_goes_on(small, tmp_p
     def stopped(*_, **__):
         raise KeyboardInterrupt
 
-    whole = sample.build_structures
-    monkeypatch.setattr(sample, "build_structures", stopped)
+    whole = build.build_structures
+    monkeypatch.setattr(build, "build_structures", stopped)
     assert app.sample(common) == app.INTERRUPTED
     assert "All 3 crystals are in" in capsys.readouterr().err
     first = pd.read_parquet(tmp_path / "out" / "table.parquet")
     assert len(first) == 3 and first["file"].isna().all()
     assert app.sample([*common, "seed=1"]) == 2 and "seed=0, not 1" in capsys.readouterr().err
-    monkeypatch.setattr(sample, "build_structures", whole)
+    monkeypatch.setattr(build, "build_structures", whole)
     assert app.sample(common) == 0
     frame = pd.read_parquet(tmp_path / "out" / "table.parquet")
     assert frame["formula"].tolist() == first["formula"].tolist() and frame["file"].notna().any()
@@ -172,7 +173,7 @@ def test_a_refused_run_leaves_nothing_that_refuses_the_mended_one(small, tmp_pat
     def refused(*_, **__):
         raise PlacementError("no")
 
-    monkeypatch.setattr(sample, "build_structures", refused)
+    monkeypatch.setattr(build, "build_structures", refused)
     assert app.sample([*common, "templates=aflow"]) == 2
     assert not (tmp_path / "new").exists()
     monkeypatch.undo()

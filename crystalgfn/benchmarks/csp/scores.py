@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from crystalgfn.crystallography import space_groups
+from crystalgfn.crystallography.distances import CLOSEST
 from crystalgfn.evaluation.metrics.matching import TOLERANCES
-from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.utils.statistics import Interval, bootstrap_mean
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ def _groups(name: str, given: Sequence[Given], config_dir: str | Path | None) ->
 
         for reward, node, provider in registry.configurations(rewards):
             ConfigStore.instance().store(group="reward", name=reward, node=node, provider=provider)
-    _declare()
+    _declare(name)
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(data_folder("config")), version_base="1.3"):
@@ -148,19 +148,19 @@ def _groups(name: str, given: Sequence[Given], config_dir: str | Path | None) ->
         raise OptionError(_explain(error, name)) from error
 
 
-def _declare() -> None:
-    """Hand the declared options to hydra, under whose files they lie."""
+def _declare(name: str) -> None:
+    """Hand the declared options of a command to hydra, under whose files they lie."""
     store = ConfigStore.instance()
     space = {key: option.default for key, option in SPACE.items()}
     store.store(name="default", group="space", node={"_target_": "crystalgfn.CrystalSpace", **space})
     store.store(name="default", group="csp", node={key: option.default for key, option in CSP.items()})
-    for name, command in COMMANDS.items():
-        before, after = [], []
-        for group, choice in command.groups.items():
-            (after if group == "experiment" else before).append({group: choice})
-        own = {key: option.default for key, option in command.options.items()}
-        node = {"defaults": [*before, "_self_", *after], **own}
-        store.store(name=f"command_{name}", node=OmegaConf.create(node))
+    command = COMMANDS[name]
+    before, after = [], []
+    for group, choice in command.groups.items():
+        (after if group == "experiment" else before).append({group: choice})
+    own = {key: option.default for key, option in command.options.items()}
+    node = {"defaults": [*before, "_self_", *after], **own}
+    store.store(name=f"command_{name}", node=OmegaConf.create(node))
 
 
 def _chooses_group(one: Given, command: Command) -> bool:

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from crystalgfn.crystallography import elements
-from crystalgfn.crystallography.distances import IMAGES, reduced_basis
+from crystalgfn.crystallography.distances import CLOSEST, IMAGES, reduced_basis
 from crystalgfn.evaluation.metrics.base import (
     LATTICE,
     CrystalSet,
@@ -31,7 +31,6 @@ from crystalgfn.evaluation.metrics.compositions import (
 )
 from crystalgfn.evaluation.metrics.matching import SHORTEST, SMALLEST
 from crystalgfn.space.charge import ChargeRule
-from crystalgfn.structures.ground_state import CLOSEST
 from crystalgfn.utils.statistics import Share, share, share_of
 
 if TYPE_CHECKING:

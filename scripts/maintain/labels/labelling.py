@@ -12,12 +12,13 @@ from crystalgfn.calculators.base import Calculator, calculate_energies
 from crystalgfn.calculators.registry import DEFAULT, load_calculator
 from crystalgfn.calculators.relaxation import relax
 from crystalgfn.crystallography.crystals import Crystals
+from crystalgfn.crystallography.distances import CLOSEST
 from crystalgfn.crystallography.standardize import Cell, crystals_of, nearest_ratio
 from crystalgfn.data.standard_cells import Parents
 from crystalgfn.fitting.template_cells import TemplateCells
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
-from crystalgfn.structures.ground_state import CLOSEST, MAX_FORCE, GroundState, apart, lowest_structures
+from crystalgfn.structures.ground_state import MAX_FORCE, GroundState, apart, lowest_structures
 from scripts.maintain.labels.proposals import Swaps, permutations, strained_copies
 
 STEPS, N_CANDIDATES = 40, 8
