@@ -119,6 +119,7 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
     if "" not in sys.path and os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())  # a user's own modules, as with python -m
     try:
+        _check_encoding(arguments)
         flags, options = flags_of(arguments)
     except CrystalGFNError as error:
         return _fail(f"{sentence(error)}.")
@@ -139,6 +140,21 @@ def run(name: str, arguments: Sequence[str], program: str) -> int:
             return _attempt(job.work)
 
 
+def _check_encoding(arguments: Sequence[str]) -> None:
+    """Refuse what the terminal's encoding cannot say, on which many a library ends in a traceback.
+
+    Raises:
+        CrystalGFNError: names the argument as far as it can be said.
+    """
+    for one in arguments:
+        if not one.isprintable() and any("\ud800" <= letter <= "\udfff" for letter in one):
+            shown = one.encode("ascii", "replace").decode()
+            encoding = sys.getfilesystemencoding()
+            raise CrystalGFNError(
+                f"{shown} has letters that the encoding {encoding} lacks; set PYTHONUTF8=1, or LC_ALL"
+            )
+
+
 def _progress(quiet: bool) -> Any:
     """Progress into the file that the environment names, if it does; otherwise nowhere for ``quiet``."""
     path = os.environ.get(PROGRESS_FILE)
@@ -157,7 +173,8 @@ def _attempt(work: Callable[[], None]) -> int:
     """Do the work; of several processes the first that fails says why."""
     try:
         work()
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever began the process
+            sys.stdout.flush()
     except KeyboardInterrupt as error:
         _say("terminated" if isinstance(error, Terminated) else "interrupted")
         return TERMINATED if isinstance(error, Terminated) else INTERRUPTED

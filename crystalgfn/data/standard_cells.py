@@ -7,8 +7,6 @@ import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
-from zlib import error as ZlibError
 
 import numpy as np
 
@@ -17,7 +15,7 @@ from crystalgfn.crystallography.atoms import Atoms, Record, SkippedRecord
 from crystalgfn.crystallography.standardize import Cell, standardise
 from crystalgfn.data.reader import Source, records
 from crystalgfn.errors import DataError
-from crystalgfn.utils.files import cache_folder, keep_aside, save_arrays
+from crystalgfn.utils.files import cache_folder, keep_aside, load_arrays, save_arrays
 from crystalgfn.utils.progress import Bar
 
 SYMPREC = 0.1
@@ -81,9 +79,9 @@ def _load(path: Path, n: int) -> list[Cell | None] | None:
     if not path.is_file():
         return None
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("space_group", "lattice", "size", "points", "numbers")}
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile, ZlibError):
+        kept = load_arrays(path)
+        arrays = {name: kept[name] for name in ("space_group", "lattice", "size", "points", "numbers")}
+    except (DataError, KeyError):
         return None  # damaged: made anew
     ends = arrays["size"].cumsum()
     if len(arrays["space_group"]) != n or (len(ends) and ends[-1] != len(arrays["numbers"])):

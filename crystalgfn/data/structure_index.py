@@ -20,7 +20,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure, cell_matrix
 from crystalgfn.data.reader import crystals, files_of, only_ordered
 from crystalgfn.data.standard_cells import FEWEST
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.utils.files import cache_folder, keep_aside, path_of, save_arrays
+from crystalgfn.utils.files import cache_folder, keep_aside, load_arrays, path_of, save_arrays
 
 VERSION = 1
 """Of the file; raised whenever crystals are standardised in another way."""
@@ -286,15 +286,13 @@ _ARRAYS = (
 
 
 def _load(path: Path) -> Prototypes:
+    arrays = load_arrays(path)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if int(file["version"]) != VERSION:
-                raise DataError(f"{path} is an index of another version ({int(file['version'])}); build it again")
-            arrays = {name: file[name] for name in _ARRAYS}
-            return Prototypes(**arrays, errors=tuple(str(e) for e in file["errors"].tolist()))
-    except FileNotFoundError as error:
-        raise DataError(f"there is no index of crystals {path}") from error
-    except (OSError, ValueError, KeyError) as error:
+        version, errors = int(arrays["version"]), tuple(str(e) for e in arrays["errors"].tolist())
+        if version != VERSION:
+            raise DataError(f"{path} is an index of another version ({version}); build it again")
+        return Prototypes(**{name: arrays[name] for name in _ARRAYS}, errors=errors)
+    except (TypeError, ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is no index of crystals; make it with Prototypes.build(source).save(path)") from error

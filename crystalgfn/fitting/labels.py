@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -37,7 +36,7 @@ from crystalgfn.structures.ground_state import (  # fmt: skip
     searched,
 )
 from crystalgfn.typing import Booleans, FeatureRows, Floats, Integers, MemberValues
-from crystalgfn.utils.files import data_folder, path_of, save_arrays
+from crystalgfn.utils.files import data_folder, load_arrays, path_of, save_arrays
 
 SHIPPED = data_folder("proxies") / "labels" / f"{DEFAULT}.npz"
 """By the default calculator."""
@@ -130,8 +129,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         DataError: the file is missing, of another version, or is not one of labels.
     """
     try:
-        with open(path, "rb") as opened, np.load(opened) as file:
-            columns = {name: file[name] for name in file.files}
+        columns = load_arrays(Path(path))
         version = int(columns["version"])
         if version == 1:  # of placements at random
             columns["refined"] = np.zeros(len(columns["value"]), dtype=np.int8)
@@ -146,7 +144,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         flags |= {name: flags[name].bool() for name in ("placed", "converged", "refined")}
         energies = {name: torch.from_numpy(columns[name]) for name in ("value", "disagreement")}
         labels = Labels(crystals=crystals, **energies, **flags)
-    except (OSError, ValueError, KeyError, IndexError, EOFError, BadZipFile) as error:
+    except (TypeError, ValueError, KeyError, IndexError) as error:
         raise DataError(f"{path} holds no labels ({error}); make them with scripts.maintain.labels.make") from error
     if version not in (1, 2, VERSION):
         raise DataError(f"{path} holds labels of version {version}, this package reads {VERSION}; make them anew")

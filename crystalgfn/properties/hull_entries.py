@@ -13,6 +13,7 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.elements import NUMBER
 from crystalgfn.errors import DataError, InvalidCrystal
 from crystalgfn.typing import Fractions, OfElements, RowFractions, RowValues
+from crystalgfn.utils.files import path_of
 
 MOST_ATOMS = 1e12
 """Of an element in a formula or composition."""
@@ -153,7 +154,7 @@ def _of_table(where: str, table: Any, formula: str, energy: str, identifier: str
 def _read_table(path: Path) -> Any:
     import pandas as pd
 
-    if not path.is_file():
+    if not path_of(path).is_file():
         raise DataError(f"there is no file of entries {path}")
     try:
         return pd.read_csv(path) if path.suffix.lower() == ".csv" else pd.read_parquet(path)

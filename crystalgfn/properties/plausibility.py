@@ -54,21 +54,18 @@ SLOTS = 6
 """Elements whose counts are features of their own, the most frequent first."""
 
 
-class CrystalPlausibility(nn.Module):
-    """Probability that a crystal is known rather than drawn, in 0 to 1; a `Property`.
+class CompositionAndGroup(nn.Module):
+    """What a model of composition and space group sees of a crystal.
 
     Args:
-        members: networks in the ensemble.
-        width: units in each of the two hidden layers.
-        name: what it is called in tables.
-        source: by which name ``config`` refers to it.
+        kinds: stoichiometries that are known.
 
     Attributes:
         known: keys of the stoichiometries that known crystals have, ascending, int64 [K].
         frequency: ln(1 + number of known compounds) of each, [K].
+        shift, scale: that standardise the features, [F].
     """
 
-    unit = ""
     known: torch.Tensor
     frequency: torch.Tensor
     families: torch.Tensor
@@ -76,24 +73,14 @@ class CrystalPlausibility(nn.Module):
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(
-        self, members: int = 3, width: int = 256, name: str = "plausibility", source: str | None = None, kinds: int = 0
-    ) -> None:
+    def __init__(self, kinds: int = 0) -> None:
         super().__init__()
-        self.shape: dict[str, Any] = {"members": members, "width": width, "name": name, "kinds": kinds}
-        self.name, self.source = name, source
         self.register_buffer("known", torch.zeros(kinds, dtype=torch.int64))
         self.register_buffer("frequency", torch.zeros(kinds))
         rows = [[float(symbol in members.split()) for symbol in elements.SYMBOLS] for members in FAMILIES.values()]
         self.register_buffer("families", torch.tensor(rows).T, persistent=False)
         self.register_buffer("element_table", chemistry_table(), persistent=False)
         size = self.features(_probe()).shape[1]
-        self.first = nn.Parameter(torch.randn(members, size, width) * (2 / size) ** 0.5)
-        self.offset = nn.Parameter(torch.zeros(members, 1, width))
-        self.second = nn.Parameter(torch.randn(members, width, width) * (2 / width) ** 0.5)
-        self.bias = nn.Parameter(torch.zeros(members, 1, width))
-        self.last = nn.Parameter(torch.randn(members, width, 1) * (1 / width) ** 0.5)
-        self.level = nn.Parameter(torch.zeros(members, 1, 1))
         self.register_buffer("shift", torch.zeros(size))
         self.register_buffer("scale", torch.ones(size))
 
@@ -132,6 +119,34 @@ class CrystalPlausibility(nn.Module):
         keys = stoichiometry_keys(counts)
         place = torch.searchsorted(self.known, keys).clamp_max(len(self.known) - 1)
         return torch.where(self.known[place] == keys, self.frequency[place], 0.0)
+
+
+class CrystalPlausibility(CompositionAndGroup):
+    """Probability that a crystal is known rather than drawn, in 0 to 1; a `Property`.
+
+    Args:
+        members: networks in the ensemble.
+        width: units in each of the two hidden layers.
+        name: what it is called in tables.
+        source: by which name ``config`` refers to it.
+        kinds: stoichiometries that are known.
+    """
+
+    unit = ""
+
+    def __init__(
+        self, members: int = 3, width: int = 256, name: str = "plausibility", source: str | None = None, kinds: int = 0
+    ) -> None:
+        super().__init__(kinds)
+        self.shape: dict[str, Any] = {"members": members, "width": width, "name": name, "kinds": kinds}
+        self.name, self.source = name, source
+        size = len(self.shift)
+        self.first = nn.Parameter(torch.randn(members, size, width) * (2 / size) ** 0.5)
+        self.offset = nn.Parameter(torch.zeros(members, 1, width))
+        self.second = nn.Parameter(torch.randn(members, width, width) * (2 / width) ** 0.5)
+        self.bias = nn.Parameter(torch.zeros(members, 1, width))
+        self.last = nn.Parameter(torch.randn(members, width, 1) * (1 / width) ** 0.5)
+        self.level = nn.Parameter(torch.zeros(members, 1, 1))
 
     def network(self, features: FeatureRows) -> MemberValues:
         """The logit that each member gives: what fitting trains."""

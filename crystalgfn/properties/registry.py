@@ -8,6 +8,7 @@ from crystalgfn.errors import LONGEST_NAME, NotAvailable, RewardError, check_kin
 from crystalgfn.properties.base import Property
 from crystalgfn.properties.ensemble import EnsembleProxy
 from crystalgfn.properties.plausibility import CrystalPlausibility
+from crystalgfn.properties.relaxed_energy import RelaxedEnergy
 from crystalgfn.utils.files import data_folder
 
 #: The proxies that go by a name, with what each predicts.
@@ -18,6 +19,7 @@ PROXIES = {
     "energy_above_hull": "energy above the convex hull, eV/atom",
     "plausibility": "probability that a crystal like this is known rather than drawn",
     "synthesizability": "probability that a crystal like this has been made",
+    "relaxed_energy": "energy above the convex hull after relaxation, of composition and space group, eV/atom",
 }
 CLASSIFIERS = ("plausibility", "synthesizability")
 
@@ -40,6 +42,8 @@ def load_proxy(name: str | Path) -> Property:
         return energy_above_hull()
     if str(name) in CLASSIFIERS:
         return CrystalPlausibility.load(data_folder("proxies") / str(name), source=str(name))
+    if str(name) == "relaxed_energy":
+        return RelaxedEnergy.load(data_folder("proxies") / str(name), source=str(name))
     if str(name) in PROXIES:
         folder = data_folder("proxies") / str(name)
         if not (folder / "weights.safetensors").is_file():

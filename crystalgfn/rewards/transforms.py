@@ -130,7 +130,8 @@ class Stable(Transform):
     E is the energy above the hull plus ``n_sigma`` standard errors. The first term is constant below ``floor``, and
     below ``too_low`` it counts against the crystal: new compounds lie hardly ever so far below the hull of all that are
     known, so a claim that low is an error of the energy or a gap of the hull. The second term, with the probability
-    p that a crystal is known rather than drawn, is there if ``plausibility`` is given.
+    p that a crystal is known rather than drawn, is there if ``plausibility`` is given. With ``relaxed``, another
+    prediction E' of the energy above the hull, ``-beta * max(E' + n_sigma * std, relaxed_floor)`` is added.
 
     Attributes:
         prop: the energy above the hull, eV/atom.
@@ -140,6 +141,8 @@ class Stable(Transform):
         too_low: eV/atom, at most the floor; None: no claim is too low.
         plausibility: a probability in 0 to 1; None: the first term alone.
         weight: of its logarithm, >= 0.
+        relaxed: the energy above the hull after relaxation, eV/atom; None: no such term.
+        relaxed_floor: below it nothing is gained, eV/atom.
     """
 
     prop: Property
@@ -149,16 +152,21 @@ class Stable(Transform):
     too_low: float | None = None
     plausibility: Property | None = None
     weight: float = 2.0
+    relaxed: Property | None = None
+    relaxed_floor: float = 0.05
 
     def __post_init__(self) -> None:
         check_property("stable", self.prop)
-        if self.plausibility is not None:
-            check_property("stable", self.plausibility)
+        for one in (self.plausibility, self.relaxed):
+            if one is not None:
+                check_property("stable", one)
         check_number("stable", "weight", self.weight)
         check_number("stable", "beta", self.beta, positive=True)
         check_number("stable", "n_sigma", self.n_sigma)
-        if isinstance(self.floor, bool) or not math.isfinite(self.floor):
-            raise RewardError(f"stable: floor must be a finite number, eV/atom, not {self.floor!r}.")
+        for name in ("floor", "relaxed_floor"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+                raise RewardError(f"stable: {name} must be a finite number, eV/atom, not {value!r}.")
         if self.too_low is not None and not self.too_low <= self.floor:
             raise RewardError(f"stable: too_low must be at most the floor, {self.floor} eV/atom, not {self.too_low!r}.")
 
@@ -168,6 +176,10 @@ class Stable(Transform):
         log_r = -self.beta * above.clamp_min(self.floor)
         if self.too_low is not None:
             log_r = log_r - self.beta * (self.too_low - above).clamp_min(0)
+        if self.relaxed is not None:
+            log_r = log_r - self.beta * self.relaxed.confidence_bound(crystals, self.n_sigma).clamp_min(
+                self.relaxed_floor
+            )
         if self.plausibility is None or self.weight == 0:
             return log_r
         p = self.plausibility.confidence_bound(crystals, -self.n_sigma)
@@ -182,6 +194,8 @@ def stable(
     too_low: float | None = None,
     plausibility: Any = None,
     weight: float = 2.0,
+    relaxed: Any = None,
+    relaxed_floor: float = 0.05,
 ) -> Stable:
     """Crystals near or below the convex hull; ``prop`` is the shipped energy above the hull unless given.
 
@@ -189,7 +203,15 @@ def stable(
     """
     prop = load_proxy("energy_above_hull") if prop is None else prop
     return Stable(
-        prop=prop, beta=beta, floor=floor, n_sigma=n_sigma, too_low=too_low, plausibility=plausibility, weight=weight
+        prop=prop,
+        beta=beta,
+        floor=floor,
+        n_sigma=n_sigma,
+        too_low=too_low,
+        plausibility=plausibility,
+        weight=weight,
+        relaxed=relaxed,
+        relaxed_floor=relaxed_floor,
     )
 
 

@@ -6,12 +6,15 @@ import logging
 import os
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
+from zlib import error as ZlibError  # noqa: N812
 
-from crystalgfn.errors import CheckpointError, ConfigurationError, sentence
+from crystalgfn.errors import CheckpointError, ConfigurationError, DataError, sentence
 
 PACKAGE = Path(__file__).resolve().parents[1]
 SHIPPED = PACKAGE / "weights"
@@ -44,7 +47,18 @@ def path_of(value: Any, name: str = "path") -> Path:
         raise ConfigurationError(
             f"{name} is {type(value).__name__} {str(value)[:40]!r}; give the path of a file or folder"
         )
-    return Path(value)
+    if is_pipe(path := Path(value)):
+        raise ConfigurationError(f"{path} is a pipe, which may never end; give the path of a file or folder")
+    return path
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether a path names a pipe or a socket, from which reading may wait for ever."""
+    try:
+        mode = path.stat().st_mode
+    except (OSError, ValueError):  # none, or no name that there can be
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def keep_aside(path: Path, save: Callable[[Path], Any], what: str) -> None:
@@ -107,6 +121,23 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
             np.savez_compressed(file, **arrays)
 
     write_aside(path, write)
+
+
+def load_arrays(path: Path) -> dict[str, Any]:
+    """Arrays of a ``.npz``, read without pickle.
+
+    Raises:
+        DataError: no such file, damaged, or of another kind.
+    """
+    import numpy as np
+
+    try:
+        with path_of(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise DataError(f"there is no file {path}") from error
+    except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, ZlibError) as error:
+        raise DataError(f"{path} is damaged or no .npz file ({sentence(error)})") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.atoms import Record, SkippedRecord, atoms_fault, from_matrix
 from crystalgfn.errors import DataError
-from crystalgfn.utils.files import path_of
+from crystalgfn.utils.files import is_pipe
 
 ENTRY_POINTS = "crystalgfn.formats"
 
@@ -149,7 +149,9 @@ def read_bytes(path: str | Path) -> bytes:
     Raises:
         DataError: it cannot be read.
     """
-    path = path_of(path)
+    path = Path(path)
+    if is_pipe(path):
+        raise DataError(f"{path.name} is a pipe, which may never end; give a file")
     try:
         content = path.read_bytes()
         content = gzip.decompress(content) if path.suffix.lower() == ".gz" else content

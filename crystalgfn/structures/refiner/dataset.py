@@ -6,7 +6,6 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from crystalgfn.crystallography.orbits import Orbit, OrbitStructure
 from crystalgfn.crystallography.standardize import standardise
 from crystalgfn.data.reader import Source, crystals, only_ordered
 from crystalgfn.errors import DataError, PlacementError
-from crystalgfn.utils.files import path_of, save_arrays
+from crystalgfn.utils.files import load_arrays, path_of, save_arrays
 from crystalgfn.utils.progress import Bar
 
 VERSION = 1
@@ -121,8 +120,7 @@ def load_prepared(path: str | Path) -> tuple[list[OrbitStructure], dict]:
         DataError: no such file, or another kind of file.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
+        arrays = load_arrays(Path(path))
         about = json.loads(str(arrays["about"]))
         if about["version"] != VERSION:
             raise DataError(f"{path} has version {about['version']}, this package reads {VERSION}; prepare it again")
@@ -136,7 +134,7 @@ def load_prepared(path: str | Path) -> tuple[list[OrbitStructure], dict]:
         parts = [tuple(orbits[start:end]) for start, end in zip([0, *ends[:-1]], ends, strict=True)]
         rows = zip(arrays["space_group"].tolist(), arrays["lattice"].tolist(), parts, strict=True)
         return [OrbitStructure(group, tuple(lattice), part) for group, lattice, part in rows], about
-    except (OSError, ValueError, KeyError, BadZipFile) as error:
+    except (TypeError, ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} holds no prepared crystals ({error}); prepare them again") from error
