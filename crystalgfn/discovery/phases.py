@@ -22,9 +22,8 @@ from crystalgfn.evaluation.metrics.novelty import SAME, Comparer, formula_key
 from crystalgfn.evaluation.reference import Entry, entry_of, pairs_of_formula
 from crystalgfn.properties.convex_hull import MOST
 from crystalgfn.properties.energy_scale import check_scale, scale_shift
-from crystalgfn.properties.hull import SHIPPED
+from crystalgfn.properties.hull import SHIPPED, HullModel
 from crystalgfn.properties.hull_entries import read_entries
-from crystalgfn.properties.hull_surrogate import HullModel
 from crystalgfn.properties.scaled_hull import ScaledHull
 from crystalgfn.typing import Floats, Fractions
 from crystalgfn.utils.files import data_folder

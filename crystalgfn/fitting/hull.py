@@ -17,8 +17,8 @@ from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.energy_scale import scale_shift
 from crystalgfn.properties.ensemble import std_factor
 from crystalgfn.properties.features import scales
+from crystalgfn.properties.hull import HullModel
 from crystalgfn.properties.hull_entries import read_entries
-from crystalgfn.properties.hull_surrogate import HullModel
 from crystalgfn.sampling.sampler import Sampler
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.typing import Floats, RowFractions, RowValues

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,33 @@ from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.errors import DataError
 from crystalgfn.properties.plausibility import CrystalPlausibility
 from crystalgfn.properties.relaxed_energy import RelaxedEnergy
+from crystalgfn.utils.files import data_folder
 from crystalgfn.utils.provenance import versions, write_metrics
 
 COLUMNS = ("formula", "space_group", "above_hull")
-LOWEST, HIGHEST = -0.2, 0.8
-"""Where energies above the hull are cut off, eV/atom: what lies beyond is as good, or as bad."""
-FOLDS = 5
-PENALTY = 1000.0
 FEWEST = 100
 
 
+@dataclass(frozen=True, kw_only=True)
+class RelaxedEnergyFitConfig:
+    """How it is fitted.
+
+    Attributes:
+        penalty: λ, what squared weights cost.
+        lowest, highest: where energies above the hull are cut off, eV/atom; what lies beyond is as good, or as bad.
+        folds: of the figures for what is held out.
+        seed: of the folds.
+    """
+
+    penalty: float = 1000.0
+    lowest: float = -0.2
+    highest: float = 0.8
+    folds: int = 5
+    seed: int = 0
+
+
 def fit_relaxed_energy(
-    draws: str | Path, out: str | Path, plausibility: CrystalPlausibility, penalty: float = PENALTY, seed: int = 0
+    draws: str | Path, out: str | Path, plausibility: CrystalPlausibility | None = None, **hyperparameters: Any
 ) -> dict[str, Any]:
     """Fit it to a table of relaxed draws and write ``weights.safetensors`` and ``metrics.json`` into ``out``.
 
@@ -32,41 +48,49 @@ def fit_relaxed_energy(
         draws: CSV file with `COLUMNS`: formula (of the primitive cell or of one unit), ITA number, and energy above the
             hull after relaxation, eV/atom.
         out: folder.
-        plausibility: whose features, and their standardisation, are used.
-        penalty: λ, what squared weights cost; chosen by the error in the folds.
-        seed: of the folds, by formula.
+        plausibility: whose features, and their standardisation, are used; None: the shipped one.
+        **hyperparameters: see `RelaxedEnergyFitConfig`.
 
     Returns:
-        What is written to ``metrics.json``; ``held_out`` is of `FOLDS`-fold prediction.
+        What is written to ``metrics.json``; ``held_out`` is of predictions in folds by formula.
 
     Raises:
         DataError: a table without the columns, or with fewer than `FEWEST` rows.
     """
+    config = RelaxedEnergyFitConfig(**hyperparameters)
+    plausibility = plausibility or CrystalPlausibility.load(data_folder("proxies") / "plausibility")
     table = pd.read_csv(draws)
     if missing := set(COLUMNS) - set(table.columns):
         raise DataError(f"{draws} has no column {', '.join(sorted(missing))}")
-    table = table[np.isfinite(table.above_hull)]
+    table = table.dropna(subset=["above_hull"])
     if len(table) < FEWEST:
         raise DataError(f"{draws} has {len(table)} rows with an energy; a fit needs at least {FEWEST}")
     model = RelaxedEnergy(kinds=len(plausibility.known))
     for name in ("known", "frequency", "shift", "scale"):
         getattr(model, name).copy_(getattr(plausibility, name))
-    x = model.standardised(_crystals(table)).double()
-    y = torch.from_numpy(table.above_hull.to_numpy(float)).clamp(LOWEST, HIGHEST)
-    fold = np.random.default_rng(seed).integers(FOLDS, size=table.formula.nunique())
+    x = model.standardised(crystals_of_table(table)).double()
+    y = torch.tensor(table.above_hull.tolist(), dtype=torch.float64).clamp(config.lowest, config.highest)
+    fold = np.random.default_rng(config.seed).integers(config.folds, size=table.formula.nunique())
     own = torch.from_numpy(fold[pd.factorize(table.formula)[0]])
     held = torch.zeros_like(y)
-    for k in range(FOLDS):
-        mean, weights, _ = _regression(x[own != k], y[own != k], penalty)
+    for k in range(config.folds):
+        mean, weights, _ = _regression(x[own != k], y[own != k], config.penalty)
         held[own == k] = mean + x[own == k] @ weights
     noise = float((held - y).square().mean().sqrt())
-    mean, weights, inverse = _regression(x, y, penalty)
+    mean, weights, inverse = _regression(x, y, config.penalty)
     model.mean.fill_(float(mean))
     model.weights.copy_(weights)
     model.factor.copy_(noise * torch.linalg.cholesky(inverse))
     model.noise.fill_(noise)
     model.save(out)
-    metrics = {"rows": len(table), "penalty": penalty, "held_out": _figures(held, y), "versions": versions()}
+    metrics = {
+        "property": model.name,
+        "unit": model.unit,
+        "rows": len(table),
+        "held_out": _figures(held, y),
+        "settings": asdict(config),
+        "versions": versions(),
+    }
     write_metrics(out, metrics)
     return metrics
 
@@ -91,12 +115,13 @@ def _figures(held: torch.Tensor, y: torch.Tensor, near: float = 0.1) -> dict[str
     }
 
 
-def _crystals(table: pd.DataFrame) -> Crystals:
+def crystals_of_table(table: pd.DataFrame) -> Crystals:
+    """The crystals of a table's rows, without a lattice."""
     from pymatgen.core import Composition
 
     composition = torch.zeros(len(table), 118, dtype=torch.int64)
     for row, formula in zip(composition, table.formula, strict=True):
         for element, n in Composition(formula).items():
             row[element.Z - 1] = round(n)
-    group = torch.from_numpy(table.space_group.to_numpy(np.int64))
+    group = torch.tensor(table.space_group.tolist())
     return Crystals(group, composition, torch.full((len(table), 6), torch.nan))

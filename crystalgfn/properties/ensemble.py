@@ -24,7 +24,7 @@ FILES = WeightFiles(
     format="crystalgfn-proxy",
     version=2,
     remedy="fit it again with crystalgfn.fitting.proxy.fit, or copy it again",
-    unset=("quantiles",),
+    unset=("quantiles", "low", "high"),
 )
 WEIGHTS = "weights.safetensors"
 CHUNK = 1024  # crystals at a time: what lies between the layers then stays in the cache

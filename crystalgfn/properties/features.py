@@ -10,7 +10,14 @@ from crystalgfn.crystallography import elements, space_groups
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.crystallography.lattice import cosine_of
 from crystalgfn.crystallography.lattice_vectors import successive_minima
-from crystalgfn.typing import ElementComponents, ElementShares, FeatureRows, FeatureValues, Values
+from crystalgfn.typing import (
+    ElementComponents,
+    ElementShares,
+    ElementTable,
+    FeatureRows,
+    FeatureValues,
+    Values,
+)
 
 #: Atoms of one element in the primitive cell up to which its Wyckoff positions are counted; of more as of so many.
 LARGEST = 96
@@ -187,3 +194,20 @@ def group_table() -> np.ndarray:
         sizes = np.log([order, int(space_groups.CENTRING[i]), min(fixed, default=order), min(free, default=order)])
         rows.append(np.concatenate([system, symmetry, sizes, kinds]))
     return np.array(rows, dtype=np.float32)
+
+
+STATES = "common"  # the table of oxidation states that the features know
+
+
+def chemistry_table() -> ElementTable:
+    """Electronegativity, ln radius, row, group, lowest and highest common oxidation state of each element."""
+    states = [some or (0,) for some in elements.OXIDATION_STATES[STATES]]
+    columns = [
+        torch.tensor(elements.ELECTRONEGATIVITY),
+        torch.tensor(elements.RADIUS).log(),
+        torch.tensor(elements.ROW),
+        torch.tensor(elements.GROUP),
+        torch.tensor([float(min(some)) for some in states]),
+        torch.tensor([float(max(some)) for some in states]),
+    ]
+    return torch.stack([column.float() for column in columns], 1)

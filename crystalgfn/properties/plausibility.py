@@ -19,8 +19,7 @@ from torch import nn
 from crystalgfn.crystallography import elements
 from crystalgfn.crystallography.crystals import Crystals
 from crystalgfn.properties.base import check_space_groups
-from crystalgfn.properties.features import element_statistics
-from crystalgfn.properties.hull_surrogate import chemistry_table
+from crystalgfn.properties.features import chemistry_table, element_statistics
 from crystalgfn.properties.oxidation import Charges, charges
 from crystalgfn.typing import FeatureRows, Floats, Integers, MemberValues
 from crystalgfn.utils.files import path_of

@@ -31,7 +31,7 @@ class WeightFiles:
         format: the header's name of it.
         version: of the format that is written and read.
         remedy: what to do about a file that cannot be read.
-        unset: tensors that are NaN as long as nothing was fitted.
+        unset: tensors without a finite number as long as nothing was fitted.
     """
 
     what: str
@@ -90,7 +90,7 @@ def read_tensors(
     Args:
         path: of the file.
         remedy: what to do about one that cannot be used.
-        unset: tensors that are NaN as long as nothing was fitted.
+        unset: tensors without a finite number as long as nothing was fitted.
 
     Raises:
         CheckpointError: damaged, no such file, or a number that is not finite.
@@ -103,7 +103,8 @@ def read_tensors(
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
     for name, tensor in tensors.items():
-        if not bool(torch.isfinite(tensor).all()) and not (name in unset and bool(tensor.isnan().all())):
+        finite = torch.isfinite(tensor)
+        if not bool(finite.all()) and (name not in unset or bool(finite.any())):
             raise CheckpointError(f"{path} holds a number that is not finite ({name}); {remedy}")
     return tensors, header
 

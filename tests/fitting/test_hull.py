@@ -13,8 +13,8 @@ from crystalgfn.fitting import hull as hull_fit
 from crystalgfn.fitting.hull import HullFitConfig, entries, fit_hull
 from crystalgfn.properties.convex_hull import ExactHull
 from crystalgfn.properties.energy_scale import SCALES, scale_shift
+from crystalgfn.properties.hull import HullModel
 from crystalgfn.properties.hull_entries import composition_of
-from crystalgfn.properties.hull_surrogate import HullModel
 from crystalgfn.rewards import EnergyAboveHull, energy_above_hull
 from crystalgfn.rewards.base import example_crystals
 from scripts.maintain.report_hull import area_under_roc, claims, evaluate, seconds_for

@@ -13,6 +13,7 @@ from crystalgfn.errors import DataError
 from crystalgfn.fitting.ensemble_fit import FitConfig
 from crystalgfn.fitting.hull import HullFitConfig
 from crystalgfn.fitting.plausibility import PlausibilityConfig
+from crystalgfn.fitting.relaxed_energy import RelaxedEnergyFitConfig
 from crystalgfn.utils.files import data_folder
 from crystalgfn.utils.instantiate import locate
 from scripts.maintain import refit
@@ -29,6 +30,7 @@ CONFIGS = {
     "fit_conductivity": ConductivityFitConfig,
     "fit_shipped": PlausibilityConfig,
     "fit_made": PlausibilityConfig,
+    "fit_relaxed_energy": RelaxedEnergyFitConfig,
 }
 
 

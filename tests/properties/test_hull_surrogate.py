@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from crystalgfn.errors import CheckpointError, DataError, InvalidCrystal
-from crystalgfn.properties.hull_surrogate import WEIGHTS, HullModel
+from crystalgfn.properties.hull import WEIGHTS, HullModel
 from crystalgfn.rewards.base import example_crystals
 from crystalgfn.utils.files import data_folder
 

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 
 from crystalgfn.errors import CheckpointError
 from crystalgfn.properties.ensemble import EnsembleProxy
-from crystalgfn.properties.hull_surrogate import HullModel
+from crystalgfn.properties.hull import HullModel
 from crystalgfn.properties.plausibility import CrystalPlausibility
 from crystalgfn.properties.training_distance import NearestCentre
 from crystalgfn.structures.ranking.polymorphs import PolymorphModel
