@@ -24,6 +24,7 @@ from crystalgfn.cli.options.objects import (
     strata_of,
 )
 from crystalgfn.sampling.sampler import Sampler
+from crystalgfn.sampling.sampler_files import full_name
 from crystalgfn.space.space import CrystalSpace
 from crystalgfn.utils import provenance
 from crystalgfn.utils.distributed import usable_device
@@ -45,6 +46,8 @@ def run(config: DictConfig, command: str, folder: RunFolder | None) -> dict[str,
     if folder is not None and folder.ended and (folder.path / f"{task}.json").exists():
         raise OptionError(f"{out} already holds {task}.json; choose another out=<folder>, or delete it.")
     tables, figures = tasks[task](config)
+    if config.sampler is not None:
+        figures["sampler"] = full_name(config.sampler)
     machine = provenance.machine()
     report = f"{provenance.heading(machine, command)}\n\n{tables}"
     tell(report)

@@ -77,7 +77,12 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
     _tell(found)
     if config.second is not None:
         files.append(_second(found, config))
-    return {"counts": {name: found.summary[name] for name in ("relaxed", "failed", "known", "new")}, "files": files}
+    sampler = {"name": found.about["sampler"], "hash": found.about["sampler_hash"]}
+    return {
+        "sampler": sampler,
+        "counts": {name: found.summary[name] for name in ("relaxed", "failed", "known", "new")},
+        "files": files,
+    }
 
 
 def _report(found: Found, wanted: bool) -> list[str]:

@@ -154,7 +154,7 @@ def _viewer(found: Found) -> tuple[str, list[Any]]:
     for rank, (row, structure) in enumerate(zip(rows, found.structures, strict=False), 1):
         pictures.append(json.loads(page.gallery_picture(structure).to_json() or ""))
         link = f'<a class="cif" download="{page.file_name(rank, row)}" href="{page.cif_link(structure)}">CIF</a>'
-        thumb = f'<img alt="" src="{picture(structure)}">' if rank <= page.THUMBS else ""
+        thumb = f'<img alt="" src="{picture(page.conventional_structure(structure))}">' if rank <= page.THUMBS else ""
         items.append(
             f'<li><button type="button" data-best="{rank - 1}">{thumb}<b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(components.group_name(row['space_group']))}<small>{row['e_above_hull']:+.3f} eV/atom, "

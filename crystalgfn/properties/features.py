@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import nn
@@ -111,11 +113,9 @@ def wyckoff_table() -> np.ndarray:
     """
     table = np.zeros((230, LARGEST + 1, 4))
     for i, positions in enumerate(space_groups.WYCKOFF):
-        most = np.full(LARGEST + 1, -np.inf)
-        least, orbits = -most, -most
-        ways = np.zeros(LARGEST + 1)
-        most[0] = least[0] = orbits[0] = 0
-        ways[0] = 1
+        none = [math.inf] * LARGEST  # lists: much faster than arrays, one number at a time
+        most, least, orbits = [0.0, *(-one for one in none)], [0.0, *none], [0.0, *none]
+        ways = [1.0, *[0.0] * LARGEST]
         for position in positions:
             size, free = position.primitive_multiplicity, position.n_free
             counts = range(size, LARGEST + 1)
@@ -124,9 +124,9 @@ def wyckoff_table() -> np.ndarray:
                 least[n] = min(least[n], least[n - size] + free)
                 orbits[n] = min(orbits[n], orbits[n - size] + 1)
                 ways[n] += ways[n - size]
-        n = np.arange(1, LARGEST + 1)
-        shares = np.stack([value[1:] / n for value in (most, least, orbits)] + [np.log1p(ways[1:])], 1)
-        table[i, 1:] = np.where(ways[1:, None] > 0, shares, [0, 0, 2, -1])
+        n, of = np.arange(1, LARGEST + 1), np.array(ways[1:])
+        shares = np.stack([np.array(value[1:]) / n for value in (most, least, orbits)] + [np.log1p(of)], 1)
+        table[i, 1:] = np.where(of[:, None] > 0, shares, [0, 0, 2, -1])
     return table.astype(np.float32)
 
 

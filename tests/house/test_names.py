@@ -30,3 +30,10 @@ def definitions() -> dict[str, list[str]]:
 def test_a_public_name_is_defined_once():
     twice = {name: places for name, places in definitions().items() if len(places) > 1 and name not in PROTOCOLS}
     assert not twice, f"give each a name of its own, or unite them: {twice}"
+
+
+def test_the_package_lists_its_public_names_and_nothing_else():
+    import crystalgfn as cg
+
+    shown = [name for name in dir(cg) if not name.startswith("_")]
+    assert shown == sorted(cg.__all__) and all(getattr(cg, name) is not None for name in shown)

@@ -23,6 +23,8 @@ ROWS = 2000
 
 FIRST = ("Valid structure", "No short contacts", "Unique", "Novel", "Valid, unique", "Stable", "Metastable", "Relaxed")
 """How the names of the headline figures begin that are shown at once; the others are folded away."""
+FEW_CARDS = 8
+"""So many are all shown at once."""
 
 COLUMNS = {
     "where": "where",
@@ -52,10 +54,16 @@ def cards(found: Sequence[Verdict]) -> str:
     found = [one for one in found if one.level != STATED]
     counts = {level: sum(one.level == level for one in found) for level in (GOOD, FAIR, BAD)}
     said = ", ".join(f'<b class="{level}">{MARKS[level]} {n} {level}</b>' for level, n in counts.items())
-    first = [one for one in found if one.name.startswith(FIRST)] or found
+    first = _first(found)
     rest = [one for one in found if one not in first]
     more = f"<details><summary>{len(rest)} more</summary>{_cards(rest)}</details>" if rest else ""
     return f"<p>{said}. The limits are conventions of this report.</p>{_cards(first)}{more}"
+
+
+def _first(found: Sequence[Verdict]) -> Sequence[Verdict]:
+    """The figures that are not folded away."""
+    chosen = [one for one in found if one.name.startswith(FIRST)]
+    return chosen if chosen and len(found) > FEW_CARDS else found
 
 
 def _cards(found: Sequence[Verdict]) -> str:

@@ -127,7 +127,7 @@ def _best(samples: CrystalSet) -> tuple[list[dict[str, Any]], str]:
         energy = "" if best is None or value is None else f", {escape(plain_name(best.column))} {value:.3f}"
         name = file_name(rank, row)
         link = f'<a class="cif" download="{escape(name)}" href="{cif_link(structure)}">CIF</a>'
-        thumb = f'<img alt="" src="{picture(structure)}">' if rank <= THUMBS else ""
+        thumb = f'<img alt="" src="{picture(conventional_structure(structure))}">' if rank <= THUMBS else ""
         items.append(
             f'<li><button type="button" data-best="{rank - 1}">{thumb}<b>{rank}. {escape(str(row["formula"]))}</b> '
             f"{escape(group)}<small>{escape(str(row['where']))}{', relaxed' if relaxed else ''}{energy}</small>"
