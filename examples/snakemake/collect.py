@@ -1,4 +1,4 @@
-"""One table of the new candidates of several discoveries: ``python collect.py LIMIT TABLE.csv ... > candidates.csv``."""
+"""The new candidates of several discoveries: ``python collect.py LIMIT TABLE.csv ... > candidates.csv``."""
 
 import sys
 from pathlib import Path

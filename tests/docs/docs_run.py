@@ -33,6 +33,7 @@ SMALL = {
     "crystalgfn-train": "seconds=null steps=2 batch_size=8 policy=small diagnostics=0 progress=false logger=none",
     "crystalgfn-train resume=true": "steps=3 diagnostics=0 progress=false",
     "crystalgfn-train-refiner": "epochs=1 width=16 layers=1 batch=8 progress=false",
+    "crystalgfn-predict": "n=2 steps=2 progress=false",
     "crystalgfn-evaluate": "limit=4 n_jobs=1 progress=false",
     "crystalgfn-check": "n=2 n_candidates=1 steps=1 full_steps=1 n_jobs=1 picture=false progress=false",
     "crystalgfn-benchmark": "progress=false",
@@ -165,7 +166,7 @@ def command(words: list[str], code: int | None) -> str:
             flags, options = app.flags_of(words[1:])
             compose_config(name, options, flags.config_dir)
             return said.getvalue()
-        found = getattr(app, name)(words[1:])
+        found = app.main([name, *words[1:]])
     assert found == code, f"{' '.join(words)} ends with {found}: {said.getvalue()}"
     return said.getvalue()
 

@@ -36,6 +36,6 @@ def test_candidates_of_all_systems_in_one_table(tmp_path):
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     table = module.collect(0.05, [str(path) for path in paths])
-    assert list(zip(table["system"], table["e_above_hull"].round(3))) == [
+    assert list(zip(table["system"], table["e_above_hull"].round(3), strict=True)) == [
         ("Ba-Ti-O", 0.03), ("Sr-Ti-O", 0.04), ("Ba-Ti-O", 0.05)
     ]  # fmt: skip
