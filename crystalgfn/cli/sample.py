@@ -90,7 +90,7 @@ def run(config: DictConfig, command: str, folder: RunFolder) -> dict[str, Any]:
         frame = table.results_table(sampler, crystals, space, *placed, beta=config.beta)
         table.write_table(frame, out)
     if config.picture:
-        _draw(sampler, crystals, space, config, out, built, frame["closest"])
+        _draw(sampler, crystals, space, config, out, built, frame["closest"].to_list())
     return made | _summary(frame, config, out)
 
 

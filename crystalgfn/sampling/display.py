@@ -11,6 +11,10 @@ from crystalgfn.rewards.base import properties
 if TYPE_CHECKING:
     import pandas as pd
 
+    from crystalgfn.policy.network import PolicyNetwork
+    from crystalgfn.rewards.base import Reward
+    from crystalgfn.space.space import CrystalSpace
+
 
 class SamplerDisplay:
     """What `Sampler` says of itself.
@@ -19,9 +23,9 @@ class SamplerDisplay:
         history: the figures of the training by step (`crystalgfn.train`); None for one that was loaded or not trained.
     """
 
-    space: Any
-    reward: Any
-    network: Any
+    space: CrystalSpace
+    reward: Reward | None
+    network: PolicyNetwork
     omega: tuple[float, ...] | None
     betas: tuple[float, float] | None
     history: pd.DataFrame | None = None

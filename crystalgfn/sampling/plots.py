@@ -159,7 +159,7 @@ def _panels(drawn: pd.DataFrame, other: pd.DataFrame | None, label: str) -> list
     ]
     numbers = [str(k) for k in range(1, max(5, *map(int, drawn["number of elements"])) + 1)]
     for column, names, width in (("crystal system", SYSTEMS, 0.9), ("number of elements", numbers, 0.7)):
-        if drawn[column].nunique() > 1:
+        if len(set(drawn[column])) > 1:
             grey = None if other is None else pd.Series(other[column])
             panels.append((width, _with(_bars, drawn=pd.Series(drawn[column]), other=grey, names=names)))
     return panels
@@ -230,7 +230,7 @@ def _packing(ax: Axes, drawn: pd.DataFrame, other: pd.DataFrame | None, label: s
 def _bars(ax: Axes, drawn: pd.Series, other: pd.Series | None, names: Sequence[str]) -> None:
     """Shares as horizontal bars, the reference's as grey marks; names that neither has are left out."""
     shares = [one.value_counts(normalize=True) for one in (drawn, other) if one is not None]
-    shown = [name for name in names if any(one.get(name, 0.0) > 0 for one in shares)]
+    shown = [name for name in names if any(name in one.index for one in shares)]
     ax.barh(shown, shares[0].reindex(shown, fill_value=0), color=DRAWN, alpha=0.85)
     for marks in shares[1:]:
         ax.scatter(marks.reindex(shown, fill_value=0), shown, marker="|", s=260, color="#888888", lw=2.2, zorder=3)
@@ -277,8 +277,8 @@ def _periodic_table(ax: Axes, share: np.ndarray) -> None:
 
 def _best(drawn: pd.DataFrame, crowded: Sequence[bool] | np.ndarray, largest_first: bool) -> pd.DataFrame:
     """The crystals from the best on, without those with short contacts, one of each formula and space group."""
-    free = drawn[~np.asarray(crowded, dtype=bool)] if len(crowded) else drawn
-    return free.sort_values("value", ascending=not largest_first).drop_duplicates(["formula", "space_group"])
+    free = drawn.loc[~np.asarray(crowded, dtype=bool)] if len(crowded) else drawn
+    return free.sort_values(by=["value"], ascending=[not largest_first]).drop_duplicates(["formula", "space_group"])
 
 
 def _table(ax: Axes, best: pd.DataFrame, label: str) -> None:

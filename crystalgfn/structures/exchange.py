@@ -115,7 +115,7 @@ class Exchange:
         if not 1 <= rank <= len(found):
             raise DataError(f"rank={rank}: there are {len(found)} structures; give a number from 1")
         try:
-            from pymatviz import structure_3d
+            from pymatviz.structure.figures import structure_3d
         except ImportError as error:
             raise NotAvailable(
                 f'the view needs pymatviz ({error}); install it with pip install -e ".[evaluate]"'
