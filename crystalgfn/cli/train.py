@@ -104,5 +104,5 @@ def _finish(sampler: Sampler, config: DictConfig, out: Path) -> dict[str, Any]:
         curves.training_curves(metrics, out / CURVES)
         made["files"] += [METRICS, CURVES]
         tell(f"How training went: {out / CURVES}")
-    tell(f"Draw crystals from it: crystalgfn sample sampler={out / SAMPLER} n=100")
+    tell(f"Sample crystals from it: crystalgfn sample sampler={out / SAMPLER} n=100")
     return made

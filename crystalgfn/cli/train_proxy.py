@@ -106,7 +106,7 @@ def _loop(
         fit(listed(config.train), listed(config.val), folder, None, config.progress, known, **reading, **settings)
 
     table = active_learning_loop(run, config.rounds, labels, refit, draw, label, taken, config.progress)
-    tell("Claims of each proxy against labels of what its own sampler draws, eV/atom:")
+    tell("Predictions of each proxy and labels of its own sampler's crystals, eV/atom:")
     tell(table.to_string(index=False, float_format="%.3f"))
     tell(f"The last proxy and all labels are in {run.path}")
 

@@ -153,7 +153,7 @@ def test_the_loop_ends_with_a_proxy_its_labels_and_the_gaps(data, tmp_path, monk
     assert {"round_0", "round_1", "gaps.csv", "labels.npz", "metrics.json", "weights.safetensors"} < set(
         os.listdir(out)
     )
-    assert "against labels of what its own sampler draws" in capsys.readouterr().out
+    assert "Predictions of each proxy and labels" in capsys.readouterr().out
     assert len(pd.read_csv(out / "gaps.csv")) == 2
     assert len(read_labels(out / "labels.npz")) == 40 + 12
     sampler = Sampler.load(out / "round_1" / "sampler")

@@ -40,7 +40,7 @@ def _some_of(*names: str) -> Several:
 
 
 TRAIN = Command(
-    summary="Train a sampler: it learns to draw crystals with probability proportional to a reward.",
+    summary="Train a sampler: it learns to sample crystals with probability proportional to a reward.",
     examples=(
         ("trainer=demo", "two minutes in the default space"),
         ("elements=[Li,Mn,O] n_atoms=[1,14] seconds=600", ""),
@@ -49,7 +49,7 @@ TRAIN = Command(
         ("out=runs/mine resume=true seconds=3600", "go on with an interrupted run"),
     ),
     groups={**TRAINING, "logger": "csv", "experiment": None},
-    space="what may be drawn (every argument of crystalgfn.CrystalSpace)",
+    space="the space of crystals (every argument of crystalgfn.CrystalSpace)",
     shorts={
         "steps": "trainer.steps",
         "seconds": "trainer.seconds",
@@ -71,7 +71,7 @@ TRAIN = Command(
         "real": maybe(FILES, "real crystals to train on too; with trainer.real_fraction=0.1, for instance"),
         "init": maybe(File(), "a sampler (folder, or shipped one) to start from; policy is then its"),
         "trust": TRUST,
-        "diagnostics": Option(2000, FROM_ZERO, "crystals drawn to measure the effective sample size; 0: none"),
+        "diagnostics": Option(2000, FROM_ZERO, "crystals sampled to measure the effective sample size; 0: none"),
     },
     headings={"options": "the run"},
     notes=REST.format("trainer.replay_fraction=0.2")
@@ -81,7 +81,7 @@ TRAIN = Command(
 )
 
 SAMPLE = Command(
-    summary="Draw crystals from a trained sampler, place their atoms, write structure files, a table and a picture.",
+    summary="Sample crystals from a trained sampler, place their atoms, write structure files, a table and a picture.",
     examples=(
         ("", "100 crystals of the shipped sampler"),
         ("n=200 elements=[Li,Mn,O] crystal_systems=[cubic]", ""),
@@ -90,7 +90,7 @@ SAMPLE = Command(
         ("sampler=runs/mine/sampler n=1000 n_atoms=[1,10] formats=[cif,poscar]", ""),
     ),
     groups={"space": None},
-    space="further constraints, obeyed by every crystal without retraining (arguments of crystalgfn.CrystalSpace)",
+    space="further constraints, satisfied by every crystal without retraining (arguments of crystalgfn.CrystalSpace)",
     narrows=True,
     options={
         "sampler": SAMPLER,
@@ -102,20 +102,22 @@ SAMPLE = Command(
         "shard_size": maybe(COUNT, "crystals a file shards/part-00000.parquet, ..., in constant memory"),
         "shard": maybe(
             Several(item=FROM_ZERO, words="[i,k] with 0 <= i < k, for process i of k", low=2, high=2),
-            "with shard_size, [i,k]: this process is number i of k that share out the files; name one out for all",
+            "with shard_size: shard index i of k, such as [0,4]; use the same out for all",
         ),
-        "tries": Option(1, COUNT, "lattices drawn for each composition, of which one is kept by its weight"),
-        "resample": Option(False, AUTO, "correct errors by importance weights: true, repeats among 8 n; auto, none"),
+        "tries": Option(1, COUNT, "lattices sampled for each composition, of which one is kept by its weight"),
+        "resample": Option(
+            False, AUTO, "importance weights correct errors: true (crystals may repeat) or auto (none does)"
+        ),
         "adapt": ADAPT,
         "structures": on("place the atoms"),
         "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
         "refiner": Option("default", optional(File()), "of free coordinates: shipped, or a folder; null: at random"),
         "templates": maybe(FILES, "real crystals whose positions are tried too: a table, CIFs, aflow, or [several]"),
         "energies": off("true: of each crystal's 20 likeliest structures the lowest in energy by the calculator first"),
-        "relax": off("true: so chosen, relaxed with the calculator in the drawn cell, the lowest energy first"),
+        "relax": off("true: these are relaxed with the calculator in the sampled cell, the lowest energy first"),
         "calculator": CALCULATOR,
         "formats": Option(["cif"], _some_of("cif", "poscar", "extxyz"), "cif, poscar, extxyz"),
-        "diagnostics": Option(1000, FROM_ZERO, "crystals drawn to measure the effective sample size; 0: none"),
+        "diagnostics": Option(1000, FROM_ZERO, "crystals sampled to measure the effective sample size; 0: none"),
         "picture": on("picture.png"),
         "progress": PROGRESS,
         "device": Option("cpu", _DEVICE, "cpu or cuda"),
@@ -137,7 +139,7 @@ EVALUATE = Command(
         "samples": maybe(FILES, "a run of crystalgfn sample, a folder, .parquet, .csv, .cif or .extxyz, or [several]"),
         "reference": maybe(FILES, "known crystals in any of these forms, or [several]: novelty, distances, the hull"),
         "out": out_folder("evaluate_"),
-        "limit": maybe(COUNT, "samples that are judged, at most, drawn at random; null: all"),
+        "limit": maybe(COUNT, "samples that are judged, at most, chosen at random; null: all"),
         "symprecs": Option(
             [0.01, 0.1, 0.3],
             Several(item=POSITIVE, words="numbers above 0 such as [0.01,0.1]", low=1),
@@ -151,10 +153,10 @@ EVALUATE = Command(
         "best": maybe(Text("a column"), "a column such as e_above_hull: the diversity of the best by it too"),
         "best_n": Option(100, COUNT, "how many are the best"),
         "largest_first": off("whether large values of that column are good"),
-        "reference_n": Option(5000, COUNT, "known crystals whose properties are compared, at most, drawn at random"),
+        "reference_n": Option(5000, COUNT, "known crystals whose properties are compared, at most, chosen at random"),
         "report": on("write report.html, a page that opens offline; needs plotly and pymatviz (extra [evaluate])"),
         "relax": off("relax with the calculator, energies above the reference's hull"),
-        "relax_n": maybe(COUNT, "samples that are relaxed, at most, drawn at random; null: all"),
+        "relax_n": maybe(COUNT, "samples that are relaxed, at most, chosen at random; null: all"),
         "steps": Option(100, COUNT, "of a relaxation, at most"),
         "max_force": Option(0.1, POSITIVE, "eV/Å at which a relaxation has converged"),
         **CALCULATED,
@@ -274,7 +276,7 @@ TRAIN_PROXY = Command(
         ("active=true rounds=3 train=mp20/train.parquet templates=mp20/train.parquet val=mp20/val.parquet", ""),
     ),
     groups={"space": "default", "policy": "default", "trainer": "default"},
-    space="active: what samplers may draw (every argument of crystalgfn.CrystalSpace)",
+    space="active: the space of its samplers (every argument of crystalgfn.CrystalSpace)",
     settings="fitting.ensemble_fit:FitConfig",
     options={
         "property": Option("formation_energy", Text(), "or band_gap, energy_above_hull"),
@@ -291,7 +293,7 @@ TRAIN_PROXY = Command(
         "skip_bad": off("true: leave out rows that cannot be used, instead of stopping"),
         "labels": maybe(FILES, "off equilibrium (docs/how-to/label-off-equilibrium.md); null: those of the package"),
         "settings": Option({}, Names("settings.<name>=<value>, such as settings.epochs=50"), "how to fit, see above"),
-        "active": off("true: a loop of fitting, training a sampler on the fit, labelling what it draws"),
+        "active": off("true: a loop of fitting, training a sampler on the fit, labelling its crystals"),
         "rounds": Option(3, COUNT, "active: fits after the first"),
         "draws": Option(200, COUNT, "active: crystals labelled after each fit"),
         "beta": Option(8.0, POSITIVE, "active: R = exp(-beta * bound) of the samplers, 1 / (eV/atom)"),

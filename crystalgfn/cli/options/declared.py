@@ -178,7 +178,7 @@ SPACE: dict[str, Option] = {
     ),
     "crystal_systems": maybe(
         Several(item=Text(), words="crystal systems such as [cubic,hexagonal]"),
-        "triclinic ... cubic; trigonal, or trigonal-rhombohedral and trigonal-hexagonal apart",
+        "triclinic ... cubic; trigonal, or its parts trigonal-rhombohedral and trigonal-hexagonal",
     ),
     "point_symmetries": maybe(
         Several(item=Text(), words="point symmetries such as [polar,centrosymmetric]"),
@@ -191,7 +191,7 @@ SPACE: dict[str, Option] = {
     "relative_volume": Option(
         [0.65, 3.0],
         optional(limits("numbers", Number())),
-        "volume over what the atoms take up in known crystals; null: no limit",
+        "cell volume over the sum of tabulated atomic volumes; null: no limit",
     ),
     "oxidation_states": Option(
         "icsd",
@@ -213,7 +213,7 @@ CSP: dict[str, Option] = {
         FILES, "other real crystals, or [several]; none that shares formula and group with the one looked for"
     ),
     "refiner": Option("default", File(), "a shipped one, or a folder"),
-    "n": maybe(COUNT, "so many drawn with the seed; null: all"),
+    "n": maybe(COUNT, "targets, chosen with the seed; null: all"),
     "k": Option(20, COUNT, "structures of each method"),
     "steps": Option(5, COUNT, "of the refiner"),
     "tasks": Option(["T1", "T2", "T3", "T4"], Several(item=Text())),
