@@ -71,7 +71,7 @@ TRAIN = Command(
         "real": maybe(FILES, "real crystals to train on too; with trainer.real_fraction=0.1, for instance"),
         "init": maybe(File(), "a sampler (folder, or shipped one) to start from; policy is then its"),
         "trust": TRUST,
-        "diagnostics": Option(2000, FROM_ZERO, "crystals sampled to measure the effective sample size; 0: none"),
+        "diagnostics": Option(2000, FROM_ZERO, "samples that measure the effective sample size; 0: none"),
     },
     headings={"options": "the run"},
     notes=REST.format("trainer.replay_fraction=0.2")
@@ -105,9 +105,7 @@ SAMPLE = Command(
             "with shard_size: shard index i of k, such as [0,4]; use the same out for all",
         ),
         "tries": Option(1, COUNT, "lattices sampled for each composition, of which one is kept by its weight"),
-        "resample": Option(
-            False, AUTO, "importance weights correct errors: true (crystals may repeat) or auto (none does)"
-        ),
+        "resample": Option(False, AUTO, "correct errors by importance weights: true (with repeats) or auto (without)"),
         "adapt": ADAPT,
         "structures": on("place the atoms"),
         "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
@@ -117,7 +115,7 @@ SAMPLE = Command(
         "relax": off("true: these are relaxed with the calculator in the sampled cell, the lowest energy first"),
         "calculator": CALCULATOR,
         "formats": Option(["cif"], _some_of("cif", "poscar", "extxyz"), "cif, poscar, extxyz"),
-        "diagnostics": Option(1000, FROM_ZERO, "crystals sampled to measure the effective sample size; 0: none"),
+        "diagnostics": Option(1000, FROM_ZERO, "samples that measure the effective sample size; 0: none"),
         "picture": on("picture.png"),
         "progress": PROGRESS,
         "device": Option("cpu", _DEVICE, "cpu or cuda"),
