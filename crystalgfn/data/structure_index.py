@@ -272,6 +272,7 @@ class Prototypes:
         save_arrays(path_of(path), {**arrays, "errors": np.array(self.errors, dtype=str), "version": np.array(VERSION)})
 
 
+REMEDY = "make it with Prototypes.build(source).save(path)"
 _ARRAYS = (
     "space_group",
     "filed_group",
@@ -286,7 +287,7 @@ _ARRAYS = (
 
 
 def _load(path: Path) -> Prototypes:
-    arrays = load_arrays(path)
+    arrays = load_arrays(path, "index of crystals", REMEDY)
     try:
         version, errors = int(arrays["version"]), tuple(str(e) for e in arrays["errors"].tolist())
         if version != VERSION:
@@ -295,7 +296,7 @@ def _load(path: Path) -> Prototypes:
     except (TypeError, ValueError, KeyError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{path} is no index of crystals; make it with Prototypes.build(source).save(path)") from error
+        raise DataError(f"{path} is no index of crystals; {REMEDY}") from error
 
 
 def _digest(path: Path) -> str:

@@ -129,7 +129,7 @@ def read_labels(path: str | Path = SHIPPED, high: bool = False) -> Labels:
         DataError: the file is missing, of another version, or is not one of labels.
     """
     try:
-        columns = load_arrays(Path(path))
+        columns = load_arrays(Path(path), "file of labels", "make them with scripts.maintain.labels.make")
         version = int(columns["version"])
         if version == 1:  # of placements at random
             columns["refined"] = np.zeros(len(columns["value"]), dtype=np.int8)

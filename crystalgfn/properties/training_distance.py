@@ -81,7 +81,7 @@ class NearestCentre:
         path = path_of(folder) / FILE
         if not path.is_file():
             raise CheckpointError(f"{folder} has no {FILE}: its proxy does not say how far its data are")
-        tensors, header = read_tensors(path, "fit the proxy again, or copy it again")
+        tensors, header = read_tensors(path, "cluster centres", "fit the proxy again, or copy it again")
         if header.get("format") != FORMAT or not {"centres", "within"} <= set(tensors):
             raise CheckpointError(f"{path} holds no cluster centres; fit the proxy again")
         return cls(tensors["centres"], tensors["within"])
@@ -177,7 +177,7 @@ def load_distance(name: str | Path) -> DistanceToData:
     path = folder / DISTANCE_FILE
     if shipped and not path.is_file():
         raise NotAvailable(f"The proxy {str(name)!r} has no distance to its data; fit one by DistanceToData.fit.")
-    tensors, header = read_tensors(path, "fit it again by DistanceToData.fit")
+    tensors, header = read_tensors(path, "distance to data", "fit it again by DistanceToData.fit")
     if header.get("kind") != "distance_to_data" or not {"centres", "radius"} <= set(tensors):
         raise CheckpointError(f"{path} does not hold a distance to data; choose another folder")
     return DistanceToData(centres=tensors["centres"], radius=float(tensors["radius"]), source=str(name))

@@ -123,8 +123,8 @@ def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     write_aside(path, write)
 
 
-def load_arrays(path: Path) -> dict[str, Any]:
-    """Arrays of a ``.npz``, read without pickle.
+def load_arrays(path: Path, what: str = ".npz file", remedy: str = "") -> dict[str, Any]:
+    """Arrays of a ``.npz``, read without pickle; ``what`` it holds and the ``remedy`` if it does not are for messages.
 
     Raises:
         DataError: no such file, damaged, or of another kind.
@@ -135,9 +135,10 @@ def load_arrays(path: Path) -> dict[str, Any]:
         with path_of(path).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
     except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
+        raise DataError(f"there is no {what} {path}") from error
     except (OSError, ValueError, KeyError, EOFError, AttributeError, BadZipFile, ZlibError) as error:
-        raise DataError(f"{path} is damaged or no .npz file ({sentence(error)})") from error
+        rest = f"; {remedy}" if remedy else ""
+        raise DataError(f"{path} is no {what}, or damaged ({sentence(error)}){rest}") from error
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -56,7 +56,7 @@ class WeightFiles:
         if not path.is_file():
             raise CheckpointError(f"there is no {self.what} at {path.parent}: {path.name} is missing")
         check_size(path)
-        tensors, header = read_tensors(path, self.remedy, self.unset)
+        tensors, header = read_tensors(path, self.what, self.remedy, self.unset)
         if header.get("format") != self.format:
             raise CheckpointError(f"{path} holds no {self.what} (format {header.get('format')!r}, not {self.format!r})")
         if header.get("version") != str(self.version):
@@ -83,12 +83,13 @@ class WeightFiles:
 
 
 def read_tensors(
-    path: Path, remedy: str, unset: Collection[str] = ()
+    path: Path, what: str, remedy: str, unset: Collection[str] = ()
 ) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors and header of a safetensors file.
 
     Args:
         path: of the file.
+        what: it holds, in words.
         remedy: what to do about one that cannot be used.
         unset: tensors without a finite number as long as nothing was fitted.
 
@@ -101,7 +102,9 @@ def read_tensors(
             header = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is damaged or no safetensors file ({error}); {remedy}") from error
+        raise CheckpointError(
+            f"{path} holds no {what}: it is damaged or no safetensors file ({error}); {remedy}"
+        ) from error
     for name, tensor in tensors.items():
         finite = torch.isfinite(tensor)
         if not bool(finite.all()) and (name not in unset or bool(finite.any())):
@@ -160,7 +163,7 @@ class StoredModel(nn.Module):
         check_size(path_of(path))
         model, remedy = cls(), "fit one, or use the shipped"
         try:
-            tensors, _ = read_tensors(path_of(path), remedy)
+            tensors, _ = read_tensors(path_of(path), cls.what, remedy)
             model.load_state_dict({name: value.float() for name, value in tensors.items()})
         except RuntimeError as error:
             raise CheckpointError(f"{path} holds no {cls.what}; {remedy}") from error

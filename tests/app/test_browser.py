@@ -83,6 +83,7 @@ def overflow(page):
     return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
+@pytest.mark.filterwarnings("ignore:Issues encountered while parsing CIF")  # thirds, of which eight digits are written
 def test_elements_a_run_a_structure_and_its_cif(opened, tmp_path):
     """With the command itself, as a visitor would."""
     url, close = serve(tmp_path / "runs", None)

@@ -28,7 +28,7 @@ from pathlib import Path
 import torch
 from crystalgfn.cli import app
 from crystalgfn.gfn import checkpoint as tensors, loggers, training
-from crystalgfn.sampling import plots, sampler
+from crystalgfn.sampling import curves, sampler
 from crystalgfn.utils import files
 
 torch.set_num_threads(1)
@@ -70,7 +70,7 @@ PLACES = {  # whose method dies, its name, and how
     "after a line": (loggers.CsvLogger, "log", after(log)),
     "within a step": (training.relative_ess.__globals__["torch"].nn.utils, "clip_grad_norm_", die),
     "after training": (sampler.Sampler, "save", die),
-    "before the curves": (plots, "training_curves", die),
+    "before the curves": (curves, "training_curves", die),
 }
 
 def state():

@@ -222,7 +222,7 @@ def test_the_command_line_with_torchrun(forks, tmp_path):
     assert {"sampler", "config.yaml", "metrics.csv", "best.csv", "curves.png", CHECKPOINT} <= set(os.listdir(out))
     assert [line.split(",")[0] for line in (out / "metrics.csv").read_text().splitlines()] == ["step", "2", "4", "6"]
     for words in ("The sampler is in", "100%  step 6", "ESS"):
-        assert len(lines(said, words)) == 1, said
+        assert len(lines(said + err, words)) == 1, said + err
     weights = Sampler.load(out / "sampler").network.state_dict()
 
     ended, said, err = pair(forks, [*TINY, "steps=6", f"out={out}"])

@@ -120,7 +120,7 @@ def load_prepared(path: str | Path) -> tuple[list[OrbitStructure], dict]:
         DataError: no such file, or another kind of file.
     """
     try:
-        arrays = load_arrays(Path(path))
+        arrays = load_arrays(Path(path), "file of prepared crystals", "prepare them again")
         about = json.loads(str(arrays["about"]))
         if about["version"] != VERSION:
             raise DataError(f"{path} has version {about['version']}, this package reads {VERSION}; prepare it again")

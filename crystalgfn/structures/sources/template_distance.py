@@ -56,7 +56,7 @@ class Ranking:
         """
         from crystalgfn.utils.weight_files import read_tensors
 
-        tensors, _ = read_tensors(path_of(path), REMEDY)
+        tensors, _ = read_tensors(path_of(path), "weights of templates", REMEDY)
         if missing := [name for name in NAMES if name not in tensors]:
             raise CheckpointError(f"{path} holds no weights of templates ({missing[0]} is missing); {REMEDY}")
         return Ranking(*(tensors[name].double().numpy() for name in NAMES))

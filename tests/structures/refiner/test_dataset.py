@@ -112,7 +112,7 @@ def test_files_that_hold_something_else(tmp_path):
     np.savez(tmp_path / "x.npz", a=np.zeros(3))
     (tmp_path / "y.npz").write_text("no")
     for name in ("x.npz", "y.npz", "z.npz"):
-        with pytest.raises(DataError, match="holds no prepared crystals"):
+        with pytest.raises(DataError, match="prepared crystals"):
             dataset.load_prepared(tmp_path / name)
 
 
