@@ -30,7 +30,7 @@ DISCOVER = Command(
         ("chemsys=Li-Mn-O reference=train.parquet", "60 relaxations"),
         ("chemsys=Li-Mn-O reference=[train.parquet,mp_entries.parquet] budget=200 n_jobs=2 out=runs/limno", ""),
         ("anonymous_formulas=[ABX3] any_of=[Cl,Br,I] reference=train.parquet templates=train.parquet", ""),
-        ("prototypes=[perovskite] any_of=[Br,I] goals={band_gap:[1.2,1.8]} reference=train.parquet", ""),
+        ("prototypes=[perovskite] any_of=[Br,I] 'goals={band_gap:[1.2,1.8]}' reference=train.parquet", ""),
         ("chemsys=Na-Cl reference=mine.csv calculator=my_calculator:Pairs energy_references=mine.json", ""),
     ),
     groups={"space": None},
