@@ -113,9 +113,7 @@ def _one_device(config: DictConfig) -> str:
 
 def _modes(config: DictConfig) -> tuple[str, dict[str, Any]]:
     if config.sampler is None:
-        raise OptionError(
-            "task=modes looks for modes that a trained sampler has dropped: give sampler=<name or folder>."
-        )
+        raise OptionError("task=modes measures which modes a trained sampler misses: give sampler=<name or folder>.")
     device = usable_device(_one_device(config))
     sampler = Sampler.load(config.sampler, device=device, trust=config.trust)
     real = read_crystals(config.real)

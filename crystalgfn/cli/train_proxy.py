@@ -117,7 +117,7 @@ def _say(metrics: dict[str, Any], config: DictConfig) -> None:
     tell(
         f"{metrics['property']}: MAE {metrics['val_mae']:.4f} {unit} on the {metrics['rows_val']} crystals of "
         f"{config.val}, median error {metrics['val_median_error']:.4f}, {metrics['val_within_std']:.0%} within the "
-        f"spread; fitted on {metrics['rows_train']} crystals in {metrics['seconds']:.0f} s"
+        f"predicted standard error; fitted on {metrics['rows_train']} crystals in {metrics['seconds']:.0f} s"
     )
     known = metrics.get("off_equilibrium", {}).get("all")
     if known:

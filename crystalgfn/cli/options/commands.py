@@ -61,7 +61,7 @@ TRAIN = Command(
     },
     options={
         "out": out_folder("", "the sampler goes to <out>/sampler"),
-        "resume": off("true: go on with the run in <out>, under its own configuration"),
+        "resume": off("true: resume the run in <out> with its saved configuration"),
         "seed": SEEDED,
         "strata": Option(
             "default",
@@ -108,10 +108,10 @@ SAMPLE = Command(
         "resample": Option(False, AUTO, "correct errors by importance weights: true (with repeats) or auto (without)"),
         "adapt": ADAPT,
         "structures": on("place the atoms"),
-        "n_candidates": Option(1, COUNT, "structures of each crystal, the likeliest first"),
+        "n_candidates": Option(1, COUNT, "structures of each crystal, the most probable first"),
         "refiner": Option("default", optional(File()), "of free coordinates: shipped, or a folder; null: at random"),
         "templates": maybe(FILES, "real crystals whose positions are tried too: a table, CIFs, aflow, or [several]"),
-        "energies": off("true: of each crystal's 20 likeliest structures the lowest in energy by the calculator first"),
+        "energies": off("true: rank each crystal's 20 most probable structures by the calculator's energy"),
         "relax": off("true: these are relaxed with the calculator in the sampled cell, the lowest energy first"),
         "calculator": CALCULATOR,
         "formats": Option(["cif"], _some_of("cif", "poscar", "extxyz"), "cif, poscar, extxyz"),
@@ -211,7 +211,7 @@ CHECK = Command(
 
 BENCHMARK = Command(
     summary="Measure how fast crystals are trained and sampled, how near a trained sampler comes to known "
-    "distributions, what a\nsampler has dropped, or the match rate of real crystals (csp).",
+    "distributions, which modes\na sampler misses, or the match rate of real crystals (csp).",
     examples=(
         ("sampler=formation-energy", "speed of the shipped sampler, where the time goes"),
         ("batch_sizes=[1000] threads=[1] seconds=5 out=runs/speed", ""),
@@ -247,7 +247,7 @@ BENCHMARK = Command(
         "competing_load": off("throughput: measured again beside a process that keeps a core busy; says what is left"),
         "train_seconds": Option(120.0, POSITIVE, "exactness: of training in the small space"),
         "samples": Option(400000, COUNT, "exactness: crystals for the marginals; modes: for the sampler's ln Z"),
-        "chains": Option(4000, Number(above=0, whole=True), "modes: a stratum; errors of 0.1 take 20,000 to 40,000"),
+        "chains": Option(4000, Number(above=0, whole=True), "modes: per stratum; error 0.1 needs 20,000 to 40,000"),
         "placed": Option(300, COUNT, "placement: crystals of the sampler"),
         "placed_by": Option(
             ["pyxtal", "refiner"], _some_of("pyxtal", "random", "refiner"), "placement: some of pyxtal, random, refiner"

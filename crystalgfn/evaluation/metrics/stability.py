@@ -93,7 +93,7 @@ def relaxation_frame(records: Mapping[int, Mapping[str, Any] | None], hull: Exac
 
 @dataclass(frozen=True, kw_only=True)
 class Stability:
-    """What relaxing a set of crystals says. Every share is of all that were chosen, those that failed as not stable.
+    """Stability after relaxation. Fractions are relative to all selected structures; failures count as not stable.
 
     Attributes:
         label: what the energies are of.
