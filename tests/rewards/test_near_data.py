@@ -66,7 +66,7 @@ def test_files_and_settings_that_cannot_be_used_are_named(tmp_path: Path, centre
     assert torch.equal(NearestCentre.load(tmp_path).centres, centres.centres)
     assert near_data(tmp_path).config()["source"] == str(tmp_path.resolve())
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(CheckpointError, match=f"{FILE} is damaged"):
+    with pytest.raises(CheckpointError, match=f"{FILE}.*is damaged"):
         near_data(tmp_path)
     with pytest.raises(RewardError, match="near_data: width must be"):
         near_data("ionic_conductivity", width=0.0)
