@@ -9,8 +9,9 @@ elements. It is no verdict on novelty: it says whether a crystal looks like thos
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -58,6 +59,8 @@ class CompositionAndGroup(nn.Module):
 
     Args:
         kinds: stoichiometries that are known.
+        name: what the model is called in tables.
+        source: by which name ``config`` refers to it.
 
     Attributes:
         known: keys of the stoichiometries that known crystals have, ascending, int64 [K].
@@ -65,6 +68,8 @@ class CompositionAndGroup(nn.Module):
         shift, scale: that standardise the features, [F].
     """
 
+    files: ClassVar[WeightFiles]
+    shape: dict[str, Any]
     known: torch.Tensor
     frequency: torch.Tensor
     families: torch.Tensor
@@ -72,8 +77,9 @@ class CompositionAndGroup(nn.Module):
     shift: torch.Tensor
     scale: torch.Tensor
 
-    def __init__(self, kinds: int = 0) -> None:
+    def __init__(self, kinds: int = 0, name: str = "", source: str | None = None) -> None:
         super().__init__()
+        self.name, self.source = name, source
         self.register_buffer("known", torch.zeros(kinds, dtype=torch.int64))
         self.register_buffer("frequency", torch.zeros(kinds))
         rows = [[float(symbol in members.split()) for symbol in elements.SYMBOLS] for members in FAMILIES.values()]
@@ -119,6 +125,32 @@ class CompositionAndGroup(nn.Module):
         place = torch.searchsorted(self.known, keys).clamp_max(len(self.known) - 1)
         return torch.where(self.known[place] == keys, self.frequency[place], 0.0)
 
+    def in_parts(self, crystals: Crystals, value: Callable[[FeatureRows], torch.Tensor]) -> list[torch.Tensor]:
+        """A function of the features of `CHUNK` crystals at a time, without gradients."""
+        check_space_groups(self.name, crystals)
+        with torch.no_grad():
+            starts = range(0, max(1, len(crystals)), CHUNK)  # an empty batch has one empty part
+            return [value(self.features(crystals[start : start + CHUNK])) for start in starts]
+
+    def config(self) -> dict[str, Any]:
+        """The configuration that builds it."""
+        return {"_target_": "crystalgfn.rewards.load_proxy", "name": self.source or self.name}
+
+    def save(self, folder: str | Path) -> Path:
+        """Write ``weights.safetensors`` into a folder, matrices in half precision, aside and then renamed."""
+        weights = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in self.state_dict().items()}
+        return self.files.write(path_of(folder) / WEIGHTS, weights, shape=json.dumps(self.shape))
+
+    @classmethod
+    def load(cls, folder: str | Path, source: str | None = None) -> Self:
+        """Read it from a folder with ``weights.safetensors``.
+
+        Raises:
+            CheckpointError: no such file, truncated, of another format, version or shape.
+        """
+        path = path_of(folder) / WEIGHTS
+        return cls.files.load(path, lambda header: cls(**json.loads(header["shape"]), source=source))
+
 
 class CrystalPlausibility(CompositionAndGroup):
     """Probability that a crystal is known rather than drawn, in 0 to 1; a `Property`.
@@ -131,14 +163,14 @@ class CrystalPlausibility(CompositionAndGroup):
         kinds: stoichiometries that are known.
     """
 
+    files = FILES
     unit = ""
 
     def __init__(
         self, members: int = 3, width: int = 256, name: str = "plausibility", source: str | None = None, kinds: int = 0
     ) -> None:
-        super().__init__(kinds)
-        self.shape: dict[str, Any] = {"members": members, "width": width, "name": name, "kinds": kinds}
-        self.name, self.source = name, source
+        super().__init__(kinds, name, source)
+        self.shape = {"members": members, "width": width, "name": name, "kinds": kinds}
         size = len(self.shift)
         self.first = nn.Parameter(torch.randn(members, size, width) * (2 / size) ** 0.5)
         self.offset = nn.Parameter(torch.zeros(members, 1, width))
@@ -156,11 +188,7 @@ class CrystalPlausibility(CompositionAndGroup):
 
     def logits(self, crystals: Crystals) -> MemberValues:
         """ln(p / q) of each member, [M, B]."""
-        check_space_groups(self.name, crystals)
-        with torch.no_grad():
-            starts = range(0, max(1, len(crystals)), CHUNK)  # an empty batch has one empty part
-            parts = [self.network(self.features(crystals[start : start + CHUNK])) for start in starts]
-        return torch.cat(parts, 1)
+        return torch.cat(self.in_parts(crystals, self.network), 1)
 
     def forward(self, crystals: Crystals) -> Floats:
         """The probability of each crystal, [B]."""
@@ -206,24 +234,6 @@ class CrystalPlausibility(CompositionAndGroup):
         if not np.isfinite(float(found.evidence[i])) and families[list(FAMILIES).index("anions")] > 0:
             words.append("no neutral oxidation states")
         return words
-
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {"_target_": "crystalgfn.rewards.load_proxy", "name": self.source or self.name}
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``weights.safetensors`` into a folder, in half precision, aside and then renamed."""
-        weights = {k: v.half() if v.is_floating_point() and v.ndim > 1 else v for k, v in self.state_dict().items()}
-        return FILES.write(path_of(folder) / WEIGHTS, weights, shape=json.dumps(self.shape))
-
-    @classmethod
-    def load(cls, folder: str | Path, source: str | None = None) -> CrystalPlausibility:
-        """Read it from a folder with ``weights.safetensors``.
-
-        Raises:
-            CheckpointError: no such file, truncated, of another format, version or shape.
-        """
-        return FILES.load(path_of(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"]), source=source))
 
 
 def formula_units(composition: torch.Tensor) -> torch.Tensor:

@@ -12,17 +12,13 @@ the chemistry.
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
 
 import torch
 
 from crystalgfn.crystallography.crystals import Crystals
-from crystalgfn.properties.base import check_space_groups
 from crystalgfn.properties.plausibility import CompositionAndGroup
 from crystalgfn.typing import FeatureRows, Floats
-from crystalgfn.utils.files import path_of
 from crystalgfn.utils.weight_files import WeightFiles
 
 FILES = WeightFiles(
@@ -52,6 +48,7 @@ class RelaxedEnergy(CompositionAndGroup):
         noise: σ, eV/atom.
     """
 
+    files = FILES
     unit = "eV/atom"
     mean: torch.Tensor
     weights: torch.Tensor
@@ -59,9 +56,8 @@ class RelaxedEnergy(CompositionAndGroup):
     noise: torch.Tensor
 
     def __init__(self, kinds: int = 0, name: str = "relaxed_energy", source: str | None = None) -> None:
-        super().__init__(kinds)
+        super().__init__(kinds, name, source)
         self.shape = {"kinds": kinds, "name": name}
-        self.name, self.source = name, source
         size = len(self.shift)
         self.register_buffer("mean", torch.zeros(()))
         self.register_buffer("weights", torch.zeros(size))
@@ -70,7 +66,10 @@ class RelaxedEnergy(CompositionAndGroup):
 
     def standardised(self, crystals: Crystals) -> FeatureRows:
         """x of each crystal, [B, F]."""
-        return ((self.features(crystals) - self.shift) * self.scale).clamp(-LARGEST, LARGEST)
+        return self._standardise(self.features(crystals))
+
+    def _standardise(self, features: FeatureRows) -> FeatureRows:
+        return ((features - self.shift) * self.scale).clamp(-LARGEST, LARGEST)
 
     def forward(self, crystals: Crystals) -> Floats:
         """m + w·x of each crystal, eV/atom, [B]."""
@@ -88,27 +87,6 @@ class RelaxedEnergy(CompositionAndGroup):
 
         return self._each(crystals, bound)
 
-    def _each(self, crystals: Crystals, value: Any) -> Floats:
-        check_space_groups(self.name, crystals)
-        with torch.no_grad():
-            starts = range(0, max(1, len(crystals)), CHUNK)  # an empty batch has one empty part
-            parts = [value(self.standardised(crystals[start : start + CHUNK])) for start in starts]
+    def _each(self, crystals: Crystals, value: Callable[[FeatureRows], Floats]) -> Floats:
+        parts = self.in_parts(crystals, lambda features: value(self._standardise(features)))
         return torch.cat(parts).to(crystals.lattice)
-
-    def config(self) -> dict[str, Any]:
-        """The configuration that builds it."""
-        return {"_target_": "crystalgfn.rewards.load_proxy", "name": self.source or self.name}
-
-    def save(self, folder: str | Path) -> Path:
-        """Write ``weights.safetensors`` into a folder, matrices in half precision, aside and then renamed."""
-        tensors = {name: value.half() if value.ndim > 1 else value for name, value in self.state_dict().items()}
-        return FILES.write(path_of(folder) / WEIGHTS, tensors, shape=json.dumps(self.shape))
-
-    @classmethod
-    def load(cls, folder: str | Path, source: str | None = None) -> RelaxedEnergy:
-        """Read it from a folder with ``weights.safetensors``.
-
-        Raises:
-            CheckpointError: no such file, truncated, of another format, version or shape.
-        """
-        return FILES.load(path_of(folder) / WEIGHTS, lambda header: cls(**json.loads(header["shape"]), source=source))

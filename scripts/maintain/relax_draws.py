@@ -88,10 +88,14 @@ def table_of(drawn: Crystals, records: Sequence[dict[str, Any]], phases: KnownPh
         for i, one in enumerate(records)
         if one["error"] is None
     ]
-    table = pd.DataFrame(rows)
-    gap = (table.second - table["first"]).median()
-    table["above_hull"] = table["first"] + (table.second - table["first"]).fillna(0.0 if np.isnan(gap) else gap) / 2
-    return table.round(4)
+    return pd.DataFrame(rows)
+
+
+def with_mean(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with ``above_hull``, the mean of both; without a second one the first and half of the median gap."""
+    gaps = table.second - table["first"]
+    usual = 0.0 if gaps.isna().all() else gaps.median()
+    return table.assign(above_hull=table["first"] + gaps.fillna(usual) / 2).round(4)
 
 
 def main() -> None:
@@ -117,6 +121,7 @@ def main() -> None:
     table = table_of(drawn, records, phases)
     if options.add is not None:
         table = pd.concat([pd.read_csv(options.add), table], ignore_index=True)
+    table = with_mean(table)
     write_aside(options.out / TABLE, lambda path: table.to_csv(path, index=False))
     print(f"{len(table)} rows in {options.out / TABLE}")
 
